@@ -1,0 +1,1 @@
+"""The helpers that the notebooks share: data, training, evaluation, serving."""

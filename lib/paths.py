@@ -1,0 +1,16 @@
+"""Where things are, whatever the working directory.
+
+papermill runs a notebook in the caller's directory, JupyterLab and Voila in the notebook's own; a relative
+path would mean three different places.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+PARAMS = NOTEBOOKS / "params"
+DATA = ROOT / "data"
+RAW = DATA / "raw"
+PROCESSED = DATA / "processed"
+OUTPUTS = ROOT / "outputs"
+PUBLISHED = OUTPUTS / "published"
