@@ -1,0 +1,216 @@
+"""A run folder and its records: written whole or not at all, read with a sentence when something is amiss.
+
+`run.json` is the product of training and `metrics.json` that of evaluation; each is written last, so a folder
+that holds it is finished.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+
+from lib import paths
+from lib.errors import UserError
+
+FORMAT_VERSION = 1
+RUN_RECORD = "run.json"
+METRICS_RECORD = "metrics.json"
+REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "pillow")
+# A process whose make was killed notices within a second; longer than that, somebody is really at work.
+LOCK_PATIENCE_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` that becomes `path` when the block ends well.
+
+    Args:
+        path: Where the finished file shall stand; its folder is made.
+
+    Yields:
+        The temporary name, with the suffix of `path`. It is removed when the block raises.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files for the owner alone; a product is readable like any file its user writes.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as indented JSON, whole or not at all."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index, whole or not at all."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a record.
+
+    Args:
+        path: A JSON file that holds one object.
+
+    Returns:
+        The object.
+
+    Raises:
+        UserError: The file is missing or is not a JSON object.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing, so this run is not finished; `make train evaluate` writes it.") from None
+    except (ValueError, OSError) as problem:
+        raise UserError(f"{path} cannot be read ({problem}); delete it and run `make train evaluate` again.") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path} should hold one JSON object; delete it and run `make train evaluate` again.")
+    return record
+
+
+def folder(outputs: str | Path, data_name: str, run: str) -> Path:
+    """Name the folder of a run; a relative `outputs` counts from the repository, not from the working directory."""
+    return paths.ROOT / outputs / data_name / run
+
+
+def read_run(run_folder: Path) -> dict[str, Any]:
+    """Read `run.json` and check its format version.
+
+    Args:
+        run_folder: A folder that `02_train` wrote.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        UserError: The run is unfinished, damaged, or of another format version.
+    """
+    record = read_json(run_folder / RUN_RECORD)
+    if record.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{run_folder} has format version {record.get('format_version')}, expected {FORMAT_VERSION}; "
+            "train it again with `make train`, or use the version of this project that wrote it."
+        )
+    return record
+
+
+def evaluated(runs_folder: Path) -> list[Path]:
+    """List the run folders below `runs_folder` that are trained and evaluated, sorted by name."""
+    return sorted(m.parent for m in Path(runs_folder).glob(f"*/{METRICS_RECORD}") if (m.parent / RUN_RECORD).is_file())
+
+
+def results(run_folders: list[Path]) -> pd.DataFrame:
+    """Collect what the runs were and what they scored.
+
+    Args:
+        run_folders: Finished run folders.
+
+    Returns:
+        One row a run, in the order given: `run, conv_layers, num_parameters, epochs, seconds, seconds_per_epoch,
+        accuracy, macro_f1, macro_f1_low, macro_f1_high, lowest_character, lowest_f1, log_loss`.
+    """
+    rows = []
+    for run_folder in run_folders:
+        run, scores = read_run(run_folder), read_json(run_folder / METRICS_RECORD)
+        low, high = scores.get("macro_f1_interval") or (None, None)
+        rows.append(
+            {key: run[key] for key in ("conv_layers", "num_parameters", "epochs", "seconds", "seconds_per_epoch")}
+            | {key: scores[key] for key in ("accuracy", "macro_f1", "lowest_character", "lowest_f1", "log_loss")}
+            | {"run": run["name"], "macro_f1_low": low, "macro_f1_high": high}
+        )
+    columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
+    columns += " macro_f1_high lowest_character lowest_f1 log_loss"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+@contextlib.contextmanager
+def lock(target: Path) -> Iterator[None]:
+    """Keep a second process from working on the same folder; the lock goes with its process, however that ends.
+
+    Args:
+        target: The folder to work on. The lock file stands beside it, so that the folder may be replaced.
+
+    Raises:
+        UserError: Another process is at work there.
+    """
+    path = target.parent / f".{target.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    guard = filelock.FileLock(path)
+    try:
+        guard.acquire(timeout=LOCK_PATIENCE_SECONDS)
+    except filelock.Timeout:
+        raise UserError(
+            f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
+        ) from None
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+def digest(record: Any) -> str:
+    """Hash anything JSON can hold, the same for the same content; 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def provenance() -> dict[str, Any]:
+    """Describe what produced a run: commit, package versions and machine."""
+    return {"git": _git(), "versions": _versions(), "machine": _machine()}
+
+
+def _git() -> dict[str, Any] | None:
+    """Name the commit and say whether tracked files differ from it; None outside a repository."""
+    command = ["git", "-C", str(paths.ROOT)]
+    try:
+        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            [*command, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _machine() -> dict[str, Any]:
+    return {"system": platform.system(), "processor": processor_name(), "cores": os.cpu_count()}
+
+
+def processor_name() -> str:
+    """Name the processor as the system does, or at least its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

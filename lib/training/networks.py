@@ -1,0 +1,133 @@
+"""What the networks are.
+
+Each takes RGB pictures of 0 to 255 and gives a probability per character; scaling is a layer, so that a saved
+network cannot be fed the wrong range.
+"""
+
+import keras
+from keras import layers
+
+# Filters of the successive pairs of convolutions, as in the original project.
+CNN_FILTERS = (32, 64, 256)
+
+
+def build(network: str, **settings) -> keras.Model:
+    """Build a network by its name in a parameter file.
+
+    Args:
+        network: A key of `NETWORKS`.
+        **settings: What that network's builder takes; settings that it does not know are refused by Python.
+
+    Returns:
+        The network, built but not compiled.
+
+    Raises:
+        ValueError: There is no such network.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"`network` must be one of {sorted(NETWORKS)}. Received: network={network!r}")
+    return NETWORKS[network](**settings)
+
+
+def build_cnn(
+    conv_layers: int,
+    num_characters: int,
+    picture_size: int = 64,
+    dense_units: int = 512,
+    dropout: float = 0.25,
+) -> keras.Model:
+    """Build the plain convolutional network of the study.
+
+    Pairs of 3×3 convolutions with ReLU, the first keeping the size ("same") and the second not ("valid"), each
+    pair followed by 2×2 max pooling and dropout; then one dense layer, dropout of one half, and the softmax.
+
+    Args:
+        conv_layers: 4 or 6.
+        num_characters: Width of the softmax.
+        picture_size: Height and width of the pictures, pixels.
+        dense_units: Width of the dense layer.
+        dropout: Share of activations dropped after each pair, 0 to 1.
+
+    Returns:
+        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`.
+
+    Raises:
+        ValueError: `conv_layers` is neither 4 nor 6.
+    """
+    if conv_layers not in (4, 6):
+        raise ValueError(f"`conv_layers` must be 4 or 6. Received: conv_layers={conv_layers!r}")
+    pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
+    x = layers.Rescaling(1 / 255)(pictures)
+    for filters in CNN_FILTERS[: conv_layers // 2]:
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(filters, 3, padding="valid", activation="relu")(x)
+        x = layers.MaxPooling2D(2)(x)
+        x = layers.Dropout(dropout)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(dense_units, activation="relu")(x)
+    x = layers.Dropout(0.5)(x)
+    # A softmax in bfloat16 has three significant digits: too few for a probability.
+    outputs = layers.Dense(num_characters, activation="softmax", dtype="float32", name="probabilities")(x)
+    return keras.Model(pictures, outputs, name=f"cnn{conv_layers}")
+
+
+def build_springfield(
+    num_characters: int,
+    picture_size: int = 64,
+    width: int = 32,
+    dropout: float = 0.2,
+) -> keras.Model:
+    """Build the small residual network that does better than both at a fraction of the cost.
+
+    A convolution, then four stages of two pre-activation residual blocks (He et al. 2016, arXiv:1603.05027), each
+    stage at half the size of the one before; batch normalisation, global average pooling, the softmax. Pooling
+    over all places leaves the size of the picture free.
+
+    Args:
+        num_characters: Width of the softmax.
+        picture_size: Height and width of the pictures, pixels; a multiple of 8.
+        width: Filters of the first stage; the stages have 1, 2, 4 and 6 times as many.
+        dropout: Share of the pooled features dropped, 0 to 1.
+
+    Returns:
+        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`.
+    """
+    pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
+    x = layers.Rescaling(1 / 127.5, offset=-1)(pictures)
+    x = _convolution(x, width, strides=1)
+    for stage, multiple in enumerate((1, 2, 4, 6)):
+        x = _residual_block(x, width * multiple, strides=1 if stage == 0 else 2)
+        x = _residual_block(x, width * multiple, strides=1)
+    x = _normalised(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dropout(dropout)(x)
+    outputs = layers.Dense(num_characters, activation="softmax", dtype="float32", name="probabilities")(x)
+    return keras.Model(pictures, outputs, name="springfield")
+
+
+def conv_layers_of(model: keras.Model) -> int:
+    """Count the convolutions on the longest path, as the depth of a network is counted: shortcuts do not add."""
+    return sum(isinstance(layer, layers.Conv2D) and layer.kernel_size != (1, 1) for layer in model.layers)
+
+
+def _convolution(x, filters: int, strides: int, kernel_size: int = 3):
+    return layers.Conv2D(
+        filters, kernel_size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal"
+    )(x)
+
+
+def _normalised(x):
+    # Statistics over the last 50 batches: short runs have few thousand steps, the default 0.99 lags behind them.
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
+
+
+def _residual_block(x, filters: int, strides: int):
+    activated = _normalised(x)
+    same_shape = strides == 1 and x.shape[-1] == filters
+    shortcut = x if same_shape else _convolution(activated, filters, strides, kernel_size=1)
+    y = _convolution(activated, filters, strides)
+    y = _convolution(_normalised(y), filters, strides=1)
+    return layers.Add()([shortcut, y])
+
+
+NETWORKS = {"cnn": build_cnn, "springfield": build_springfield}
