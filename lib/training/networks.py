@@ -4,6 +4,8 @@ Each takes RGB pictures of 0 to 255 and gives a probability per character; scali
 network cannot be fed the wrong range.
 """
 
+import inspect
+
 import keras
 from keras import layers
 
@@ -16,7 +18,8 @@ def build(network: str, **settings) -> keras.Model:
 
     Args:
         network: A key of `NETWORKS`.
-        **settings: What that network's builder takes; settings that it does not know are refused by Python.
+        **settings: The settings of all networks; each builder is given those that it knows, since a parameter
+            file has `conv_layers` even where the network's depth is fixed.
 
     Returns:
         The network, built but not compiled.
@@ -26,7 +29,8 @@ def build(network: str, **settings) -> keras.Model:
     """
     if network not in NETWORKS:
         raise ValueError(f"`network` must be one of {sorted(NETWORKS)}. Received: network={network!r}")
-    return NETWORKS[network](**settings)
+    known = inspect.signature(NETWORKS[network]).parameters
+    return NETWORKS[network](**{name: value for name, value in settings.items() if name in known})
 
 
 def build_cnn(

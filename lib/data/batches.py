@@ -1,0 +1,221 @@
+"""Prepared pictures → shuffled, augmented batches for `fit`, whatever the Keras backend.
+
+What a batch holds follows from (seed, epoch, position) alone. A run that was killed and goes on at epoch n sees
+the same epoch n, to the last pixel.
+"""
+
+import dataclasses
+
+import cv2
+import keras
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How much a picture is changed at random, each time that it is shown.
+
+    Attributes:
+        shift: Largest shift in width and in height, share of the picture; edges are repeated.
+        flip: Whether a picture is mirrored left to right half of the time.
+        zoom: Largest enlargement or reduction of the scale, share; 0.2 is 0.8 to 1.25 times.
+        rotate: Largest turn to either side, degrees.
+        colour: Largest change of brightness, contrast and of each channel's weight, share.
+        cutout: Side of the largest square painted over with random grey, share of the picture.
+        placement: Share of pictures shrunk to 0.35 to 0.95 of the frame and put on a plain or noisy ground.
+        degrade: Share of pictures blurred, compressed as JPEG, or made grey.
+    """
+
+    shift: float = 0.0
+    flip: bool = False
+    zoom: float = 0.0
+    rotate: float = 0.0
+    colour: float = 0.0
+    cutout: float = 0.0
+    placement: float = 0.0
+    degrade: float = 0.0
+
+
+NO_AUGMENTATION = Augmentation()
+
+
+class Batches(keras.utils.PyDataset):
+    """Pictures and labels in batches, from an array that may be memory-mapped.
+
+    Args:
+        images: `uint8 (n, height, width, 3)`, RGB.
+        labels: `int (n,)`, 0 to num_characters - 1.
+        rows: Which of the pictures, in what order; all of them by default.
+        num_characters: Number of labels.
+        batch_size: Pictures in a batch; the last one of an epoch may hold fewer.
+        seed: What shuffling and augmentation follow from.
+        shuffle: Whether each epoch has its own order.
+        augmentation: What happens to each picture.
+        first_epoch: The epoch that `fit` begins with, its `initial_epoch`.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        rows: np.ndarray | None = None,
+        *,
+        num_characters: int,
+        batch_size: int = 32,
+        seed: int = 0,
+        shuffle: bool = False,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        first_epoch: int = 0,
+    ):
+        super().__init__()
+        self.images = images
+        self.labels = np.asarray(labels, dtype="int64")
+        self.rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype="int64")
+        self.num_characters = num_characters
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.augmentation = augmentation
+        if not len(self.rows):
+            raise ValueError("`rows` must name at least one picture. Received: none")
+        if len(images) != len(self.labels):
+            raise ValueError(f"`labels` must have one entry a picture, {len(images)}. Received: {len(self.labels)}")
+        self._begin(first_epoch)
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Make one batch of the present epoch.
+
+        Args:
+            position: 0 to `len(self) - 1`.
+
+        Returns:
+            Pictures, `uint8 (batch_size, height, width, 3)`, and labels, one-hot `float32 (batch_size,
+            num_characters)`.
+        """
+        places = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        rows = self.rows[self.order[places]]
+        pictures = self.images[rows]
+        if self.augmentation != NO_AUGMENTATION:
+            # Position is in the seed: a batch is the same whichever thread makes it, and in whatever order.
+            rng = np.random.default_rng((self.seed, self.epoch, position))
+            pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
+        return pictures, np.eye(self.num_characters, dtype="float32")[self.labels[rows]]
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch; Keras calls this."""
+        self._begin(self.epoch + 1)
+
+    def _begin(self, epoch: int) -> None:
+        self.epoch = epoch
+        places = np.arange(len(self.rows))
+        self.order = np.random.default_rng((self.seed, epoch)).permutation(places) if self.shuffle else places
+
+
+def augment(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Change one picture at random.
+
+    Args:
+        picture: `uint8 (height, width, 3)`, RGB.
+        augmentation: How much.
+        rng: Where chance comes from.
+
+    Returns:
+        A new picture of the same shape and type.
+    """
+    warped = _warp(picture, augmentation, rng)
+    if augmentation.placement and rng.random() < augmentation.placement:
+        warped = _place(warped, rng)
+    if augmentation.colour:
+        warped = _recolour(warped, augmentation.colour, rng)
+    if augmentation.degrade and rng.random() < augmentation.degrade:
+        warped = _degrade(warped, rng)
+    if augmentation.cutout:
+        warped = _cut_out(warped, augmentation.cutout, rng)
+    return warped
+
+
+def _warp(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Flip, shift, zoom and turn in one resampling, so that the picture is blurred once at most."""
+    height, width = picture.shape[:2]
+    mirror = -1.0 if augmentation.flip and rng.random() < 0.5 else 1.0
+    right, down = rng.uniform(-augmentation.shift, augmentation.shift, 2) * (width, height)
+    if not augmentation.zoom and not augmentation.rotate:
+        return _shift(picture[:, ::-1] if mirror < 0 else picture, round(right), round(down))
+    scale = np.exp(rng.uniform(-1, 1) * np.log1p(augmentation.zoom))
+    angle = np.deg2rad(rng.uniform(-augmentation.rotate, augmentation.rotate))
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn[:, 0] *= mirror
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    matrix = np.column_stack([turn, centre + np.array([right, down]) - turn @ centre])
+    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _shift(picture: np.ndarray, right: int, down: int) -> np.ndarray:
+    """Shift by whole pixels, which leaves them as they are; the edge is repeated."""
+    height, width = picture.shape[:2]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return picture[rows[:, None], columns]
+
+
+def _place(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shrink the picture and put it somewhere on a ground that is no film frame: white, plain, or noise."""
+    height, width = picture.shape[:2]
+    share = rng.uniform(0.35, 0.95)
+    stretch = np.exp(rng.uniform(-0.3, 0.3, 2))
+    new_width, new_height = (
+        max(8, min(n, round(n * share * s))) for n, s in zip((width, height), stretch, strict=True)
+    )
+    ground = _ground(height, width, rng)
+    top, left = rng.integers(0, height - new_height + 1), rng.integers(0, width - new_width + 1)
+    small = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    ground[top : top + new_height, left : left + new_width] = small
+    return ground
+
+
+def _ground(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    kind = rng.random()
+    if kind < 0.35:
+        return np.full((height, width, 3), 255, dtype="uint8")
+    if kind < 0.7:
+        return np.full((height, width, 3), rng.integers(0, 256, 3), dtype="uint8")
+    # Noise of a few cells, enlarged, is as busy as a background and shows nothing.
+    cells = rng.integers(0, 256, (*rng.integers(2, 9, 2), 3), dtype="uint8")
+    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _recolour(picture: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    contrast = np.exp(rng.uniform(-1, 1) * np.log1p(amount))
+    brightness = rng.uniform(-amount, amount) * 128
+    weights = np.exp(rng.uniform(-1, 1, 3) * np.log1p(amount) / 2)
+    # One table of 256 values a channel is the whole of it, and fast.
+    values = (np.arange(256.0)[:, None] - 128) * contrast * weights + 128 + brightness
+    table = np.clip(values, 0, 255).astype("uint8")[:, None, :]
+    return cv2.LUT(np.ascontiguousarray(picture), table)
+
+
+def _degrade(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    kind = rng.integers(4)
+    if kind == 0:
+        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.3))
+    if kind == 1:
+        quality = int(rng.integers(12, 60))
+        _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    if kind == 2:
+        return cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    noise = rng.normal(0, rng.uniform(3, 16), picture.shape)
+    return np.clip(picture + noise, 0, 255).astype("uint8")
+
+
+def _cut_out(picture: np.ndarray, largest: float, rng: np.random.Generator) -> np.ndarray:
+    height, width = picture.shape[:2]
+    side = max(1, round(rng.uniform(0, largest) * min(height, width)))
+    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    picture = picture.copy()
+    picture[top : top + side, left : left + side] = rng.integers(0, 256)
+    return picture

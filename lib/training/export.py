@@ -1,0 +1,154 @@
+"""A trained network → the file that the recogniser loads: LiteRT, with what it takes to use it inside.
+
+The file is a LiteRT flatbuffer followed by a zip archive (TensorFlow Lite's convention for associated files), so
+that both readers open it as it is; the archive holds `metadata.json`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+# Before Keras is imported: the converter reads TensorFlow's graphs, whatever backend the network was trained with.
+if __name__ == "__main__":
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import keras
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from lib import runs
+from lib.errors import UserError
+
+FORMAT_VERSION = 1
+KERAS_MODEL = "model.keras"
+EXPORTED_MODEL = "model.tflite"
+METADATA = "metadata.json"
+WEIGHTS = ("float16", "float32", "int8")
+# One answer in a thousand may differ, and one may in any set however small: a tie that rounding decides.
+TOLERATED_SHARE = 0.001
+
+
+def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], weights: str = "float16") -> None:
+    """Convert a saved network; in a process of its own where Keras' backend is not TensorFlow.
+
+    Args:
+        model_path: A `.keras` file.
+        exported_path: The `.tflite` file to write, whole or not at all.
+        metadata: What the recogniser must know; see `describe`.
+        weights: How weights are stored: "float16", "float32" or "int8" (weights only; arithmetic stays float32).
+
+    Raises:
+        ValueError: Unknown `weights`.
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}. Received: weights={weights!r}")
+    with runs.replacing(exported_path) as temporary:
+        if keras.backend.backend() == "tensorflow":
+            convert(model_path, temporary, weights)
+        else:
+            command = [sys.executable, "-m", __name__, str(model_path), str(temporary), "--weights", weights]
+            subprocess.run(command, check=True)
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(METADATA, json.dumps(metadata, ensure_ascii=False, indent=2))
+
+
+def convert(model_path: Path, exported_path: Path, weights: str) -> None:
+    """Write the bare flatbuffer; needs Keras on TensorFlow."""
+    import tensorflow as tf
+
+    model = keras.saving.load_model(model_path, compile=False)
+    settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
+    if weights != "float32":
+        settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
+    if weights == "float16":
+        settings["target_spec"]["supported_types"] = [tf.float16]
+    model.export(exported_path, format="litert", verbose=False, **settings)
+
+
+def describe(run: str, characters: list[str], picture_size: int, fit: str) -> dict[str, Any]:
+    """Write down all that it takes to use the exported network.
+
+    Args:
+        run: Name of the run.
+        characters: Labels, in the order of the network's outputs.
+        picture_size: Height and width of its input, pixels.
+        fit: How a picture becomes square: "stretch" or "pad".
+
+    Returns:
+        The metadata record.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "run": run,
+        "characters": list(characters),
+        "picture_size": picture_size,
+        "fit": fit,
+        "colour_order": "RGB",
+        "value_range": [0, 255],
+    }
+
+
+def answers(exported_path: Path, pictures: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """Ask the exported network.
+
+    Args:
+        exported_path: A `.tflite` file.
+        pictures: `uint8 (n, picture_size, picture_size, 3)`, RGB.
+        batch_size: Pictures at a time.
+
+    Returns:
+        Probabilities, `float32 (n, num_characters)`.
+    """
+    interpreter = Interpreter(model_path=str(exported_path), num_threads=os.cpu_count())
+    index, outputs = interpreter.get_input_details()[0]["index"], []
+    for start in range(0, len(pictures), batch_size):
+        batch = np.asarray(pictures[start : start + batch_size], dtype="float32")
+        interpreter.resize_tensor_input(index, batch.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(index, batch)
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+    return np.concatenate(outputs)
+
+
+def differing(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> int:
+    """Count the pictures that the network and its export name differently.
+
+    Args:
+        model: The network.
+        exported_path: Its export.
+        pictures: `uint8 (n, picture_size, picture_size, 3)`, RGB.
+
+    Returns:
+        Number of pictures with another most probable character.
+
+    Raises:
+        UserError: There are more of them than one in a thousand.
+    """
+    expected = model.predict(np.asarray(pictures), batch_size=64, verbose=0).argmax(axis=1)
+    count = int((answers(exported_path, pictures).argmax(axis=1) != expected).sum())
+    if count > max(1, TOLERATED_SHARE * len(pictures)):
+        raise UserError(
+            f"The exported network names {count} of {len(pictures)} test pictures differently, at most one in a "
+            "thousand was expected; export with `export_weights: float32` to see whether rounding is the cause."
+        )
+    return count
+
+
+def main() -> None:
+    """Convert from the command line: `python -m lib.training.export MODEL.keras MODEL.tflite`."""
+    parser = argparse.ArgumentParser(description="Convert a saved network to a bare LiteRT file.")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("exported", type=Path)
+    parser.add_argument("--weights", choices=WEIGHTS, default="float16")
+    arguments = parser.parse_args()
+    convert(arguments.model, arguments.exported, arguments.weights)
+
+
+if __name__ == "__main__":
+    main()
