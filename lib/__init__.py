@@ -1,1 +1,6 @@
 """The helpers that the notebooks share: data, training, evaluation, serving."""
+
+import os
+
+# TensorFlow greets with a screenful on every import; errors still show.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

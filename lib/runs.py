@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 RUN_RECORD = "run.json"
 METRICS_RECORD = "metrics.json"
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "pillow")
+# What a killed process may leave behind; `lock` sweeps it away for the next one.
+TEMPORARY = ".tmp-"
 # A process whose make was killed notices within a second; longer than that, somebody is really at work.
 LOCK_PATIENCE_SECONDS = 5.0
 
@@ -42,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -151,6 +153,8 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
 def lock(target: Path) -> Iterator[None]:
     """Keep a second process from working on the same folder; the lock goes with its process, however that ends.
 
+    What an earlier process left half-written there is removed.
+
     Args:
         target: The folder to work on. The lock file stands beside it, so that the folder may be replaced.
 
@@ -167,6 +171,8 @@ def lock(target: Path) -> Iterator[None]:
             f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
         ) from None
     try:
+        for left_over in target.rglob(f"{TEMPORARY}*"):
+            left_over.unlink(missing_ok=True)
         yield
     finally:
         guard.release()

@@ -10,6 +10,7 @@ import keras
 # bfloat16 is slower than float32.
 BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 SCHEDULES = ("constant", "step", "cosine", "one_cycle")
+OPTIMIZERS = ("adamw", "lion", "muon", "rmsprop", "sgd")
 
 
 def precision(choice: str = "auto") -> str:
@@ -74,7 +75,7 @@ def optimizer(
             return keras.optimizers.Lion(**common)
         case "muon":
             return keras.optimizers.Muon(**(common | {"weight_decay": weight_decay}))
-    raise ValueError(f"`optimizer` must be one of adamw, lion, muon, rmsprop, sgd. Received: optimizer={name!r}")
+    raise ValueError(f"`optimizer` must be one of {', '.join(OPTIMIZERS)}. Received: optimizer={name!r}")
 
 
 def learning_rate(

@@ -83,6 +83,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.best_score, self.seconds, self.rows = meta["best_score"], meta["seconds"], meta["rows"]
         return self.epoch
 
+    def last_epoch(self, epochs: int) -> int:
+        """Tell `fit` where to end: at the present epoch when patience had run out before the kill."""
+        return self.epoch if self.finished_early else epochs
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
