@@ -9,39 +9,72 @@ import math
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
 
 from lib.errors import UserError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB
-MAX_PIXELS = 50_000_000  # the largest that phones commonly take: 8160 × 6120; 0.2 GB once decoded
+MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
 MIN_SIDE = 16  # below it even a person sees no character
 
-FITS = ("stretch", "pad")
-# libjpeg can decode at 1/2, 1/4 or 1/8 of the size, several times as fast. While that keeps at least this
-# many pixels a side for each wanted one, the area average is the same to within a grey level.
-DRAFT_FACTOR = 2
-# A progressive JPEG may hold any number of scans and each passes over the whole picture: a file within
-# MAX_BYTES could otherwise keep a core busy for an hour. Encoders write about ten scans.
-MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# The first bytes decide, never the name. The plugins are called directly and not through `Image.open`: it
+# would open the JPEGs of many phones as MPO, a container whose damage makes a sound picture unreadable.
+PLUGINS = {
+    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+    b"GIF8": GifImagePlugin.GifImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+# Pillow walks through side information block by block in Python, joining or inflating on the way: 20 MB of
+# nothing else would keep a core busy for minutes. A picture of 20 MB in blocks of 8 KB takes 8,000 reads.
+MAX_READS = 10_000
+# Each scan of a progressive JPEG passes over the whole picture. Encoders write about ten; a file within
+# MAX_BYTES can hold enough for hours.
 START_OF_SCAN = b"\xff\xda"
+MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 
-Orientation = Image.Transpose
-UPRIGHT = {  # EXIF orientation: what makes the picture upright
-    2: Orientation.FLIP_LEFT_RIGHT,
-    3: Orientation.ROTATE_180,
-    4: Orientation.FLIP_TOP_BOTTOM,
-    5: Orientation.TRANSPOSE,
-    6: Orientation.ROTATE_270,
-    7: Orientation.TRANSVERSE,
-    8: Orientation.ROTATE_90,
+FITS = ("stretch", "pad")
+# libjpeg can decode at 1/2, 1/4 or 1/8 of the size, several times as fast. With at least three pixels a side
+# left for each wanted one the result stays within two grey levels of the full decoding, with two within twelve.
+DRAFT_FACTOR = 3
+
+UPRIGHT = {  # EXIF orientation: what sets the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
 
 
 class UnreadablePicture(UserError):
     """These bytes are no picture that can be used; the text says why."""
+
+
+class _LimitedReader(io.BytesIO):
+    """A file in memory that fails after `MAX_READS` reads."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise OSError(f"more than {MAX_READS} reads")
+        return super().read(size)
 
 
 def decode(contents: bytes, size: int = 64, fit: str = "stretch") -> np.ndarray:
@@ -63,8 +96,8 @@ def decode(contents: bytes, size: int = 64, fit: str = "stretch") -> np.ndarray:
     """
     _check_fit(fit)
     image, orientation = _open(contents)
-    width, height = _scaled(image.size, size) if fit == "pad" else (size, size)
-    return resize(_pixels(image, orientation, (width, height)), size, fit)
+    inner = _inner_size(_shown_size(image, orientation), size, fit)
+    return _fill_square(_pixels(image, orientation, inner), inner, size)
 
 
 def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
@@ -83,8 +116,8 @@ def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
     image, orientation = _open(contents)
     if longest is None or max(image.size) <= longest:
         return _pixels(image, orientation)
-    picture = _pixels(image, orientation, _scaled(image.size, longest))
-    return _resample(picture, *_scaled(picture.shape[1::-1], longest))
+    wanted = _scaled(_shown_size(image, orientation), longest)
+    return _resample(_pixels(image, orientation, wanted), wanted)
 
 
 def probe(contents: bytes) -> tuple[int, int]:
@@ -100,15 +133,14 @@ def probe(contents: bytes) -> tuple[int, int]:
         UnreadablePicture: If the bytes are no picture or break a limit. Damage further inside shows only when
             the picture is decoded.
     """
-    image, orientation = _open(contents)
-    return image.size[::-1] if orientation in TURNED else image.size
+    return _shown_size(*_open(contents))
 
 
 def resize(picture: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
     """Bring a picture to a square, by area averaging where it shrinks.
 
-    Padding repeats the border pixels: on clip-art and cut-outs the plain background goes on without an edge,
-    and on frames it is what the shift of the augmentation fills in as well.
+    Padding repeats the border pixels: the plain background of clip-art and cut-outs goes on without an edge
+    that a network could mistake for an outline.
 
     Args:
         picture: `uint8` array of shape `(height, width, 3)`.
@@ -122,18 +154,7 @@ def resize(picture: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
         ValueError: If `fit` is unknown.
     """
     _check_fit(fit)
-    if fit == "stretch":
-        return _resample(picture, size, size)
-    width, height = _scaled(picture.shape[1::-1], size)
-    left, top = (size - width) // 2, (size - height) // 2
-    return cv2.copyMakeBorder(
-        _resample(picture, width, height),
-        top,
-        size - height - top,
-        left,
-        size - width - left,
-        cv2.BORDER_REPLICATE,
-    )
+    return _fill_square(picture, _inner_size(picture.shape[1::-1], size, fit), size)
 
 
 def _check_fit(fit: str) -> None:
@@ -141,24 +162,36 @@ def _check_fit(fit: str) -> None:
         raise ValueError(f"Invalid value for argument `fit`. Expected one of {FITS}. Received: fit={fit!r}")
 
 
-def _scaled(size: tuple[int, int], longest: int) -> tuple[int, int]:
+def _inner_size(shown: tuple[int, int], size: int, fit: str) -> tuple[int, int]:
+    """Width and height that the picture itself takes in the square."""
+    return (size, size) if fit == "stretch" else _scaled(shown, size)
+
+
+def _scaled(shown: tuple[int, int], longest: int) -> tuple[int, int]:
     """Scale (width, height) so that the longer side is `longest` and no side vanishes."""
-    factor = longest / max(size)
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    width, height = (max(1, round(side * longest / max(shown))) for side in shown)
+    return width, height
 
 
-def _resample(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize each axis by area averaging if it shrinks, linearly if it grows.
+def _fill_square(picture: np.ndarray, inner: tuple[int, int], size: int) -> np.ndarray:
+    """Resize to `inner` (width, height) and repeat the border pixels up to the square."""
+    left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
+    right, bottom = size - inner[0] - left, size - inner[1] - top
+    return cv2.copyMakeBorder(_resample(picture, inner), top, bottom, left, right, borderType=cv2.BORDER_REPLICATE)
+
+
+def _resample(picture: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
+    """Resize to (width, height), each axis by area averaging if it shrinks and linearly if it grows.
 
     Linear, because cubic overshoots: it would draw halos round the outlines of flat-coloured drawings.
     """
-    smaller = min(width, picture.shape[1]), min(height, picture.shape[0])
+    smaller = min(wanted[0], picture.shape[1]), min(wanted[1], picture.shape[0])
     picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    return picture if smaller == wanted else cv2.resize(picture, wanted, interpolation=cv2.INTER_LINEAR)
 
 
 def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
-    """Read the header and check every limit; returns the image, not loaded, and its EXIF orientation."""
+    """Check every limit; returns the image, its pixels not yet decoded, and its EXIF orientation."""
     if not contents:
         raise UnreadablePicture("The file is empty (0 bytes). Choose a picture file.")
     if len(contents) > MAX_BYTES:
@@ -166,32 +199,36 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
             f"The file has {len(contents) / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB can be read. "
             "Make the picture smaller."
         )
-    # Pillow's settings are global, and another library may have set them: damaged pictures filled up with
-    # grey must not pass as whole ones, and no plugin may set up a canvas larger than ours.
+    plugin = next((plugin for start, plugin in PLUGINS.items() if contents.startswith(start)), None)
+    if plugin is None:
+        raise UnreadablePicture(
+            "This is not a picture that can be read. Expected a JPEG, PNG, WebP, GIF or BMP file; "
+            "save the picture as one of these."
+        )
+    # Pillow's settings are global and any other library may have changed them: a damaged picture, filled up
+    # with grey, must not pass for a whole one, and no plugin may set up a canvas that is out of bounds.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
-        image = Image.open(io.BytesIO(contents), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise UnreadablePicture(_too_many_pixels("far more")) from None
+        image = plugin(_LimitedReader(contents))
+    except Image.DecompressionBombError:  # raised at twice the limit
+        raise UnreadablePicture(_too_many_pixels(f"more than {2 * MAX_PIXELS // 1_000_000} million")) from None
     except Exception:
-        raise UnreadablePicture(
-            "This is not a picture that can be read. Expected a JPEG, PNG, WebP, GIF or BMP file."
-        ) from None
-    _check_size(image.size)
-    if contents.count(START_OF_SCAN) * math.prod(image.size) > MAX_SCANNED_PIXELS and image.format != "PNG":
-        raise UnreadablePicture(
-            "The picture is stored in too many passes. Save it again as a usual JPEG or PNG."
-        )
+        raise UnreadablePicture(_damaged(plugin.format)) from None
+    _check_size(*image.size)
+    if image.format == "JPEG" and contents.count(START_OF_SCAN) * math.prod(image.size) > MAX_SCANNED_PIXELS:
+        raise UnreadablePicture("The JPEG is stored in far too many passes. Save it again as a usual JPEG.")
+    if image.tile and image.tile[0][0] == "bmp_rle":  # which Pillow unpacks in Python, 50 megapixels in 10 s
+        raise UnreadablePicture("Run-length encoded BMP files cannot be read. Save the picture as PNG.")
     return image, _orientation(image)
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if math.prod(size) > MAX_PIXELS:
-        raise UnreadablePicture(_too_many_pixels(f"{size[0]} × {size[1]}"))
-    if min(size) < MIN_SIDE:
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadablePicture(_too_many_pixels(f"{width} × {height}"))
+    if min(width, height) < MIN_SIDE:
         raise UnreadablePicture(
-            f"The picture has {size[0]} × {size[1]} pixels, at least {MIN_SIDE} a side are needed. "
+            f"The picture has {width} × {height} pixels, at least {MIN_SIDE} a side are needed. "
             "Choose a larger picture."
         )
 
@@ -201,43 +238,59 @@ def _too_many_pixels(received: str) -> str:
     return f"The picture has {received} pixels, at most {limit} million can be read. Make it smaller."
 
 
+def _damaged(file_format: str) -> str:
+    return (
+        f"The {file_format} picture is damaged or incomplete. Look at it in a picture viewer, "
+        "and save or download it again."
+    )
+
+
 def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation (1 to 8); damaged EXIF data says nothing about the pixels, so it is 1."""
+    """Read the EXIF orientation, 1 to 8; damaged EXIF data says nothing about the pixels, so it is 1."""
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        orientation = exif.get(ExifTags.Base.Orientation)
+        return orientation if orientation in UPRIGHT else 1
     except Exception:
         return 1
-    return orientation if orientation in UPRIGHT else 1
 
 
-def _pixels(
-    image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None = None
-) -> np.ndarray:
+def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+    return image.size[::-1] if orientation in TURNED else image.size
+
+
+def _pixels(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None = None) -> np.ndarray:
     """Decode to upright RGB; where `wanted` (width, height) allows, a JPEG at a fraction of its size."""
     try:
         if wanted is not None:
-            image.draft(None, (DRAFT_FACTOR * wanted[0], DRAFT_FACTOR * wanted[1]))
+            width, height = wanted[::-1] if orientation in TURNED else wanted
+            image.draft(None, (DRAFT_FACTOR * width, DRAFT_FACTOR * height))
         image.load()
         rgb = _on_white(image)
         if orientation in UPRIGHT:
             rgb = rgb.transpose(UPRIGHT[orientation])
-        return np.asarray(rgb)
+        return np.array(rgb)
     except Exception:
-        raise UnreadablePicture(
-            "The picture is damaged or incomplete. Open it in a picture viewer to see whether it is whole, "
-            "and save or download it again."
-        ) from None
+        raise UnreadablePicture(_damaged(image.format)) from None
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB, with white behind what is transparent."""
-    if image.mode.startswith("I"):  # 16-bit grey: `convert` would clip it to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I"):
+        image = _eight_bit(image)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey down, which `convert` would clip to white."""
+    grey = np.asarray(image)
+    scaled = Image.fromarray((grey >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        scaled.putalpha(Image.fromarray(grey != image.info["transparency"]))
+    return scaled
