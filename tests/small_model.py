@@ -1,0 +1,139 @@
+"""A run folder with a real LiteRT network in it, made in milliseconds and without TensorFlow.
+
+The network names the character whose colour is nearest to the mean colour of the picture, so that a test knows
+the right answer: `colours(3)` are red, green and blue.
+"""
+
+import colorsys
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
+
+CHARACTERS = ("homer_simpson", "krusty_the_clown", "marge_simpson")
+SHARPNESS = 10.0  # how fast the probability falls with the distance to a colour
+
+
+def colours(n: int) -> np.ndarray:
+    """Give the colours that stand for n characters: float32 (n, 3), 0 to 1, evenly round the colour circle."""
+    return np.array([colorsys.hsv_to_rgb(i / n, 1, 1) for i in range(n)], np.float32)
+
+
+def picture(colour: tuple[int, int, int], width: int = 40, height: int = 30, form: str = "PNG") -> bytes:
+    """Give the bytes of a picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, form)
+    return file.getvalue()
+
+
+def write_run(
+    run_dir: Path,
+    characters: tuple[str, ...] = CHARACTERS,
+    picture_size: int = 16,
+    run: dict | None = None,
+    metrics: dict | None = None,
+    **metadata,
+) -> Path:
+    """Write a run folder as training and evaluation leave it, as far as serving reads it.
+
+    Args:
+        run_dir: Folder to make.
+        characters: Labels.
+        picture_size: Pixels a side.
+        run: Added to `run.json`; False-like values of its entries count.
+        metrics: Contents of `metrics.json`; None writes none.
+        **metadata: Replaces entries of the model file's metadata.
+
+    Returns:
+        `run_dir`.
+    """
+    run_dir.mkdir(parents=True)
+    record = {"name": run_dir.name, "format_version": 1, "finished": True, "num_parameters": 4 * len(characters)}
+    (run_dir / "run.json").write_text(json.dumps(record | (run or {})))
+    if metrics is not None:
+        (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    (run_dir / "model.tflite").write_bytes(model(characters, picture_size, run=run_dir.name, **metadata))
+    return run_dir
+
+
+def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, **metadata) -> bytes:
+    """Give the bytes of a model file: the network, and its metadata in an appended zip archive."""
+    entries = {
+        "format_version": 1,
+        "run": "small",
+        "characters": list(characters),
+        "picture_size": picture_size,
+        "fit": "stretch",
+        "colour_order": "RGB",
+        "value_range": [0, 255],
+    }
+    file = io.BytesIO()
+    file.write(network(len(characters), picture_size))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("metadata.json", json.dumps(entries | metadata))
+    return file.getvalue()
+
+
+def network(n: int, picture_size: int) -> bytes:
+    """Give a LiteRT flatbuffer: mean over height and width, one dense layer, softmax.
+
+    |mean - colour|² is smallest where 2 colour·mean - |colour|² is largest, which a dense layer computes.
+    """
+    weights = SHARPNESS * 2 * colours(n) / 255
+    bias = -SHARPNESS * (colours(n) ** 2).sum(axis=1)
+    float32, int32 = schema.TensorType.FLOAT32, schema.TensorType.INT32
+    buffers: list[bytes] = [b""]  # by convention the first is empty: "no data"
+
+    def tensor(name: str, shape: list[int], kind: int, data: np.ndarray | None = None):
+        result = schema.TensorT()
+        result.name, result.type, result.buffer = name, kind, 0
+        result.shape, result.shapeSignature = [abs(side) for side in shape], shape
+        if data is not None:
+            result.buffer = len(buffers)
+            buffers.append(data.tobytes())
+        return result
+
+    graph = schema.SubGraphT()
+    graph.tensors = [
+        tensor("pictures", [-1, picture_size, picture_size, 3], float32),
+        tensor("axes", [2], int32, np.array([1, 2], np.int32)),
+        tensor("mean", [-1, 3], float32),
+        tensor("weights", [n, 3], float32, weights.astype(np.float32)),
+        tensor("bias", [n], float32, bias.astype(np.float32)),
+        tensor("logits", [-1, n], float32),
+        tensor("probabilities", [-1, n], float32),
+    ]
+    graph.inputs, graph.outputs = [0], [6]
+    softmax = schema.SoftmaxOptionsT()
+    softmax.beta = 1.0
+    operators = [  # code, options type, options, inputs, outputs
+        ("MEAN", "ReducerOptions", schema.ReducerOptionsT(), [0, 1], [2]),
+        ("FULLY_CONNECTED", "FullyConnectedOptions", schema.FullyConnectedOptionsT(), [2, 3, 4], [5]),
+        ("SOFTMAX", "SoftmaxOptions", softmax, [5], [6]),
+    ]
+    result = schema.ModelT()
+    result.version, result.operatorCodes, graph.operators = 3, [], []
+    for index, (code, options_type, options, inputs, outputs) in enumerate(operators):
+        operator_code = schema.OperatorCodeT()
+        operator_code.builtinCode = operator_code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, code)
+        operator_code.version = 1
+        result.operatorCodes.append(operator_code)
+        operator = schema.OperatorT()
+        operator.opcodeIndex, operator.inputs, operator.outputs = index, inputs, outputs
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, options_type)
+        operator.builtinOptions = options
+        graph.operators.append(operator)
+    result.subgraphs = [graph]
+    result.buffers = []
+    for data in buffers:
+        buffer = schema.BufferT()
+        buffer.data = list(data)
+        result.buffers.append(buffer)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(result.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
