@@ -1,0 +1,1 @@
+"""Tests of every module, and of the pipeline as a user runs it."""

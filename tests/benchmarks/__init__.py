@@ -1,0 +1,1 @@
+"""Measurements, each printed as a ratio of two ways in one run."""

@@ -1,0 +1,281 @@
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, ImageOps
+
+from lib.data import pictures
+from lib.data.pictures import UnreadablePicture
+
+WIDTH, HEIGHT = 80, 60
+
+
+@pytest.fixture(scope="module")
+def scene() -> Image.Image:
+    """Four plain quarters: red, green / blue, yellow; no flip or turn leaves it as it is."""
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    picture[:30, :40], picture[:30, 40:] = (255, 0, 0), (0, 255, 0)
+    picture[30:, :40], picture[30:, 40:] = (0, 0, 255), (255, 255, 0)
+    return Image.fromarray(picture)
+
+
+def encode(image: Image.Image, file_format: str, **options) -> bytes:
+    contents = io.BytesIO()
+    image.save(contents, file_format, **options)
+    return contents.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, bits: int, colour: int, rows: bytes, side_information: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + side_information + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+def assert_close(received: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    assert received.shape == expected.shape
+    assert np.abs(received.astype(int) - expected.astype(int)).mean() <= tolerance
+
+
+@pytest.mark.parametrize("file_format", pictures.FORMATS)
+def test_decodes_each_format_to_the_same_square(scene, file_format):
+    square = pictures.decode(encode(scene, file_format, quality=95), size=64)
+    assert square.dtype == np.uint8
+    assert_close(square, pictures.resize(np.asarray(scene), 64), tolerance=3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("L", "L"), ("1", "1"), ("P", "RGB"), ("LA", "L"), ("RGBA", "RGB"), ("I;16", "L")]
+)
+def test_decodes_each_mode_of_png(scene, mode, expected):
+    image = scene.convert("L") if mode == "I;16" else scene.convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    shown = np.asarray(scene.convert(expected).convert("RGB"))
+    assert_close(pictures.decode_full(encode(image, "PNG")), shown, tolerance=0)
+
+
+def test_decodes_inverted_cmyk_of_adobe(scene):
+    contents = encode(scene.convert("CMYK"), "JPEG", quality=95)
+    assert b"Adobe" in contents
+    assert_close(pictures.decode_full(contents), np.asarray(scene), tolerance=3)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turns_as_exif_says(scene, file_format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    contents = encode(scene, file_format, exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(contents))).convert("RGB"))
+    assert_close(pictures.decode_full(contents), upright, tolerance=0)
+    assert pictures.probe(contents) == upright.shape[1::-1]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_cost_the_picture(scene):
+    assert pictures.decode(encode(scene, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (64, 64, 3)
+
+
+def test_transparent_pixels_are_white_whatever_colour_they_hide():
+    hidden_black = np.zeros((32, 32, 4), np.uint8)
+    assert pictures.decode_full(encode(Image.fromarray(hidden_black), "PNG")).min() == 255
+
+
+def test_half_transparent_black_is_grey_on_white():
+    veil = np.full((32, 32, 4), (0, 0, 0, 127), np.uint8)
+    # 255 × (1 − 127 / 255) = 128
+    assert (pictures.decode_full(encode(Image.fromarray(veil), "PNG")) == 128).all()
+
+
+def test_transparent_grey_level_of_16_bits_is_white():
+    rows = (b"\0" + struct.pack(">HH", 300, 0x8080) * 16) * 32
+    picture = pictures.decode_full(png(32, 32, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 300))))
+    assert (picture[:, ::2] == 255).all()
+    assert (picture[:, 1::2] == 0x80).all()
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
+def test_takes_the_first_frame_of_an_animation(scene, file_format):
+    second = Image.new("RGB", scene.size, "black")
+    contents = encode(scene, file_format, save_all=True, append_images=[second], lossless=True)
+    assert_close(pictures.decode_full(contents), np.asarray(scene), tolerance=3)
+
+
+def test_takes_the_first_picture_of_a_phones_mpo(scene):
+    contents = encode(scene, "MPO", save_all=True, append_images=[Image.new("RGB", scene.size)], quality=95)
+    assert Image.open(io.BytesIO(contents)).format == "MPO"
+    assert_close(pictures.decode(contents), pictures.resize(np.asarray(scene), 64), tolerance=3)
+
+
+def test_what_a_small_gif_frame_leaves_of_its_canvas_is_filled(scene):
+    small = encode(scene, "GIF")
+    larger_canvas = small[:6] + struct.pack("<HH", 2 * WIDTH, 2 * HEIGHT) + small[10:]
+    picture = pictures.decode_full(larger_canvas)
+    assert picture.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert_close(picture[:HEIGHT, :WIDTH], np.asarray(scene), tolerance=3)
+
+
+def test_drafting_a_large_jpeg_stays_close_to_the_full_decoding():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (27, 36, 3), dtype=np.uint8)
+    picture = cv2.resize(coarse, (576, 432), interpolation=cv2.INTER_CUBIC)
+    contents = encode(Image.fromarray(picture), "JPEG", quality=90)
+    assert_close(pictures.decode(contents), pictures.resize(pictures.decode_full(contents), 64), tolerance=0.6)
+
+
+def test_shrinking_averages_areas():
+    # Each 2 × 2 block of a board of 0 and 100 holds two of each: (0 + 100 + 100 + 0) / 4 = 50.
+    board = np.indices((128, 128)).sum(axis=0) % 2 * 100
+    assert (pictures.resize(np.dstack([board] * 3).astype(np.uint8), 64) == 50).all()
+
+
+def test_enlarging_invents_no_brighter_or_darker_colours():
+    edge = np.full((20, 20, 3), 100, np.uint8)
+    edge[:, 10:] = 200
+    enlarged = pictures.resize(edge, 64)
+    assert (enlarged.min(), enlarged.max()) == (100, 200)
+
+
+def test_pad_centres_the_picture_and_repeats_its_border():
+    wide = np.zeros((32, 64, 3), np.uint8)
+    wide[0], wide[-1] = 10, 20
+    square = pictures.resize(wide, 64, fit="pad")
+    # 64 × 32 fits as it is; (64 - 32) / 2 = 16 rows above and below.
+    assert (square[:16] == 10).all()
+    assert (square[16:48] == wide).all()
+    assert (square[48:] == 20).all()
+
+
+@pytest.mark.parametrize("side", [(3000, 16), (16, 3000)])
+def test_pads_a_thin_strip(side):
+    assert pictures.decode(encode(Image.new("RGB", side), "PNG"), fit="pad").shape == (64, 64, 3)
+
+
+def test_decode_full_keeps_the_aspect_ratio(scene):
+    # 80 × 60 with the longer side at 40 is 40 × 30.
+    assert pictures.decode_full(encode(scene, "PNG"), longest=40).shape == (30, 40, 3)
+
+
+def test_decode_full_does_not_enlarge(scene):
+    assert pictures.decode_full(encode(scene, "PNG"), longest=1000).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_unknown_fit_is_named():
+    with pytest.raises(ValueError, match=r"`fit`.*'stretch', 'pad'.*Received: fit='crop'"):
+        pictures.decode(b"", fit="crop")
+
+
+@pytest.mark.parametrize("contents", [b"<!DOCTYPE html><html>", b"\0" * 100, b"\xff", b"II*\0" + bytes(50)])
+def test_refuses_what_is_no_picture(contents):
+    with pytest.raises(UnreadablePicture, match="JPEG, PNG, WebP, GIF or BMP"):
+        pictures.decode(contents)
+
+
+def test_refuses_an_empty_file():
+    with pytest.raises(UnreadablePicture, match="empty"):
+        pictures.probe(b"")
+
+
+def test_refuses_a_file_above_the_byte_limit(scene):
+    contents = encode(scene, "JPEG")
+    with pytest.raises(UnreadablePicture, match=r"20\.0 MB, at most 20 MB"):
+        pictures.probe(contents + bytes(pictures.MAX_BYTES + 1 - len(contents)))
+
+
+def test_refuses_a_picture_below_the_shorter_side():
+    with pytest.raises(UnreadablePicture, match="200 × 15 pixels, at least 16"):
+        pictures.probe(encode(Image.new("RGB", (200, 15)), "PNG"))
+
+
+BOMBS = {
+    "PNG": lambda: png(30_000, 30_000, 1, 0, bytes(3_751 * 30_000)),
+    "GIF": lambda: b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + encode(Image.new("L", (16, 16)), "GIF")[10:],
+    "BMP": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 30_000, 30_000, 1, 24, *[0] * 6),
+    "WEBP": lambda: b"RIFF\x2a\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + b"\xfe\x3f\0" * 2 + b"ANIM\x06\0\0\0" + bytes(6),
+}
+
+
+@pytest.mark.parametrize("file_format", BOMBS)
+def test_refuses_too_many_pixels_before_anything_is_decoded(file_format, monkeypatch):
+    monkeypatch.setattr(Image.core, "new", lambda *_: pytest.fail("pixels were allocated"))
+    with pytest.raises(UnreadablePicture, match="at most 50 million"):
+        pictures.decode(BOMBS[file_format]())
+
+
+def repeated_in_jpeg(block: bytes) -> bytes:
+    contents = encode(Image.new("RGB", (64, 64)), "JPEG")
+    return contents[:2] + block * (5_000_000 // len(block)) + contents[2:]
+
+
+FLOODS = {
+    "EXIF blocks": lambda: repeated_in_jpeg(b"\xff\xe1\0\x12Exif\0\0" + bytes(10)),
+    "fill bytes": lambda: repeated_in_jpeg(b"\xff"),
+    "empty PNG chunks": lambda: png(64, 64, 8, 0, bytes(64 * 65), chunk(b"abCd", b"") * 400_000),
+    "GIF comments": lambda: b"GIF89a" + b"\x40\0\x40\0\0\0\0\x21\xfe" + b"\x01a" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_refuses_endless_side_information(flood):
+    with pytest.raises(UnreadablePicture, match="damaged"):
+        pictures.probe(FLOODS[flood]())
+
+
+def test_refuses_a_jpeg_of_thousands_of_scans():
+    contents = encode(Image.new("L", (3000, 3000)), "JPEG", progressive=True)
+    scan = contents[contents.rfind(pictures.START_OF_SCAN) : -2]
+    with pytest.raises(UnreadablePicture, match="too many passes"):
+        pictures.probe(contents[:-2] + scan * 1000 + contents[-2:])
+
+
+@pytest.mark.parametrize("file_format", pictures.FORMATS)
+def test_refuses_a_truncated_file(scene, file_format):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+    contents = encode(noise, file_format)
+    with pytest.raises(UnreadablePicture, match="damaged or incomplete"):
+        pictures.decode(contents[: len(contents) // 2])
+
+
+@pytest.mark.parametrize("file_format", pictures.FORMATS)
+def test_random_damage_never_raises_anything_else(scene, file_format):
+    rng = np.random.default_rng(0)
+    intact = encode(scene, file_format)
+    for _ in range(200):
+        damaged = bytearray(intact)
+        for position in rng.integers(0, len(intact), 5):
+            damaged[position] = rng.integers(256)
+        try:
+            assert pictures.decode(bytes(damaged)).shape == (64, 64, 3)
+        except UnreadablePicture as error:
+            assert str(error).endswith(".")
+
+
+def test_settings_of_other_libraries_do_not_matter(scene, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    contents = encode(scene, "JPEG")
+    assert pictures.decode(contents).shape == (64, 64, 3)
+    with pytest.raises(UnreadablePicture):
+        pictures.decode(contents[:-200])
+
+
+def test_threads_get_the_same_pixels(scene):
+    files = [encode(scene.rotate(angle), name) for angle in range(10) for name in pictures.FORMATS]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(pictures.decode, files))
+    assert all((one == pictures.decode(file)).all() for one, file in zip(together, files, strict=True))
+
+
+def test_needs_no_framework():
+    script = "import sys, lib.data.pictures; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
