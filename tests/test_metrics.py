@@ -1,0 +1,396 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from lib.errors import UserError
+from lib.evaluation import metrics
+
+CHARACTERS = ["apu", "bart", "carl"]
+# Worked through by hand below: apu has 3 pictures and is answered 3 times, 2 of them rightly; bart has 2, is
+# answered 3 times, 2 rightly; carl has 1 and is never answered.
+ACTUAL = np.array([0, 0, 0, 1, 1, 2])
+PREDICTED = np.array([0, 0, 1, 1, 1, 0])
+
+
+def answers(predicted, top=0.7, num_characters=3):
+    """Probabilities with `top` for the predicted character and the rest shared among the others."""
+    probabilities = np.full((len(predicted), num_characters), (1 - top) / (num_characters - 1))
+    probabilities[np.arange(len(predicted)), predicted] = top
+    return probabilities
+
+
+def simulated(num_pictures=600, num_characters=18, seed=0):
+    random = np.random.default_rng(seed)
+    actual = random.integers(num_characters, size=num_pictures)
+    scores = random.normal(size=(num_pictures, num_characters)) + 2.5 * np.eye(num_characters)[actual]
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return actual, probabilities.astype(np.float32), [f"character_{n}" for n in range(num_characters)]
+
+
+PROBABILITIES = answers(PREDICTED)
+
+
+# ---------------------------------------------------------------- scores per character
+
+
+def test_per_character_has_the_columns_of_the_contract():
+    table = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS)
+    assert list(table) == ["character", "precision", "recall", "f1", "support"]
+    assert list(table["character"]) == CHARACTERS
+
+
+def test_per_character_scores():
+    table = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS)
+    np.testing.assert_allclose(table["precision"], [2 / 3, 2 / 3, 0])
+    np.testing.assert_allclose(table["recall"], [2 / 3, 2 / 2, 0])
+    # bart: 2 * (2/3) * 1 / (2/3 + 1) = (4/3) / (5/3) = 4/5
+    np.testing.assert_allclose(table["f1"], [2 / 3, 4 / 5, 0])
+    assert list(table["support"]) == [3, 2, 1]
+
+
+def test_a_character_without_pictures_keeps_its_row():
+    table = metrics.per_character(ACTUAL[:5], answers(PREDICTED[:5]), CHARACTERS)
+    assert table.iloc[2].to_dict() == {
+        "character": "carl",
+        "precision": 0,
+        "recall": 0,
+        "f1": 0,
+        "support": 0,
+    }
+
+
+def test_the_report_ends_with_the_averages():
+    report = metrics.classification_report(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character")
+    assert list(report.index) == ["Apu", "Bart", "Carl", "accuracy", "macro average", "weighted average"]
+    assert report.loc["accuracy", "f1"] == pytest.approx(4 / 6)
+    assert report.loc["macro average", "recall"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    # weighted: (3 * 2/3 + 2 * 4/5 + 1 * 0) / 6 = 3.6 / 6
+    assert report.loc["weighted average", "f1"] == pytest.approx(0.6)
+    assert set(report["support"].tail(3)) == {6}
+
+
+def test_macro_f1():
+    # (2/3 + 4/5 + 0) / 3 = (22/15) / 3 = 22/45
+    assert metrics.macro_f1(ACTUAL, PREDICTED, 3) == pytest.approx(22 / 45)
+
+
+def test_macro_f1_leaves_out_characters_without_pictures():
+    # apu: 2 right of 2 answered and of 3 there: 2*2/(2+3) = 4/5; bart: 2*2/(3+2) = 4/5; carl is not there
+    assert metrics.macro_f1(ACTUAL[:5], PREDICTED[:5], 3) == pytest.approx(4 / 5)
+
+
+def test_a_wrong_answer_with_an_absent_name_still_costs():
+    # apu: 1 right of 1 answered and of 2 there: 2*1/(1+2) = 2/3; the other was taken for the absent carl
+    assert metrics.macro_f1(np.array([0, 0]), np.array([0, 2]), 3) == pytest.approx(2 / 3)
+
+
+def test_scores_agree_with_scikit_learn():
+    actual, probabilities, characters = simulated()
+    predicted = probabilities.argmax(axis=1)
+    summary = metrics.summary(actual, probabilities, characters)
+    expected = sklearn_metrics.f1_score(actual, predicted, average=None)
+    assert summary["macro_f1"] == pytest.approx(expected.mean())
+    assert summary["lowest_f1"] == pytest.approx(expected.min())
+    assert summary["lowest_character"] == characters[expected.argmin()]
+    assert summary["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(actual, predicted))
+    assert summary["log_loss"] == pytest.approx(sklearn_metrics.log_loss(actual, probabilities))
+
+
+# ---------------------------------------------------------------- the run as a whole
+
+
+def test_the_summary_is_plain_json_with_the_keys_of_the_contract():
+    summary = metrics.summary(ACTUAL, PROBABILITIES.astype(np.float32), CHARACTERS, np.arange(6), threshold=0.8)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert set(summary) == {
+        *("accuracy", "macro_f1", "log_loss", "test_pictures", "characters", "lowest_f1", "lowest_character"),
+        *("accuracy_interval", "macro_f1_interval", "threshold"),
+    }
+    assert summary["test_pictures"] == 6
+    assert summary["characters"] == CHARACTERS
+    assert (summary["lowest_character"], summary["lowest_f1"]) == ("carl", 0)
+    assert summary["threshold"] == 0.8
+
+
+def test_the_lowest_character_is_one_that_has_pictures():
+    summary = metrics.summary(ACTUAL[:5], answers(PREDICTED[:5]), CHARACTERS)
+    assert summary["lowest_character"] == "apu"
+
+
+def test_log_loss():
+    # four right at 0.7, two wrong with 0.15 for the right one: -(4 ln 0.7 + 2 ln 0.15) / 6
+    # = (4 * 0.356675 + 2 * 1.897120) / 6 = 5.220940 / 6
+    assert metrics.log_loss(ACTUAL, PROBABILITIES) == pytest.approx(0.870157, abs=1e-6)
+
+
+def test_log_loss_stays_finite_when_the_right_one_got_nothing():
+    # clipped at 1e-7: -ln 1e-7 = 7 * 2.302585
+    assert metrics.log_loss(np.array([1]), np.array([[1.0, 0.0]])) == pytest.approx(16.118096, abs=1e-5)
+
+
+# ---------------------------------------------------------------- threshold
+
+SURE = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.55, 0.45]])  # all answer 0
+THIRD_WRONG = np.array([0, 0, 1, 0])
+
+
+def test_threshold_is_the_smallest_at_which_enough_answers_are_right():
+    # from 0.50 on 3 of 4 are right, from 0.56 on 2 of 3, from 0.61 on 2 of 2
+    assert metrics.threshold(THIRD_WRONG, SURE, target=1) == 0.61
+    assert metrics.threshold(THIRD_WRONG, SURE, target=0.75) == 0.5
+
+
+@pytest.mark.parametrize("actual", [[1, 1, 1, 1], [1, 0, 0, 0]])
+def test_threshold_is_at_most_95_percent(actual):
+    assert metrics.threshold(np.array(actual), SURE, target=1) == 0.95
+
+
+def test_threshold_where_no_answer_is_sure():
+    assert metrics.threshold(np.array([0, 1]), answers([0, 1], top=0.4)) == 0.95
+
+
+# ---------------------------------------------------------------- intervals
+
+
+def test_the_intervals_hold_the_scores():
+    actual, probabilities, characters = simulated()
+    summary = metrics.summary(actual, probabilities, characters)
+    for score in ("accuracy", "macro_f1"):
+        low, high = summary[f"{score}_interval"]
+        assert 0 < low < summary[score] < high < 1
+
+
+def test_the_interval_is_that_of_pictures_drawn_group_by_group(monkeypatch):
+    monkeypatch.setattr(metrics, "RESAMPLES", 25)
+    actual, probabilities, _ = simulated(num_pictures=120, num_characters=5)
+    predicted = probabilities.argmax(axis=1)
+    groups = np.random.default_rng(1).integers(40, size=120) + 1000
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    random, scores = np.random.default_rng(7), []
+    for _ in range(25):
+        drawn = np.concatenate([members[group] for group in random.integers(len(members), size=len(members))])
+        present = np.unique(actual[drawn])
+        scores.append(sklearn_metrics.f1_score(actual[drawn], predicted[drawn], labels=present, average="macro"))
+    intervals = metrics.bootstrap_intervals(actual, predicted, 5, groups, seed=7)
+    np.testing.assert_allclose(intervals["macro_f1_interval"], np.percentile(scores, [2.5, 97.5]))
+
+
+def test_the_same_seed_gives_the_same_interval():
+    actual, probabilities, _ = simulated()
+    predicted = probabilities.argmax(axis=1)
+    first, again, other = (metrics.bootstrap_intervals(actual, predicted, 18, seed=s) for s in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_larger_groups_widen_the_interval():
+    # 400 answers in 40 groups that are wholly right or wholly wrong say no more than 40 answers do.
+    actual, groups = np.zeros(400, int), np.repeat(np.arange(40), 10)
+    predicted = (groups % 4 == 0).astype(int)
+    alone = np.diff(metrics.bootstrap_intervals(actual, predicted, 2)["accuracy_interval"])
+    grouped = np.diff(metrics.bootstrap_intervals(actual, predicted, 2, groups)["accuracy_interval"])
+    # the standard error grows by the square root of 10, about 3.2
+    assert 2.5 < (grouped / alone).item() < 4
+
+
+def test_a_network_does_not_differ_from_itself():
+    result = metrics.macro_f1_difference(ACTUAL, PREDICTED, PREDICTED, 3)
+    assert result == {"difference": 0, "difference_interval": [0, 0]}
+
+
+def test_a_difference_is_paired():
+    actual, probabilities, _ = simulated()
+    worse = probabilities.argmax(axis=1)
+    better = np.where(np.arange(len(actual)) % 20 == 0, actual, worse)  # the same answers, some put right
+    result = metrics.macro_f1_difference(actual, better, worse, 18)
+    low, high = result["difference_interval"]
+    assert 0 < low < result["difference"] < high
+    single = metrics.bootstrap_intervals(actual, worse, 18)["macro_f1_interval"]
+    assert high - low < single[1] - single[0]
+
+
+# ---------------------------------------------------------------- confusion
+
+
+def test_confusion_counts_rows_actual_columns_predicted():
+    table = metrics.confusion(ACTUAL, PREDICTED, CHARACTERS)
+    assert table.to_numpy().tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert list(table.index) == list(table.columns) == CHARACTERS
+    assert (table.index.name, table.columns.name) == ("actual", "predicted")
+
+
+def test_row_shares():
+    shares = metrics.row_shares(metrics.confusion(ACTUAL[:5], PREDICTED[:5], CHARACTERS))
+    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 0]])
+
+
+def test_most_confused_pairs():
+    actual = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    predicted = np.array([1, 1, 2, 0, 0, 1, 0, 2])
+    table = metrics.most_confused(metrics.confusion(actual, predicted, CHARACTERS))
+    # apu as bart 2 of 4; then single ones: bart as apu 1 of 2, carl as apu 1 of 2, apu as carl 1 of 4
+    assert table.to_numpy().tolist() == [
+        ["apu", "bart", 2, 0.5],
+        ["bart", "apu", 1, 0.5],
+        ["carl", "apu", 1, 0.5],
+        ["apu", "carl", 1, 0.25],
+    ]
+    assert len(metrics.most_confused(metrics.confusion(actual, predicted, CHARACTERS), top=1)) == 1
+
+
+def test_nothing_is_confused_when_all_is_right():
+    table = metrics.most_confused(metrics.confusion(ACTUAL, ACTUAL, CHARACTERS))
+    assert table.empty
+    assert list(table) == ["actual", "predicted", "pictures", "share"]
+
+
+# ---------------------------------------------------------------- predictions.csv
+
+
+def written(tmp_path, **changes):
+    table = metrics.predictions_table(
+        **{
+            "paths": [f"a/{n},.jpg" for n in range(6)],
+            "actual": ACTUAL,
+            "probabilities": PROBABILITIES,
+            "characters": CHARACTERS,
+            **changes,
+        }
+    )
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    return table, tmp_path / "predictions.csv"
+
+
+def test_predictions_name_the_answer_and_its_probability(tmp_path):
+    table, _ = written(tmp_path)
+    assert list(table) == [
+        *("path", "character", "predicted", "probability"),
+        *("probability_apu", "probability_bart", "probability_carl"),
+    ]
+    assert table.loc[2, ["character", "predicted", "probability"]].tolist() == ["apu", "bart", 0.7]
+
+
+def test_predictions_come_back_bit_for_bit(tmp_path):
+    actual, probabilities, characters = simulated(num_pictures=200)
+    groups = np.arange(200) // 3
+    paths = [f"{n}.jpg" for n in range(200)]
+    _, path = written(
+        tmp_path,
+        paths=paths,
+        actual=actual,
+        probabilities=probabilities,
+        characters=characters,
+        groups=groups,
+    )
+    first = metrics.read_predictions(path)
+    metrics.predictions_table(*first).to_csv(path, index=False)
+    again = metrics.read_predictions(path)
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+    np.testing.assert_allclose(first.probabilities, probabilities, rtol=1e-5)
+    np.testing.assert_array_equal(first.actual, actual)
+    np.testing.assert_array_equal(first.groups, groups)
+    assert (first.paths, first.characters) == (paths, characters)
+
+
+def test_small_probabilities_keep_six_digits(tmp_path):
+    _, path = written(tmp_path, paths=["x"], actual=[1], probabilities=[[1.0, 1.23456789e-12]], characters=["a", "b"])
+    assert metrics.read_predictions(path).probabilities.tolist() == [[1.0, 1.23457e-12]]
+
+
+def test_names_that_pandas_takes_for_missing_are_names(tmp_path):
+    _, path = written(tmp_path, characters=["NA", "None", "007"], paths=["1", "02", "nan", "", "a", "b"])
+    predictions = metrics.read_predictions(path)
+    assert predictions.characters == ["NA", "None", "007"]
+    assert predictions.paths == ["1", "02", "nan", "", "a", "b"]
+    np.testing.assert_array_equal(predictions.actual, ACTUAL)
+    assert predictions.groups is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "a,b\n1,2\n",
+        lambda text: text.splitlines()[0],
+        lambda text: text[: text.rindex(",")],
+        lambda text: text.replace("0.7", "seven"),
+        lambda text: text.replace(",bart,", ",selma,"),
+    ],
+    ids=["empty", "another table", "no row", "cut off", "no number", "unknown character"],
+)
+def test_a_damaged_table_gets_a_sentence(tmp_path, damage):
+    _, path = written(tmp_path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UserError, match=r"predictions\.csv .*[Ee]valuate the run again"):
+        metrics.read_predictions(path)
+
+
+def test_a_missing_table_gets_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        metrics.read_predictions(tmp_path / "predictions.csv")
+
+
+# ---------------------------------------------------------------- wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("actual", "probabilities", "message"),
+    [
+        (ACTUAL, PROBABILITIES[:, :2], r"Expected shape: \(num_pictures, 3\)\. Received: .*\(6, 2\)"),
+        (ACTUAL, PREDICTED, r"Expected shape: \(num_pictures, 3\)\. Received: .*\(6,\)"),
+        (ACTUAL[:4], PROBABILITIES, r"Expected shape: \(6,\)\. Received: actual.shape=\(4,\)"),
+        (ACTUAL + 1, PROBABILITIES, r"Expected: 0 to 2\. Received: 3"),
+        (ACTUAL - 1, PROBABILITIES, r"Expected: 0 to 2\. Received: -1"),
+        (ACTUAL / 2, PROBABILITIES, r"Expected: integers\. Received: actual.dtype=float64"),
+        (ACTUAL, 100 * PROBABILITIES, r"Expected: a sum within 0.01 of 1\. Received: row 0"),
+        (ACTUAL, PROBABILITIES - 0.2, r"not negative"),
+        (ACTUAL, np.where(np.eye(6, 3), np.nan, PROBABILITIES), r"finite"),
+        (ACTUAL[:0], PROBABILITIES[:0], r"one label for each picture"),
+    ],
+)
+def test_wrong_arguments_are_named(actual, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.summary(actual, probabilities, CHARACTERS)
+
+
+def test_wrong_groups_are_named():
+    with pytest.raises(ValueError, match=r"`groups` .* Expected shape: \(6,\)\. Received: groups.shape=\(2,\)"):
+        metrics.bootstrap_intervals(ACTUAL, PREDICTED, 3, groups=[0, 1])
+
+
+def test_a_path_is_missing():
+    with pytest.raises(ValueError, match=r"Expected: 6 paths.* Received: 1"):
+        metrics.predictions_table(["a"], ACTUAL, PROBABILITIES, CHARACTERS)
+
+
+def test_a_character_named_twice():
+    with pytest.raises(ValueError, match="distinct names"):
+        metrics.per_character(ACTUAL, PROBABILITIES, ["apu", "bart", "bart"])
+
+
+def test_a_target_that_is_no_share():
+    with pytest.raises(ValueError, match="target=95"):
+        metrics.threshold(ACTUAL, PROBABILITIES, target=95)
+
+
+# ---------------------------------------------------------------- history.csv
+
+
+def test_the_history_keeps_all_its_columns(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss,accuracy,val_loss,val_accuracy,learning_rate\n1,2.5,0.1,2.0,0.25,0.01\n")
+    history = metrics.read_history(path)
+    assert history.to_dict("records") == [
+        {"epoch": 1, "loss": 2.5, "accuracy": 0.1, "val_loss": 2.0, "val_accuracy": 0.25, "learning_rate": 0.01}
+    ]
+
+
+@pytest.mark.parametrize("text", [None, "", "epoch,loss\n1,2\n"], ids=["missing", "empty", "another table"])
+def test_a_damaged_history_gets_a_sentence(tmp_path, text):
+    path = tmp_path / "history.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=r"history\.csv .*train it again"):
+        metrics.read_history(path)
