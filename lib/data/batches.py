@@ -51,7 +51,11 @@ class Batches(keras.utils.PyDataset):
         seed: What shuffling and augmentation follow from.
         shuffle: Whether each epoch has its own order.
         augmentation: What happens to each picture.
-        first_epoch: The epoch that `fit` begins with, its `initial_epoch`.
+
+    Keras shuffles the order of batches by Python's global random state, which no checkpoint brings back, and calls
+    `on_epoch_end` once before the first epoch; so use `fit(..., shuffle=False)` with a callback that calls `begin`:
+
+        keras.callbacks.LambdaCallback(on_epoch_begin=train.begin)
     """
 
     def __init__(
@@ -65,7 +69,6 @@ class Batches(keras.utils.PyDataset):
         seed: int = 0,
         shuffle: bool = False,
         augmentation: Augmentation = NO_AUGMENTATION,
-        first_epoch: int = 0,
     ):
         super().__init__()
         self.images = images
@@ -80,7 +83,7 @@ class Batches(keras.utils.PyDataset):
             raise ValueError("`rows` must name at least one picture. Received: none")
         if len(images) != len(self.labels):
             raise ValueError(f"`labels` must have one entry a picture, {len(images)}. Received: {len(self.labels)}")
-        self._begin(first_epoch)
+        self.begin(0)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -105,11 +108,8 @@ class Batches(keras.utils.PyDataset):
             pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
         return pictures, np.eye(self.num_characters, dtype="float32")[self.labels[rows]]
 
-    def on_epoch_end(self) -> None:
-        """Go on to the next epoch; Keras calls this."""
-        self._begin(self.epoch + 1)
-
-    def _begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Draw the order of an epoch, counted from 0; `logs` is there for Keras and not used."""
         self.epoch = epoch
         places = np.arange(len(self.rows))
         self.order = np.random.default_rng((self.seed, epoch)).permutation(places) if self.shuffle else places

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from lib.data import batches
+
+ALL = batches.Augmentation(
+    shift=0.1, flip=True, zoom=0.2, rotate=10, colour=0.3, cutout=0.4, placement=0.5, degrade=0.5
+)
+
+
+@pytest.fixture
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype="uint8")
+
+
+def make(pictures, **settings):
+    labels = np.arange(len(pictures)) % 3
+    return batches.Batches(pictures, labels, num_characters=3, batch_size=8, **settings)
+
+
+def epoch(made):
+    return [made[position] for position in range(len(made))]
+
+
+def test_without_shuffling_and_augmentation_pictures_come_as_they_are(pictures):
+    shown, labels = epoch(make(pictures))[0]
+    np.testing.assert_array_equal(shown, pictures[:8])
+    np.testing.assert_array_equal(labels.argmax(axis=1), [0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def test_the_last_batch_holds_the_rest(pictures):
+    # 20 pictures in batches of 8: 8, 8 and 4.
+    assert [len(shown) for shown, _ in epoch(make(pictures))] == [8, 8, 4]
+
+
+def test_only_the_named_rows_are_shown(pictures):
+    shown, labels = make(pictures, rows=[5, 2])[0]
+    np.testing.assert_array_equal(shown, pictures[[5, 2]])
+    np.testing.assert_array_equal(labels.argmax(axis=1), [2, 2])
+
+
+def test_shuffling_shows_each_picture_once_and_in_another_order_each_epoch(pictures):
+    made = make(pictures, shuffle=True)
+    first = np.concatenate([shown for shown, _ in epoch(made)])
+    made.begin(1)
+    second = np.concatenate([shown for shown, _ in epoch(made)])
+    assert not np.array_equal(first, second)
+    for shown in (first, second):
+        assert sorted(map(bytes, shown)) == sorted(map(bytes, pictures))
+
+
+def test_a_restart_at_an_epoch_shows_the_same_pixels(pictures):
+    going_on = make(pictures, shuffle=True, augmentation=ALL, seed=7)
+    for number in range(4):
+        going_on.begin(number)
+        epoch(going_on)
+    restarted = make(pictures, shuffle=True, augmentation=ALL, seed=7)
+    restarted.begin(3)
+    # Backwards: what a batch holds must not depend on which was asked for before.
+    for position in reversed(range(len(restarted))):
+        np.testing.assert_array_equal(restarted[position][0], going_on[position][0])
+
+
+def test_another_seed_shows_other_pixels(pictures):
+    assert not np.array_equal(
+        make(pictures, augmentation=ALL, seed=1)[0][0], make(pictures, augmentation=ALL, seed=2)[0][0]
+    )
+
+
+def test_a_shift_moves_by_at_most_its_share_and_repeats_the_edge():
+    # A column of 100 at x = 8 of 20; a tenth of 20 pixels is 2.
+    picture = np.zeros((20, 20, 3), dtype="uint8")
+    picture[:, 8] = 100
+    rng = np.random.default_rng(0)
+    places = set()
+    for _ in range(200):
+        shifted = batches.augment(picture, batches.Augmentation(shift=0.1), rng)
+        places.add(int(np.flatnonzero(shifted[0, :, 0])[0]))
+    assert places == {6, 7, 8, 9, 10}
+
+
+def test_a_flip_mirrors_about_half_of_the_pictures(pictures):
+    rng = np.random.default_rng(0)
+    changed = [batches.augment(pictures[0], batches.Augmentation(flip=True), rng) for _ in range(400)]
+    mirrored = [np.array_equal(picture, pictures[0][:, ::-1]) for picture in changed]
+    same = [np.array_equal(picture, pictures[0]) for picture in changed]
+    assert sum(mirrored) + sum(same) == 400
+    # Four standard deviations of a fair coin thrown 400 times are 40.
+    assert 160 < sum(mirrored) < 240
+
+
+@pytest.mark.parametrize("change", ["zoom", "rotate", "colour", "cutout", "placement", "degrade"])
+def test_every_change_changes_and_keeps_shape_and_type(pictures, change):
+    amount = {"rotate": 20.0}.get(change, 1.0 if change in ("placement", "degrade") else 0.4)
+    changed = batches.augment(pictures[0], batches.Augmentation(**{change: amount}), np.random.default_rng(1))
+    assert (changed.shape, changed.dtype) == (pictures[0].shape, pictures[0].dtype)
+    assert not np.array_equal(changed, pictures[0])
+
+
+def test_the_source_pictures_stay_as_they_were(pictures):
+    before = pictures.copy()
+    epoch(make(pictures, augmentation=ALL))
+    np.testing.assert_array_equal(pictures, before)
+
+
+def test_labels_that_do_not_match_are_refused(pictures):
+    with pytest.raises(ValueError, match=r"one entry a picture, 20. Received: 3"):
+        batches.Batches(pictures, [0, 1, 2], num_characters=3)
+
+
+def test_no_rows_are_refused(pictures):
+    with pytest.raises(ValueError, match="at least one picture"):
+        make(pictures, rows=[])

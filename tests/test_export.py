@@ -1,0 +1,65 @@
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from lib.errors import UserError
+from lib.training import export, networks
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network of random weights, saved, and pictures to ask it about."""
+    folder = tmp_path_factory.mktemp("run")
+    keras.utils.set_random_seed(0)
+    model = networks.build_springfield(num_characters=3, picture_size=32, width=4)
+    model.save(folder / export.KERAS_MODEL)
+    pictures = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype="uint8")
+    return model, folder, pictures
+
+
+def exported(trained, weights="float16"):
+    _, folder, _ = trained
+    path = folder / f"{weights}.tflite"
+    metadata = export.describe("tiny", ["bart", "homer", "lisa"], 32, "stretch")
+    export.to_litert(folder / export.KERAS_MODEL, path, metadata, weights)
+    return path
+
+
+@pytest.mark.parametrize(("weights", "tolerance"), [("float32", 1e-5), ("float16", 1e-2)])
+def test_the_export_answers_as_the_network_does(trained, weights, tolerance):
+    model, _, pictures = trained
+    expected = model.predict(pictures, verbose=0)
+    np.testing.assert_allclose(export.answers(exported(trained, weights), pictures), expected, atol=tolerance)
+
+
+def test_the_file_alone_says_how_to_use_it(trained):
+    with zipfile.ZipFile(exported(trained)) as archive:
+        metadata = json.loads(archive.read(export.METADATA))
+    assert metadata["characters"] == ["bart", "homer", "lisa"]
+    assert (metadata["picture_size"], metadata["fit"], metadata["colour_order"]) == (32, "stretch", "RGB")
+
+
+def test_an_export_that_answers_differently_is_refused(trained):
+    model, _, pictures = trained
+    path = exported(trained)
+    favourite = int(export.answers(path, pictures).argmax(axis=1)[0])
+    other = keras.models.clone_model(model)
+    weights = model.get_weights()
+    weights[-1] = np.eye(3, dtype="float32")[favourite - 1] * 1000  # the last bias: always another character
+    other.set_weights(weights)
+    with pytest.raises(UserError, match=r"names .* of 50 test pictures differently"):
+        export.differing(other, path, pictures)
+
+
+def test_unknown_weights_are_refused(trained):
+    with pytest.raises(ValueError, match="Received: weights='float8'"):
+        exported(trained, "float8")
+
+
+def test_a_failed_export_leaves_nothing(trained, tmp_path):
+    with pytest.raises(ValueError):
+        export.to_litert(tmp_path / "missing.keras", tmp_path / "model.tflite", {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,210 @@
+"""How notebooks are stored, and how `python -m lib.notebooks` runs them."""
+
+import re
+import subprocess
+import sys
+import time
+
+import nbformat
+import papermill
+import pytest
+
+from lib import notebooks, paths, runs
+from lib.errors import UserError
+
+STORED = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+PIPELINE = [path for path in STORED if re.match(r"\d\d_", path.name)]
+PARAMETER_FILES = sorted(paths.PARAMS.rglob("*.yaml"))
+MOST_LINES = 15
+
+
+def stem(path):
+    return path.stem
+
+
+def cells(path, kind):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def is_parameters(cell):
+    return "parameters" in cell.metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("path", STORED, ids=stem)
+def test_a_notebook_opens_with_its_title_and_question(path):
+    first = nbformat.read(path, as_version=4).cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(r"# .+\n\n.+", first.source)
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=stem)
+def test_the_first_code_cell_holds_the_parameters_each_explained(path):
+    first, *others = cells(path, "code")
+    assert is_parameters(first)
+    assert not any(map(is_parameters, others))
+    for line in first.source.splitlines():
+        assert re.fullmatch(r"\w+ = [^#=]+  # [^=]+", line), line
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=stem)
+def test_papermill_understands_every_parameter(path):
+    first = cells(path, "code")[0]
+    assert list(notebooks.defaults(path)) == [line.split(" = ")[0] for line in first.source.splitlines()]
+
+
+@pytest.mark.parametrize("path", STORED, ids=stem)
+def test_code_cells_are_short_and_stored_without_outputs(path):
+    for cell in cells(path, "code"):
+        assert cell.outputs == [] and cell.execution_count is None
+        assert is_parameters(cell) or len(cell.source.splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=stem)
+def test_pipeline_notebooks_define_nothing_that_belongs_in_lib(path):
+    for cell in cells(path, "code"):
+        assert not re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", STORED, ids=stem)
+def test_prose_quotes_no_score(path):
+    for cell in cells(path, "markdown"):
+        assert not re.search(r"\b0?\.\d{2,}|\b\d+\.\d+ ?%", cell.source)
+
+
+@pytest.mark.parametrize("path", PARAMETER_FILES, ids=stem)
+def test_each_parameter_file_is_accepted(path):
+    values = notebooks.read_parameters(path)
+    notebooks.checked(values, notebooks.defaults(paths.NOTEBOOKS / "02_train.ipynb"), path.name)
+    assert values
+
+
+@pytest.mark.parametrize("path", PARAMETER_FILES, ids=stem)
+def test_a_parameter_file_says_only_what_differs_or_what_the_study_fixes(path):
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    assert all(re.match(r"\w+: \S+", line) for line in lines)
+
+
+KNOWN = {"epochs": 40, "learning_rate": 0.1, "flip": True, "run": "cnn4"}
+
+
+def test_values_of_the_right_types_pass_and_whole_numbers_are_numbers():
+    given = {"epochs": 3, "learning_rate": 1, "flip": False, "run": "x"}
+    assert notebooks.checked(given, KNOWN, "x.yaml") == given
+    assert type(notebooks.checked({"learning_rate": 1}, KNOWN, "x.yaml")["learning_rate"]) is float
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"epoch": 3}, "x.yaml: there is no parameter `epoch`. Did you mean `epochs`?"),
+        ({"zzz": 3}, "Known: epochs, learning_rate, flip, run."),
+        ({"epochs": "abc"}, "`epochs` must be a whole number, not 'abc'."),
+        ({"epochs": 2.5}, "`epochs` must be a whole number, not 2.5."),
+        ({"epochs": True}, "`epochs` must be a whole number, not True."),
+        ({"flip": 1}, "`flip` must be true or false, not 1."),
+        ({"run": 4}, "`run` must be text, not 4."),
+        ({"learning_rate": "1e-3"}, "`learning_rate` must be a number, not '1e-3'. Write 0.001000 instead."),
+        ({"learning_rate": None}, "`learning_rate` must be a number, not None."),
+    ],
+)
+def test_a_wrong_value_is_named(values, says):
+    with pytest.raises(UserError) as problem:
+        notebooks.checked(values, KNOWN, "x.yaml")
+    assert says in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("epochs: [", "not a YAML file"), ("- epochs", "one `name: value` a line"), ("3: 4", "`name:")]
+)
+def test_a_broken_parameter_file_gets_a_sentence(tmp_path, text, says):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=says):
+        notebooks.read_parameters(tmp_path / "x.yaml")
+
+
+def test_a_missing_parameter_file_gets_a_sentence_and_an_empty_one_changes_nothing(tmp_path):
+    with pytest.raises(UserError, match="There is no parameter file"):
+        notebooks.read_parameters(tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_text("# nothing\n")
+    assert notebooks.read_parameters(tmp_path / "x.yaml") == {}
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook of a parameters cell and the cells that the test names."""
+
+    def write(*sources):
+        parameters = nbformat.v4.new_code_cell("number = 1  # any", metadata={"tags": ["parameters"]})
+        book = nbformat.v4.new_notebook(cells=[parameters, *map(nbformat.v4.new_code_cell, sources)])
+        book.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(book, tmp_path / "book.ipynb")
+        return tmp_path / "book.ipynb"
+
+    return write
+
+
+def test_a_notebook_runs_with_its_parameters_from_the_repository(notebook, tmp_path, capfd):
+    book = notebook("import os, lib\nprint(number + 1, os.getcwd())")
+    product = tmp_path / "out" / "done.ipynb"
+    assert notebooks.main([str(book), str(product), "-p", "number", "41"]) == 0
+    assert f"42 {paths.ROOT}" in capfd.readouterr().out
+    assert [p.name for p in product.parent.iterdir()] == ["done.ipynb"]
+
+
+def test_a_failed_notebook_is_kept_and_its_cell_and_last_line_are_named(notebook, tmp_path, capfd):
+    book = notebook("ok = 1", "numbers = []\nnumbers[7]")
+    product = tmp_path / "out" / "done.ipynb"
+    assert notebooks.main([str(book), str(product)]) == 2
+    said = capfd.readouterr().err
+    assert "book failed in code cell" in said and "`numbers = []`" in said
+    assert "IndexError: list index out of range" in said
+    assert [p.name for p in product.parent.iterdir()] == ["done.failed.ipynb"]
+
+
+def test_a_mistake_of_the_user_is_a_sentence_without_traceback(notebook, tmp_path, capfd):
+    book = notebook("from lib.errors import UserError\nraise UserError('There is no picture in x.')")
+    assert notebooks.main([str(book), str(tmp_path / "done.ipynb")]) == 2
+    assert capfd.readouterr().err.strip().splitlines()[-1] == "error: There is no picture in x."
+
+
+def test_a_killed_kernel_is_no_success(notebook, tmp_path, capfd):
+    book = notebook("import os\nos._exit(0)")
+    assert notebooks.main([str(book), str(tmp_path / "done.ipynb")]) == 2
+    assert "the kernel was killed or ran out of memory" in capfd.readouterr().err
+    assert not (tmp_path / "done.ipynb").exists()
+
+
+def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd):
+    book = notebook("raise RuntimeError")
+    assert notebooks.main([str(book), str(tmp_path / "done.ipynb"), "-p", "number", "abc"]) == 2
+    assert "command line: `number` must be a whole number, not 'abc'" in capfd.readouterr().err
+
+
+def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, monkeypatch):
+    execute, tries = papermill.execute_notebook, []
+
+    def fail_first(*arguments, **settings):
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return execute(*arguments, **settings)
+
+    monkeypatch.setattr(papermill, "execute_notebook", fail_first)
+    assert notebooks.main([str(notebook("pass")), str(tmp_path / "done.ipynb")]) == 0
+    assert len(tries) == 2
+
+
+def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
+    book = notebook(f"import time, pathlib\npathlib.Path('{tmp_path}/started').touch()\ntime.sleep(600)")
+    runner = [sys.executable, "-m", "lib.notebooks", str(book), str(tmp_path / "run" / "done.ipynb")]
+    # A shell stands for make: it starts the runner as its child and waits.
+    make = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *runner], cwd=paths.ROOT)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    make.kill()
+    make.wait()
+    # The lock is free as soon as the runner has ended; `lock` waits for it, and raises when it is not.
+    with runs.lock(tmp_path / "run"):
+        pass

@@ -1,0 +1,66 @@
+import keras
+import numpy as np
+import pytest
+
+from lib.errors import UserError
+from lib.training import parameters, recipes
+
+
+def rates(schedule, epochs, steps_per_epoch, drop_every=10):
+    rate = recipes.learning_rate(schedule, 0.01, epochs, steps_per_epoch, drop_every)
+    return [float(rate(step)) for step in range(epochs * steps_per_epoch + 1)]
+
+
+def test_step_divides_by_ten_every_drop():
+    # 40 epochs of 2 steps, divided after epochs 10, 20 and 30: after steps 20, 40 and 60.
+    found = rates("step", epochs=40, steps_per_epoch=2)
+    np.testing.assert_allclose([found[20], found[21], found[41], found[61]], [1e-2, 1e-3, 1e-4, 1e-5], rtol=1e-6)
+
+
+def test_cosine_falls_from_the_peak_to_nothing():
+    found = rates("cosine", epochs=10, steps_per_epoch=4)
+    # Half-way through, the cosine is 0 and the rate half of the peak.
+    np.testing.assert_allclose([found[0], found[20], found[40]], [0.01, 0.005, 0], atol=1e-9)
+
+
+def test_one_cycle_rises_for_a_fifth_and_falls():
+    found = rates("one_cycle", epochs=10, steps_per_epoch=5)
+    assert int(np.argmax(found)) == 10  # a fifth of 50 steps
+    np.testing.assert_allclose([found[0], found[10], found[50]], [0.01 / 25, 0.01, 0], atol=1e-9)
+
+
+def test_a_run_shorter_than_the_first_drop_keeps_its_rate():
+    assert recipes.learning_rate("step", 0.01, epochs=3, steps_per_epoch=5) == 0.01
+
+
+@pytest.mark.parametrize("name", recipes.OPTIMIZERS)
+def test_each_optimizer_has_the_rate_that_was_asked_for(name):
+    made = recipes.optimizer(name, 0.25, weight_decay=0.5)
+    assert isinstance(made, keras.optimizers.Optimizer)
+    np.testing.assert_allclose(float(made.learning_rate), 0.25)
+
+
+@pytest.mark.parametrize("make", [lambda: recipes.optimizer("adamm", 0.1), lambda: recipes.learning_rate("x", 1, 1, 1)])
+def test_unknown_names_are_refused(make):
+    with pytest.raises(ValueError, match="must be one of"):
+        make()
+
+
+def test_bfloat16_follows_from_what_the_processor_says(monkeypatch):
+    monkeypatch.setattr(recipes, "_has_bfloat16", lambda: True)
+    assert recipes.precision() == "mixed_bfloat16"
+    monkeypatch.setattr(recipes, "_has_bfloat16", lambda: False)
+    assert recipes.precision() == "float32"
+    assert recipes.precision("mixed_bfloat16") == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 0), ("dropout", 1.5), ("optimizer", "adamm"), ("conv_layers", 5), ("seed", -1)]
+)
+def test_values_that_cannot_be_meant_are_named(name, value):
+    with pytest.raises(UserError, match=rf"`{name}` must be .*, not {value!r}"):
+        parameters.check({name: value})
+
+
+def test_the_limits_themselves_are_allowed():
+    parameters.check({"epochs": 1, "dropout": 0.0, "optimizer": "sgd", "shift": 0.5, "anything": "else"})
