@@ -1,0 +1,523 @@
+"""What a URL may and may not make this machine do. Every connection ends at a server on loopback."""
+
+import gzip
+import http.server
+import ssl
+import threading
+
+import httpcore
+import pytest
+
+from lib.serving import fetch
+from lib.serving.fetch import Fetcher, FetchError, PrivateAddress
+
+PUBLIC = "93.184.215.14"  # as good as any: `Internet.dial` connects to loopback instead
+PICTURE = b"bytes of a picture"
+
+# Made for these tests, for the name pictures.example, signed by itself, valid until 2120.
+CERTIFICATE = """-----BEGIN CERTIFICATE-----
+MIIBcjCCARmgAwIBAgIBATAKBggqhkjOPQQDAjAbMRkwFwYDVQQDDBBwaWN0dXJl
+cy5leGFtcGxlMCAXDTIwMDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjAbMRkw
+FwYDVQQDDBBwaWN0dXJlcy5leGFtcGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD
+QgAEJjuRvT5mhck2pAjtNXFqjg5ARuRtqjXqbh46XnhMSz5hVyq6UVGERYkUdJtY
+6XkLAdigZ3kagTrMZ1JkdR0ER6NMMEowGwYDVR0RBBQwEoIQcGljdHVyZXMuZXhh
+bXBsZTAMBgNVHRMBAf8EAjAAMB0GA1UdDgQWBBQSUJ10SRLxMjhtQDYTg6167ANC
+dDAKBggqhkjOPQQDAgNHADBEAiBfg/A1nIz69w7+C97UTEZnVnG8xPUa+qP8Mb/Q
+b1be5gIgQM20A30ElN+ojkyN1a9I2akD/x5+VDD+jduviv576zg=
+-----END CERTIFICATE-----
+"""
+KEY = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgufy+a46Rkzxc8oEO
+xfmUF1IKjjbq/qwOPTXGlDW3CiahRANCAAQmO5G9PmaFyTakCO01cWqODkBG5G2q
+NepuHjpeeExLPmFXKrpRUYRFiRR0m1jpeQsB2KBneRqBOsxnUmR1HQRH
+-----END PRIVATE KEY-----
+"""
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A server on loopback whose pages are functions that write to the raw connection."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pages = {"/picture": page(PICTURE)}
+        self.requests: list[tuple[str, str | None, dict]] = []  # path, name asked for by TLS, headers
+        self.closing = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        """Clients that hang up are what these tests are about."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append((self.path, getattr(self.connection, "name", None), dict(self.headers)))
+        self.server.pages[self.path](self)
+
+    def log_message(self, *arguments):
+        pass
+
+
+class Internet:
+    """Names and addresses as the test says; whatever is dialled is the server on loopback."""
+
+    def __init__(self, server: Server):
+        self.server = server
+        self.names: dict[str, list[str]] = {"pictures.example": [PUBLIC]}
+        self.resolved: list[str] = []
+        self.dialled: list[str] = []
+
+    def resolve(self, host, port):
+        self.resolved.append(host)
+        return self.names[host] if host in self.names else fetch.resolve(host, port)
+
+    def dial(self, address, port, seconds):
+        self.dialled.append(address)
+        return fetch.dial("127.0.0.1", self.server.server_port, seconds)
+
+    def fetch(self, path: str = "/picture", **rules) -> bytes:
+        url = f"http://pictures.example{path}" if path.startswith("/") else path
+        return Fetcher(**{"resolve": self.resolve, "dial": self.dial} | rules).fetch(url)
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.closing.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def internet(server):
+    return Internet(server)
+
+
+def page(body: bytes = b"", status: int = 200, length: int | None = None, **headers):
+    """A page with a body; `content_type="text/html"` is the header Content-Type."""
+
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body) if length is None else length))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def endless(head: bytes, part: bytes, seconds: float = 0):
+    """A page that goes on until the client hangs up."""
+
+    def answer(handler):
+        handler.wfile.write(head)
+        while not handler.server.closing.wait(seconds):
+            handler.wfile.write(part)
+
+    return answer
+
+
+def redirect(location: str):
+    return page(status=302, location=location)
+
+
+# ---------------------------------------------------------------- what works
+
+
+def test_a_public_name_gives_the_bytes_behind_it(internet):
+    assert internet.fetch() == PICTURE
+
+
+def test_the_server_sees_the_name_and_no_word_of_this_machine(internet, server):
+    internet.fetch("/picture#fragment")
+    ((path, _, headers),) = server.requests
+    assert path == "/picture"
+    assert headers["Host"] == "pictures.example"
+    assert set(headers) == {"Host", "User-Agent", "Accept", "Accept-Encoding"}
+
+
+def test_the_module_function_reads_private_addresses_only_when_told(server):
+    assert fetch.fetch(server.url + "/picture", allow_private=True) == PICTURE
+    with pytest.raises(PrivateAddress, match="not on the public internet"):
+        fetch.fetch(server.url + "/picture")
+    assert len(server.requests) == 1
+
+
+def test_three_redirects_are_followed_and_relative_ones_understood(internet, server):
+    server.pages |= {"/1": redirect("/2"), "/2": redirect("//pictures.example/3"), "/3": redirect("picture")}
+    assert internet.fetch("/1") == PICTURE
+
+
+def test_a_body_without_a_length_is_read(internet, server):
+    server.pages["/open"] = lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + PICTURE)
+    assert internet.fetch("/open") == PICTURE
+
+
+def test_the_next_address_is_tried_when_one_is_dead(internet):
+    seconds_given = []
+
+    def dial(address, port, seconds):
+        seconds_given.append(seconds)
+        if address == PUBLIC:
+            raise httpcore.ConnectTimeout
+        return internet.dial(address, port, seconds)
+
+    internet.names["pictures.example"] = [PUBLIC, "93.184.215.15"]
+    assert internet.fetch(dial=dial, connect_seconds=4) == PICTURE
+    assert seconds_given[0] <= 2  # half of the four, so that the other has its share
+
+
+def test_html_is_given_back_for_the_decoder_to_refuse(internet, server):
+    server.pages["/html"] = page(b"<!doctype html>", content_type="text/html")
+    assert internet.fetch("/html") == b"<!doctype html>"
+
+
+# ---------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "0.0.0.0",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",  # metadata of most clouds
+        "168.63.129.16",  # of Azure
+        "192.0.0.192",  # of Oracle
+        "100.100.100.200",  # of Alibaba, in the range that providers share
+        "192.88.99.1",
+        "198.18.0.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::1",
+        "2002:7f00:1::",
+        "2001:0:7f00:1::",
+        "2001:db8::1",
+        "fe80::1",
+        "fe80::1%1",
+        "fec0::1",
+        "fd00:ec2::254",
+        "ff02::1",
+    ],
+)
+def test_addresses_that_are_not_public(address):
+    assert not fetch.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [PUBLIC, "1.1.1.1", "223.255.255.254", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"],
+)
+def test_addresses_that_are_public(address):
+    assert fetch.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "017700000001",
+        "0",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "[::1]",
+        "[0:0:0:0:0:0:0:1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "169.254.169.254",
+        "2852039166",
+    ],
+)
+def test_other_spellings_lead_nowhere_else(internet, host):
+    with pytest.raises(FetchError):  # private; or no such name, where the system does not know the spelling
+        internet.fetch(f"http://{host}/picture")
+    assert internet.dialled == []
+
+
+@pytest.mark.parametrize("addresses", [["10.0.0.7"], [PUBLIC, "10.0.0.7"], ["::1", PUBLIC]])
+def test_a_name_with_any_private_address_is_refused(internet, addresses):
+    internet.names["pictures.example"] = addresses
+    with pytest.raises(PrivateAddress) as refusal:
+        internet.fetch()
+    assert internet.dialled == []
+    assert "10.0.0.7" not in str(refusal.value)  # how this network is laid out is nobody's business
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(internet):
+    answers = iter([[PUBLIC], ["127.0.0.1"]])  # DNS rebinding: another answer the second time
+    assert internet.fetch(resolve=lambda host, port: next(answers)) == PICTURE
+    assert internet.dialled == [PUBLIC]
+    assert next(answers) == ["127.0.0.1"]  # nobody asked a second time
+
+
+def test_a_name_is_checked_again_after_a_redirect(internet, server):
+    server.pages["/again"] = redirect("/picture")
+    answers = iter([[PUBLIC], ["127.0.0.1"]])
+    with pytest.raises(PrivateAddress):
+        internet.fetch("/again", resolve=lambda host, port: next(answers))
+    assert internet.dialled == [PUBLIC]
+
+
+def test_this_machines_own_public_address_is_refused(server, monkeypatch):
+    monkeypatch.setattr(fetch, "is_public", lambda address: True)  # 127.0.0.1 plays the public address
+    with pytest.raises(PrivateAddress):
+        fetch.fetch(server.url + "/picture")
+    assert server.requests == []
+
+
+def test_an_unknown_name_is_a_sentence(internet):
+    def resolve(host, port):
+        raise OSError("Name or service not known")
+
+    with pytest.raises(FetchError, match=r"No address was found for 'pictures\.example'"):
+        internet.fetch(resolve=resolve)
+
+
+def test_a_name_too_long_to_look_up_is_a_sentence(internet):
+    with pytest.raises(FetchError, match="No address was found"):
+        internet.fetch(f"http://{'a' * 70}.example/")
+
+
+def test_proxies_of_the_environment_are_not_used(internet, monkeypatch):
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+        monkeypatch.setenv(variable.upper(), "http://127.0.0.1:9")
+    assert internet.fetch() == PICTURE
+
+
+# ---------------------------------------------------------------- redirects
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.1:{port}/picture",
+        "http://localhost:{port}/picture",
+        "http://[::1]:{port}/picture",
+        "http://2130706433:{port}/picture",
+        "http://169.254.169.254/latest/meta-data/",
+        "//169.254.169.254/latest/meta-data/",
+        "file:///etc/passwd",
+        "ftp://pictures.example/picture",
+        "gopher://pictures.example/picture",
+        "http://user:password@pictures.example/picture",
+        "http://[broken/",
+    ],
+)
+def test_a_redirect_gets_no_further_than_a_url(internet, server, location):
+    server.pages["/away"] = redirect(location.format(port=server.server_port))
+    with pytest.raises(FetchError):
+        internet.fetch("/away")
+    assert internet.dialled == [PUBLIC]
+    assert [path for path, *_ in server.requests] == ["/away"]
+
+
+def test_a_redirect_loop_ends(internet, server):
+    server.pages["/loop"] = redirect("/loop")
+    with pytest.raises(FetchError, match="redirects more than 3 times"):
+        internet.fetch("/loop")
+    assert len(server.requests) == 4
+
+
+# ---------------------------------------------------------------- URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ftp://pictures.example/a.jpg", "must begin with http"),
+        ("file:///etc/passwd", "must begin with http"),
+        ("data:image/png;base64,AAAA", "must begin with http"),
+        ("javascript:alert(1)", "must begin with http"),
+        ("homer.jpg", "must begin with http"),
+        ("", "must begin with http"),
+        ("http:///homer.jpg", "names no server"),
+        ("http://pictures.example:0/", "names no server"),
+        ("http://user@pictures.example/", "user name or password"),
+        ("http://:password@pictures.example/", "user name or password"),
+        ("http://pictures.example\\@127.0.0.1/", "user name or password"),
+        ("http://pictures.example/\r\nHost: other", "not an address that can be read"),
+        ("http://[::1/", "not an address that can be read"),
+        ("http://pictures.example:x/", "not an address that can be read"),
+        ("http://xn--/", "not an address that can be read"),
+        ("http://pictures.example/" + "a" * 5000, "5024 characters, at most 4000"),
+    ],
+)
+def test_an_unusable_url_is_a_sentence(internet, url, sentence):
+    with pytest.raises(FetchError, match=sentence):
+        internet.fetch(url or " ")
+    assert internet.resolved == []
+
+
+# ---------------------------------------------------------------- limits
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(HEAD, b"x" * 1000),
+        endless(CHUNKED, b"3e8\r\n" + b"x" * 1000 + b"\r\n"),
+        page(b"x" * 10_001),
+        page(b"x", length=10_001),  # refused by what it declares
+        page(b"x", length=10**19),
+    ],
+    ids=["endless", "endless chunks", "too large", "declared too large", "declared beyond reason"],
+)
+def test_a_large_body_is_refused(internet, server, answer):
+    server.pages["/large"] = answer
+    with pytest.raises(FetchError, match=r"more than 0\.01 MB"):
+        internet.fetch("/large", max_bytes=10_000)
+
+
+def test_a_body_as_large_as_the_limit_is_read(internet, server):
+    server.pages["/full"] = page(b"x" * 10_000)
+    assert len(internet.fetch("/full", max_bytes=10_000)) == 10_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+        endless(b"HTTP/1.1 200 OK\r\n", b"X-Header: x\r\n" * 100),
+        endless(CHUNKED, b"1;" + b"x" * 5000 + b"\r\nx\r\n"),
+    ],
+    ids=["interim answers", "headers", "chunk extensions"],
+)
+def test_an_answer_that_is_all_overhead_ends(internet, server, answer):
+    server.pages["/overhead"] = answer
+    with pytest.raises(FetchError, match=r"far more than a picture|broke the protocol"):
+        internet.fetch("/overhead", max_bytes=10_000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(HEAD, b"x", seconds=0.02),
+        endless(b"", b"H", seconds=0.02),
+        endless(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n", seconds=0.02),
+        endless(b"", b"", seconds=0.02),
+    ],
+    ids=["body", "status line", "headers", "silence"],
+)
+def test_a_slow_answer_ends_with_the_deadline(internet, server, answer):
+    server.pages["/slow"] = answer
+    with pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
+        internet.fetch("/slow", total_seconds=0.2)
+
+
+def test_slow_redirects_share_one_deadline(internet, server):
+    def slow(handler):
+        handler.server.closing.wait(0.15)
+        redirect("/slow")(handler)
+
+    server.pages["/slow"] = slow
+    with pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
+        internet.fetch("/slow", total_seconds=0.2)
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for(internet, server):
+    with pytest.raises(FetchError, match="No address was found"):
+        internet.fetch(resolve=lambda host, port: server.closing.wait(60), connect_seconds=0.05)
+
+
+def test_nothing_listening_is_a_sentence(internet):
+    def dial(address, port, seconds):
+        raise httpcore.ConnectError
+
+    with pytest.raises(FetchError, match=r"Nothing answers at pictures\.example, port 80"):
+        internet.fetch(dial=dial)
+
+
+def test_a_body_shorter_than_declared_is_refused(internet, server):
+    server.pages["/short"] = page(b"x" * 10, length=1000)
+    with pytest.raises(FetchError, match="failed"):
+        internet.fetch("/short")
+
+
+def test_nothing_beyond_the_declared_length_is_read(internet, server):
+    server.pages["/long"] = page(PICTURE + b"more", length=len(PICTURE))
+    assert internet.fetch("/long") == PICTURE
+
+
+def test_a_gzip_bomb_is_not_unpacked(internet, server):
+    bomb = gzip.compress(bytes(5_000_000))  # 5 kB
+    server.pages["/bomb"] = page(bomb, content_encoding="gzip", content_type="image/png")
+    with pytest.raises(FetchError, match="compressed once more"):
+        internet.fetch("/bomb")
+
+
+def test_something_that_does_not_speak_http_is_a_sentence(internet, server):
+    server.pages["/ssh"] = lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+    with pytest.raises(FetchError, match="broke the protocol"):
+        internet.fetch("/ssh")
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 401, 404, 500])
+def test_another_status_than_200_is_a_sentence(internet, server, status):
+    server.pages["/status"] = page(status=status)
+    with pytest.raises(FetchError, match=f"status {status}"):
+        internet.fetch("/status")
+
+
+# ---------------------------------------------------------------- https
+
+
+@pytest.fixture
+def secure(internet, tmp_path):
+    """The same internet, with a server that speaks TLS as pictures.example."""
+    (tmp_path / "both.pem").write_text(CERTIFICATE + KEY)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "both.pem")
+    context.sni_callback = lambda connection, name, _: setattr(connection, "name", name)
+    internet.server.socket = context.wrap_socket(internet.server.socket, server_side=True)
+    return internet
+
+
+def trusting() -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=CERTIFICATE)
+
+
+def test_https_is_checked_against_the_name_not_the_address(secure):
+    assert secure.fetch("https://pictures.example/picture", ssl_context=trusting) == PICTURE
+    assert secure.server.requests[0][1] == "pictures.example"
+    assert secure.dialled == [PUBLIC]
+
+
+def test_a_certificate_for_another_name_is_refused(secure):
+    secure.names["other.example"] = [PUBLIC]
+    with pytest.raises(FetchError, match=r"certificate is not valid: Hostname mismatch"):
+        secure.fetch("https://other.example/picture", ssl_context=trusting)
+    assert secure.server.requests == []
+
+
+def test_a_certificate_that_nobody_signed_is_refused(secure):
+    with pytest.raises(FetchError, match="certificate is not valid: self"):
+        secure.fetch("https://pictures.example/picture")
