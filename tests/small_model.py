@@ -37,7 +37,7 @@ def write_run(
     picture_size: int = 16,
     run: dict | None = None,
     metrics: dict | None = None,
-    **metadata,
+    metadata: dict | None = None,
 ) -> Path:
     """Write a run folder as training and evaluation leave it, as far as serving reads it.
 
@@ -45,9 +45,9 @@ def write_run(
         run_dir: Folder to make.
         characters: Labels.
         picture_size: Pixels a side.
-        run: Added to `run.json`; False-like values of its entries count.
+        run: Replaces entries of `run.json`.
         metrics: Contents of `metrics.json`; None writes none.
-        **metadata: Replaces entries of the model file's metadata.
+        metadata: Replaces entries of the model file's metadata.
 
     Returns:
         `run_dir`.
@@ -57,11 +57,12 @@ def write_run(
     (run_dir / "run.json").write_text(json.dumps(record | (run or {})))
     if metrics is not None:
         (run_dir / "metrics.json").write_text(json.dumps(metrics))
-    (run_dir / "model.tflite").write_bytes(model(characters, picture_size, run=run_dir.name, **metadata))
+    entries = {"run": run_dir.name} | (metadata or {})
+    (run_dir / "model.tflite").write_bytes(model(characters, picture_size, entries))
     return run_dir
 
 
-def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, **metadata) -> bytes:
+def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, metadata: dict | None = None) -> bytes:
     """Give the bytes of a model file: the network, and its metadata in an appended zip archive."""
     entries = {
         "format_version": 1,
@@ -75,7 +76,7 @@ def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, **me
     file = io.BytesIO()
     file.write(network(len(characters), picture_size))
     with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("metadata.json", json.dumps(entries | metadata))
+        archive.writestr("metadata.json", json.dumps(entries | (metadata or {})))
     return file.getvalue()
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import queue
 import zipfile
@@ -143,7 +144,7 @@ class Recogniser:
     def threshold(self) -> float:
         """Probability below which an answer is unsure: the evaluation's, else one half."""
         threshold = self.metrics.get("threshold")
-        return float(threshold) if isinstance(threshold, int | float) else DEFAULT_THRESHOLD
+        return float(threshold) if _is_number(threshold) else DEFAULT_THRESHOLD
 
     def predict(self, contents: bytes, top: int = 3) -> Answer:
         """Name the character in a picture.
@@ -272,8 +273,8 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
         published = run.parent.name == paths.PUBLISHED.name
         with contextlib.suppress(UserError):
             if _read_run(run) or published:
-                score = _read_record(run / "metrics.json").get("macro_f1", -1)
-                found.append((not published, not (published and run.name == BEST_RUN), -score, str(run), run))
+                best = published and run.name == BEST_RUN
+                found.append((not published, not best, -_macro_f1(run), str(run), run))
     return [run for *_, run in sorted(found)]
 
 
@@ -439,6 +440,16 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def _macro_f1(run_dir: Path) -> float:
+    """Read a run's score, -1 if it has none."""
+    score = _read_record(run_dir / "metrics.json").get("macro_f1")
+    return float(score) if _is_number(score) else -1.0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _check_version(version: Any, run_dir: Path) -> None:
     if version != FORMAT_VERSION:
         raise UserError(
@@ -475,4 +486,4 @@ def _map_in_threads(function: Callable, items: Iterable, batch: int, threads: in
                 return
             yield from ahead.popleft().result()
     finally:
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)  # a caller that stops early need not wait for a server

@@ -1,0 +1,328 @@
+"""From a run folder and the bytes of a picture to a name."""
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from lib.data import pictures
+from lib.errors import UserError
+from lib.serving import fetch, recogniser
+from lib.serving.recogniser import Recogniser
+from tests import small_model
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # homer_simpson, krusty_the_clown, marge_simpson
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return small_model.write_run(tmp_path / "outputs" / "sample" / "small")
+
+
+@pytest.fixture
+def small(run_dir):
+    return Recogniser.load(run_dir)
+
+
+# ---------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize(
+    ("colour", "name"), [(RED, "Homer Simpson"), (GREEN, "Krusty the Clown"), (BLUE, "Marge Simpson")]
+)
+def test_names_the_character(small, colour, name):
+    assert small.predict(small_model.picture(colour)).name == name
+
+
+def test_an_answer_holds_the_best_characters_in_order(small):
+    answer = small.predict(small_model.picture((250, 120, 0)), top=2)
+    assert [guess.character for guess in answer.all] == ["homer_simpson", "krusty_the_clown", "marge_simpson"]
+    assert answer.top == answer.all[:2]
+    assert (answer.character, answer.name, answer.probability) == answer.top[0]
+    assert sum(guess.probability for guess in answer.all) == pytest.approx(1)
+
+
+def test_probabilities_are_the_networks(small):
+    # Mean colour (1, .5, 0); |mean - colour|²: red 0 + .25 + 0, green 1 + .25 + 0, blue 1 + .25 + 1; times -10.
+    exponentials = np.exp([-2.5, -12.5, -22.5])
+    answer = small.predict(small_model.picture((255, 128, 0)))
+    assert answer.probability == pytest.approx(exponentials[0] / exponentials.sum(), abs=1e-3)
+
+
+def test_pictures_are_decoded_as_in_training(small):
+    contents = small_model.picture((200, 90, 10), width=300, height=70)
+    pixels = pictures.decode(contents, small.picture_size, small.fit)[np.newaxis]
+    expected = small.predict_pixels(pixels)[0]
+    answer = small.predict(contents)
+    assert {g.character: g.probability for g in answer.all} == dict(zip(small.characters, expected, strict=True))
+
+
+def test_something_else_than_a_picture_is_a_sentence(small):
+    with pytest.raises(pictures.UnreadablePicture, match="not a picture"):
+        small.predict(b"<!doctype html>")
+
+
+def test_reads_a_file(small, tmp_path):
+    (tmp_path / "homer.png").write_bytes(small_model.picture(RED))
+    assert small.predict_file(tmp_path / "homer.png").character == "homer_simpson"
+
+
+def test_reads_a_url(small, monkeypatch):
+    monkeypatch.setattr(fetch, "fetch", lambda url, allow_private: small_model.picture(BLUE))
+    assert small.predict_url("https://pictures.example/marge.png").character == "marge_simpson"
+
+
+def test_a_url_of_a_web_page_says_how_to_find_the_picture(small, monkeypatch):
+    monkeypatch.setattr(fetch, "fetch", lambda url, allow_private: b"\n<!DOCTYPE html><html>")
+    with pytest.raises(fetch.FetchError, match="leads to a web page"):
+        small.predict_url("https://pictures.example/")
+
+
+# ---------------------------------------------------------------- many
+
+
+def test_many_answers_come_in_order_with_errors_in_their_place(small, tmp_path):
+    (tmp_path / "marge.png").write_bytes(small_model.picture(BLUE))
+    items = [small_model.picture(RED), b"", tmp_path / "marge.png", tmp_path / "missing.png"] * 10
+    answers = list(small.predict_many(items, batch=3))
+    kinds = [type(answer) if isinstance(answer, UserError) else answer.character for answer in answers]
+    assert kinds == ["homer_simpson", pictures.UnreadablePicture, "marge_simpson", UserError] * 10
+
+
+def test_many_may_be_without_end(small):
+    answers = small.predict_many(itertools.repeat(small_model.picture(GREEN)))
+    assert [answer.character for answer in itertools.islice(answers, 50)] == ["krusty_the_clown"] * 50
+
+
+def test_an_error_that_is_no_users_mistake_is_not_hidden(small):
+    def read(item):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(small.predict_many([1], read=read))
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(small):
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 3), np.uint8)
+    one_by_one = np.concatenate([small.predict_pixels(pixels[i : i + 1]) for i in range(100)])
+    assert np.array_equal(small.predict_pixels(pixels), one_by_one)
+
+
+def test_threads_get_the_same_answers(small):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    expected, results = small.predict_pixels(pixels), {}
+
+    def work(i):
+        results[i] = np.concatenate([small.predict_pixels(pixels[j : j + 1]) for j in range(40)])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    assert all(np.array_equal(result, expected) for result in results.values())
+
+
+def test_no_pictures_give_no_rows(small):
+    assert small.predict_pixels(np.empty((0, 16, 16, 3), np.uint8)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((1, 16, 16, 3)), np.zeros((16, 16, 3), np.uint8), np.zeros((1, 8, 8, 3), np.uint8)]
+)
+def test_pixels_of_another_kind_are_refused(small, pixels):
+    with pytest.raises(ValueError, match=r"Expected uint8 of shape \(n, \*\(16, 16, 3\)\)"):
+        small.predict_pixels(pixels)
+
+
+# ---------------------------------------------------------------- run folders
+
+
+def test_a_process_that_predicts_loads_no_framework(run_dir, tmp_path):
+    (tmp_path / "homer.png").write_bytes(small_model.picture(RED))
+    program = (
+        "import sys; from lib.serving.recogniser import Recogniser\n"
+        f"print(Recogniser.load({str(run_dir)!r}).predict_file({str(tmp_path / 'homer.png')!r}).name)\n"
+        "print(sorted({'tensorflow', 'keras', 'torch', 'jax', 'pandas'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "Homer Simpson\n[]\n"
+
+
+def test_the_model_file_alone_is_enough(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(small_model.model())
+    small = Recogniser.load(tmp_path)
+    assert small.predict(small_model.picture(RED)).name == "Homer Simpson"
+    assert (small.name, small.num_parameters, small.metrics, small.threshold) == ("small", None, {}, 0.5)
+
+
+def test_says_what_it_is(tmp_path):
+    run_dir = small_model.write_run(tmp_path / "cnn4", metrics={"macro_f1": 0.9, "threshold": 0.35})
+    small = Recogniser.load(run_dir)
+    assert small.name == "cnn4"
+    assert small.characters == list(small_model.CHARACTERS)
+    assert (small.picture_size, small.fit, small.num_parameters, small.threshold) == (16, "stretch", 12, 0.35)
+    assert small.digest == hashlib.sha256((run_dir / "model.tflite").read_bytes()).hexdigest()
+
+
+def test_a_missing_folder_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"There is no run folder .*make train"):
+        Recogniser.load(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_model_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"holds no model\.tflite.*make train"):
+        Recogniser.load(tmp_path)
+
+
+def test_an_unfinished_training_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="is not finished"):
+        Recogniser.load(small_model.write_run(tmp_path / "run", run={"finished": False}))
+
+
+@pytest.mark.parametrize("where", [{"run": {"format_version": 2}}, {"metadata": {"format_version": 2}}])
+def test_another_format_version_is_a_sentence(tmp_path, where):
+    with pytest.raises(UserError, match="has format version 2, expected 1"):
+        Recogniser.load(small_model.write_run(tmp_path / "run", **where))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"characters": []},
+        {"characters": ["homer_simpson", "homer_simpson"]},
+        {"characters": [1, 2, 3]},
+        {"picture_size": "16"},
+        {"picture_size": 10**9},
+        {"fit": "crop"},
+        {"colour_order": "BGR"},
+        {"value_range": [0, 1]},
+        {"run": None},
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be_served_is_a_sentence(tmp_path, wrong):
+    with pytest.raises(UserError, match=f"is damaged: .* has no valid {next(iter(wrong))}.*make train evaluate"):
+        Recogniser.load(small_model.write_run(tmp_path / "run", metadata=wrong))
+
+
+def test_every_cut_of_the_model_file_is_a_sentence(tmp_path):
+    whole = small_model.model()
+    for length in range(0, len(whole), 97):
+        (tmp_path / "model.tflite").write_bytes(whole[:length])
+        with pytest.raises(UserError, match="is damaged"):
+            Recogniser.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"\0" * 1000 + whole[1000:],
+        lambda whole: whole[whole.index(b"PK") :],  # the archive alone
+        lambda whole: small_model.network(3, 16),  # the network alone
+        lambda whole: small_model.model(metadata={"picture_size": 32}),  # says another size
+        lambda whole: small_model.model(metadata={"characters": ["a", "b"]}),
+        lambda whole: whole.replace(np.float32(-10).tobytes(), np.float32(np.nan).tobytes()),  # the bias
+    ],
+    ids=["zeros", "no network", "no metadata", "other size", "other characters", "not a number"],
+)
+def test_a_damaged_model_file_is_a_sentence(tmp_path, damage):
+    (tmp_path / "model.tflite").write_bytes(damage(small_model.model()))
+    with pytest.raises(UserError, match=r"is damaged.*make train evaluate"):
+        Recogniser.load(tmp_path)
+
+
+@pytest.mark.parametrize("record", ["run.json", "metrics.json"])
+@pytest.mark.parametrize("contents", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_record_is_a_sentence(run_dir, record, contents):
+    (run_dir / record).write_bytes(contents)
+    with pytest.raises(UserError, match=f"{record} cannot be read"):
+        Recogniser.load(run_dir)
+
+
+# ---------------------------------------------------------------- which run
+
+
+def test_published_runs_come_first_springfield_before_all_then_by_score(tmp_path):
+    for run, macro_f1 in {
+        "sample/cnn4": 0.99,
+        "sample/cnn6": None,
+        "kaggle/cnn6": 0.995,
+        "published/cnn6": 0.96,
+        "published/cnn4": 0.9,
+        "published/springfield": 0.5,
+    }.items():
+        small_model.write_run(tmp_path / run, metrics=None if macro_f1 is None else {"macro_f1": macro_f1})
+    found = [str(run.relative_to(tmp_path)) for run in recogniser.find_runs(tmp_path)]
+    assert found == [
+        "published/springfield",
+        "published/cnn6",
+        "published/cnn4",
+        "kaggle/cnn6",
+        "sample/cnn4",
+        "sample/cnn6",
+    ]
+    assert recogniser.default_run(tmp_path) == tmp_path / "published/springfield"
+
+
+def test_runs_that_cannot_answer_are_not_found(tmp_path):
+    small_model.write_run(tmp_path / "sample/unfinished", run={"finished": False})
+    small_model.write_run(tmp_path / "sample/damaged").joinpath("run.json").write_text("{")
+    small_model.write_run(tmp_path / "sample/unrecorded").joinpath("run.json").unlink()
+    small_model.write_run(tmp_path / "published/records_only").joinpath("model.tflite").unlink()
+    assert recogniser.find_runs(tmp_path) == []
+
+
+def test_a_published_model_needs_no_records(tmp_path):
+    small_model.write_run(tmp_path / "published/springfield").joinpath("run.json").unlink()
+    assert recogniser.default_run(tmp_path) == tmp_path / "published/springfield"
+
+
+@pytest.mark.parametrize("macro_f1", [None, "high", float("nan")])
+def test_a_score_that_is_no_number_counts_as_none(tmp_path, macro_f1):
+    small_model.write_run(tmp_path / "sample/a", metrics={"macro_f1": macro_f1})
+    small_model.write_run(tmp_path / "sample/b", metrics={"macro_f1": 0.1})
+    assert [run.name for run in recogniser.find_runs(tmp_path)] == ["b", "a"]
+
+
+def test_no_run_at_all_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="Run `make train` first"):
+        recogniser.default_run(tmp_path)
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_file_over_the_limit_is_not_read_to_its_end(tmp_path):
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(pictures.MAX_BYTES * 1000)  # a sparse file: no space is taken
+    assert len(recogniser.read_file(tmp_path / "huge.jpg")) == pictures.MAX_BYTES + 1
+
+
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UserError, match="a device or a pipe"):
+        recogniser.read_file(tmp_path / "pipe.jpg")
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("missing.jpg", "no such file"),
+        (".", "a folder"),
+        ("/dev/zero", "a device or a pipe"),
+        ("a" * 300, "cannot be read: File name too long"),
+        ("zero\0byte", "cannot be read|no such file"),
+        ("loop", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path, path, sentence):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=sentence):
+        recogniser.read_file(tmp_path / path)
