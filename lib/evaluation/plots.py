@@ -1,0 +1,575 @@
+"""Figures of a finished run: each function takes data and returns a figure, none shows or writes one.
+
+The figures are about 900 px wide on a notebook's page. Colours are Okabe and Ito's, which people with any
+kind of colour vision tell apart (https://jfly.uni-koeln.de/color/); right and wrong differ by a sign as well.
+"""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+
+from lib import runs
+from lib.characters import display_name
+
+WIDTH = 9.0  # inches, at 100 dots an inch the width of a notebook's page
+LETTER = 0.072  # inches, the mean width of a letter in 9 points
+INK, FAINT = "#222222", "#6b6b6b"
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
+RED, SKY, YELLOW, GREY = "#d55e00", "#56b4e9", "#f0e442", "#b8b8b8"
+PALETTE = [BLUE, ORANGE, GREEN, PURPLE, RED, SKY, YELLOW, GREY]
+MARKERS = ["o", "s", "D", "^", "v", "P", "X", "*"]
+# GREEN and RED, darkened until text in them reads well on white (contrast above 5:1).
+RIGHT, WRONG = ("✓", "#00785a"), ("✗", "#b84c00")
+
+STYLE = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib and has both signs
+    "font.size": 9,
+    "text.parse_math": False,  # a "$" in a file name is a "$"
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.facecolor": "white",
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "figure.facecolor": "white",
+    "figure.dpi": 100,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+styled = matplotlib.rc_context(STYLE)  # a decorator: the style holds while a figure is made, not elsewhere
+
+
+class Chart(Figure):
+    """A figure that a notebook shows when it is a cell's value.
+
+    A bare `Figure` is shown only once pyplot has loaded its inline backend, and a figure of pyplot's is shown
+    a second time by that backend and kept in memory until it is closed.
+    """
+
+    def draw(self, renderer) -> None:
+        """Draw in the style it was made in: ticks are born here, and they look their style up."""
+        with matplotlib.rc_context(STYLE):
+            super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        contents = io.BytesIO()
+        self.savefig(contents, format="png")
+        return contents.getvalue()
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure, whole or not at all.
+
+    Args:
+        figure: What one of the functions below returned.
+        path: Where to; the suffix decides the format (`.png`, `.svg`, `.pdf`). Missing folders are made.
+        dpi: Dots an inch, 150 gives pictures about 1350 px wide.
+    """
+    with runs.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format=Path(path).suffix.removeprefix("."))
+
+
+# ---------------------------------------------------------------- training
+
+
+@styled
+def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Chart:
+    """Draw loss and accuracy of every epoch side by side.
+
+    Args:
+        history: One row an epoch with columns `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy`,
+            optionally `val_macro_f1`.
+        best_epoch: The epoch (a value of `epoch`) whose weights were kept; marked in both panels.
+
+    Returns:
+        Two panels, training and validation in each.
+    """
+    figure = _figure(WIDTH, 3.6)
+    left, right = figure.subplots(1, 2)
+    _curves(left, history, {"loss": ("training", BLUE, "-"), "val_loss": ("validation", ORANGE, "-")})
+    _curves(
+        right,
+        history,
+        {
+            "accuracy": ("training", BLUE, "-"),
+            "val_accuracy": ("validation", ORANGE, "-"),
+            "val_macro_f1": ("validation, macro F1", RED, ":"),
+        },
+    )
+    left.set_title("Loss (cross-entropy, lower is better)")
+    left.set_ylim(bottom=0)
+    right.set_title("Accuracy (share of right names)")
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(axis="y")
+        if best_epoch is not None:
+            label = f"epoch {best_epoch}, kept"
+            axes.axvline(best_epoch, color=INK, linestyle="--", linewidth=1, label=label)
+        axes.legend()
+    return figure
+
+
+def _curves(axes: Axes, history: pd.DataFrame, lines: dict[str, tuple[str, str, str]]) -> None:
+    """Draw the columns that are there: column -> (label, colour, line style)."""
+    # A single epoch is a point, no line; two hundred points would be a smear.
+    points = {"marker": "o" if len(history) <= 30 else "", "markersize": 3.5}
+    for column, (label, colour, line) in lines.items():
+        if column in history:
+            axes.plot(history["epoch"], history[column], line, color=colour, label=label, **points)
+
+
+# ---------------------------------------------------------------- scores
+
+
+@styled
+def confusion_matrix(confusion: pd.DataFrame) -> Chart:
+    """Draw who was taken for whom.
+
+    Numbers are pictures, the colour is the share of the row. Its scale is a square root, on which one picture
+    in a hundred is already seen; cells without a picture stay blank.
+
+    Args:
+        confusion: Counts as `metrics.confusion` gives them, 2 to about 42 characters.
+
+    Returns:
+        A heat map; with more than about 20 characters it is wider than the other figures.
+    """
+    names = _wrapped(confusion.index, 32)
+    # Names of two lines need more room than slanted ones have.
+    rotation = 90 if any("\n" in name for name in names) else 45
+    cell = float(np.clip(5.8 / len(names), 0.3, 0.9))  # inches; three digits fit into 0.3
+    side, label = cell * len(names), _text_width(names)
+    figure = _figure(side + label + 1.6, side + (label if rotation == 90 else 0.75 * label) + 0.55)
+    axes = figure.subplots()
+    seaborn.heatmap(
+        confusion.div(confusion.sum(axis=1).clip(lower=1), axis=0),
+        annot=confusion.to_numpy(),
+        fmt="d",
+        annot_kws={"fontsize": 10 if len(names) <= 10 else 8},
+        mask=confusion.to_numpy() == 0,
+        cmap="Blues",
+        norm=PowerNorm(0.5, 0, 1),
+        linewidths=0.5,
+        linecolor="#e6e6e6",
+        xticklabels=names,
+        yticklabels=names,
+        cbar_kws={
+            "label": "share of the actual\ncharacter's pictures",
+            "ticks": [0, 0.01, 0.05, 0.2, 0.5, 1],
+            "format": PercentFormatter(1, decimals=0),
+            "shrink": min(1.0, 4 / side),
+            "aspect": 25,
+            "pad": 0.02,
+        },
+        ax=axes,
+    )
+    slant = {"rotation": rotation, "ha": "right", "va": "center", "rotation_mode": "anchor"}
+    axes.set_xticks(axes.get_xticks(), names, **slant)
+    axes.set_yticks(axes.get_yticks(), names, rotation=0)
+    axes.tick_params(length=0)
+    axes.set(xlabel="predicted", ylabel="actual")
+    return figure
+
+
+@styled
+def per_character_scores(table: pd.DataFrame) -> Chart:
+    """Draw the F1 of every character, best first, with the number of its pictures.
+
+    Args:
+        table: Columns `character`, `f1` and `support` as `metrics.per_character` gives them.
+
+    Returns:
+        A bar for each character and a line at the macro average; a character without pictures has no bar.
+    """
+    if table.empty:
+        return _nothing("No character to score.")
+    table = table.assign(shown=table["f1"].where(table["support"] > 0))
+    table = table.sort_values("shown", ascending=False, kind="stable", na_position="last")
+    rows = np.arange(len(table))
+    figure = _figure(WIDTH, 0.28 * len(table) + 1.1)
+    axes = figure.subplots()
+    axes.barh(rows, table["shown"], color=SKY, height=0.72)
+    # The numbers stand in columns beyond the bars, where the line of the average does not cross them.
+    columns = {1.09: ["F1"], 1.21: ["pictures"]}
+    columns[1.09] += [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
+    columns[1.21] += [f"{support:,}" for support in table["support"]]
+    for x, texts in columns.items():
+        for row, text in enumerate(texts, start=-1):
+            axes.text(x, row, text, ha="right", va="center", color=FAINT if row < 0 else INK)
+    title = "F1 of each character"
+    if table["support"].sum():
+        mean = table["shown"].mean()
+        axes.axvline(mean, ymax=len(table) / (len(table) + 1), color=INK, linestyle="--", linewidth=1)
+        title += f" (dashed: their average, macro F1 {mean:.3f})"
+    axes.set_title(title)
+    axes.set_yticks(rows, _wrapped(table["character"], 40))
+    axes.set(xlim=(0, 1.22), ylim=(len(table) - 0.5, -1.5), xticks=np.linspace(0, 1, 6))
+    axes.tick_params(axis="y", length=0)
+    axes.spines["bottom"].set_bounds(0, 1)
+    axes.spines["left"].set_bounds(-0.5, len(table) - 0.5)
+    return figure
+
+
+@styled
+def robustness(table: pd.DataFrame) -> Chart:
+    """Draw how much of the score is left when the test pictures are changed.
+
+    Args:
+        table: One row a change with columns `kind`, `strength` and `macro_f1`; kinds and strengths are drawn
+            in the order of their first appearance, a pair that is missing stays blank.
+
+    Returns:
+        A heat map, kinds down, strengths across.
+    """
+    if table.empty:
+        return _nothing("No changed pictures to score.")
+    scores = table.pivot(index="kind", columns="strength", values="macro_f1")
+    scores = scores.loc[table["kind"].unique(), table["strength"].unique()]
+    kinds = [_fill(str(kind).replace("_", " "), 40) for kind in scores.index]
+    figure = _figure(min(WIDTH, 1.2 * scores.shape[1] + _text_width(kinds) + 1.6), 0.42 * len(scores) + 1.4)
+    axes = figure.subplots()
+    seaborn.heatmap(
+        scores,
+        annot=True,
+        fmt=".3f",
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        linewidths=1,
+        yticklabels=kinds,
+        xticklabels=[str(strength) for strength in scores.columns],
+        cbar_kws={"label": "macro F1"},
+        ax=axes,
+    )
+    axes.set_yticks(axes.get_yticks(), kinds, rotation=0)
+    axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=0)
+    axes.tick_params(length=0)
+    axes.set(xlabel="strength of the change", ylabel="")
+    return figure
+
+
+# ---------------------------------------------------------------- runs and data
+
+
+@styled
+def comparison(table: pd.DataFrame) -> Chart:
+    """Draw all finished runs, the best first: their scores beside the time that they took.
+
+    A row for each run and not a point in a plane, because labels in a plane lie over each other as soon as
+    two runs come out alike.
+
+    Args:
+        table: One row a run with columns `run`, `conv_layers`, `num_parameters`, `epochs`, `seconds` and
+            `macro_f1`, optionally `macro_f1_low` and `macro_f1_high` (a 95 % interval). A missing number is
+            left out.
+
+    Returns:
+        Two panels with common rows: macro F1, and training time on a logarithmic scale. Colour and shape tell
+        the number of convolutional layers.
+    """
+    if table.empty:
+        return _nothing("No finished run to compare.")
+    table = table.sort_values("macro_f1", ascending=False, kind="stable").reset_index(drop=True)
+    # A column that is missing, or empty in every run, becomes numbers too: NaN, which is not drawn.
+    numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high"]
+    table[numbers] = table.reindex(columns=numbers).astype(float)
+    figure = _figure(WIDTH, 0.55 * len(table) + 1.5)
+    scores, times = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    depths = sorted(table["conv_layers"].unique())
+    for index, depth in enumerate(depths):
+        those = table[table["conv_layers"] == depth]
+        colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        look = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
+        scores.plot(those["macro_f1"], those.index, label=f"{depth} convolutional layers", **look)
+        times.plot(those["seconds"], those.index, **look)
+        scores.hlines(those.index, those["macro_f1_low"], those["macro_f1_high"], color=colour, linewidth=2)
+    for row in table.itertuples():
+        _above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
+        _above(times, row.seconds, row.Index, _duration(row.seconds))
+        scores.annotate(
+            _size(row.num_parameters, row.epochs),
+            (0, row.Index),
+            (-6, -2),
+            xycoords=scores.get_yaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=8,
+            color=FAINT,
+        )
+    scores.set_yticks(range(len(table)), table["run"], va="bottom", fontsize=10)
+    scores.set_ylim(len(table) - 0.5, -0.7)
+    scores.margins(x=0.12)
+    low, high = scores.get_xlim()
+    narrow = max(0, 0.05 - (high - low))  # at least five hundredths, or a difference of nothing looks large
+    scores.set_xlim(low - narrow / 2, high + narrow / 2)
+    scores.xaxis.set_major_locator(MaxNLocator(5))
+    scores.set_title("Macro F1" + (" with its 95% interval" if table["macro_f1_low"].notna().any() else ""))
+    times.set_title("Time to train")
+    _duration_axis(times, table["seconds"].dropna())
+    for axes in (scores, times):
+        axes.grid(axis="both")
+        axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower left", ncols=4)
+    return figure
+
+
+@styled
+def counts_bar(counts: pd.DataFrame) -> Chart:
+    """Draw how many pictures of each character there are, and in which split.
+
+    Args:
+        counts: Pictures; index characters, columns splits in the order in which they are stacked.
+
+    Returns:
+        A stacked bar for each character, most pictures first, with its total.
+    """
+    if counts.empty:
+        return _nothing("No pictures to count.")
+    totals = counts.sum(axis=1).sort_values(ascending=False, kind="stable")
+    counts, rows = counts.loc[totals.index], np.arange(len(counts))
+    figure = _figure(WIDTH, 0.28 * len(counts) + 1.2)
+    axes = figure.subplots()
+    start = np.zeros(len(counts))
+    for index, split in enumerate(counts):
+        label = str(split).replace("_", " ")
+        colour = PALETTE[index % len(PALETTE)]
+        axes.barh(rows, counts[split], left=start, height=0.72, color=colour, label=label)
+        start += counts[split].to_numpy()
+    for row, total in zip(rows, totals, strict=True):
+        axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center")
+    axes.set_yticks(rows, _wrapped(counts.index, 40))
+    axes.set(xlim=(0, 1.08 * max(totals.max(), 1)), ylim=(len(counts) - 0.4, -0.6), xlabel="pictures")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper left", ncols=5)
+    return figure
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@styled
+def prediction_grid(
+    images: np.ndarray,
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    characters: Sequence[str],
+    columns: int = 4,
+    heading: str = "Above each picture the actual name, below it the answer and its probability",
+) -> Chart:
+    """Show pictures with the actual name above, the answer and its probability below.
+
+    Args:
+        images: RGB uint8 `(num_pictures, height, width, 3)`; as many as are to be shown.
+        actual: Labels, int `(num_pictures,)`.
+        predicted: Labels, int `(num_pictures,)`.
+        probabilities: Of the predicted character, 0 to 1, `(num_pictures,)`.
+        characters: Names in label order.
+        columns: Pictures side by side.
+        heading: A line above all of them.
+
+    Returns:
+        A frame for each picture: green and ✓ where the answer is right, red and ✗ where it is wrong.
+    """
+    if len(images) == 0:
+        return _nothing("No pictures to show.")
+    verdicts = [RIGHT if label == answer else WRONG for label, answer in zip(actual, predicted, strict=True)]
+    letters = _grid_letters(columns)
+    above = [_fill(display_name(characters[label]), letters) for label in actual]
+    below = [
+        _fill(f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%", letters)
+        for (sign, _), answer, probability in zip(verdicts, predicted, probabilities, strict=True)
+    ]
+    figure, frames = _grid(len(images), columns, _lines(above) + _lines(below), heading)
+    for axes, image, name, answer, (_, colour) in zip(frames, images, above, below, verdicts, strict=True):
+        _show(axes, image, name)
+        axes.set_xlabel(answer, color=colour, fontsize=8.5)
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=colour, linewidth=2.5)
+    return figure
+
+
+@styled
+def worst_mistakes(
+    images: np.ndarray,
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    characters: Sequence[str],
+    top: int = 12,
+    columns: int = 4,
+) -> Chart:
+    """Show the wrong answers that the network was surest of.
+
+    Args:
+        images: RGB uint8 `(num_pictures, height, width, 3)`, all test pictures; only those shown are read, so
+            a memory map will do.
+        actual: Labels, int `(num_pictures,)`.
+        predicted: Labels, int `(num_pictures,)`.
+        probabilities: Of the predicted character, 0 to 1, `(num_pictures,)`.
+        characters: Names in label order.
+        top: How many at most.
+        columns: Pictures side by side.
+
+    Returns:
+        `prediction_grid` of these pictures, surest first; a sentence where there is no mistake.
+    """
+    actual, predicted, probabilities = map(np.asarray, (actual, predicted, probabilities))
+    mistakes = np.flatnonzero(actual != predicted)
+    if len(mistakes) == 0:
+        return _nothing(f"No mistake: all {len(actual):,} pictures got the right name.")
+    worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:top]
+    heading = (
+        f"The {len(worst)} surest of {len(mistakes):,} mistakes among {len(actual):,} pictures "
+        "(above: the actual name, below: the answer)"
+    )
+    shown = [images[index] for index in worst]
+    return prediction_grid(shown, actual[worst], predicted[worst], probabilities[worst], characters, columns, heading)
+
+
+@styled
+def picture_grid(
+    images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 6, heading: str = ""
+) -> Chart:
+    """Show pictures, each with a title.
+
+    Args:
+        images: RGB uint8 `(height, width, 3)` each; sizes may differ.
+        titles: One a picture, shown as they are, broken into lines where they must; or none at all.
+        columns: Pictures side by side.
+        heading: A line above all of them.
+
+    Returns:
+        Rows of pictures; a sentence where there is none.
+    """
+    if len(images) == 0:
+        return _nothing("No pictures to show.")
+    titles = [_fill(title, _grid_letters(columns)) for title in titles] or [""] * len(images)
+    figure, frames = _grid(len(images), columns, _lines(titles), heading)
+    for axes, image, title in zip(frames, images, titles, strict=True):
+        _show(axes, image, title)
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _figure(width: float, height: float) -> Chart:
+    """An empty figure, in inches; made without pyplot, so that nothing is shown twice nor kept."""
+    return Chart(figsize=(width, height), layout="constrained")
+
+
+def _nothing(sentence: str) -> Chart:
+    """A figure that says why there is nothing to see."""
+    figure = _figure(WIDTH, 0.8)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, sentence, ha="center", va="center", fontsize=11, color=FAINT)
+    return figure
+
+
+def _grid(num_pictures: int, columns: int, lines: int, heading: str) -> tuple[Chart, list[Axes]]:
+    """A figure with frames for pictures and their lines of text in rows; empty places are left blank."""
+    rows = -(-num_pictures // columns)
+    height = WIDTH / columns + 0.16 * lines + 0.1
+    figure = _figure(WIDTH, rows * height + (0.35 if heading else 0))
+    figure.get_layout_engine().set(w_pad=0.07)
+    frames = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in frames[num_pictures:]:
+        axes.set_axis_off()
+    if heading:
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
+    return figure, list(frames[:num_pictures])
+
+
+def _grid_letters(columns: int) -> int:
+    """How many letters fit above a picture of a grid."""
+    return int(WIDTH / columns / LETTER)
+
+
+def _show(axes: Axes, image: np.ndarray, title: str) -> None:
+    axes.imshow(image, interpolation="bicubic")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=8.5, loc="center")
+
+
+def _fill(text: str, letters: int) -> str:
+    """Break a text into lines of at most so many letters, at spaces and after slashes; its own lines stay."""
+    mark = "\0"  # stands where a path may be broken
+    lines = [textwrap.fill(line.replace("/", f"/{mark} "), letters) for line in text.split("\n")]
+    return "\n".join(lines).replace(f"{mark} ", "").replace(mark, "")
+
+
+def _lines(texts: Sequence[str]) -> int:
+    """Of the text that has most; none where all are empty."""
+    return max(text.count("\n") + bool(text) for text in texts)
+
+
+def _wrapped(labels: Sequence[str], letters: int) -> list[str]:
+    """Names for people in lines of at most so many letters, nothing left out."""
+    return [_fill(display_name(label), letters) for label in labels]
+
+
+def _text_width(texts: Sequence[str]) -> float:
+    """Inches that the longest line takes, about."""
+    return LETTER * max(len(line) for text in texts for line in text.split("\n"))
+
+
+def _above(axes: Axes, x: float, y: float, text: str) -> None:
+    """Write a number above its point; nothing where the number is missing."""
+    if np.isfinite(x):
+        axes.annotate(text, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8.5)
+
+
+def _size(num_parameters: float, epochs: float) -> str:
+    """Three digits are enough to compare networks: 1.25 million parameters, 12 epochs."""
+    millions = f"{num_parameters / 1e6:.3g} million"
+    parameters = millions if num_parameters >= 999_500 else f"{num_parameters:,.0f}"
+    return f"{parameters} parameters, {epochs:.0f} epoch{'' if epochs == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    """A time as a person says it: 45 s, 2.5 min, 38 min, 2.5 h."""
+    for limit, unit, name in [(60, 1, "s"), (3600, 60, "min"), (np.inf, 3600, "h")]:
+        if seconds < limit:
+            value = seconds / unit
+            return f"{value:.0f} {name}" if value >= 9.95 or value == round(value) else f"{value:.1f} {name}"
+    return ""
+
+
+def _duration_axis(axes: Axes, seconds: pd.Series) -> None:
+    """A logarithmic axis with the units of a clock and at most four ticks, whose names have room."""
+    low, high = (seconds.min(), seconds.max()) if len(seconds) else (1, 3600)
+    low, high = max(low, 0.1) / 4, max(high, 0.1) * 4
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    ticks = [tick for tick in (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000, 3_600_000) if low <= tick <= high]
+    ticks = ticks[:: -(-len(ticks) // 4)]
+    axes.set_xticks(ticks, [_duration(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,304 @@
+import warnings
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.text import Text
+
+from lib.evaluation import metrics, plots
+
+PNG = b"\x89PNG\r\n\x1a\n"
+CHARACTERS = [
+    *("abraham_grampa_simpson", "apu_nahasapeemapetilon", "bart_simpson", "charles_montgomery_burns"),
+    *("chief_wiggum", "comic_book_guy", "edna_krabappel", "homer_simpson", "kent_brockman", "krusty_the_clown"),
+    *("lenny_leonard", "lisa_simpson", "marge_simpson", "milhouse_van_houten", "moe_szyslak", "ned_flanders"),
+    *("nelson_muntz", "principal_skinner"),
+]
+TWO = ["homer_simpson", "bart_simpson"]
+LONG = [
+    "the_very_long_named_character_of_the_thirty_second_season_premiere",
+    "bob",
+    r"$\frac_$",
+]  # the last is no formula
+MANY = [f"character_number_{n}" for n in range(42)]
+
+
+def labels(characters, num_pictures=300, seed=0):
+    """Actual and predicted labels, about nine in ten alike, and the probability of the answer."""
+    random = np.random.default_rng(seed)
+    actual = random.integers(len(characters), size=num_pictures)
+    predicted = np.where(random.random(num_pictures) < 0.9, actual, random.integers(len(characters), size=num_pictures))
+    return actual, predicted, random.uniform(0.3, 1, size=num_pictures)
+
+
+def pictures(number, height=8, width=8):
+    return np.random.default_rng(0).integers(256, size=(number, height, width, 3), dtype=np.uint8)
+
+
+def history(epochs):
+    epoch = np.arange(1, epochs + 1)
+    falling, rising = np.exp(-epoch / 10), 1 - np.exp(-epoch / 10)
+    return pd.DataFrame(
+        {"epoch": epoch, "loss": falling, "accuracy": rising, "val_loss": falling, "val_accuracy": rising}
+    ).assign(val_macro_f1=rising, learning_rate=0.01)
+
+
+def confusion(characters):
+    actual, predicted, _ = labels(characters)
+    return metrics.confusion(actual, predicted, characters)
+
+
+def scores(characters):
+    actual, predicted, _ = labels(characters)
+    return metrics.per_character(actual, np.eye(len(characters))[predicted], characters)
+
+
+def counts(characters):
+    splits = {"train": 700, "validation": 150, "test": 150, "kaggle_test": 0}
+    return pd.DataFrame(splits, index=characters).mul(np.arange(1, len(characters) + 1), axis=0)
+
+
+def grid(characters, number):
+    return plots.prediction_grid(pictures(number), *(a[:number] for a in labels(characters)), characters)
+
+
+def worst(characters):
+    return plots.worst_mistakes(pictures(300), *labels(characters), characters)
+
+
+def runs(number):
+    names = ["cnn4", "cnn6", "cnn4-matched", "cnn6-matched", "springfield", "a-run-with-quite-a-long-name-of-its-own"]
+    rows = [
+        (names[n % 6] + "-b" * (n // 6), (4, 6, 4, 6, 21, 9)[n % 6], 10 ** (3 + n % 5), 1 + n, 7 * 4.0**n, 0.9 - n / 50)
+        for n in range(number)
+    ]
+    table = pd.DataFrame(rows, columns=["run", "conv_layers", "num_parameters", "epochs", "seconds", "macro_f1"])
+    return table.assign(macro_f1_low=table.macro_f1 - 0.02, macro_f1_high=table.macro_f1 + 0.01)
+
+
+def changes():
+    kinds = ["jpeg_quality", "rotation", "figure on a busy background"]
+    rows = [(kind, strength, 0.9 - n / 10) for kind in kinds for n, strength in enumerate(["slight", "strong"])]
+    return pd.DataFrame(rows[:-1], columns=["kind", "strength", "macro_f1"])
+
+
+FIGURES = {
+    "learning curves": lambda: plots.learning_curves(history(40), best_epoch=32),
+    "learning curves of one epoch": lambda: plots.learning_curves(history(1)),
+    "learning curves, diverged": lambda: plots.learning_curves(history(5).assign(loss=np.nan, val_loss=np.nan)),
+    "confusion of 18": lambda: plots.confusion_matrix(confusion(CHARACTERS)),
+    "confusion of 2": lambda: plots.confusion_matrix(confusion(TWO)),
+    "confusion of 42": lambda: plots.confusion_matrix(confusion(MANY)),
+    "confusion, long names": lambda: plots.confusion_matrix(confusion(LONG)),
+    "scores of 18": lambda: plots.per_character_scores(scores(CHARACTERS)),
+    "scores of 2": lambda: plots.per_character_scores(scores(TWO)),
+    "scores, long names": lambda: plots.per_character_scores(scores(LONG)),
+    "scores without pictures": lambda: plots.per_character_scores(scores(TWO).assign(support=0)),
+    "scores of none": lambda: plots.per_character_scores(scores(TWO)[:0]),
+    "counts of 18": lambda: plots.counts_bar(counts(CHARACTERS)),
+    "counts, long names": lambda: plots.counts_bar(counts(LONG)),
+    "counts of none": lambda: plots.counts_bar(counts(TWO)[:0]),
+    "grid of 12": lambda: grid(CHARACTERS, 12),
+    "grid of 5": lambda: grid(CHARACTERS, 5),
+    "grid of 1": lambda: grid(TWO, 1),
+    "grid of none": lambda: grid(TWO, 0),
+    "grid, long names": lambda: grid(LONG, 6),
+    "worst mistakes": lambda: worst(CHARACTERS),
+    "pictures": lambda: plots.picture_grid(pictures(7), ["a/long_path_to_a/pic_0001.jpg: exact copy"] * 7, heading="x"),
+    "pictures without titles": lambda: plots.picture_grid(pictures(3)),
+    "pictures of any shape": lambda: plots.picture_grid([pictures(1, 9, 4)[0], pictures(1, 4, 9)[0]], ["a\nb", ""]),
+    "pictures of none": lambda: plots.picture_grid([]),
+    "comparison of 10": lambda: plots.comparison(runs(10)),
+    "comparison of 1": lambda: plots.comparison(runs(1)),
+    "comparison of none": lambda: plots.comparison(runs(0)),
+    "robustness": lambda: plots.robustness(changes()),
+    "robustness of none": lambda: plots.robustness(changes()[:0]),
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """A function that draws a figure and gives every text that was really drawn."""
+    texts = {}
+    draw = Text.draw
+
+    def note(text, renderer):
+        if text.get_visible() and text.get_text().strip():
+            texts[id(text)] = text
+        draw(text, renderer)
+
+    monkeypatch.setattr(Text, "draw", note)
+
+    def draw_figure(figure):
+        texts.clear()
+        figure.draw_without_rendering()
+        return list(texts.values())
+
+    return draw_figure
+
+
+def written(texts):
+    return " | ".join(text.get_text().replace("\n", " ") for text in texts)
+
+
+# ---------------------------------------------------------------- what holds for every figure
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_drawn_whole_and_without_warning(name, drawn):
+    with warnings.catch_warnings(action="error"):
+        figure = FIGURES[name]()
+        texts = drawn(figure)
+    assert figure.axes  # a notebook shows nothing for a figure without
+    width, height = figure.bbox.size
+    boxes = {text: text.get_window_extent() for text in texts}
+    cut = [t.get_text() for t, b in boxes.items() if b.x0 < 0 or b.y0 < 0 or b.x1 > width or b.y1 > height]
+    assert not cut
+    # Boxes of slanted names overlap where the names do not.
+    upright = [(t, b.padded(-1)) for t, b in boxes.items() if t.get_rotation() == 0]
+    pairs = ((one, other) for n, one in enumerate(upright) for other in upright[:n])
+    assert not [(one.get_text(), other.get_text()) for (one, a), (other, b) in pairs if a.overlaps(b)]
+
+
+@pytest.mark.parametrize("name", ["confusion of 18", "robustness", "worst mistakes"])
+def test_pyplot_knows_nothing_of_a_figure(name):
+    before = dict(matplotlib.rcParams)
+    FIGURES[name]()
+    assert pyplot.get_fignums() == []
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_style_does_not_depend_on_the_notebooks():
+    expected = FIGURES["learning curves"]()._repr_png_()
+    with matplotlib.rc_context({"font.size": 30, "xtick.labelsize": 30, "text.color": "red", "axes.grid": True}):
+        assert FIGURES["learning curves"]()._repr_png_() == expected
+
+
+def test_a_notebook_gets_a_picture_about_900_pixels_wide():
+    contents = FIGURES["grid of 1"]()._repr_png_()
+    assert contents.startswith(PNG)
+    assert int.from_bytes(contents[16:20]) == 900
+
+
+def test_save_writes_the_figure(tmp_path):
+    plots.save(FIGURES["pictures of none"](), tmp_path / "figures" / "none.png", dpi=50)
+    assert (tmp_path / "figures" / "none.png").read_bytes().startswith(PNG)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["none.png"]
+
+
+def test_a_failed_save_leaves_what_was_there(tmp_path):
+    path = tmp_path / "figure.nothing"
+    path.write_text("before")
+    with pytest.raises(ValueError, match="nothing"):
+        plots.save(FIGURES["pictures of none"](), path)
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("figure.nothing", "before")]
+
+
+# ---------------------------------------------------------------- what single figures say
+
+
+def test_learning_curves_mark_the_kept_epoch(drawn):
+    figure = FIGURES["learning curves"]()
+    assert "epoch 32, kept" in written(drawn(figure))
+    assert [line.get_xdata()[0] for axes in figure.axes for line in axes.lines if line.get_linestyle() == "--"] == [
+        32,
+        32,
+    ]
+
+
+def test_confusion_matrix_names_everybody_and_leaves_zeros_blank(drawn):
+    table = confusion(CHARACTERS)
+    texts = [text.get_text() for text in drawn(plots.confusion_matrix(table))]
+    for name in ("Krusty the Clown", "Charles Montgomery Burns"):
+        assert texts.count(name) == 2
+    numbers = [int(text) for text in texts if text.isdigit()]
+    assert sorted(numbers) == sorted(table.to_numpy()[table.to_numpy() > 0])
+
+
+def test_confusion_matrix_is_coloured_by_the_share_of_the_row():
+    table = pd.DataFrame([[3, 1], [0, 0]], index=TWO, columns=TWO)
+    mesh = plots.confusion_matrix(table).axes[0].collections[0]
+    assert mesh.get_array().filled(-1).tolist() == [[0.75, 0.25], [-1, -1]]
+
+
+def test_scores_are_sorted_and_those_without_pictures_last(drawn):
+    table = pd.DataFrame({"character": ["a", "b", "c"], "f1": [0.0, 0.25, 0.75], "support": [0, 1200, 1]})
+    figure = plots.per_character_scores(table)
+    text = written(drawn(figure))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["C", "B", "A"]
+    assert "1,200" in text
+    assert "macro F1 0.500" in text  # (0.25 + 0.75) / 2
+
+
+def test_prediction_grid_tells_right_from_wrong_by_a_sign(drawn):
+    figure = plots.prediction_grid(pictures(2), [0, 0], [0, 1], [0.98, 0.514], TWO)
+    texts = [text.get_text() for text in drawn(figure)]
+    assert "✓ Homer Simpson 98%" in texts
+    assert "✗ Bart Simpson 51%" in texts
+    assert texts.count("Homer Simpson") == 2
+
+
+def test_worst_mistakes_are_the_surest_wrong_answers(drawn):
+    actual, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 0])
+    figure = plots.worst_mistakes(pictures(4), actual, predicted, np.array([1, 0.4, 0.9, 0.6]), TWO, top=2)
+    text = written(drawn(figure))
+    assert "2 surest of 3 mistakes among 4 pictures" in text
+    assert text.index("✗ Homer Simpson 90%") < text.index("✗ Homer Simpson 60%")
+    assert "40%" not in text
+
+
+def test_worst_mistakes_say_so_when_there_is_none(drawn):
+    figure = plots.worst_mistakes(pictures(2), [0, 1], [0, 1], [0.9, 0.8], TWO)
+    assert "No mistake: all 2 pictures" in written(drawn(figure))
+
+
+def test_picture_grid_shows_titles_as_they_are(drawn):
+    figure = plots.picture_grid(pictures(2), ["raw/pic_$1.jpg", "exact copy of $2"])
+    assert written(drawn(figure)) == "raw/pic_$1.jpg | exact copy of $2"
+
+
+def test_comparison_puts_the_best_run_first(drawn):
+    table = runs(2).sort_values("macro_f1")
+    figure = plots.comparison(table)
+    text = written(drawn(figure))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cnn4", "cnn6"]
+    for part in (
+        "0.900",
+        "0.880",
+        "7 s",
+        "28 s",
+        "4 convolutional layers",
+        "95% interval",
+        "1,000 parameters, 1 epoch",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("missing", [{"columns": ["macro_f1_low", "macro_f1_high"]}, {"columns": []}])
+def test_comparison_leaves_out_what_was_not_recorded(missing, drawn):
+    table = runs(2).drop(**missing).assign(seconds=[np.nan, 90.0])
+    if not missing["columns"]:
+        table = table.assign(macro_f1_low=None, macro_f1_high=None)
+    text = written(drawn(plots.comparison(table)))
+    assert "interval" not in text
+    assert "1.5 min" in text
+
+
+def test_counts_are_stacked_with_their_total(drawn):
+    table = pd.DataFrame({"train": [2, 1400], "test": [1, 300]}, index=TWO)
+    figure = plots.counts_bar(table)
+    text = written(drawn(figure))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Bart Simpson", "Homer Simpson"]
+    assert "1,700" in text and "train" in text and "test" in text
+    assert [bar.get_x() for bar in figure.axes[0].containers[1]] == [1400, 2]
+
+
+def test_robustness_keeps_the_order_of_the_table(drawn):
+    figure = plots.robustness(changes())
+    text = written(drawn(figure))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        *("jpeg quality", "rotation", "figure on a busy background")
+    ]
+    assert text.count("0.900") == 3 and text.count("0.800") == 2  # the third kind has no strong change
