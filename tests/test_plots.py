@@ -202,10 +202,8 @@ def test_a_failed_save_leaves_what_was_there(tmp_path):
 def test_learning_curves_mark_the_kept_epoch(drawn):
     figure = FIGURES["learning curves"]()
     assert "epoch 32, kept" in written(drawn(figure))
-    assert [line.get_xdata()[0] for axes in figure.axes for line in axes.lines if line.get_linestyle() == "--"] == [
-        32,
-        32,
-    ]
+    dashed = [line for axes in figure.axes for line in axes.lines if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in dashed] == [32, 32]
 
 
 def test_confusion_matrix_names_everybody_and_leaves_zeros_blank(drawn):
