@@ -1,0 +1,425 @@
+import contextlib
+import errno
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import types
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lib import paths
+from lib.data import sources
+from lib.errors import UserError
+
+ARCHIVE = Path(
+    os.environ.get("SIMPSONS_ARCHIVE") or paths.ROOT.parent / "shared" / "data" / "the-simpsons-characters-dataset.zip"
+)
+
+PICTURE = b"not decoded here"
+# What a Kaggle archive looks like, and where each of it goes.
+KAGGLE = {
+    "simpsons_dataset/homer_simpson/pic_0000.jpg": "homer_simpson/pic_0000.jpg",
+    "simpsons_dataset/homer_simpson/pic_0001.JPG": "homer_simpson/pic_0001.JPG",
+    "simpsons_dataset/lisa_simpson/pic_0000.png": "lisa_simpson/pic_0000.png",
+    "simpsons_dataset/simpsons_dataset/homer_simpson/pic_0000.jpg": None,
+    "simpsons_dataset/simpsons_dataset/lisa_simpson/pic_0000.png": None,
+    "kaggle_simpson_testset/kaggle_simpson_testset/lisa_simpson_1.jpg": "kaggle_test/lisa_simpson/lisa_simpson_1.jpg",
+    "annotation.txt": None,
+    "number_pic_char.csv": None,
+}
+CLUTTER = {
+    "simpsons_dataset/homer_simpson/.DS_Store": None,
+    "simpsons_dataset/homer_simpson/._pic_0000.jpg": None,
+    "simpsons_dataset/homer_simpson/Thumbs.db": None,
+    "__MACOSX/simpsons_dataset/homer_simpson/pic_0000.jpg": None,
+    "simpsons_dataset/.hidden/pic_0000.jpg": None,
+}
+TWO = ["homer/1.jpg", "lisa/1.jpg"]
+
+
+def make_zip(path: Path, names) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, PICTURE)
+    return path
+
+
+def make_tar(path: Path, names) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(PICTURE)
+            archive.addfile(member, io.BytesIO(PICTURE))
+    return path
+
+
+def make_folder(path: Path, names) -> Path:
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(PICTURE)
+    return path
+
+
+MAKERS = {"a.zip": make_zip, "a.tar": make_tar, "a.tar.gz": make_tar, "a.tgz": make_tar, "folder": make_folder}
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"source.json"}
+
+
+def refused(source, tmp_path: Path) -> str:
+    """The sentence with which a source is refused, when nothing is left of the attempt."""
+    with pytest.raises(UserError) as error:
+        sources.fetch(str(source), "it", tmp_path / "raw")
+    assert [path.name for path in (tmp_path / "raw").glob("*") if path.name != ".it.lock"] == []
+    return str(error.value)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_kaggle_layout(kind, tmp_path):
+    source = MAKERS[kind](tmp_path / kind, KAGGLE | CLUTTER)
+    raw = sources.fetch(str(source), "it", tmp_path / "raw")
+    assert listing(raw) == {place for place in KAGGLE.values() if place}
+    assert (raw / "homer_simpson/pic_0000.jpg").read_bytes() == PICTURE
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("top", ["", "my pictures/", "a/b/simpsons_dataset/"])
+def test_one_folder_per_character_wherever_it_begins(kind, top, tmp_path):
+    source = MAKERS[kind](tmp_path / kind, [top + name for name in TWO])
+    assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == set(TWO)
+
+
+def test_nested_copy_is_passed_over_in_the_character_folder_itself(tmp_path):
+    source = make_folder(tmp_path / "folder", [*TWO, *("simpsons_dataset/" + name for name in TWO)])
+    assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == set(TWO)
+
+
+def test_record_tells_where_the_pictures_come_from(tmp_path):
+    source = make_zip(tmp_path / "a.zip", KAGGLE | CLUTTER)
+    record = json.loads((sources.fetch(str(source), "it", tmp_path / "raw") / "source.json").read_text())
+    assert record.pop("fetched")
+    assert record == {
+        "origin": str(source),
+        "kind": "archive",
+        "bytes": source.stat().st_size,
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "pictures": 3,
+        "characters": 2,
+        "kaggle_test_pictures": 1,
+        # .DS_Store, ._pic, __MACOSX, .hidden / annotation, number_pic_char, Thumbs.db / the nested copy
+        "passed_over": {"hidden": 4, "not a picture": 3, "not in a character's folder": 2},
+        "licence": "CC BY-NC-SA 4.0, by Alexandre Attia",
+    }
+
+
+@pytest.mark.skipif(not ARCHIVE.exists(), reason=f"needs the real archive at {ARCHIVE} or in SIMPSONS_ARCHIVE")
+def test_real_archive(tmp_path):
+    raw = sources.fetch(str(ARCHIVE), "it", tmp_path)
+    characters = [folder for folder in raw.iterdir() if folder.is_dir() and folder.name != "kaggle_test"]
+    assert len(characters) == 42
+    assert sum(len(list(folder.iterdir())) for folder in characters) == 18_775
+    assert len(list((raw / "kaggle_test").glob("*/*"))) == 990
+    assert len(list((raw / "kaggle_test").iterdir())) == 20
+
+
+def test_sample_is_drawn(tmp_path, monkeypatch):
+    drawing = types.SimpleNamespace(draw_sample=lambda folder: make_folder(folder, TWO))
+    monkeypatch.setitem(sys.modules, "lib.data.sample", drawing)
+    monkeypatch.setattr("lib.data.sample", drawing, raising=False)
+    raw = sources.fetch("sample", "it", tmp_path)
+    assert listing(raw) == set(TWO)
+    assert json.loads((raw / "source.json").read_text())["pictures"] == 2
+
+
+def pretend_kagglehub(monkeypatch, download) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=download))
+
+
+def test_kaggle_is_downloaded_in_a_pinned_version(tmp_path, monkeypatch):
+    downloaded = make_folder(tmp_path / "cache", KAGGLE)
+    asked = []
+    pretend_kagglehub(monkeypatch, lambda handle: asked.append(handle) or str(downloaded))
+    raw = sources.fetch("kaggle", "it", tmp_path / "raw")
+    assert asked == ["alexattia/the-simpsons-characters-dataset/versions/4"]
+    assert listing(raw) == {place for place in KAGGLE.values() if place}
+
+
+def test_without_network_kaggle_says_what_to_do(tmp_path, monkeypatch):
+    def download(handle):
+        raise ConnectionError("no route to host")
+
+    pretend_kagglehub(monkeypatch, download)
+    assert "no route to host" in refused("kaggle", tmp_path)
+    assert "DATA=path/of/archive.zip" in refused("kaggle", tmp_path)
+
+
+# ---------------------------------------------------------------- whole or not at all, and never changed
+
+
+def test_second_fetch_changes_nothing_even_when_the_source_is_gone(tmp_path):
+    source = make_zip(tmp_path / "a.zip", TWO)
+    raw = sources.fetch(str(source), "it", tmp_path / "raw")
+    before = (raw / "source.json").stat().st_mtime_ns
+    source.unlink()
+    assert sources.fetch(str(source), "it", tmp_path / "raw") == raw
+    assert (raw / "source.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "folder"])
+def test_same_content_at_another_path_is_the_same_source(kind, tmp_path):
+    source = MAKERS[kind](tmp_path / kind, TWO)
+    raw = sources.fetch(str(source), "it", tmp_path / "raw")
+    moved = source.rename(tmp_path / f"moved-{kind}")
+    assert sources.fetch(str(moved), "it", tmp_path / "raw") == raw
+
+
+def test_another_source_under_the_same_name_is_refused(tmp_path):
+    one = make_zip(tmp_path / "one.zip", TWO)
+    other = make_zip(tmp_path / "other.zip", [*TWO, "bart/1.jpg"])
+    raw = sources.fetch(str(one), "it", tmp_path / "raw")
+    with pytest.raises(UserError, match=r"one\.zip.*other\.zip.*[Rr]emove.*rename"):
+        sources.fetch(str(other), "it", tmp_path / "raw")
+    assert listing(raw) == set(TWO)
+
+
+def test_folder_that_was_not_fetched_is_left_alone(tmp_path):
+    own = make_folder(tmp_path / "raw" / "it", TWO)
+    with pytest.raises(UserError, match=r"no readable source\.json.*Move it away"):
+        sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
+    assert listing(own) == set(TWO)
+
+
+def test_changes_of_the_users_folder_do_not_reach_the_copy(tmp_path):
+    source = make_folder(tmp_path / "folder", TWO)
+    raw = sources.fetch(str(source), "it", tmp_path / "raw")
+    with (source / "homer/1.jpg").open("r+b") as file:
+        file.write(b"changed")
+    assert (raw / "homer/1.jpg").read_bytes() == PICTURE
+
+
+def test_left_overs_of_a_killed_attempt_go(tmp_path):
+    make_folder(tmp_path / "raw" / ".it.partial", ["bart/1.jpg"])
+    raw = sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
+    assert listing(raw) == set(TWO)
+    assert not (tmp_path / "raw" / ".it.partial").exists()
+
+
+def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(entry, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "_write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
+    assert listing(tmp_path / "raw") <= {".it.lock"}
+
+
+def test_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    def full(entry, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(sources, "_write", full)
+    assert "No space left on device" in refused(make_zip(tmp_path / "a.zip", TWO), tmp_path)
+
+
+def test_too_little_space_is_told_before_anything_is_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=3))
+    assert "MB are free" in refused(make_zip(tmp_path / "a.zip", TWO), tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_missing_write_permission_is_a_sentence(tmp_path):
+    (tmp_path / "raw").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    assert "Permission denied" in refused(make_zip(tmp_path / "a.zip", TWO), tmp_path)
+
+
+def test_file_in_the_place_of_the_raw_folder_is_a_sentence(tmp_path):
+    (tmp_path / "raw").write_text("in the way")
+    with pytest.raises(UserError, match="could not be made"):
+        sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ([], "holds no pictures"),
+        (["homer/notes.txt"], "holds no pictures"),
+        (["1.jpg", "2.jpg"], "no characters' folders"),
+        (["homer/1.jpg", "homer/2.jpg"], "one character only, 'homer'"),
+        (["kaggle_simpson_testset/homer_1.jpg"], "no characters' folders"),
+        (["train/homer/1.jpg", "train/lisa/1.jpg", "test/homer/2.jpg", "test/lisa/2.jpg"], "'test' and 'train'"),
+        (["homer/1.jpg", "lisa/a:b.jpg"], "not safe to use"),
+        (["homer/1.jpg", "lisa /1.jpg"], "not safe to use"),
+        (["homer/1.jpg", "li\nsa/1.jpg"], "not safe to use"),
+        (["homer/1.jpg", "\u202easil/1.jpg"], "not safe to use"),
+        (["homer/1.jpg", "lisa/" + "é" * 99 + ".jpg"], "not safe to use"),
+        (["homer/1.jpg", "Kaggle_Test/1.jpg"], "a name that is kept"),
+        (["homer/1.jpg", "Homer/2.jpg"], "differ by case only"),
+        (["homer/a.jpg", "homer/A.jpg", "lisa/1.jpg"], "differ by case only"),
+        (["homer/1.jpg", "cafe\u0301/1.jpg", "caf\u00e9/1.jpg"], "twice"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "folder"])
+def test_layouts_that_are_refused(kind, names, sentence, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert sentence in refused(MAKERS[kind](tmp_path / kind, names), tmp_path)
+
+
+@pytest.mark.parametrize("source", ["", "nowhere.zip"])
+def test_missing_source(source, tmp_path):
+    assert "There is no file or folder" in refused(source, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "-x", "a\n"])
+def test_unusable_name(name, tmp_path):
+    with pytest.raises(UserError, match="cannot be named"):
+        sources.fetch("sample", name, tmp_path)
+
+
+def test_command_line_prints_a_sentence_and_exits_with_2(tmp_path, capsys):
+    assert sources.main(["nowhere.zip", "--name", "it", "--raw", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: There is no file or folder 'nowhere.zip'.")
+
+
+def test_command_line_counts_the_pictures(tmp_path, capsys):
+    source = make_zip(tmp_path / "a.zip", TWO)
+    assert sources.main([str(source), "--name", "it", "--raw", str(tmp_path / "raw")]) == 0
+    assert "2 pictures of 2 characters" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- hostile and damaged archives
+
+
+@pytest.mark.parametrize("name", ["../1.jpg", "lisa/../../1.jpg", "/etc/1.jpg", "C:/1.jpg", "lisa\\1.jpg", "a/.."])
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+def test_entries_that_would_land_outside(kind, name, tmp_path):
+    assert "would land outside" in refused(MAKERS[kind](tmp_path / kind, [*TWO, name]), tmp_path)
+    assert listing(tmp_path) <= {kind, "raw/.it.lock"}
+
+
+def test_nul_in_a_name(tmp_path):
+    source = make_zip(tmp_path / "a.zip", [*TWO, "lisa/2.jpg#.txt"])
+    source.write_bytes(source.read_bytes().replace(b"2.jpg#", b"2.jpg\0"))
+    assert "would land outside" in refused(source, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_a_tar(kind, tmp_path):
+    source = make_tar(tmp_path / "a.tar", TWO)
+    with tarfile.open(source, "a") as archive:
+        member = tarfile.TarInfo("lisa/2.jpg")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    assert "is a link or a device" in refused(source, tmp_path)
+
+
+def test_links_in_a_zip(tmp_path):
+    source = make_zip(tmp_path / "a.zip", TWO)
+    link = zipfile.ZipInfo("lisa/2.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(source, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    assert "is a link or a device" in refused(source, tmp_path)
+
+
+def test_links_in_a_folder_are_followed_but_not_in_a_circle(tmp_path):
+    source = make_folder(tmp_path / "folder", TWO)
+    make_folder(tmp_path / "elsewhere", ["1.jpg"])
+    (source / "bart").symlink_to(tmp_path / "elsewhere")
+    (source / "lisa" / "again").symlink_to(source)
+    assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == {*TWO, "bart/1.jpg"}
+
+
+def test_pipe_in_a_folder_is_not_waited_for(tmp_path):
+    source = make_folder(tmp_path / "folder", TWO)
+    os.mkfifo(source / "lisa" / "2.jpg")
+    assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == set(TWO)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+def test_duplicate_entries(kind, tmp_path):
+    assert "twice" in refused(MAKERS[kind](tmp_path / kind, [*TWO, "lisa/1.jpg"]), tmp_path)
+
+
+def test_password(tmp_path):
+    source = make_zip(tmp_path / "a.zip", TWO)
+    contents = bytearray(source.read_bytes())
+    contents[contents.index(b"PK\x01\x02") + 8] |= 1  # the flag of an encrypted entry
+    source.write_bytes(contents)
+    assert "password" in refused(source, tmp_path)
+
+
+def test_overlapping_entries(tmp_path):
+    source = make_zip(tmp_path / "a.zip", ["homer/1.jpg", "lisa/1.jpg", "lisa/2.jpg"])
+    contents = bytearray(source.read_bytes())
+    last = contents.rindex(b"PK\x01\x02")
+    contents[last + 42 : last + 46] = bytes(4)  # the last entry begins where the first does
+    source.write_bytes(contents)
+    assert "overlap" in refused(source, tmp_path)
+
+
+def test_zip_that_declares_less_than_it_inflates_to(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in TWO:
+            archive.writestr(name, bytes(1_000_000))
+    contents = (tmp_path / "a.zip").read_bytes().replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    (tmp_path / "a.zip").write_bytes(contents)
+    assert "not a whole" in refused(tmp_path / "a.zip", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "sentence"),
+    [
+        ("MAX_ENTRIES", 1, "more than 1 files"),
+        ("MAX_TOTAL_BYTES", 20, "GB once unpacked"),
+        ("MAX_PICTURE_BYTES", 15, "'homer/1.jpg' has more than"),
+        ("HARMLESS_BYTES", 0, "GB once unpacked"),
+    ],
+)
+def test_limits(limit, value, sentence, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in TWO:
+            archive.writestr(name, bytes(200_000))
+    monkeypatch.setattr(sources, limit, value)
+    assert sentence in refused(tmp_path / "a.zip", tmp_path)
+
+
+def test_huge_tar_header_is_not_inflated_into_memory(tmp_path):
+    header = tarfile.TarInfo("long")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 10 * sources.MAX_PICTURE_BYTES
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+    assert "a header of 1000000000 bytes" in refused(tmp_path / "a.tar.gz", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.9])
+def test_cut_off_archive_is_named(kind, share, tmp_path):
+    source = MAKERS[kind](tmp_path / kind, KAGGLE)
+    if kind == "a.tar":  # without the zeros that pad it
+        source.write_bytes(source.read_bytes()[: 1024 * len(KAGGLE)])
+    source.write_bytes(source.read_bytes()[: int(share * source.stat().st_size)])
+    assert f"{source} is not a whole zip, tar or tar.gz archive" in refused(source, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+def test_random_damage_is_told_in_a_sentence(kind, tmp_path):
+    intact = MAKERS[kind](tmp_path / kind, KAGGLE).read_bytes()
+    for position in range(0, len(intact), 13):
+        (tmp_path / kind).write_bytes(intact[:position] + bytes([intact[position] ^ 0xFF]) + intact[position + 1 :])
+        with contextlib.suppress(UserError):
+            shutil.rmtree(sources.fetch(str(tmp_path / kind), "it", tmp_path / "raw"))
+        assert listing(tmp_path / "raw") <= {".it.lock"}
