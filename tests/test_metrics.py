@@ -394,3 +394,19 @@ def test_a_damaged_history_gets_a_sentence(tmp_path, text):
         path.write_text(text)
     with pytest.raises(UserError, match=r"history\.csv .*train it again"):
         metrics.read_history(path)
+
+
+def test_differences_are_taken_to_the_best_run_and_only_on_the_same_pictures():
+    characters = ["bart", "homer"]
+    actual = np.array([0, 0, 1, 1])
+    right, half_right = np.eye(2)[[0, 0, 1, 1]], np.eye(2)[[0, 1, 1, 0]]
+    made = {
+        "half": metrics.Predictions(["a", "b", "c", "d"], actual, half_right, characters, None),
+        "best": metrics.Predictions(["a", "b", "c", "d"], actual, right, characters, None),
+        "other": metrics.Predictions(["e", "b", "c", "d"], actual, right, characters, None),
+    }
+    table = metrics.differences(made, best="best").set_index("run")
+    # Each character: precision 1/2 and recall 1/2, so F1 1/2; the best has 1.
+    assert table.below_best["half"] == 0.5
+    assert (table.below_best["best"], table.low["best"], table.high["best"]) == (0, 0, 0)
+    assert np.isnan(table.below_best["other"])

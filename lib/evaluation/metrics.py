@@ -403,6 +403,32 @@ def macro_f1_difference(
     return {"difference": difference, "difference_interval": _interval(first - second)}
 
 
+def differences(predictions: dict[str, Predictions], best: str, seed: int = 0) -> pd.DataFrame:
+    """Say for each run how far it is below the best one, on the same pictures.
+
+    Args:
+        predictions: What each run answered, by the run's name.
+        best: The run to compare the others with.
+        seed: The same seed, the same intervals.
+
+    Returns:
+        One row a run: `run, below_best, low, high`, macro F1 of the best minus that of the run with its 95 %
+        interval; missing values where a run was asked about other pictures.
+    """
+    reference = predictions[best]
+    rows = []
+    for run, other in predictions.items():
+        row = {"run": run, "below_best": None, "low": None, "high": None}
+        if other.paths == reference.paths and other.characters == reference.characters:
+            answers = (p.probabilities.argmax(axis=1) for p in (reference, other))
+            found = macro_f1_difference(reference.actual, *answers, len(reference.characters), reference.groups, seed)
+            row |= dict(
+                zip(("below_best", "low", "high"), (found["difference"], *found["difference_interval"]), strict=True)
+            )
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("below_best", ignore_index=True)
+
+
 def _resampled_scores(
     actual: np.ndarray, predicted: np.ndarray, num_characters: int, groups: np.ndarray | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
