@@ -280,6 +280,19 @@ def test_layouts_that_are_refused(kind, names, sentence, tmp_path):
 @pytest.mark.parametrize("source", ["", "nowhere.zip"])
 def test_missing_source(source, tmp_path):
     assert "There is no file or folder" in refused(source, tmp_path)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    source, scandir = make_folder(tmp_path / "folder", [*TWO, "bart/1.jpg"]), os.scandir
+
+    def refuse(path):
+        if str(path).endswith("bart"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert "Permission denied" in refused(source, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "-x", "a\n"])

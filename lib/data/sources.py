@@ -18,6 +18,7 @@ import stat
 import struct
 import sys
 import tarfile
+import textwrap
 import unicodedata
 import zipfile
 import zlib
@@ -95,6 +96,8 @@ def fetch(source: str, name: str, raw: Path = paths.RAW) -> Path:
     target = raw / name
     try:
         if not target.exists():
+            if source not in ("sample", "kaggle"):
+                _existing(source)  # before anything is written
             raw.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(raw / f".{name}.lock"):
                 if not target.exists():  # another process may have made it while this one waited
@@ -208,7 +211,7 @@ def _download() -> Path:
 
         return Path(kagglehub.dataset_download(KAGGLE_HANDLE))
     except Exception as problem:
-        reason = (str(problem) or type(problem).__name__).splitlines()[0]
+        reason = textwrap.shorten(str(problem) or type(problem).__name__, 150, placeholder=" …")
         raise UserError(
             f"The pictures could not be downloaded from Kaggle ({reason}). Check the network, or download the "
             f"archive with a browser from {KAGGLE_PAGE} and give its path: DATA=path/of/archive.zip."
@@ -245,7 +248,7 @@ def _damaged(path: Path, problem: Exception) -> UserError:
 def _folder_entries(folder: Path) -> Iterator[Entry]:
     """List the regular files. Links are followed, for the folder is the user's own, but never in a circle."""
     seen = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(where)
         if real in seen:
             folders.clear()
@@ -256,6 +259,10 @@ def _folder_entries(folder: Path) -> Iterator[Entry]:
             about = file.stat()
             if stat.S_ISREG(about.st_mode):
                 yield Entry(file.relative_to(folder).parts, about.st_size, lambda file=file: file.open("rb"))
+
+
+def _unreadable(problem: OSError) -> None:
+    raise problem  # os.walk by itself would pass over a folder that it may not read
 
 
 def _zip_entries(archive: zipfile.ZipFile, path: Path) -> Iterator[Entry]:
