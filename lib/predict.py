@@ -1,0 +1,289 @@
+"""Name the characters in pictures from the command line: `python -m lib.predict PICTURE…`.
+
+Exit status: 0 when every picture got an answer, 1 when some did not, 2 for unusable arguments.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import stat
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lib.errors import UserError
+from lib.serving import recogniser
+from lib.serving.recogniser import Answer, Recogniser
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+TOP = 3  # characters in a JSON line, unless --all asks for every one
+DECIMALS = 6  # of a probability that programs read; float32 has no more
+ANSWERED, SOME_UNANSWERED, UNUSABLE = 0, 1, 2
+
+Writer = Callable[[str, Answer | UserError], None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Words after the program's name; those of the process by default.
+
+    Returns:
+        The exit status.
+    """
+    options = _parse(arguments)
+    try:
+        with _quiet():
+            network = Recogniser.load(options.run or recogniser.default_run())
+        with _writer(options, network) as write:
+            return _predict(options, network, write)
+    except UserError as problem:
+        print(f"error: {printable(str(problem))}", file=sys.stderr)
+        return UNUSABLE
+
+
+def find_pictures(argument: str) -> list[str]:
+    """List the pictures that one argument stands for.
+
+    Args:
+        argument: A file, a folder or a URL.
+
+    Returns:
+        The argument itself; for a folder the picture files below it, sorted, hidden ones left out, each folder
+        entered once however many links lead there. A folder without pictures stands for itself, so that there
+        is something to report.
+    """
+    if not argument or _is_url(argument) or not _is_folder(argument):
+        return [argument]
+    found, entered, waiting = [], set(), [Path(argument)]
+    while waiting:
+        path = waiting.pop()
+        is_picture = path.suffix.lower() in SUFFIXES
+        try:
+            status = path.stat()
+            if stat.S_ISDIR(status.st_mode):
+                identity = (status.st_dev, status.st_ino)
+                if identity not in entered:
+                    entered.add(identity)
+                    visible = [child for child in path.iterdir() if not child.name.startswith(".")]
+                    waiting += sorted(visible, reverse=True)
+            elif is_picture and stat.S_ISREG(status.st_mode):
+                found.append(str(path))
+        except OSError:  # a link that leads nowhere, a folder that may not be read: reading it says so
+            if is_picture or path.is_dir():
+                found.append(str(path))
+    return found or [argument]
+
+
+def printable(text: str) -> str:
+    r"""Spell out what would move the cursor, colour the terminal or break a line, `\x1b` for an escape.
+
+    Args:
+        text: Any text; file names may hold every byte but zero and the slash.
+
+    Returns:
+        The text in printable characters and spaces, fit for any encoding that knows its letters.
+    """
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file name that is no text
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.predict",
+        description="Name the characters of The Simpsons in pictures.",
+        epilog="Exit status: 0 when every picture got an answer, 1 when some did not, 2 for unusable arguments.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a file, a folder (with all below it) or a URL")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder of the network; by default the best one")
+    parser.add_argument("--all", action="store_true", help="every character with its percentage, highest first")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object a line")
+    form.add_argument("--csv", type=Path, metavar="FILE", help="a table, written when all is done")
+    parser.add_argument(
+        "--allow-private-addresses",
+        action="store_true",
+        help="let URLs lead to this machine and its own network",
+    )
+    return parser.parse_args(arguments)
+
+
+def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) -> int:
+    """Answer for every picture in order; returns the exit status."""
+    found = [find_pictures(argument) for argument in options.pictures]
+    pictures = [picture for several in found for picture in several]
+    folders = any(several != [argument] for several, argument in zip(found, options.pictures, strict=True))
+    top = len(network.characters) if options.all else TOP
+    answers = network.predict_many(pictures, top=top, read=_reader(options.allow_private_addresses))
+    status = ANSWERED
+    with (
+        contextlib.closing(answers),
+        tqdm(total=len(pictures), unit=" pictures", disable=not (folders and sys.stderr.isatty())) as bar,
+    ):
+        for picture, answer in zip(pictures, answers, strict=True):
+            with bar.external_write_mode():
+                write(picture, answer)
+            bar.update()
+            if isinstance(answer, UserError):
+                status = SOME_UNANSWERED
+    return status
+
+
+def _reader(allow_private: bool) -> Callable[[str], bytes]:
+    """Make the function that reads one picture."""
+
+    def read(picture: str) -> bytes:
+        if not _is_url(picture):
+            if picture and _is_folder(picture):
+                raise UserError(f"The folder holds no pictures ({', '.join(SUFFIXES)}), or may not be read.")
+            return recogniser.read_file(picture)
+        from lib.serving import fetch  # a third of a second that only URLs are worth
+
+        try:
+            return recogniser.read_url(picture, allow_private)
+        except fetch.PrivateAddress as problem:
+            raise UserError(f"{problem} If it is your own, add --allow-private-addresses.") from None
+
+    return read
+
+
+@contextlib.contextmanager
+def _writer(options: argparse.Namespace, network: Recogniser) -> Iterator[Writer]:
+    """Choose how answers are written."""
+    if options.csv:
+        with _csv_writer(options.csv, network.characters if options.all else []) as write:
+            yield write
+    elif options.json:
+        yield _write_json
+    else:
+        yield _write_every_line if options.all else _write_line
+
+
+def _write_line(picture: str, answer: Answer | UserError) -> None:
+    if isinstance(answer, UserError):
+        _write_error(picture, answer)
+    else:
+        _write_fields(picture, answer.name, f"{answer.probability:.0%}")
+
+
+def _write_every_line(picture: str, answer: Answer | UserError) -> None:
+    if isinstance(answer, UserError):
+        _write_error(picture, answer)
+    else:
+        for guess in answer.top:
+            _write_fields(picture, guess.name, f"{guess.probability:.0%}")
+
+
+def _write_fields(*fields: str) -> None:
+    # Flushed, so that a program that reads along has each line at once, and one that has gone is noticed.
+    print("\t".join(map(printable, fields)), flush=True)
+
+
+def _write_error(picture: str, problem: UserError) -> None:
+    print(f"{printable(picture)}: {printable(str(problem))}", file=sys.stderr, flush=True)
+
+
+def _write_json(picture: str, answer: Answer | UserError) -> None:
+    line: dict = {"picture": picture, "character": None, "name": None, "probability": None, "top": [], "error": None}
+    if isinstance(answer, UserError):
+        line["error"] = str(answer)
+    else:
+        line |= _rounded(answer.top[0])
+        line["top"] = [_rounded(guess) for guess in answer.top]
+    print(json.dumps(line), flush=True)  # in ASCII, which no terminal takes for a command
+
+
+def _rounded(guess: recogniser.Guess) -> dict:
+    return guess._asdict() | {"probability": round(guess.probability, DECIMALS)}
+
+
+@contextlib.contextmanager
+def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
+    """Write a table, whole or not at all: a row a picture, and with `characters` a column for each of them."""
+    from lib import runs  # with pandas, whose import takes longer than a picture
+
+    path = path.resolve()  # through a link: the file that it leads to is replaced, not the link
+    if not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: there is no folder {path.parent}. Make it, or choose another.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} cannot be written: it is a folder or a device. Name a file.")
+    try:
+        with (
+            runs.replacing(path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            table = csv.writer(file)
+            table.writerow(["picture", "character", "name", "probability", "error", *characters])
+
+            def write(picture: str, answer: Answer | UserError) -> None:
+                if isinstance(answer, UserError):
+                    _write_error(picture, answer)
+                    table.writerow([picture, "", "", "", str(answer), *[""] * len(characters)])
+                else:
+                    probabilities = {guess.character: round(guess.probability, DECIMALS) for guess in answer.all}
+                    best = [answer.character, answer.name, round(answer.probability, DECIMALS), ""]
+                    table.writerow([picture, *best, *[probabilities[character] for character in characters]])
+
+            yield write
+    except OSError as problem:
+        raise UserError(f"{path} cannot be written: {problem.strerror}.") from None
+
+
+def _is_url(argument: str) -> bool:
+    return re.match(r"[a-z][a-z0-9+.-]*://", argument, re.IGNORECASE) is not None
+
+
+def _is_folder(argument: str) -> bool:
+    try:
+        return Path(argument).is_dir()
+    except OSError:  # a name longer than the system allows
+        return False
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep out what LiteRT's C++ side reports on standard error, past Python: that it works as usual."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _end_by(number: int) -> None:
+    """End as a program does that does not handle the signal: at once, and so that the shell knows."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _run() -> None:
+    # A letter that the terminal's encoding lacks must not stop the rest.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        _end_by(signal.SIGINT)
+    except BrokenPipeError:  # `| head` has seen enough
+        _end_by(signal.SIGPIPE)
+
+
+if __name__ == "__main__":
+    _run()

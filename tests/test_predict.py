@@ -1,0 +1,355 @@
+"""The command line: what it prints where, and how it ends."""
+
+import csv
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from lib import paths, predict
+from lib.serving import fetch
+from tests import small_model
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # homer_simpson, krusty_the_clown, marge_simpson
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return str(small_model.write_run(tmp_path_factory.mktemp("outputs") / "small"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with pictures in it."""
+    monkeypatch.chdir(tmp_path)
+    for name, colour in {"homer.png": RED, "album/krusty.JPG": GREEN, "album/old/marge.gif": BLUE}.items():
+        write(Path(name), colour)
+    write(Path("album/not a picture.txt"), RED)
+    return tmp_path
+
+
+@pytest.fixture
+def predicted(run_dir, capfd):
+    """Run the command line here; gives exit status, lines of standard output, lines of standard error."""
+
+    def run(*arguments):
+        status = predict.main([*arguments, "--run", run_dir])
+        out, err = capfd.readouterr()
+        return status, out.splitlines(), err.splitlines()
+
+    return run
+
+
+def write(path: Path, colour: tuple[int, int, int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(small_model.picture(colour))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "lib.predict", *arguments]
+
+
+# ---------------------------------------------------------------- plain lines
+
+
+def test_a_file_is_one_line(folder, predicted):
+    assert predicted("homer.png") == (0, ["homer.png\tHomer Simpson\t100%"], [])
+
+
+def test_a_folder_is_read_with_all_below_it(folder, predicted):
+    status, out, err = predicted("album")
+    assert out == ["album/krusty.JPG\tKrusty the Clown\t100%", "album/old/marge.gif\tMarge Simpson\t100%"]
+    assert (status, err) == (0, [])
+
+
+def test_several_arguments_keep_their_order(folder, predicted):
+    _, out, _ = predicted("album/old", "homer.png")
+    assert [line.split("\t")[0] for line in out] == ["album/old/marge.gif", "homer.png"]
+
+
+def test_all_prints_every_character_highest_first(folder, predicted):
+    write(Path("purple.png"), (150, 0, 255))
+    _, out, _ = predicted("purple.png", "--all")
+    assert [line.split("\t")[:2] for line in out] == [
+        ["purple.png", "Marge Simpson"],
+        ["purple.png", "Homer Simpson"],
+        ["purple.png", "Krusty the Clown"],
+    ]
+    assert [line.endswith("%") for line in out] == [True] * 3
+
+
+def test_one_bad_picture_does_not_stop_the_rest(folder, predicted):
+    Path("bad.jpg").write_bytes(b"no picture")
+    status, out, err = predicted("bad.jpg", "missing.jpg", "homer.png")
+    assert (status, out) == (1, ["homer.png\tHomer Simpson\t100%"])
+    assert err[0].startswith("bad.jpg: This is not a picture")
+    assert err[1].startswith("missing.jpg: There is no such file")
+    assert len(err) == 2
+
+
+def test_a_folder_without_pictures_is_a_sentence(folder, predicted):
+    Path("empty").mkdir()
+    status, out, err = predicted("empty", "homer.png")
+    assert (status, len(out)) == (1, 1)
+    assert err[0].startswith("empty: The folder holds no pictures (.jpg, ")
+
+
+def test_an_empty_argument_is_not_the_working_directory(folder, predicted):
+    status, out, err = predicted("")
+    assert (status, out, len(err)) == (1, [], 1)
+
+
+def test_devices_and_pipes_are_not_waited_for(folder, predicted):
+    os.mkfifo("pipe.png")
+    status, out, err = predicted("/dev/zero", "pipe.png")
+    assert (status, out) == (1, [])
+    assert all("a device or a pipe" in line for line in err)
+
+
+def test_names_cannot_command_the_terminal_or_break_the_table(folder, predicted):
+    write(Path("a\tb\nc\x1b[31m\u202e.png"), RED)
+    write(Path(os.fsdecode(b"bad.d/\xff.png")), RED)
+    status, out, _ = predicted("a\tb\nc\x1b[31m\u202e.png", "bad.d")
+    assert status == 0
+    assert out[0] == r"a\tb\nc\x1b[31m\u202e.png" + "\tHomer Simpson\t100%"
+    assert out[1] == r"bad.d/\xff.png" + "\tHomer Simpson\t100%"
+
+
+def test_names_in_errors_are_spelled_out_as_well(predicted):
+    _, _, err = predicted("\x1b]0;title\x07")
+    assert err[0].startswith(r"\x1b]0;title\x07: ")
+
+
+def test_letters_and_spaces_of_every_script_stay(folder, predicted):
+    write(Path("Ωmér 霍默\u202f1.png"), RED)
+    assert predicted("Ωmér 霍默\u202f1.png")[1] == ["Ωmér 霍默\u202f1.png\tHomer Simpson\t100%"]
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_hidden_files_and_folders_are_passed_over(folder):
+    write(Path("album/._krusty.JPG"), RED)
+    write(Path("album/.trash/homer.png"), RED)
+    assert predict.find_pictures("album") == ["album/krusty.JPG", "album/old/marge.gif"]
+
+
+def test_a_link_back_up_does_not_go_round(folder):
+    Path("album/old/up").symlink_to("..", target_is_directory=True)
+    assert predict.find_pictures("album") == ["album/krusty.JPG", "album/old/marge.gif"]
+
+
+def test_links_to_pictures_and_folders_are_followed_once(folder):
+    Path("links").mkdir()
+    Path("links/a.png").symlink_to("../homer.png")
+    Path("links/b").symlink_to("../album/old")
+    Path("links/c").symlink_to("../album/old")
+    assert predict.find_pictures("links") == ["links/a.png", "links/b/marge.gif"]
+
+
+def test_a_link_that_leads_nowhere_is_reported(folder, predicted):
+    Path("album/broken.png").symlink_to("nowhere")
+    status, out, err = predicted("album")
+    assert (status, len(out)) == (1, 2)
+    assert err[0].startswith("album/broken.png: There is no such file")
+
+
+def test_pipes_in_folders_are_no_pictures(folder):
+    os.mkfifo("album/pipe.png")
+    assert "album/pipe.png" not in predict.find_pictures("album")
+
+
+# ---------------------------------------------------------------- JSON and CSV
+
+
+def test_json_is_one_object_a_line(folder, predicted):
+    status, out, err = predicted("homer.png", "missing.png", "--json")
+    homer, missing = map(json.loads, out)
+    assert list(homer) == ["picture", "character", "name", "probability", "top", "error"]
+    assert homer["picture"] == "homer.png"
+    assert homer["top"][0] == {"character": "homer_simpson", "name": "Homer Simpson", "probability": 1.0}
+    assert {**homer, **homer["top"][0]} == homer
+    assert homer["error"] is None
+    assert {key: missing[key] for key in ("character", "name", "probability", "top")} == {
+        "character": None,
+        "name": None,
+        "probability": None,
+        "top": [],
+    }
+    assert missing["error"].startswith("There is no such file")
+    assert (status, err) == (1, [])
+
+
+def test_json_holds_the_three_best_or_all(tmp_path, capsys):
+    characters = ("abraham_grampa_simpson", "bart_simpson", "ned_flanders", "moe_szyslak")
+    run_dir = str(small_model.write_run(tmp_path / "four", characters))
+    (tmp_path / "red.png").write_bytes(small_model.picture(RED))
+    counts = []
+    for more in ([], ["--all"]):
+        predict.main([str(tmp_path / "red.png"), "--run", run_dir, "--json", *more])
+        counts.append(len(json.loads(capsys.readouterr().out)["top"]))
+    assert counts == [3, 4]
+
+
+def test_json_keeps_any_name_and_is_ascii(folder, predicted):
+    name = os.fsdecode(b"\xff \x1b \xc3\xa9.png")
+    write(Path(name), RED)
+    _, (line,), _ = predicted(name, "--json")
+    assert line.isascii() and line.isprintable()
+    assert json.loads(line)["picture"] == name
+
+
+def test_csv_is_a_table_of_all_pictures(folder, predicted):
+    status, out, err = predicted("homer.png", "missing.png", "--csv", "answers.csv")
+    rows = list(csv.DictReader(io.StringIO(Path("answers.csv").read_text())))
+    assert (status, out, len(err)) == (1, [], 1)
+    assert list(rows[0].values()) == ["homer.png", "homer_simpson", "Homer Simpson", "1.0", ""]
+    assert list(rows[0]) == ["picture", "character", "name", "probability", "error"]
+    assert rows[1]["error"].startswith("There is no such file")
+
+
+def test_csv_of_all_has_a_column_a_character(folder, predicted):
+    predicted("homer.png", "--csv", "answers.csv", "--all")
+    (row,) = csv.DictReader(io.StringIO(Path("answers.csv").read_text()))
+    assert list(row)[5:] == list(small_model.CHARACTERS)
+    assert [float(row[character]) for character in small_model.CHARACTERS] == [1, 0, 0]
+
+
+def test_csv_keeps_names_with_breaks_and_bytes(folder, predicted):
+    name = os.fsdecode(b'a\n"b",\xff.png')
+    write(Path(name), RED)
+    predicted(name, "--csv", "answers.csv")
+    with Path("answers.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert list(csv.reader(file))[1][0] == name
+
+
+@pytest.mark.parametrize("target", ["nowhere/answers.csv", "album", "/dev/null", "homer.png/answers.csv"])
+def test_a_csv_that_cannot_be_written_is_said_before_anything_is_done(folder, predicted, target):
+    status, out, err = predicted("homer.png", "--csv", target)
+    assert (status, out) == (2, [])
+    assert "cannot be written" in err[0]
+    assert not Path("nowhere").exists()
+
+
+def test_a_csv_is_left_as_it_was_when_the_work_is_broken_off(folder, predicted, monkeypatch):
+    Path("answers.csv").write_text("before")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict, "_predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predicted("homer.png", "--csv", "answers.csv")
+    assert Path("answers.csv").read_text() == "before"
+    assert sorted(path.name for path in folder.iterdir()) == ["album", "answers.csv", "homer.png"]
+
+
+# ---------------------------------------------------------------- URLs
+
+
+def test_a_url_is_fetched(predicted, monkeypatch):
+    monkeypatch.setattr(fetch, "fetch", lambda url, allow_private: small_model.picture(BLUE))
+    assert predicted("https://pictures.example/a") == (0, ["https://pictures.example/a\tMarge Simpson\t100%"], [])
+
+
+def test_a_private_address_is_refused_with_the_option_that_allows_it(predicted):
+    status, out, err = predicted("http://127.0.0.1:9/homer.jpg")
+    assert (status, out) == (1, [])
+    assert err[0].endswith("If it is your own, add --allow-private-addresses.")
+
+
+def test_the_option_allows_private_addresses(predicted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(fetch, "fetch", lambda *arguments: asked.append(arguments) or small_model.picture(RED))
+    predicted("http://127.0.0.1/homer.jpg", "--allow-private-addresses")
+    assert asked == [("http://127.0.0.1/homer.jpg", True)]
+
+
+@pytest.mark.parametrize("url", ["ftp://pictures.example/a.jpg", "file:///etc/passwd"])
+def test_other_schemes_are_a_sentence(predicted, url):
+    status, _, err = predicted(url)
+    assert status == 1
+    assert err[0].startswith(f"{url}: The address must begin with http")
+
+
+# ---------------------------------------------------------------- how it ends
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--json"], ["a.png", "--json", "--csv", "a.csv"], ["a.png", "--nonsense"], ["a.png", "--a"]],
+    ids=" ".join,
+)
+def test_unusable_arguments_end_with_2(arguments):
+    with pytest.raises(SystemExit) as end:
+        predict.main(arguments)
+    assert end.value.code == 2
+
+
+def test_a_missing_run_ends_with_2(folder, capsys):
+    assert predict.main(["homer.png", "--run", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("error: There is no run folder nowhere.")
+
+
+def test_no_run_at_all_ends_with_2_and_says_what_to_do(folder, capsys, monkeypatch):
+    monkeypatch.setattr(predict.recogniser.default_run, "__defaults__", (folder,))
+    assert predict.main(["homer.png"]) == 2
+    assert "Run `make train` first" in capsys.readouterr().err
+
+
+def test_as_a_program_it_prints_answers_alone(folder, run_dir):
+    result = subprocess.run(command("homer.png", "--run", run_dir), capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "homer.png\tHomer Simpson\t100%\n", "")
+
+
+def test_a_terminal_without_the_letters_gets_them_spelled_out(folder, run_dir):
+    write(Path("Ω.png"), RED)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = subprocess.run(command("Ω.png", "--run", run_dir), capture_output=True, env=environment)
+    assert (result.returncode, result.stdout) == (0, b"\\u03a9.png\tHomer Simpson\t100%\n")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(folder, run_dir):
+    pictures = ["homer.png"] * 20_000  # 600 kB of answers, more than a pipe holds
+    process = subprocess.Popen(command(*pictures, "--run", run_dir), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == -signal.SIGPIPE
+    process.stderr.close()
+
+
+def test_ctrl_c_ends_it_quietly_at_once(folder, run_dir):
+    pictures = ["homer.png"] * 20_000  # 600 kB of answers, more than a pipe holds, so it cannot be done already
+    process = subprocess.Popen(command(*pictures, "--run", run_dir), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.parametrize(("argument", "shown"), [("album", True), ("homer.png", False)])
+def test_a_progress_bar_is_shown_for_folders_on_a_terminal(folder, run_dir, argument, shown):
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    result = subprocess.run(command(argument, "--run", run_dir), stdout=subprocess.PIPE, stderr=end)
+    os.close(end)
+    try:
+        written = os.read(terminal, 10_000)
+    except OSError:  # how Linux says that nothing was written
+        written = b""
+    os.close(terminal)
+    assert (result.returncode, b"pictures" in written) == (0, shown)
+
+
+def test_it_runs_from_another_directory_than_the_repository(folder):
+    assert Path.cwd() != paths.ROOT
+    result = subprocess.run(command("--help"), capture_output=True, text=True)
+    assert (result.returncode, "--allow-private-addresses" in result.stdout) == (0, True)
