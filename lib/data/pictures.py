@@ -240,8 +240,8 @@ def _too_many_pixels(received: str) -> str:
 
 def _damaged(file_format: str) -> str:
     return (
-        f"The {file_format} picture is damaged or incomplete. Look at it in a picture viewer, "
-        "and save or download it again."
+        f"The file begins like a {file_format} picture but is damaged or incomplete. Look at it in a picture "
+        "viewer, and save or download it again."
     )
 
 
