@@ -521,3 +521,8 @@ def test_a_certificate_for_another_name_is_refused(secure):
 def test_a_certificate_that_nobody_signed_is_refused(secure):
     with pytest.raises(FetchError, match="certificate is not valid: self"):
         secure.fetch("https://pictures.example/picture")
+
+
+def test_a_handshake_that_is_not_answered_ends_with_the_deadline(internet):
+    with pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
+        internet.fetch("https://pictures.example/picture", total_seconds=0.2)
