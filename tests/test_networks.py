@@ -60,5 +60,5 @@ def test_an_unknown_network_is_refused():
 def test_springfield_is_small_and_its_depth_counts_no_shortcut():
     model = networks.build_springfield(num_characters=18)
     assert model.count_params() <= 2_000_000
-    # One at the start, then 4 stages of 2 blocks of 2.
-    assert networks.conv_layers_of(model) == 1 + 4 * 2 * 2
+    # One at the start, then 2 + 2 + 3 + 1 blocks of 2.
+    assert networks.conv_layers_of(model) == 1 + 8 * 2

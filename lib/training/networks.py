@@ -11,6 +11,8 @@ from keras import layers
 
 # Filters of the successive pairs of convolutions, as in the original project.
 CNN_FILTERS = (32, 64, 256)
+# Residual blocks of springfield's stages: most where a block is cheap and the picture still 8 pixels wide.
+SPRINGFIELD_BLOCKS = (2, 2, 3, 1)
 
 
 def build(network: str, **settings) -> keras.Model:
@@ -83,14 +85,15 @@ def build_springfield(
 ) -> keras.Model:
     """Build the small residual network that does better than both at a fraction of the cost.
 
-    A convolution, then four stages of two pre-activation residual blocks (He et al. 2016, arXiv:1603.05027), each
-    stage at half the size of the one before; batch normalisation, global average pooling, the softmax. Pooling
-    over all places leaves the size of the picture free.
+    A convolution at half the resolution, then four stages of pre-activation residual blocks (He et al. 2016,
+    arXiv:1603.05027), each stage at half the size of the one before; batch normalisation, global average pooling,
+    the softmax. Halving first makes a picture cost less than in the 4-conv network, at four times its depth;
+    pooling over all places leaves the size of the picture free.
 
     Args:
         num_characters: Width of the softmax.
-        picture_size: Height and width of the pictures, pixels; a multiple of 8.
-        width: Filters of the first stage; the stages have 1, 2, 4 and 6 times as many.
+        picture_size: Height and width of the pictures, pixels; a multiple of 16.
+        width: Filters of the first stage; the stages have 1, 2, 4 and 8 times as many.
         dropout: Share of the pooled features dropped, 0 to 1.
 
     Returns:
@@ -98,10 +101,10 @@ def build_springfield(
     """
     pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
     x = layers.Rescaling(1 / 127.5, offset=-1)(pictures)
-    x = _convolution(x, width, strides=1)
-    for stage, multiple in enumerate((1, 2, 4, 6)):
-        x = _residual_block(x, width * multiple, strides=1 if stage == 0 else 2)
-        x = _residual_block(x, width * multiple, strides=1)
+    x = _convolution(x, width, strides=2)
+    for stage, blocks in enumerate(SPRINGFIELD_BLOCKS):
+        for block in range(blocks):
+            x = _residual_block(x, width * 2**stage, strides=2 if stage and not block else 1)
     x = _normalised(x)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(dropout)(x)
