@@ -6,21 +6,18 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import nbformat
-import psutil
 import pytest
 import tornado.httpserver
 import tornado.netutil
@@ -33,24 +30,15 @@ from lib.errors import UserError
 from lib.serving import handlers, limits, server
 from lib.serving.recogniser import Recogniser
 from tests import small_model
+from tests.running_server import PATIENCE, Running, Visit, running, until
 
 RED = small_model.picture((255, 0, 0))  # the colour of the first character
 TOKEN = "a-token-that-nobody-guesses"
-PATIENCE = 60  # seconds until something that must come has failed to come
 SECRET = "what stands beside the notebook"
 
 
 def encoded(contents: bytes) -> str:
     return base64.b64encode(contents).decode()
-
-
-def until(condition, patience: float = PATIENCE):
-    """Ask again until the answer is true, and give it."""
-    deadline = time.monotonic() + patience
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return answer
 
 
 # ---------------------------------------------------------------- the rules, without a server
@@ -380,114 +368,51 @@ def test_a_fault_of_the_server_is_no_traceback(caplog):
 
 # ---------------------------------------------------------------- the server as `make dashboard` starts it
 
-NOTEBOOK_CELLS = (
-    """
-    import ipywidgets
-    text = ipywidgets.Text()
-    answer = ipywidgets.HTML('<p data-testid="prediction">nothing yet</p>')
-    def show(change):
-        answer.value = f'<p data-testid="prediction">{change["new"]}</p>'
-    text.observe(show, "value")
-    """,
-    "ipywidgets.VBox([text, answer])",
-)
+WIDGETS = """\
+import ipywidgets
+text = ipywidgets.Text()
+answer = ipywidgets.HTML('<p data-testid="prediction">nothing yet</p>')
+def show(change):
+    answer.value = f'<p data-testid="prediction">{change["new"]}</p>'
+text.observe(show, "value")
+"""
 
 
-def write_notebook(path: Path, *cells: str) -> Path:
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_code_cell("\n".join(line[4:] for line in c.split("\n"))) for c in cells[:-1]]
-    notebook.cells.append(nbformat.v4.new_code_cell(cells[-1]))
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(notebook, path)
-    return path
-
-
-class Running:
-    """A server in a process of its own, on a free port."""
-
-    def __init__(self, folder: Path, run_dir: Path, *arguments: str, notebook: Path | None = None, **environment):
-        self.folder = folder / "notebooks"
-        notebook = notebook or write_notebook(self.folder / "page.ipynb", *NOTEBOOK_CELLS)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "server.log"
-        command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port), "--run", str(run_dir)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--notebook", str(notebook), *arguments],
-                env=os.environ | {"TMPDIR": str(folder)} | environment,
-                stderr=log,
-                cwd=folder,
-            )
-        self.client = httpx.Client(base_url=self.address, timeout=PATIENCE)
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        with contextlib.suppress(httpx.TransportError):
-            return self.client.get("/health").status_code in (200, 503)
-        return False
-
-    def health(self) -> dict:
-        return self.client.get("/health").json()
-
-    @contextlib.contextmanager
-    def visit(self) -> Iterator[tuple[str, str]]:
-        """Get a page, and give its HTML and the number of its kernel; leave it afterwards."""
-        answer = self.client.get("/")
-        assert answer.status_code == 200, answer.text
-        kernel_id = re.search(r'"kernelId": "([^"]+)"', answer.text)[1]
-        try:
-            yield answer.text, kernel_id
-        finally:
-            self.client.post(f"/voila/api/shutdown/{kernel_id}")
-
-    def channels(self, kernel_id: str) -> str:
-        return f"ws://127.0.0.1:{self.port}/api/kernels/{kernel_id}/channels?session_id={uuid.uuid4().hex}"
-
-    def kernels(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def raw(self, path: str, **headers: str) -> tuple[int, str]:
-        """Ask for a path exactly as written; clients would tidy it up."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        connection.putrequest("GET", path, skip_host="Host" in headers)
-        for name, value in headers.items():
-            connection.putheader(name, value)
-        connection.endheaders()
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.client.close()
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
-
-
-@contextlib.contextmanager
-def running(folder: Path, run_dir: Path, *arguments: str, **options) -> Iterator[Running]:
-    started = Running(folder, run_dir, *arguments, **options)
-    try:
-        yield started
-    finally:
-        started.stop()
+def write_notebook(folder: Path, *cells: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(notebook, folder / "page.ipynb")
+    return folder / "page.ipynb"
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory, run_dir) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("dashboard")
-    with running(folder, run_dir, "--max-visitors", "3") as started:
-        (started.folder / "public").mkdir()
-        for name in ("notes.txt", "picture.png", "public/shown.png"):
-            (started.folder / name).write_text(SECRET)
+def notebook(tmp_path_factory) -> Path:
+    """A small page, with files beside it that are nobody's business."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    (folder / "public").mkdir()
+    for name in ("notes.txt", "picture.png", "public/shown.png"):
+        (folder / name).write_text(SECRET)
+    return write_notebook(folder, WIDGETS, "ipywidgets.VBox([text, answer])")
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory, run_dir, notebook) -> Iterator[Running]:
+    arguments = ("--max-visitors", "3", "--leave-seconds", "600")
+    with running(tmp_path_factory.mktemp("d"), run_dir, notebook, *arguments) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory, run_dir) -> Iterator[Running]:
+def visit(dashboard) -> Iterator[Visit]:
+    """One visitor for many tests: each kernel takes a second or two to start."""
+    with dashboard.visit() as visit:
+        yield visit
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory, run_dir, notebook) -> Iterator[Running]:
     arguments = ("--make-ahead", "0", "--leave-seconds", "1")
-    with running(tmp_path_factory.mktemp("guarded"), run_dir, *arguments, TOKEN=TOKEN) as started:
+    with running(tmp_path_factory.mktemp("g"), run_dir, notebook, *arguments, TOKEN=TOKEN) as started:
         yield started
 
 
@@ -498,28 +423,33 @@ def test_health_names_the_network(dashboard, run_dir):
     assert health["max_visitors"] == 3
 
 
-def test_the_page_is_made_ahead_and_again(dashboard):
-    for _ in range(2):
+def test_the_page_is_made_ahead_and_again(dashboard, visit):
+    until(lambda: dashboard.health()["page_ready"])
+    with dashboard.visit() as another:
+        assert another.kernel_id != visit.kernel_id
         until(lambda: dashboard.health()["page_ready"])
-        with dashboard.visit() as (html, _):
-            assert "prediction" in html and "application/vnd.jupyter.widget-view+json" in html
 
 
-def test_the_page_names_no_path_and_no_other_host(dashboard):
-    with dashboard.visit() as (html, _):
-        private = [str(paths.ROOT), str(dashboard.folder.parent), sys.prefix, str(Path.home())]
-        assert [place for place in private if place in html] == []
-        assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+", html) == []
+def test_the_page_holds_the_widgets(visit):
+    assert visit.html.count('"application/vnd.jupyter.widget-view+json"') == 1
 
 
-@pytest.mark.parametrize(
-    "query", ["?theme=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "?template=nope", "?template=../.."]
-)
-def test_the_address_does_not_change_the_page(dashboard, query):
-    answer = dashboard.client.get("/" + query)
-    kernel_id = re.search(r'"kernelId": "([^"]+)"', answer.text)[1]
-    dashboard.client.post(f"/voila/api/shutdown/{kernel_id}")
-    assert answer.status_code == 200 and "alert(1)" not in answer.text and "theme-light" in answer.text
+def test_the_page_names_no_path_and_no_other_host(visit, notebook):
+    private = [str(paths.ROOT), str(notebook.parent), sys.prefix, str(Path.home())]
+    assert [place for place in private if place in visit.html] == []
+    assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+", visit.html) == []
+
+
+def test_the_page_may_load_nothing_from_elsewhere(visit):
+    header = visit.answer.headers["Content-Security-Policy"]
+    policy = dict(part.strip().split(" ", 1) for part in header.split(";"))
+    assert policy["default-src"] == "'none'" and policy["connect-src"] == "'self'"
+    assert "unsafe" not in policy["script-src"] and "http" not in header
+
+
+def test_the_address_does_not_change_the_page(dashboard):
+    with dashboard.visit("/?theme=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&template=../..&x=y") as visit:
+        assert "alert(1)" not in visit.html and 'class="jp-Notebook theme-light"' in visit.html
 
 
 @pytest.mark.parametrize(
@@ -530,15 +460,6 @@ def test_every_answer_has_the_headers(dashboard, path):
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "same-origin"
     assert "camera=(self)" in headers["Permissions-Policy"] and "Server" not in headers
-
-
-def test_the_page_may_load_nothing_from_elsewhere(dashboard):
-    answer = dashboard.client.get("/")
-    kernel_id = re.search(r'"kernelId": "([^"]+)"', answer.text)[1]
-    dashboard.client.post(f"/voila/api/shutdown/{kernel_id}")
-    policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
-    assert policy["default-src"] == "'none'" and policy["connect-src"] == "'self'"
-    assert "unsafe" not in policy["script-src"] and "http" not in answer.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(
@@ -583,13 +504,12 @@ def test_a_foreign_name_is_refused(dashboard, path):
     assert status == 403 and "HOSTNAMES" in body
 
 
-def test_a_foreign_page_cannot_open_the_websocket(dashboard):
-    async def connect(kernel_id: str) -> None:
-        request = HTTPRequest(dashboard.channels(kernel_id), headers={"Origin": "http://evil.example"})
-        await websocket.websocket_connect(request)
+def test_a_foreign_page_cannot_open_the_websocket(visit):
+    async def connect() -> None:
+        await websocket.websocket_connect(HTTPRequest(visit.channels, headers={"Origin": "http://evil.example"}))
 
-    with dashboard.visit() as (_, kernel_id), pytest.raises(HTTPClientError) as refusal:
-        asyncio.run(connect(kernel_id))
+    with pytest.raises(HTTPClientError) as refusal:
+        asyncio.run(connect())
     assert refusal.value.code == 403
 
 
@@ -632,24 +552,22 @@ def widgets(received: str) -> list[str]:
 
 
 @pytest.mark.parametrize("channel", ["shell", "control", "stdin", "iopub"])
-def test_code_is_not_obeyed(dashboard, channel):
-    written = dashboard.folder / f"written-{channel}"
+def test_code_is_not_obeyed(visit, tmp_path, channel):
+    written = tmp_path / "written"
     code = {"code": f"open({str(written)!r}, 'w'); print('OBE' + 'YED')", "silent": False, "store_history": False}
     code |= {"user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
-    with dashboard.visit() as (_, kernel_id):
-        received = asyncio.run(talk(dashboard.channels(kernel_id), message("execute_request", code, channel)))
+    received = asyncio.run(talk(visit.channels, message("execute_request", code, channel)))
     assert "OBEYED" not in received and not written.exists()
 
 
-def test_a_widget_is_obeyed(dashboard):
-    with dashboard.visit() as (_, kernel_id):
-        states = asyncio.run(talk(dashboard.channels(kernel_id)))
-        update = {"method": "update", "state": {"value": "D'oh!"}, "buffer_paths": []}
-        sets = [message("comm_msg", {"comm_id": one, "data": update}) for one in widgets(states)]
-        assert "D'oh!</p>" in asyncio.run(talk(dashboard.channels(kernel_id), *sets))
+def test_a_widget_is_obeyed(visit):
+    states = asyncio.run(talk(visit.channels))
+    update = {"method": "update", "state": {"value": "D'oh!"}, "buffer_paths": []}
+    sets = [message("comm_msg", {"comm_id": one, "data": update}) for one in widgets(states)]
+    assert "D'oh!</p>" in asyncio.run(talk(visit.channels, *sets))
 
 
-def test_hostile_messages_neither_end_the_kernel_nor_show_a_path(dashboard):
+def test_hostile_messages_neither_end_the_kernel_nor_show_a_path(visit):
     view = {"_view_module": "x", "_view_module_version": "1", "_view_name": "x", "_model_module_version": "1"}
     states = [
         {"value": {}},
@@ -664,80 +582,64 @@ def test_hostile_messages_neither_end_the_kernel_nor_show_a_path(dashboard):
         {"comm_id": "b", "target_name": "jupyter.widget", "data": {}},
         {"comm_id": "c", "target_name": "/etc/passwd", "data": None},
     ]
-    with dashboard.visit() as (_, kernel_id):
-        hostile = [message("comm_open", one, metadata={"version": v}) for one in opens for v in ("2.1.0", "")]
-        for one in [*widgets(asyncio.run(talk(dashboard.channels(kernel_id)))), "unknown"]:
-            for state in states:
-                data = {"method": "update", "state": state, "buffer_paths": [["value", "x"]]}
-                hostile.append(message("comm_msg", {"comm_id": one, "data": data}))
-            hostile += [message("comm_msg", {"comm_id": one, "data": data}) for data in ({}, [], "x", {"method": 1})]
-        received = asyncio.run(talk(dashboard.channels(kernel_id), *hostile))
-        assert dashboard.client.get(f"/api/kernels/{kernel_id}").status_code == 200
+    hostile = [message("comm_open", one, metadata={"version": version}) for one in opens for version in ("2.1.0", "")]
+    for one in [*widgets(asyncio.run(talk(visit.channels))), "unknown"]:
+        for state in states:
+            data = {"method": "update", "state": state, "buffer_paths": [["value", "x"]]}
+            hostile.append(message("comm_msg", {"comm_id": one, "data": data}))
+        hostile += [message("comm_msg", {"comm_id": one, "data": data}) for data in ({}, [], "x", {"method": 1})]
+    received = asyncio.run(talk(visit.channels, *hostile))
+    assert visit.is_alive()
     assert [sign for sign in ("Traceback", ".py", str(paths.ROOT), sys.prefix) if sign in received] == []
 
 
-def test_what_is_no_message_closes_only_its_own_connection(dashboard):
-    async def send(address: str) -> str | None:
-        connection = await websocket.websocket_connect(address)
-        connection.write_message("what is this?")
-        while (answer := await asyncio.wait_for(connection.read_message(), PATIENCE)) is not None:
-            pass
-        return answer
-
-    with dashboard.visit() as (_, kernel_id):
-        assert asyncio.run(send(dashboard.channels(kernel_id))) is None
-        assert "update_states" in asyncio.run(talk(dashboard.channels(kernel_id)))
-
-
-def test_a_message_that_is_too_large_is_no_harm(dashboard):
-    async def send(address: str) -> None:
-        connection = await websocket.websocket_connect(address)
-        connection.write_message("x" * (server.MAX_MESSAGE_BYTES + 1))
+@pytest.mark.parametrize(
+    "nonsense", ["what is this?", "{}", b"\xff", "x" * (server.MAX_MESSAGE_BYTES + 1)], ids=range(4)
+)
+def test_what_is_no_message_closes_only_its_own_connection(visit, nonsense):
+    async def send() -> None:
+        connection = await websocket.websocket_connect(visit.channels)
+        connection.write_message(nonsense, binary=isinstance(nonsense, bytes))
         while await asyncio.wait_for(connection.read_message(), PATIENCE) is not None:
             pass
 
-    with dashboard.visit() as (_, kernel_id):
-        asyncio.run(send(dashboard.channels(kernel_id)))
-        assert "update_states" in asyncio.run(talk(dashboard.channels(kernel_id)))
+    asyncio.run(send())
+    assert "update_states" in asyncio.run(talk(visit.channels))
 
 
-def test_a_kernel_has_few_connections(dashboard):
-    async def connect(kernel_id: str) -> None:
+def test_a_kernel_has_few_connections(visit):
+    async def connect() -> None:
         connections = []
         try:
             for _ in range(10):
-                connections.append(await websocket.websocket_connect(dashboard.channels(kernel_id)))
+                connections.append(await websocket.websocket_connect(visit.channels))
         finally:
             for connection in connections:
                 connection.close()
 
-    with dashboard.visit() as (_, kernel_id), pytest.raises(HTTPClientError) as refusal:
-        asyncio.run(connect(kernel_id))
+    with pytest.raises(HTTPClientError) as refusal:
+        asyncio.run(connect())
     assert refusal.value.code == 429
 
 
 # ---------------------------------------------------------------- places
 
 
-def test_the_visitor_after_the_last_is_told_to_come_back(dashboard):
-    with contextlib.ExitStack() as visits:
-        for _ in range(3):
-            visits.enter_context(dashboard.visit())
+def test_the_visitor_after_the_last_is_told_to_come_back(dashboard, visit):
+    with dashboard.visit(), dashboard.visit():
+        assert dashboard.health()["visitors"] == 3 and visit.is_alive()
         answer = dashboard.client.get("/")
         assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
         assert "come back" in answer.text and 'http-equiv="refresh"' in answer.text
         assert dashboard.client.post("/predict", json={"image": encoded(RED)}).status_code == 200
-    with dashboard.visit():
-        pass
+    until(lambda: dashboard.health()["page_ready"])
 
 
 def test_a_kernel_that_died_makes_room(dashboard):
-    until(lambda: dashboard.health()["page_ready"])
-    before = set(dashboard.kernels())
-    with dashboard.visit() as (_, kernel_id):
-        (mine,) = [kernel for kernel in before if kernel.is_running()]
-        mine.kill()
-        until(lambda: dashboard.client.get(f"/api/kernels/{kernel_id}").status_code == 404)
+    with dashboard.visit() as visit:
+        (process,) = [one for one in dashboard.kernels() if visit.kernel_id in " ".join(one.cmdline())]
+        process.kill()
+        until(lambda: not visit.is_alive())
 
 
 def test_idle_kernels_are_ended():
@@ -746,8 +648,8 @@ def test_idle_kernels_are_ended():
 
 
 def test_a_notebook_that_fails_is_an_honest_page(tmp_path, run_dir):
-    notebook = write_notebook(tmp_path / "failing.ipynb", "", "1 / 0  # a secret")
-    with running(tmp_path, run_dir, notebook=notebook) as started:
+    notebook = write_notebook(tmp_path / "notebooks", "1 / 0  # a secret")
+    with running(tmp_path, run_dir, notebook, "--make-ahead", "0") as started:
         answer = started.client.get("/")
         assert answer.status_code == 500 and 'data-testid="error"' in answer.text
         assert "Zero" not in answer.text and "secret" not in answer.text
@@ -837,8 +739,8 @@ def test_a_visitor_who_never_came_makes_room(guarded):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_server_and_kernels(tmp_path, run_dir, number):
-    started = Running(tmp_path, run_dir)
+def test_a_signal_ends_server_and_kernels(tmp_path, run_dir, notebook, number):
+    started = Running(tmp_path, run_dir, notebook)
     kernels = until(started.kernels)  # one is being started; that is the hardest moment
     if number == signal.SIGTERM:
         until(lambda: started.health()["page_ready"])
@@ -849,17 +751,16 @@ def test_a_signal_ends_server_and_kernels(tmp_path, run_dir, number):
     assert "Traceback" not in started.log.read_text()
 
 
-def test_a_killed_server_leaves_no_kernels(tmp_path, run_dir):
-    started = Running(tmp_path, run_dir)
+def test_a_killed_server_leaves_no_kernels(tmp_path, run_dir, notebook):
+    started = Running(tmp_path, run_dir, notebook)
     until(lambda: started.health()["page_ready"])
     kernels = started.kernels()
     started.stop(signal.SIGKILL)
     until(lambda: not any(kernel.is_running() and kernel.status() != "zombie" for kernel in kernels))
 
 
-def test_a_taken_port_ends_the_command_with_a_sentence(dashboard, run_dir):
-    notebook = str(dashboard.folder / "page.ipynb")
-    command = [sys.executable, "-m", "lib.serving.server", "--port", str(dashboard.port), "--notebook", notebook]
+def test_a_taken_port_ends_the_command_with_a_sentence(dashboard, notebook):
+    command = [sys.executable, "-m", "lib.serving.server", "--port", str(dashboard.port), "--notebook", str(notebook)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert f"Port {dashboard.port} is taken" in ended.stderr

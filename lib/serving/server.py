@@ -52,7 +52,7 @@ CULL_INTERVAL_SECONDS = 60
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
 IDLE_CONNECTION_SECONDS = 120
 OPEN_FILES = 8192  # a visitor takes about thirty of them
-MAX_IPC_PATH = 60  # a socket's path ends 45 characters further on, and may have 104 on macOS, 108 on Linux
+MAX_IPC_FOLDER = 38  # the path of a socket in it has 65 characters more, and may have 103 on macOS, 107 on Linux
 
 # Of Voila's own handlers only these, so that one that a later version adds is not served unseen. What is not
 # here: the files beside the notebook (its pattern `public/.*` lets `public/../secret` pass), the folder view,
@@ -227,7 +227,7 @@ class Server(Voila):
 
 def voila_config(settings: Settings) -> Config:
     """Say what is not as Voila has it by default; each entry was a way to break or to abuse the page."""
-    ipc = os.name == "posix" and len(tempfile.gettempdir()) < MAX_IPC_PATH
+    ipc = os.name == "posix" and len(tempfile.gettempdir()) <= MAX_IPC_FOLDER
     return Config(
         {
             "Application": {"log_level": logging.WARNING},
