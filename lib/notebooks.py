@@ -6,12 +6,14 @@ of a finished one. Here a mistake is a sentence, and a failed notebook is kept u
 
 import argparse
 import ast
+import contextlib
 import difflib
 import os
 import re
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +116,7 @@ def _typed(name: str, value: Any, expected: type, origin: str) -> Any:
     raise UserError(f"{origin}: `{name}` must be {names[expected]}, not {value!r}.{hint}")
 
 
-def run(notebook: Path, product: Path, values: dict[str, Any], quiet: bool = False) -> None:
+def run(notebook: Path, product: Path, values: dict[str, Any]) -> None:
     """Run a notebook from top to bottom and keep it, with its outputs, as `product`.
 
     Args:
@@ -122,7 +124,6 @@ def run(notebook: Path, product: Path, values: dict[str, Any], quiet: bool = Fal
         product: Where the executed notebook goes when every cell has succeeded. A failed one is kept beside it
             as `<name>.failed.ipynb`.
         values: Checked parameters.
-        quiet: Whether the cells' printed lines are kept from the terminal.
 
     Raises:
         UserError: A cell failed; the text names it and shows the last lines.
@@ -130,26 +131,49 @@ def run(notebook: Path, product: Path, values: dict[str, Any], quiet: bool = Fal
     failed = product.with_suffix(".failed.ipynb")
     product.parent.mkdir(parents=True, exist_ok=True)
     temporary = product.parent / f"{runs.TEMPORARY}{product.name}"
+    log = temporary.with_suffix(".log")
     # The kernel imports the `lib` beside this notebook, also where another checkout's is installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
     # A kernel of the user's own named python3 would be another Python, without the packages.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     try:
-        _execute(notebook, temporary, values, quiet)
+        with _native_messages_to(log):
+            _execute(notebook, temporary, values)
     except PapermillExecutionError as problem:
         temporary.replace(failed)
         raise UserError(_explain(problem, notebook, failed)) from None
     except DeadKernelError:
         temporary.replace(failed)
+        last = log.replace(failed.with_suffix(".log"))
         raise UserError(
-            f"{notebook.stem}: the kernel was killed or ran out of memory. What it had done is in {failed}; "
-            "the same command goes on from the last finished epoch."
+            f"{notebook.stem}: the kernel was killed or ran out of memory. What it had done is in {failed}, its last "
+            f"messages in {last}; the same command goes on from the last finished epoch."
         ) from None
+    finally:
+        log.unlink(missing_ok=True)
     temporary.replace(product)
     failed.unlink(missing_ok=True)
 
 
-def _execute(notebook: Path, output: Path, values: dict[str, Any], quiet: bool) -> None:
+@contextlib.contextmanager
+def _native_messages_to(log: Path) -> Iterator[None]:
+    """Send the kernel's own standard error to a file.
+
+    TensorFlow's libraries greet there on every import, at any log level; a crash of theirs says why there too.
+    What cells print comes by another way and is not touched.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     """Execute, once more where the kernel could not start: two that start at once can pick the same port."""
     for last_try in (False, True):
         try:
@@ -160,8 +184,7 @@ def _execute(notebook: Path, output: Path, values: dict[str, Any], quiet: bool) 
                 kernel_name="python3",
                 cwd=str(paths.ROOT),
                 progress_bar=False,
-                stdout_file=None if quiet else sys.stdout,
-                stderr_file=None if quiet else sys.stderr,
+                stdout_file=sys.stdout,
             )
             return
         except RuntimeError as problem:

@@ -40,7 +40,7 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
         model_path: A `.keras` file.
         exported_path: The `.tflite` file to write, whole or not at all.
         metadata: What the recogniser must know; see `describe`.
-        weights: How weights are stored: "float16", "float32" or "int8" (weights only; arithmetic stays float32).
+        weights: How weights are stored: "float16", "float32" or "int8", which multiplies whole numbers too.
 
     Raises:
         ValueError: Unknown `weights`.
@@ -61,6 +61,7 @@ def convert(model_path: Path, exported_path: Path, weights: str) -> None:
     """Write the bare flatbuffer; needs Keras on TensorFlow."""
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # where the intermediate files were written is nobody's concern
     model = keras.saving.load_model(model_path, compile=False)
     settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
     if weights != "float32":
