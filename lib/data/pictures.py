@@ -46,7 +46,7 @@ MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 
 FITS = ("stretch", "pad")
 # libjpeg can decode at 1/2, 1/4 or 1/8 of the size, several times as fast. With at least three pixels a side
-# left for each wanted one the result stays within two grey levels of the full decoding, with two within twelve.
+# left for each wanted one the result stays within four grey levels of the full decoding, with two within twelve.
 DRAFT_FACTOR = 3
 
 UPRIGHT = {  # EXIF orientation: what sets the picture upright
