@@ -21,6 +21,7 @@ from lib.data.sample_figures import (
     Pen,
     Points,
     Pose,
+    arc,
     both,
     box,
     curls,
@@ -34,8 +35,8 @@ CHARACTERS = tuple(sorted(FEATURES))
 OVERSAMPLING = 2  # drawn so much larger, then shrunk by area averaging
 # These make the set hard for a nearest neighbour and learnable by four convolutions: change them only with both
 # measured. Smaller figures are by far the strongest lever.
-SMALLEST, LARGEST = 0.155, 0.22  # half the width of a grown-up's head, in picture heights
-OFF_CENTRE = 0.09  # standard deviation of the place across, in picture widths
+SMALLEST, LARGEST = 0.165, 0.23  # half the width of a grown-up's head, in picture heights
+OFF_CENTRE = 0.08  # standard deviation of the place across, in picture widths
 HIDDEN = 0.15  # share of pictures with something in front of the figure
 ACCOMPANIED = 0.15  # share of pictures with a second, smaller figure in the back
 SHOTS = 0.066  # share of the shots that have two or three frames: 15 % of the pictures are in one of these
@@ -82,7 +83,7 @@ def _living_room(pen: Pen, rng: np.random.Generator, wide: float) -> None:
     for part in (box(0, 0, 0.5, 0.4), box(0.5, 0, 1, 0.4), box(0.05, 0.22, 0.95, 0.32)):
         sofa.shape(part, cloth)
     for x in (0, 1):
-        sofa.shape([(x - 0.09, 0.45), (x - 0.1, 0.18), (x, 0.1), (x + 0.1, 0.18), (x + 0.09, 0.45)], cloth)
+        sofa.shape([(x - 0.09, 0.45), (x - 0.1, 0.18), (x, 0.1), (x + 0.1, 0.18), (x + 0.09, 0.45)], cloth, smooth=True)
 
 
 def _street(pen: Pen, rng: np.random.Generator, wide: float) -> None:
@@ -182,7 +183,7 @@ def _pattern(pen: Pen, rng: np.random.Generator, wide: float) -> None:
             pieces = [[(x, 0), (x + 0.12, 0), (x + b, 1), (x + a, 1)] for x in np.arange(-1, wide + 1, 0.24)]
         case 2:
             grid = itertools.product(np.arange(0, wide + 0.1, 0.2), np.arange(0, 1.1, 0.2))
-            pieces = [curls(x, y, 0.05, 0.05, 0, 360, 4, 0.1) for x, y in grid]
+            pieces = [arc(x, y, 0.05, 0.05) for x, y in grid]
     for piece in pieces:
         pen.shape(piece, dark, outline=False)
 
@@ -254,6 +255,7 @@ class Still:
     contrast: float
     grain: float  # grey levels
     grain_seed: int
+    quality: int  # of the JPEG file; 0: a PNG file
 
 
 def _pose(rng: np.random.Generator) -> Pose:
@@ -279,7 +281,7 @@ def _main_figure(character: str, rng: np.random.Generator, wide: float) -> Place
     features = FEATURES[character]
     size = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))) * features.height**0.5  # the camera comes nearer
     hair_top = min(y for piece in HAIR[features.hair] for _, y in piece.points)
-    head_room = min(-hair_top, 4.0) * size + rng.uniform(-0.03, 0.1)  # a tower of hair may be cut off
+    head_room = min(-hair_top, 3.6) * size + rng.uniform(-0.03, 0.1)  # a tower of hair may be cut off
     x = wide * (0.5 + np.clip(rng.normal(0, OFF_CENTRE), -0.25, 0.25))
     y = np.clip(head_room, _standing(rng, size), 0.92)
     return Placed(character, _pose(rng), x, y, size, mirror=rng.random() < 0.5)
@@ -292,6 +294,10 @@ def _companion(main: Placed, rng: np.random.Generator, wide: float) -> Placed:
     side = -1 if main.x > wide / 2 else 1
     x = np.clip(main.x + side * rng.uniform(2.0, 3.0) * main.size, 0.05 * wide, 0.95 * wide)
     return Placed(character, _pose(rng), x, _standing(rng, size), size, mirror=rng.random() < 0.5)
+
+
+def _quality(rng: np.random.Generator) -> int:
+    return 0 if rng.random() < PNG else rng.integers(55, 96)
 
 
 def _compose(character: str, rng: np.random.Generator) -> Still:
@@ -310,6 +316,7 @@ def _compose(character: str, rng: np.random.Generator) -> Still:
         contrast=rng.uniform(0.88, 1.08),
         grain=rng.uniform(0, 2),
         grain_seed=rng.integers(2**31),
+        quality=_quality(rng),
     )
 
 
@@ -319,7 +326,7 @@ def _next_frame(still: Still, rng: np.random.Generator) -> Still:
     gaze = (rng.uniform(-1, 1), main.pose.gaze[1])
     pose = replace(main.pose, tilt=main.pose.tilt + rng.uniform(-1.5, 1.5), gaze=gaze, mouth=rng.choice(MOUTHS))
     moved = replace(main, pose=pose, x=main.x + rng.uniform(-0.008, 0.008), y=main.y + rng.uniform(-0.006, 0.006))
-    return replace(still, figures=(*others, moved), grain_seed=rng.integers(2**31))
+    return replace(still, figures=(*others, moved), grain_seed=rng.integers(2**31), quality=_quality(rng))
 
 
 def _draw(still: Still) -> np.ndarray:
@@ -340,15 +347,22 @@ def _draw(still: Still) -> np.ndarray:
     return np.clip(lit + np.round(grain).astype(np.int16)[..., None], 0, 255).astype(np.uint8)
 
 
-def _frames(character: str, seed: list[int]) -> Iterator[tuple[Still, np.random.Generator]]:
-    """Yield stills without end, shot by shot, each with the generator of its shot."""
+def _stills(character: str, seed: list[int]) -> Iterator[Still]:
+    """Yield pictures without end, shot by shot."""
     for shot in itertools.count():
         rng = np.random.default_rng([*seed, shot])
         still = _compose(character, rng)
-        yield still, rng
+        yield still
         for _ in range(rng.integers(1, 3) if rng.random() < SHOTS else 0):
             still = _next_frame(still, rng)
-            yield still, rng
+            yield still
+
+
+def _encode(still: Still) -> tuple[str, bytes]:
+    """Return the suffix and the contents of a picture's file."""
+    suffix, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, int(still.quality)]) if still.quality else (".png", [])
+    _, contents = cv2.imencode(suffix, _draw(still)[..., ::-1], options)
+    return suffix, contents.tobytes()
 
 
 def draw_picture(character: str, rng: np.random.Generator) -> np.ndarray:
@@ -389,9 +403,7 @@ def draw_sample(folder: Path, seed: int = 0, pictures_per_character: int = 50) -
         )
     for index, character in enumerate(CHARACTERS):
         (folder / character).mkdir(parents=True, exist_ok=True)
-        frames = itertools.islice(_frames(character, [seed, index]), pictures_per_character)
-        for number, (still, rng) in enumerate(frames):
-            suffix = ".png" if rng.random() < PNG else ".jpg"
-            options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))] if suffix == ".jpg" else []
-            _, contents = cv2.imencode(suffix, _draw(still)[..., ::-1], options)
-            (folder / character / f"pic_{number:04d}{suffix}").write_bytes(contents.tobytes())
+        stills = itertools.islice(_stills(character, [seed, index]), pictures_per_character)
+        for number, still in enumerate(stills):
+            suffix, contents = _encode(still)
+            (folder / character / f"pic_{number:04d}{suffix}").write_bytes(contents)

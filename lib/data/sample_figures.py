@@ -34,7 +34,7 @@ def rays(x: float, y: float, inner: float, outer: float, start: float, end: floa
 
 def curls(x: float, y: float, rx: float, ry: float, start: float, end: float, n: int, bump: float) -> Points:
     """Return an arc of `n` round bumps that stand out by the share `bump`."""
-    phase = np.linspace(0, n, 6 * n + 1)
+    phase = np.linspace(0, n, 4 * n + 1)
     angles = np.radians(start + (end - start) * phase / n)
     swell = 1 + bump * np.abs(np.sin(np.pi * phase))
     return list(zip(x + rx * swell * np.cos(angles), y + ry * swell * np.sin(angles), strict=True))
@@ -214,7 +214,7 @@ FEATURES: dict[str, Features] = {
         top="#2f9e44", front="open", shirt="#f4f1e4", collar="#f4f1e4", legs="#6b4f3a",
     ),
     "bart_simpson": Features(
-        head="round", hair="crown of spikes", top="#f2542d", sleeves="short", garment="shorts", legs="#3b6fd4",
+        head="round", hair="crown of spikes", top="#ff7a2a", sleeves="short", garment="shorts", legs="#3b6fd4",
         shoulders=0.75, belly=0.8, height=0.85,
     ),
     "charles_montgomery_burns": Features(
@@ -230,7 +230,7 @@ FEATURES: dict[str, Features] = {
         top="#3e8fd0", sleeves="short", garment="shorts", legs="#d8556b", shoulders=1.2, belly=1.75,
     ),
     "edna_krabappel": Features(
-        hair="fluffy bob", hair_colour="#9c4f24", lids=0.4, lid_colour="#6f9be0", lashes=True, lips="#d7263d",
+        hair="fluffy bob", hair_colour="#b5532a", lids=0.4, lid_colour="#6f9be0", lashes=True, lips="#d7263d",
         top="#2fa36b", front="open", shirt="#4b3a8c", garment="skirt", legs="#4b3a8c", shoulders=0.85, belly=0.75,
     ),
     "homer_simpson": Features(
@@ -245,8 +245,8 @@ FEATURES: dict[str, Features] = {
         top="#b65fc9", collar="#efe9ff", tie="#5ec8f2", tie_shape="bow", legs="#3aa655", belly=1.15,
     ),
     "lisa_simpson": Features(
-        head="round", hair="star", lashes=True, top="#e8402f", front="strapless", sleeves="none", beads=WHITE,
-        garment="skirt", legs="#e8402f", shoulders=0.72, belly=0.75, height=0.82,
+        head="round", hair="star", lashes=True, top="#d3203f", front="strapless", sleeves="none", beads=WHITE,
+        garment="skirt", legs="#d3203f", shoulders=0.72, belly=0.75, height=0.82,
     ),
     "marge_simpson": Features(
         hair="beehive", hair_colour="#3457d5", lashes=True, top="#9ccf3f", front="strapless", sleeves="none",
@@ -266,7 +266,7 @@ FEATURES: dict[str, Features] = {
         legs="#8f959c",
     ),
     "nelson_muntz": Features(
-        skin=GOLD, head="broad", hair="scruff", hair_colour="#8b5a2b", lids=0.2, brows="#8b5a2b",
+        skin=GOLD, head="broad", hair="scruff", hair_colour="#5f4630", lids=0.2, brows="#5f4630",
         top="#4a90c4", front="open", shirt="#f08a5d", sleeves="short", sleeve_colour="#f08a5d",
         garment="shorts", legs="#3d5a80", shoulders=1.1, belly=1.15, height=0.9,
     ),
