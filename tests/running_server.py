@@ -53,6 +53,8 @@ class Running:
     def __init__(self, folder: Path, run_dir: Path, notebook: Path, *arguments: str, **environment: str):
         """Start it and wait until it answers.
 
+        Everything lies under `/` or, if `environment` says so, under its `BASE_URL`.
+
         Args:
             folder: Where its log and temporary files go.
             run_dir: The run that answers.
@@ -62,7 +64,7 @@ class Running:
         """
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
+        self.address = f"http://127.0.0.1:{self.port}{environment.get('BASE_URL', '/')}"
         self.log = folder / "server.log"
         command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port)]
         with self.log.open("w") as log:
@@ -96,7 +98,7 @@ class Running:
 
     def channels(self, kernel_id: str) -> str:
         """Address of a new connection to a kernel."""
-        return f"ws://127.0.0.1:{self.port}/api/kernels/{kernel_id}/channels?session_id={uuid.uuid4().hex}"
+        return f"ws{self.address[4:]}api/kernels/{kernel_id}/channels?session_id={uuid.uuid4().hex}"
 
     def kernels(self) -> list[psutil.Process]:
         """Give the processes that the server started."""

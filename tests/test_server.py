@@ -105,6 +105,7 @@ def test_the_cookie_does_not_tell_the_token():
     access = limits.Access(TOKEN)
     assert access.is_cookie(access.cookie) and not access.is_cookie(TOKEN) and not access.is_token(access.cookie)
     assert access.cookie == limits.Access(TOKEN).cookie != limits.Access("another").cookie
+    assert access.cookie_name != limits.Access("another").cookie_name
 
 
 def test_places_are_limited_and_come_back():
@@ -146,6 +147,11 @@ def test_a_page_may_run_its_own_inline_scripts_only():
     page = f'<script>{script}</script><script src="a.js"></script><script type="application/json">{{}}</script>'
     digest = encoded(hashlib.sha256(script.encode()).digest())
     assert re.findall("'sha256-[^']+'", handlers.page_policy(page)) == [f"'sha256-{digest}'"]
+
+
+def test_the_kernels_are_told_where_the_runs_are(tmp_path):
+    environment = server.kernel_environment(server.Settings(outputs=tmp_path, run=tmp_path / "sample" / "cnn4"))
+    assert (environment["OUTPUTS"], environment["RUN"]) == (str(tmp_path), str(tmp_path / "sample" / "cnn4"))
 
 
 def test_the_token_stays_out_of_the_kernels(monkeypatch):
@@ -412,7 +418,8 @@ def visit(dashboard) -> Iterator[Visit]:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory, run_dir, notebook) -> Iterator[Running]:
     arguments = ("--make-ahead", "0", "--leave-seconds", "1")
-    with running(tmp_path_factory.mktemp("g"), run_dir, notebook, *arguments, TOKEN=TOKEN) as started:
+    environment = {"TOKEN": TOKEN, "BASE_URL": "/study/"}
+    with running(tmp_path_factory.mktemp("g"), run_dir, notebook, *arguments, **environment) as started:
         yield started
 
 
@@ -670,7 +677,7 @@ def test_without_the_token_nothing_is_shown(guarded, path):
 def test_a_wrong_token_is_refused(guarded):
     assert guarded.client.get("/?token=wrong").status_code == 403
     assert guarded.client.get("/", headers={"Authorization": "Bearer wrong"}).status_code == 401
-    assert guarded.client.get("/", headers={"Cookie": f"visitor-{guarded.port}={TOKEN}"}).status_code == 401
+    assert guarded.client.get("/", headers={"Cookie": f"{limits.Access(TOKEN).cookie_name}={TOKEN}"}).status_code == 401
 
 
 def test_without_the_token_no_websocket_opens(guarded):
@@ -682,7 +689,7 @@ def test_without_the_token_no_websocket_opens(guarded):
 def test_the_token_becomes_a_cookie(guarded):
     with httpx.Client(base_url=guarded.address, timeout=PATIENCE) as visitor:
         answer = visitor.get(f"/?token={TOKEN}")
-        assert answer.status_code == 303 and answer.headers["Location"] == "/"
+        assert answer.status_code == 303 and answer.headers["Location"] == "/study/"
         cookie = answer.headers["Set-Cookie"]
         assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and TOKEN not in cookie
         assert visitor.get("/voila/static/voila.js").status_code == 200
@@ -691,7 +698,7 @@ def test_the_token_becomes_a_cookie(guarded):
 def test_a_link_on_another_site_leads_in(guarded):
     answer = guarded.client.get(f"/?token={TOKEN}", headers={"Sec-Fetch-Site": "cross-site"})
     guarded.client.cookies.clear()
-    assert answer.status_code == 200 and 'url=/"' in answer.text and "Set-Cookie" in answer.headers
+    assert answer.status_code == 200 and 'url=/study/"' in answer.text and "Set-Cookie" in answer.headers
 
 
 def test_predict_takes_the_token_as_a_header(guarded):

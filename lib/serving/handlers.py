@@ -52,7 +52,6 @@ HEADERS = {
     "X-Frame-Options": "DENY",  # for browsers that do not know frame-ancestors
     "Referrer-Policy": "same-origin",  # "no-referrer" would make the Origin of the page's own requests "null"
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
@@ -190,7 +189,6 @@ class Gate(routing.Router):
         application: What lies behind.
         access: The rules.
         open_paths: Paths that need no token.
-        cookie_name: Where the visitor's right of entry is kept.
     """
 
     def __init__(
@@ -198,12 +196,10 @@ class Gate(routing.Router):
         application: tornado.web.Application,
         access: limits.Access,
         open_paths: frozenset[str],
-        cookie_name: str,
     ) -> None:
         self._application = application
         self._access = access
         self._open_paths = open_paths
-        self._cookie_name = cookie_name
 
     def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> httputil.HTTPMessageDelegate | None:
         """Choose who answers: the application, or a refusal."""
@@ -224,9 +220,9 @@ class Gate(routing.Router):
         if given and request.method == "GET":
             if not self._access.is_token(given[-1].decode(errors="replace")):
                 return self._refuse(request, 403, "The token in the address is not the right one.")
-            cookie = {"name": self._cookie_name, "value": self._access.cookie}
+            cookie = {"name": self._access.cookie_name, "value": self._access.cookie}
             return self._application.get_handler_delegate(request, TokenHandler, cookie)
-        cookie = request.cookies.get(self._cookie_name)
+        cookie = request.cookies.get(self._access.cookie_name)
         if cookie is not None and self._access.is_cookie(cookie.value):
             return None
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

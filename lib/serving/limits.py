@@ -37,9 +37,10 @@ class Access:
         own = socket.gethostname().lower()
         self._names = {"localhost", own, f"{own}.local", *(name.lower() for name in hostnames)}
         self._token = token.encode()
-        # The cookie holds a derived value: whoever reads it does not learn the token, and several servers
-        # with the same token accept each other's visitors.
-        self.cookie = hmac.new(self._token, b"visitor", hashlib.sha256).hexdigest()
+        # Whoever reads the cookie does not learn the token. Servers with the same token accept each other's
+        # visitors; those with another one, on other ports of this machine, do not get into each other's way.
+        self.cookie_name = f"visitor-{self._derive('name')[:8]}"
+        self.cookie = self._derive("value")
 
     @property
     def needs_token(self) -> bool:
@@ -69,6 +70,9 @@ class Access:
     def is_cookie(self, given: str) -> bool:
         """Whether this is the cookie that `is_token` earned; takes the same time for every wrong one."""
         return hmac.compare_digest(given.encode(), self.cookie.encode())
+
+    def _derive(self, what: str) -> str:
+        return hmac.new(self._token, what.encode(), hashlib.sha256).hexdigest()
 
 
 class Slots:

@@ -83,7 +83,8 @@ class Settings:
         max_predictions: How many predictions at most may run or wait.
         make_ahead: Whether to keep a page ready for the next visitor.
         leave_seconds: How long a kernel outlives its page's connection.
-        run: Folder of the run that answers; None takes the best there is.
+        outputs: Folder of the runs.
+        run: Folder of the run that answers; None takes the best in `outputs`.
         notebook: The page.
     """
 
@@ -97,6 +98,7 @@ class Settings:
     max_predictions: int = 32
     make_ahead: bool = True
     leave_seconds: float = 60
+    outputs: Path = paths.OUTPUTS
     run: Path | None = None
     notebook: Path = NOTEBOOK
 
@@ -122,7 +124,7 @@ class Server(Voila):
         super().__init__(config=voila_config(settings), notebook_path=str(settings.notebook), **kwargs)
         self.chosen = settings
         self.predictor = handlers.Predictor(
-            lambda: Recogniser.load(settings.run or default_run()), cores(), settings.max_predictions
+            lambda: Recogniser.load(settings.run or default_run(settings.outputs)), cores(), settings.max_predictions
         )
 
     def setup_template_dirs(self) -> None:
@@ -151,13 +153,13 @@ class Server(Voila):
         )
         not_found = {"status": 404, "sentence": "There is nothing at this address. The page is at the start of it."}
         before = [
-            ("", handlers.PageHandler, {"pages": self.pages}),
             ("predict", handlers.PredictHandler, {"predictor": self.predictor}),
             ("health", handlers.HealthHandler, {"predictor": self.predictor, "pages": self.pages}),
             (r"voila/api/shutdown/([\w-]+)", handlers.LeaveHandler, {"kernels": self.kernel_manager}),
             ("voila/templates/(.*)", handlers.TemplateFiles, {}),
         ]
         return [
+            (self.server_url, handlers.PageHandler, {"pages": self.pages}),
             *((url_path_join(self.server_url, path), handler, kwargs) for path, handler, kwargs in before),
             *(route for route in super().init_handlers() if route[1] in KEPT_HANDLERS),
             (r".*", handlers.MessageHandler, not_found),
@@ -204,7 +206,7 @@ class Server(Voila):
         access = limits.Access(self.chosen.token, self.chosen.hostnames)
         health = frozenset({url_path_join(self.base_url, "health")})
         return HTTPServer(
-            handlers.Gate(self.app, access, health, cookie_name=f"visitor-{self.port}"),
+            handlers.Gate(self.app, access, health),
             xheaders=self.chosen.behind_proxy,
             max_body_size=handlers.MAX_BODY_BYTES,
             body_timeout=handlers.BODY_SECONDS,
@@ -265,9 +267,9 @@ def voila_config(settings: Settings) -> Config:
 
 
 def kernel_environment(settings: Settings) -> dict[str, str]:
-    """Give what the kernels find in their environment: ours without the token, and which run was chosen."""
-    environment = {name: value for name, value in os.environ.items() if name != "TOKEN"}
-    environment.pop("RUN", None)
+    """Give what the kernels find in their environment: ours without the token, and where the runs are."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("TOKEN", "RUN")}
+    environment["OUTPUTS"] = str(settings.outputs.resolve())
     if settings.run is not None:
         environment["RUN"] = str(settings.run.resolve())
     return environment
@@ -370,7 +372,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         or limits.default_max_predictions(cores()),
         make_ahead=value("make_ahead", _switch("MAKE_AHEAD"), True),
         leave_seconds=value("leave_seconds", _number("LEAVE_SECONDS", 1, 86_400), 60),
-        run=value("run", _folder, None),
+        outputs=value("outputs", Path, paths.OUTPUTS),
+        run=value("run", _run, None),
         notebook=value("notebook", _notebook, None) or _notebook(str(NOTEBOOK)),
     )
 
@@ -387,7 +390,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token", help="secret that every visitor must show (none)")
     parser.add_argument("--max-visitors", help="pages at once (as many as memory has room for)")
     parser.add_argument("--max-predictions", help="requests to /predict at once (16 for each core)")
-    parser.add_argument("--run", help="run folder of the network that answers (the best there is)")
+    parser.add_argument("--outputs", help="folder of the runs (outputs)")
+    parser.add_argument("--run", help="run folder of the network that answers (the best in the folder of the runs)")
     parser.add_argument("--notebook", help="the page (notebooks/dashboard.ipynb)")
     parser.add_argument("--hostnames", help="more names of this server, as a proxy passes them on")
     parser.add_argument("--base-url", help="path that everything lies under (/)")
@@ -419,7 +423,7 @@ def _base_url(text: str) -> str:
     return f"/{text.strip('/')}/" if text.strip("/") else "/"
 
 
-def _folder(text: str) -> Path:
+def _run(text: str) -> Path:
     Recogniser.load(text)  # a run that was asked for and cannot be used is a mistake now, not at the first picture
     return Path(text)
 

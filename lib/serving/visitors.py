@@ -153,6 +153,8 @@ class VisitorConnection(ZMQChannelsWebsocketConnection):
         super().handle_outgoing_message(stream, outgoing_msg)
 
     def _note(self, error: str) -> None:
+        if error.startswith("No such comm"):  # ipywidgets says so at every visit
+            return
         self._errors += 1
         if self._errors <= MAX_LOGGED_ERRORS:
             log.warning("In the kernel of a visitor: %r", error[-500:])
