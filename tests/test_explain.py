@@ -1,0 +1,101 @@
+"""Which parts of a picture an answer rests on."""
+
+import numpy as np
+import pytest
+
+from lib.data import pictures
+from lib.evaluation import explain
+
+WHITE = np.full((16, 16, 3), 255, np.uint8)
+
+
+def looks_at(rows: slice, columns: slice):
+    """Make a network that is as sure of its first character as a part of the picture is bright."""
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        sure = pixels[:, rows, columns].mean(axis=(1, 2, 3)) / 255
+        return np.stack([sure, 1 - sure], axis=1).astype(np.float32)
+
+    return predict
+
+
+def test_what_the_network_looks_at_matters_most():
+    found = explain.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
+    assert found.importance[0, 15] == found.importance.max() == 1
+    assert found.importance[8:, :].max() == 0 == found.importance[:, :8].max()
+
+
+def test_the_numbers_are_those_of_the_answer():
+    # The cover is 16 / 4 = 4 pixels wide and lies exactly on the part: 255 becomes 127.
+    found = explain.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
+    assert (found.label, found.probability) == (0, 1)
+    assert found.lowest == pytest.approx(127 / 255)
+
+
+def test_the_network_is_asked_once():
+    asked = []
+    explain.occlusion(lambda pixels: asked.append(pixels) or np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
+    ((pixels),) = asked
+    assert pixels.dtype == np.uint8 and pixels.shape[1:] == (16, 16, 3)
+    assert (pixels[0] == 255).all() and all((covered == 127).any() for covered in pixels[1:])
+
+
+def test_where_nothing_matters_nothing_is_important():
+    found = explain.occlusion(lambda pixels: np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
+    assert (found.label, found.importance.max()) == (1, 0)
+    assert found.lowest == found.probability == pytest.approx(0.8)
+
+
+def test_a_gain_is_no_loss():
+    def surer_when_covered(pixels: np.ndarray) -> np.ndarray:
+        sure = 1 - 0.4 * looks_at(slice(0, 4), slice(0, 4))(pixels)[:, 0]
+        return np.stack([sure, 1 - sure], axis=1)
+
+    found = explain.occlusion(surer_when_covered, WHITE)
+    assert found.importance.max() == 0
+    assert found.lowest == found.probability == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 64, 100])
+def test_every_pixel_is_covered_at_any_size(size):
+    covered = np.zeros((size, size), bool)
+    for cover in explain._covers(size):
+        covered[cover] = True
+    assert covered.all()
+
+
+@pytest.mark.parametrize("picture", [WHITE[:8], WHITE.astype(np.float32), WHITE[..., :1]])
+def test_another_shape_or_type_is_refused(picture):
+    with pytest.raises(ValueError, match="picture"):
+        explain.occlusion(looks_at(slice(0, 4), slice(0, 4)), picture)
+
+
+def test_of_a_stretched_picture_nothing_is_cut_off():
+    assert explain.shown_part(WHITE, 200, 100, "stretch") is WHITE
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (301, 200), (99, 100), (2000, 16)])
+def test_the_padding_is_cut_off_as_the_decoder_puts_it_on(width, height):
+    picture = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
+    square = pictures.resize(picture, 64, "pad")
+    part = explain.shown_part(square, width, height, "pad")
+    inner_height, inner_width = part.shape[:2]
+    top, left = (64 - inner_height) // 2, (64 - inner_width) // 2
+    copies = np.pad(part, ((top, 64 - inner_height - top), (left, 64 - inner_width - left), (0, 0)), mode="edge")
+    assert (square == copies).all()
+    smaller = part[1:] if top else part[:, 1:]
+    assert smaller.size == 0 or not (smaller[0, 0] == part[0, 0]).all()  # no row or column of copies is left in it
+
+
+def test_the_veil_is_clear_where_it_matters_and_dark_elsewhere():
+    importance = np.zeros((32, 64), np.float32)
+    importance[:, 48:] = 1
+    veil = explain.veil(importance)
+    assert veil.shape == (128, 256, 4)
+    assert veil[64, -1, 3] == 0
+    assert veil[64, 0, 3] == pytest.approx(255 * explain.DARKEST, abs=1)
+
+
+def test_the_veil_is_dark_all_over_if_nothing_matters():
+    veil = explain.veil(np.zeros((16, 16), np.float32))
+    assert np.unique(veil[..., 3]).tolist() == [round(255 * explain.DARKEST)]
