@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import nbformat
+import psutil
 import pytest
 import tornado.httpserver
 import tornado.netutil
@@ -27,7 +28,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 
 from lib import paths
 from lib.errors import UserError
-from lib.serving import handlers, limits, server
+from lib.serving import handlers, limits, server, visitors
 from lib.serving.recogniser import Recogniser
 from tests import small_model
 from tests.running_server import PATIENCE, Running, Visit, running, until
@@ -649,11 +650,18 @@ def test_a_kernel_that_died_makes_room(dashboard):
         until(lambda: not visit.is_alive())
 
 
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_DATA"), reason="only Linux limits another process")
+def test_a_kernel_cannot_take_all_memory(dashboard, visit):
+    (process,) = [one for one in dashboard.kernels() if visit.kernel_id in " ".join(one.cmdline())]
+    assert process.rlimit(psutil.RLIMIT_DATA) == (visitors.MAX_KERNEL_BYTES, visitors.MAX_KERNEL_BYTES)
+
+
 def test_idle_kernels_are_ended():
     kernels = server.voila_config(server.Settings())["Kernels"]
     assert (kernels["cull_idle_timeout"], kernels["cull_interval"], kernels["cull_connected"]) == (600, 60, True)
 
 
+@pytest.mark.slow
 def test_a_notebook_that_fails_is_an_honest_page(tmp_path, run_dir):
     notebook = write_notebook(tmp_path / "notebooks", "1 / 0  # a secret")
     with running(tmp_path, run_dir, notebook, "--make-ahead", "0") as started:
@@ -745,6 +753,7 @@ def test_a_visitor_who_never_came_makes_room(guarded):
 # ---------------------------------------------------------------- the end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_server_and_kernels(tmp_path, run_dir, notebook, number):
     started = Running(tmp_path, run_dir, notebook)
@@ -758,6 +767,7 @@ def test_a_signal_ends_server_and_kernels(tmp_path, run_dir, notebook, number):
     assert "Traceback" not in started.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_server_leaves_no_kernels(tmp_path, run_dir, notebook):
     started = Running(tmp_path, run_dir, notebook)
     until(lambda: started.health()["page_ready"])

@@ -51,7 +51,7 @@ IDLE_SECONDS = 600  # after which a page that nobody uses loses its kernel, and 
 CULL_INTERVAL_SECONDS = 60
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
 IDLE_CONNECTION_SECONDS = 120
-OPEN_FILES = 8192  # a visitor takes about thirty of them
+OPEN_FILES = 8192  # a visitor takes a dozen of them
 MAX_IPC_FOLDER = 38  # the path of a socket in it has 65 characters more, and may have 103 on macOS, 107 on Linux
 
 # Of Voila's own handlers only these, so that one that a later version adds is not served unseen. What is not
@@ -336,7 +336,7 @@ def log_request(handler: tornado.web.RequestHandler) -> None:
 
 
 def allow_open_files() -> None:
-    """Raise the limit on open files as far as this user may; a visitor takes about thirty."""
+    """Raise the limit on open files as far as this user may."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
