@@ -358,6 +358,7 @@ def test_a_network_trained_meanwhile_is_found(tmp_path):
     with serving(handlers.Predictor(lambda: Recogniser.load(run), threads=1, limit=4)) as address:
         answer = httpx.post(address, json={"image": encoded(RED)})
         assert answer.status_code == 503 and "make train" in answer.json()["error"]
+        assert str(tmp_path) not in answer.text
         small_model.write_run(run)
         assert httpx.post(address, json={"image": encoded(RED)}).status_code == 200
 

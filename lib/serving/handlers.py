@@ -28,6 +28,7 @@ MAX_RECEIVED_BYTES = 12 * MAX_BODY_BYTES
 MAX_DISCARDED_BYTES = 1_000_000_000  # of a body that is refused; see EarlyHandler
 BODY_SECONDS = 60
 
+NO_MODEL = "No trained network is ready on this server. Its log says why; `make train` makes one."
 COME_BACK = {"Retry-After": "30"}
 TRY_AGAIN = {"Retry-After": "1"}
 
@@ -57,7 +58,7 @@ HEADERS = {
 
 
 class NoModel(Exception):
-    """There is no network that could answer; the text says what to do."""
+    """There is no network that could answer; the text says why, and is not for visitors: it names folders."""
 
 
 class SecurityHeaders(tornado.web.OutputTransform):
@@ -315,9 +316,9 @@ class HealthHandler(Handler):
         }
         try:
             recogniser = self.predictor.recogniser()
-        except NoModel as problem:
+        except NoModel:
             self.set_status(503)
-            self.finish({"status": "no model", "error": str(problem)} | report)
+            self.finish({"status": "no model", "error": NO_MODEL} | report)
         else:
             self.finish({"status": "ok", "model": recogniser.name, "digest": recogniser.digest} | report)
 
@@ -439,8 +440,8 @@ class PredictHandler(EarlyHandler):
             return
         try:
             self.finish(await self.predictor.predict(bytes(self.body), self.request.remote_ip))
-        except NoModel as problem:
-            self.say(503, str(problem), COME_BACK)
+        except NoModel:
+            self.say(503, NO_MODEL, COME_BACK)
         except UserError as problem:
             self.say(400, str(problem))
         except limits.TooManyAtOnce:

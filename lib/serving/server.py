@@ -330,7 +330,7 @@ def end_children() -> None:
 
 def log_request(handler: tornado.web.RequestHandler) -> None:
     """Log a request that failed, without what its address says after the path: that may be the token."""
-    if handler.get_status() >= 500:
+    if handler.get_status() >= 500 and handler.get_status() != 503:
         request = handler.request
         log.warning("%d %s %s", handler.get_status(), request.method, request.path)
 
