@@ -180,7 +180,7 @@ def serving(predictor: handlers.Predictor) -> Iterator[str]:
         stop.append((asyncio.get_running_loop(), ended))
         route = ("/predict", handlers.PredictHandler, {"predictor": predictor})
         application = tornado.web.Application([route], log_function=lambda handler: None)
-        listening = tornado.httpserver.HTTPServer(application, max_body_size=handlers.MAX_BODY_BYTES)
+        listening = tornado.httpserver.HTTPServer(application, max_body_size=server.MAX_SMALL_BODY_BYTES)
         listening.add_sockets(sockets)
         started.set()
         await ended.wait()
@@ -636,7 +636,7 @@ def test_a_kernel_has_few_connections(visit):
 
 def test_the_visitor_after_the_last_is_told_to_come_back(dashboard, visit):
     with dashboard.visit(), dashboard.visit():
-        assert dashboard.health()["visitors"] == 3 and visit.is_alive()
+        assert dashboard.health()["kernels"] == 3 and visit.is_alive()
         answer = dashboard.client.get("/")
         assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
         assert "come back" in answer.text and 'http-equiv="refresh"' in answer.text
@@ -670,7 +670,7 @@ def test_a_notebook_that_fails_is_an_honest_page(tmp_path, run_dir):
         assert answer.status_code == 500 and 'data-testid="error"' in answer.text
         assert "Zero" not in answer.text and "secret" not in answer.text
         assert "ZeroDivisionError" in started.log.read_text()
-        until(lambda: started.health()["visitors"] == 0)
+        until(lambda: started.health()["kernels"] == 0)
 
 
 # ---------------------------------------------------------------- the token
@@ -680,7 +680,7 @@ def test_a_notebook_that_fails_is_an_honest_page(tmp_path, run_dir):
 def test_without_the_token_nothing_is_shown(guarded, path):
     answer = guarded.client.get(path)
     assert answer.status_code == 401 and "token" in answer.text and answer.headers["WWW-Authenticate"] == "Bearer"
-    assert guarded.health()["visitors"] == 0
+    assert guarded.health()["kernels"] == 0
 
 
 def test_a_wrong_token_is_refused(guarded):
@@ -741,14 +741,14 @@ def test_a_visitor_who_left_makes_room(guarded):
         connection.close()
 
     answer = guarded.client.get("/", headers=headers)
-    assert answer.status_code == 200 and guarded.health()["visitors"] == 1
+    assert answer.status_code == 200 and guarded.health()["kernels"] == 1
     asyncio.run(come_and_go(re.search(r'"kernelId": "([^"]+)"', answer.text)[1]))
-    until(lambda: guarded.health()["visitors"] == 0)
+    until(lambda: guarded.health()["kernels"] == 0)
 
 
 def test_a_visitor_who_never_came_makes_room(guarded):
     guarded.client.get("/", headers={"Authorization": f"Bearer {TOKEN}"})
-    until(lambda: guarded.health()["visitors"] == 0)
+    until(lambda: guarded.health()["kernels"] == 0)
 
 
 # ---------------------------------------------------------------- the end

@@ -308,7 +308,7 @@ class HealthHandler(Handler):
         """Report; 503 while no network can answer."""
         self.set_header("Cache-Control", "no-store")
         report = {
-            "visitors": self.pages.in_use,
+            "kernels": self.pages.in_use,
             "max_visitors": self.pages.max_visitors,
             "page_ready": self.pages.is_ready,
             "predictions": self.predictor.slots.under_way,
@@ -511,20 +511,23 @@ class _InlineScripts(html.parser.HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.digests: set[str] = set()
-        self._is_inside = False
+        self._script: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         kind = attributes.get("type") or "text/javascript"
-        self._is_inside = tag == "script" and "src" not in attributes and kind in ("text/javascript", "module")
+        if tag == "script" and "src" not in attributes and kind in ("text/javascript", "module"):
+            self._script = ""
 
     def handle_data(self, data: str) -> None:
-        if self._is_inside:
-            digest = base64.b64encode(hashlib.sha256(data.encode()).digest()).decode()
-            self.digests.add(f"'sha256-{digest}'")
+        if self._script is not None:
+            self._script += data
 
     def handle_endtag(self, tag: str) -> None:
-        self._is_inside = False
+        if self._script is not None:
+            digest = base64.b64encode(hashlib.sha256(self._script.encode()).digest()).decode()
+            self.digests.add(f"'sha256-{digest}'")
+            self._script = None
 
 
 def _declared_bytes(request: httputil.HTTPServerRequest) -> int:

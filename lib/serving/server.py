@@ -29,7 +29,6 @@ from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.utils import url_path_join
-from jupyterlab_server.themes_handler import ThemesHandler
 from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 from voila.app import Voila
@@ -47,6 +46,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # of a websocket; the page shrinks pictures, so only a hostile one is near it
+MAX_SMALL_BODY_BYTES = 65_536  # of any request but those to /predict, whose handler counts itself
 IDLE_SECONDS = 600  # after which a page that nobody uses loses its kernel, and says so
 CULL_INTERVAL_SECONDS = 60
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
@@ -56,12 +56,11 @@ MAX_IPC_FOLDER = 38  # the path of a socket in it has 65 characters more, and ma
 
 # Of Voila's own handlers only these, so that one that a later version adds is not served unseen. What is not
 # here: the files beside the notebook (its pattern `public/.*` lets `public/../secret` pass), the folder view,
-# the socket that tells of other visitors' requests, ending a kernel by form, and logging in and out.
+# the socket that tells of other visitors' requests, ending a kernel by form, themes, and logging in and out.
 KEPT_HANDLERS = (
     KernelHandler,
     VoilaKernelWebsocketHandler,
     MultiStaticFileHandler,
-    ThemesHandler,
     FileFindHandler,
 )
 # The parts of JupyterLab that widgets need; the rest of what is installed beside them stays out of the page.
@@ -143,7 +142,6 @@ class Server(Voila):
             # Their names hold a digest of their contents; asking for each again costs a second visit half its time.
             "static_immutable_cache": [url_path_join(self.base_url, "voila/labextensions/")],
             "websocket_max_message_size": MAX_MESSAGE_BYTES,
-            "ws_ping_timeout": 30_000,  # milliseconds; Jupyter's own is longer than tornado allows
         }
 
     def init_handlers(self) -> list[tuple]:
@@ -208,7 +206,7 @@ class Server(Voila):
         return HTTPServer(
             handlers.Gate(self.app, access, health),
             xheaders=self.chosen.behind_proxy,
-            max_body_size=handlers.MAX_BODY_BYTES,
+            max_body_size=MAX_SMALL_BODY_BYTES,
             body_timeout=handlers.BODY_SECONDS,
             idle_connection_timeout=IDLE_CONNECTION_SECONDS,
         )
@@ -443,6 +441,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("lib.serving").setLevel(logging.INFO)
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # visitors' mistakes, as many as they like
     try:
         settings = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
         allow_open_files()
