@@ -32,7 +32,7 @@ EXACT_UP_TO = 50_000
 SEED = 0
 PICTURES_PER_CELL = 256
 HASH_PROBES = 8
-THUMBNAIL_PROBES = 16
+THUMBNAIL_PROBES = 12
 
 QUERIES = 4096  # of one search, so that what it finds fits into memory
 VERIFIED = 50_000  # pairs of thumbnails compared at once, 50 MB of differences
