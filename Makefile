@@ -107,10 +107,10 @@ EVALUATION := notebooks/03_evaluate.ipynb lib/evaluation/metrics.py lib/evaluati
 PREPARED_WITH := $(PREPARED)/.min-pictures-$(MIN_PICTURES)
 TRAINED_WITH := .epochs-$(or $(EPOCHS),of-the-recipe)
 
-$(PREPARED)/.min-pictures-%:
+$(PREPARED_WITH):
 	@mkdir -p $(@D) && rm -f $(@D)/.min-pictures-* && touch $@
 
-$(OUT)/%/$(TRAINED_WITH):
+$(RUNS:%=$(OUT)/%/$(TRAINED_WITH)):
 	@mkdir -p $(@D) && rm -f $(@D)/.epochs-* && touch $@
 
 $(RAW)/source.json: | $(ENVIRONMENT)
@@ -138,9 +138,6 @@ $(OUT)/summary.txt: $(EVALUATED)
 
 $(OUT)/comparison.csv: $(wildcard $(OUT)/*/metrics.json) notebooks/04_compare.ipynb lib/evaluation/plots.py | $(ENVIRONMENT)
 	@$(RUN_NOTEBOOK) notebooks/04_compare.ipynb $(OUT)/compare.ipynb -p data_name $(NAME) -p outputs $(OUTPUTS)
-
-# Kept although no goal names them: each took its time.
-.SECONDARY:
 
 data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits, images.npy
 train: $(TRAINED) ## train every run in RUNS; a killed run goes on where it was
