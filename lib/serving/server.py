@@ -218,7 +218,10 @@ class Server(Voila):
             log.info("The network is %s (%s).", recogniser.name, recogniser.run_dir)
         except handlers.NoModel as problem:
             log.warning("No picture can be recognised yet: %s", problem)
-        log.info("Up to %d visitors and %d predictions at once.", chosen.max_visitors, chosen.max_predictions)
+        log.info(
+            "Up to %d visitors (MAX_VISITORS) and %d predictions (MAX_PREDICTIONS) at once; %.1f GB of memory are free.",
+            *(chosen.max_visitors, chosen.max_predictions, limits.available_memory() / 1e9),
+        )
         if not is_loopback(chosen.host):
             log.warning(open_to_all(chosen))
         host = chosen.host if chosen.host not in ("", "0.0.0.0", "::") else socket.gethostname()
