@@ -219,7 +219,7 @@ class Server(Voila):
         except handlers.NoModel as problem:
             log.warning("No picture can be recognised yet: %s", problem)
         log.info(
-            "Up to %d visitors (MAX_VISITORS) and %d predictions (MAX_PREDICTIONS) at once; %.1f GB of memory are free.",
+            "Up to %d visitors (MAX_VISITORS) and %d predictions (MAX_PREDICTIONS) at once; %.1f GB of memory free.",
             *(chosen.max_visitors, chosen.max_predictions, limits.available_memory() / 1e9),
         )
         if not is_loopback(chosen.host):
