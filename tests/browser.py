@@ -1,0 +1,211 @@
+"""The dashboard in a real browser: a server with networks of the test's own, and Debian's chromium.
+
+`python -m tests.browser` takes the README's two pictures of the page, with whatever networks there are.
+"""
+
+import base64
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from lib import paths
+
+PATIENCE = 60  # seconds until something that must come has failed to come
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WIDE = {"width": 1280, "height": 860}
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+expect.set_options(timeout=1000 * PATIENCE)
+
+# Makes what a drag or the clipboard carries, of [name, type, base64] for each file and of texts by type.
+TRANSFER = """([files, texts]) => {
+    const transfer = new DataTransfer();
+    for (const [name, type, content] of files) {
+        const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+        transfer.items.add(new File([bytes], name, { type }));
+    }
+    for (const [type, text] of Object.entries(texts)) transfer.setData(type, text);
+    return transfer;
+}"""
+
+
+class Dashboard:
+    """A server with the dashboard, in a process of its own.
+
+    Args:
+        folder: For its log and its temporary files.
+        *arguments: More of the server's command line.
+        **environment: More of its environment; `OUTPUTS` is the folder of the runs that the page may use.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}/"
+        self.log = folder / "server.log"
+        # A page needs seconds to connect on a busy machine, and must not lose its kernel before.
+        self._command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port), "--max-visitors", "40"]
+        self._command += ["--leave-seconds", "20", *arguments]
+        self._environment = os.environ | {"TMPDIR": str(folder)} | environment
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again on the same port, and wait until a page is ready."""
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(self._command, env=self._environment, stderr=log, cwd=paths.ROOT)
+        deadline = time.monotonic() + PATIENCE
+        while not self._is_ready():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop, with its kernels."""
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+
+    def megabytes(self) -> list[float]:
+        """Say how much memory each kernel has for itself alone."""
+        kernels = psutil.Process(self.process.pid).children(recursive=True)
+        return [kernel.memory_full_info().uss / 1e6 for kernel in kernels]
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.address}health", timeout=PATIENCE).json()["page_ready"]
+        return False
+
+
+@contextlib.contextmanager
+def dashboard(folder: Path, *arguments: str, **environment: str) -> Iterator[Dashboard]:
+    """Keep a server running during the block; see `Dashboard`."""
+    started = Dashboard(folder, *arguments, **environment)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Keep a browser running during the block."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page that a visitor opened.
+
+    Args:
+        page: An empty page of the browser.
+        address: Where the server is.
+    """
+
+    def __init__(self, page: Page, address: str):
+        self.page = page
+        self.address = address
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        self.sent: list[int] = []  # bytes of each message to the server
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda fault: self.faults.append(str(fault)))
+        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: self.sent.append(len(frame))))
+        # Playwright begins to catch choosers some time after the first listener is there.
+        page.on("filechooser", lambda chooser: None)
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(address)
+        expect(self["drop-zone"]).to_be_visible()
+
+    def __getitem__(self, test_id: str) -> Locator:
+        return self.page.get_by_test_id(test_id)
+
+    @property
+    def thumbnails(self) -> Locator:
+        """The pictures of this visit, newest first."""
+        return self.page.locator(".thumbnail")
+
+    @property
+    def shown(self) -> Locator:
+        """The picture beside the first answer."""
+        return self.page.locator(".card .layers img").first
+
+    def choose(self, *files: Path | dict) -> None:
+        """Choose files by the file chooser."""
+        self.page.locator("#choose").set_input_files(files)
+
+    def drop(self, *files: dict, **texts: str) -> None:
+        """Drop files or text onto the drop zone."""
+        for event in ("dragenter", "dragover", "drop"):
+            self["drop-zone"].dispatch_event(event, {"dataTransfer": self._transfer(files, texts)})
+
+    def paste(self, *files: dict, **texts: str) -> None:
+        """Paste files or text."""
+        self.page.evaluate(
+            "(clipboardData) => document.body.dispatchEvent("
+            "new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }))",
+            self._transfer(files, texts),
+        )
+
+    def read(self, address: str) -> None:
+        """Give the address of a picture."""
+        self.page.get_by_label("address").fill(address)
+        self.page.get_by_role("button", name="Read it").click()
+
+    def colour_at(self, x: float, y: float) -> tuple[int, int, int]:
+        """Say the colour of the picture beside the first answer, at a place that goes from 0 to 1 each way."""
+        red, green, blue, _ = self.shown.evaluate(
+            """(image, [x, y]) => {
+                const canvas = document.createElement("canvas");
+                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+                const context = canvas.getContext("2d");
+                context.drawImage(image, 0, 0);
+                return [...context.getImageData(x * (canvas.width - 1), y * (canvas.height - 1), 1, 1).data];
+            }""",
+            [x, y],
+        )
+        return red, green, blue
+
+    def focused(self) -> str:
+        """Say the id of the element that has the keyboard's focus."""
+        return self.page.evaluate("document.activeElement.id")
+
+    def _transfer(self, files: tuple[dict, ...], texts: dict[str, str]):
+        contents = [[f["name"], f["mimeType"], base64.b64encode(f["buffer"]).decode()] for f in files]
+        types = {f"text/{kind.replace('_', '-')}": text for kind, text in texts.items()}
+        return self.page.evaluate_handle(TRANSFER, [contents, types])
+
+
+def take_pictures(folder: Path) -> None:
+    """Write `page-light.png` and `page-dark.png`: an answer, and two networks side by side with what mattered."""
+    with tempfile.TemporaryDirectory() as log, dashboard(Path(log)) as server, chromium() as browser:
+        for scheme in ("light", "dark"):
+            visit = Visit(browser.new_page(viewport=WIDE, color_scheme=scheme), server.address)
+            for index in (1, 6, 3):
+                visit["example"].nth(index).click()
+                expect(visit["prediction"]).to_be_visible()
+            if scheme == "dark" and visit["network"].count() > 1:
+                visit["network"].nth(1).check()
+                expect(visit["prediction"]).to_have_count(2)
+            for button in visit["explain"].all() if scheme == "dark" else []:
+                button.click()
+                expect(button).to_have_attribute("aria-pressed", "true")
+            visit.page.mouse.move(0, 0)
+            visit.page.locator(".show-it-a-picture").evaluate("() => document.activeElement.blur()")
+            visit.page.screenshot(path=folder / f"page-{scheme}.png")
+            visit.page.close()
+
+
+if __name__ == "__main__":
+    take_pictures(paths.ROOT / "docs")
