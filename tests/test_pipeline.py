@@ -1,0 +1,292 @@
+"""The whole study on a tiny set of pictures, through make and papermill, as a user runs it.
+
+The tests work on a copy of the checkout, so that nothing of the user's data and runs is touched.
+"""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import paths, runs
+from lib.data import sample
+
+CHARACTERS = ["bart_simpson", "homer_simpson", "lisa_simpson"]
+PRODUCTS = [
+    *("run.json", "history.csv", "model.keras", "model.tflite", "train.ipynb", "evaluate.ipynb"),
+    *("predictions.csv", "per_character.csv", "confusion.csv", "metrics.json"),
+]
+FIGURES = ["confusion_matrix", "learning_curves", "per_character", "predictions", "worst_mistakes"]
+# How often the kill test kills; more on request, `KILLS=10 make test`.
+KILLS = int(os.environ.get("KILLS", "1"))
+KILL_SEED = int(os.environ.get("KILL_SEED", "0"))
+
+pytestmark = pytest.mark.slow
+
+
+class Checkout:
+    """A copy of this checkout, and make in it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.out = folder / "outputs" / "tiny"
+        listed = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=paths.ROOT, capture_output=True, text=True, check=True
+        )
+        for name in listed.stdout.splitlines():
+            if (paths.ROOT / name).is_file() and not name.startswith("outputs/"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(paths.ROOT / name, folder / name)
+
+    def command(self, *arguments: str) -> list[str]:
+        tiny = [f"DATA={self.folder / 'tiny'}", "MIN_PICTURES=5", "RUNS=cnn4 cnn6", "EPOCHS=2"]
+        given = {argument.partition("=")[0] for argument in arguments}
+        tiny = [setting for setting in tiny if setting.partition("=")[0] not in given]
+        return ["make", f"PYTHON={sys.executable}", "ENVIRONMENT=", *tiny, *arguments]
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A checkout with a tiny folder of pictures, three characters of the sample."""
+    copy = Checkout(tmp_path_factory.mktemp("checkout"))
+    drawn = tmp_path_factory.mktemp("drawn")
+    sample.draw_sample(drawn, seed=3, pictures_per_character=20)
+    for character in CHARACTERS:
+        shutil.copytree(drawn / character, copy.folder / "tiny" / character)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def trained(checkout):
+    """The same after `make train evaluate`, with what that printed."""
+    return checkout, checkout.make("train", "evaluate")
+
+
+def test_one_command_makes_every_product(trained):
+    checkout, made = trained
+    assert made.returncode == 0, made.stdout + made.stderr
+    for run in ("cnn4", "cnn6"):
+        assert [name for name in PRODUCTS if not (checkout.out / run / name).is_file()] == []
+        assert [name for name in FIGURES if not (checkout.out / run / "figures" / f"{name}.png").is_file()] == []
+    left_over = [p for p in checkout.folder.rglob(f"{runs.TEMPORARY}*") if ".venv" not in p.parts]
+    assert left_over == []
+
+
+def test_it_ends_with_the_places_of_the_reports_and_one_table(trained):
+    _, made = trained
+    lines = made.stdout.strip().splitlines()
+    assert "  outputs/tiny/cnn4/evaluate.ipynb" in lines
+    assert " ".join(lines[-3].split()) == "run conv layers parameters epochs seconds accuracy macro F1"
+    assert [line.split()[:2] for line in lines[-2:]] == [["cnn4", "4"], ["cnn6", "6"]]
+
+
+def test_a_second_call_does_nothing(trained):
+    checkout, _ = trained
+    assert checkout.make("-q", "train", "evaluate").returncode == 0
+
+
+def test_the_records_have_what_others_rely_on(trained):
+    checkout, _ = trained
+    run, metrics = (json.loads((checkout.out / "cnn4" / name).read_text()) for name in ("run.json", "metrics.json"))
+    assert run["characters"] == metrics["characters"] == CHARACTERS
+    assert (run["epochs"], run["conv_layers"], run["picture_size"], run["parameters"]["epochs"]) == (2, 4, 64, 2)
+    assert {"accuracy", "macro_f1", "log_loss", "test_pictures", "threshold"} <= metrics.keys()
+    assert metrics["near_copies_in_train"] == 0
+    table = pd.read_csv(checkout.out / "cnn4" / "per_character.csv")
+    assert list(table.columns) == ["character", "precision", "recall", "f1", "support"]
+    assert table.support.sum() == metrics["test_pictures"]
+
+
+def test_the_chosen_epoch_is_the_best_on_validation(trained):
+    checkout, _ = trained
+    history = pd.read_csv(checkout.out / "cnn4" / "history.csv")
+    run = json.loads((checkout.out / "cnn4" / "run.json").read_text())
+    assert run["best_val_macro_f1"] == history.val_macro_f1.max()
+    assert run["best_epoch"] == history.epoch[history.val_macro_f1.idxmax()]
+
+
+def planned(checkout, *arguments):
+    """Name the runs that make would train and those that it would evaluate."""
+    lines = checkout.make("-n", *arguments).stdout.splitlines()
+    said = [line.split('"')[1] for line in lines if line.startswith("echo")]
+    return [s.split()[1] for s in said if s.startswith("Training")], [s.split()[1] for s in said if s[:4] == "Eval"]
+
+
+def touch(path):
+    """Make a file newer than every product, to the clock's last digit."""
+    later = time.time() + 1
+    os.utime(path, (later, later))
+
+
+@pytest.fixture
+def touched(trained):
+    """Touch a file of the checkout for one test."""
+    checkout, _ = trained
+    before = []
+
+    def change(name):
+        path = checkout.folder / name
+        before.append((path, path.stat()))
+        touch(path)
+        return checkout
+
+    yield change
+    for path, stat in before:
+        os.utime(path, (stat.st_atime, stat.st_mtime))
+
+
+def test_a_touched_parameter_file_reruns_that_run_alone(touched):
+    assert planned(touched("notebooks/params/cnn4.yaml"), "evaluate") == (["cnn4"], ["cnn4"])
+
+
+def test_a_changed_plot_retrains_nothing(touched):
+    assert planned(touched("lib/evaluation/plots.py"), "train", "evaluate") == ([], ["cnn4", "cnn6"])
+
+
+def test_another_number_of_epochs_trains_again(trained):
+    checkout, _ = trained
+    assert planned(checkout, "train", "EPOCHS=1")[0] == ["cnn4", "cnn6"]
+
+
+def test_compare_puts_the_runs_side_by_side(trained):
+    checkout, _ = trained
+    made = checkout.make("compare")
+    assert made.returncode == 0, made.stderr
+    table = pd.read_csv(checkout.out / "comparison.csv")
+    assert sorted(table.run) == ["cnn4", "cnn6"]
+    assert (checkout.out / "comparison.png").stat().st_size > 10_000
+
+
+def test_a_random_split_has_a_place_of_its_own(trained):
+    checkout, _ = trained
+    made = checkout.make("data", "SPLIT=random")
+    assert made.returncode == 0, made.stderr
+    assert "near-copy in train" in made.stdout
+    assert (checkout.folder / "data" / "processed" / "tiny-random" / "manifest.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "DATA=nowhere.zip"], "nowhere.zip"),
+        (["train", "DATA="], "DATA is empty"),
+        (["train", "RUNS=cnn5"], "there is no run `cnn5`; known: "),
+        (["train", "RUNS="], "RUNS is empty"),
+        (["train", "EPOCHS=abc"], "EPOCHS must be a whole number from 1, not `abc`"),
+        (["train", "EPOCHS=0"], "EPOCHS must be a whole number from 1, not `0`"),
+        (["train", "SPLIT=half"], "SPLIT must be `grouped` or `random`, not `half`"),
+        (["clean", "DATA="], "DATA is empty"),
+        (["clean", "DATA=published"], "`published` is kept for the committed records"),
+        (["data", "MIN_PICTURES=1000"], "MIN_PICTURES"),
+        (["predict", "IMAGE="], "say which picture"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_gets_a_sentence_and_no_traceback(checkout, arguments, says):
+    made = checkout.make(*arguments)
+    assert made.returncode == 2
+    assert says in made.stderr
+    assert "Traceback" not in made.stdout + made.stderr
+
+
+def test_an_unknown_key_and_a_wrong_type_in_a_parameter_file_are_named(trained):
+    checkout, _ = trained
+    for line, says in [("epoch: 3", "Did you mean `epochs`?"), ("epochs: many", "must be a whole number, not 'many'")]:
+        (checkout.folder / "notebooks" / "params" / "mine.yaml").write_text(f"{line}\n")
+        made = checkout.make("train", "RUNS=mine")
+        assert (made.returncode, says in made.stderr, "Traceback" in made.stderr) == (2, True, False)
+    (checkout.folder / "notebooks" / "params" / "mine.yaml").unlink()
+
+
+def test_make_alone_prints_help(checkout):
+    made = checkout.make()
+    assert "make train" in made.stdout and "DATA=sample" in made.stdout
+
+
+def saved_weights(run_folder: Path) -> list[np.ndarray]:
+    import keras
+
+    return keras.saving.load_model(run_folder / "model.keras", compile=False).get_weights()
+
+
+def kill_with_children(process: subprocess.Popen) -> None:
+    """Kill make and all that it started, kernels included: those have sessions of their own."""
+    family = [process.pid]
+    for pid in family:
+        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
+        family.extend(map(int, children))
+    for pid in reversed(family):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_training_ends_as_if_it_had_not_been_killed(trained):
+    checkout, _ = trained
+    arguments = ["train", "RUNS=cnn4", "EPOCHS=6"]
+    started = time.monotonic()
+    assert checkout.make(*arguments, "OUTPUTS=whole").returncode == 0
+    duration = time.monotonic() - started
+    whole = checkout.folder / "whole" / "tiny" / "cnn4"
+    moments = random.Random(KILL_SEED)
+    for _ in range(KILLS):
+        shutil.rmtree(checkout.folder / "killed", ignore_errors=True)
+        killed = checkout.folder / "killed" / "tiny" / "cnn4"
+        command = checkout.command(*arguments, "OUTPUTS=killed")
+        with subprocess.Popen(
+            command, cwd=checkout.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as make:
+            moment = moments.uniform(0, duration)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                make.wait(timeout=moment)
+            epochs = epochs_done(killed)
+            kill_with_children(make)
+        print(f"killed after {moment:.1f} of {duration:.1f} s, {epochs} epochs")
+        made = checkout.make(*arguments, "OUTPUTS=killed")
+        assert made.returncode == 0, made.stderr
+        assert (killed / "history.csv").read_bytes() == (whole / "history.csv").read_bytes()
+        for one, other in zip(saved_weights(killed), saved_weights(whole), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def epochs_done(run_folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError), np.load(run_folder / "state.npz") as state:
+        return json.loads(str(state["meta"]))["epoch"]
+    return 0
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 180
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_two_makes_at_once_the_second_says_so_and_stops(trained):
+    checkout, _ = trained
+    folder = checkout.folder / "twice" / "tiny" / "cnn4"
+    arguments = ["train", "RUNS=cnn4", "EPOCHS=50", "OUTPUTS=twice"]
+    with subprocess.Popen(
+        checkout.command(*arguments), cwd=checkout.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as first:
+        wait_for(folder / "state.npz", first)
+        second = checkout.make(*arguments)
+        assert first.poll() is None
+        kill_with_children(first)
+    assert second.returncode == 2
+    assert f"Another process is working on {Path('twice/tiny/cnn4')}" in second.stderr
