@@ -9,7 +9,7 @@ SIZE ?= 64
 # The original project kept characters of 290 frames or more; the drawn set has fewer of each.
 MIN_PICTURES ?= $(if $(filter sample,$(DATA)),20,290)
 # The recipes' own epochs are for the real pictures; the drawn set is learnt in minutes.
-EPOCHS ?= $(if $(filter sample,$(DATA)),40)
+EPOCHS ?= $(if $(filter sample,$(DATA)),32)
 PORT ?= 8866
 HOST ?= 127.0.0.1
 
@@ -81,6 +81,8 @@ ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && python -I -c 'import i
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 
+# uv resolves and unpacks several times as fast as pip; where there is none, pip fetches it into .venv. pip itself
+# remains for where that fails, behind an index that only pip is told about, for example.
 .venv/.installed: pyproject.toml constraints.txt
 	@python=$$(for p in python3.13 python3.12 python3.11 python3; do \
 	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && command -v $$p && break; done); \
@@ -89,7 +91,9 @@ ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 	if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python "$$python" .venv && uv pip install --quiet --python .venv/bin/python -e '.[dev]' -c constraints.txt; \
 	else \
-	  "$$python" -m venv .venv && .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt; \
+	  "$$python" -m venv .venv && export PIP_DISABLE_PIP_VERSION_CHECK=1 && \
+	  { .venv/bin/python -m pip install --quiet uv 2>/dev/null && .venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev]' -c constraints.txt; } || \
+	  .venv/bin/python -m pip install --quiet -e '.[dev]' -c constraints.txt; \
 	fi
 	@touch $@
 
@@ -180,7 +184,7 @@ help: ## print this
 	@echo "Variables:"
 	@echo "  DATA=sample        or kaggle, or the path of an archive or a folder of pictures"
 	@echo "  RUNS='cnn4 cnn6'   names of files in notebooks/params/, or all: $(KNOWN_RUNS)"
-	@echo "  EPOCHS=…           instead of the recipe's (on the sample: 40)"
+	@echo "  EPOCHS=…           instead of the recipe's (on the sample: 32)"
 	@echo "  SPLIT=grouped      or random: near-copies may cross"
 	@echo "  MIN_PICTURES=…     characters with fewer pictures are left out (290; on the sample 20)"
 	@echo "  EXCLUDE_KAGGLE_TEST=1   leave out the frames that match the archive's own test set"
