@@ -53,6 +53,8 @@ function percent(probability) {
   return `${Math.round(100 * probability)}%`;
 }
 
+const short = (words) => words.replace("over ", ">").replace("under ", "<");
+
 // ---------------------------------------------------------------- pictures, before they travel
 
 function openImage(url) {
@@ -199,7 +201,7 @@ function bars({ top }) {
   const rows = top.map(([name, probability]) => {
     const bar = make("i", { "aria-hidden": "true" });
     bar.style.setProperty("--share", probability);
-    return make("li", make("span.who", name), " ", bar, make("span.share", percent(probability)));
+    return make("li", make("span.who", name), " ", bar, make("span.share", short(percent(probability))));
   });
   return make("ol.bars", { "data-testid": "probabilities", "aria-label": "The most probable characters" }, rows);
 }
@@ -456,8 +458,9 @@ function render({ model, el }) {
   /** Brings the answer into sight, which it may not be on a narrow screen. */
   function toAnswer() {
     const box = problems.length ? problemBox : answerBox;
-    const { top, bottom } = box.getBoundingClientRect();
-    if (top >= 0 && Math.min(bottom, top + 200) <= window.innerHeight) return;
+    const { top } = box.getBoundingClientRect();
+    const isBelow = top >= zone.getBoundingClientRect().bottom; // in one column
+    if (!isBelow && top >= 0 && top <= window.innerHeight / 2) return;
     const isCalm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     box.scrollIntoView({ block: "start", behavior: isCalm ? "auto" : "smooth" });
   }
@@ -640,7 +643,7 @@ function render({ model, el }) {
         "data-testid": "network",
         type: "checkbox",
         checked: isChosen,
-        disabled: isChosen ? chosen.length === 1 : chosen.length >= together,
+        disabled: !isChosen && chosen.length >= together,
         onchange: () => toggleNetwork(key),
       });
       return make("label", input, make("span", make("b", name), " ", make("span.soft", detail)));
@@ -652,6 +655,7 @@ function render({ model, el }) {
   function toggleNetwork(key) {
     const wanted = new Set(chosen);
     if (!wanted.delete(key)) wanted.add(key);
+    if (!wanted.size) wanted.add(key); // somebody has to answer
     chosen = about()
       .networks.map((network) => network.key)
       .filter((one) => wanted.has(one));
@@ -662,7 +666,7 @@ function render({ model, el }) {
   }
 
   function drawDrawings() {
-    const { drawings } = about();
+    const { drawings, networks } = about();
     const rows = drawings.map(({ name, picture }, index) => {
       const file = new File([picture], `Drawing of ${name}`, { type: "image/jpeg" });
       const image = make("img", { src: URL.createObjectURL(file), alt: file.name });
@@ -670,8 +674,10 @@ function render({ model, el }) {
       return make("li", make("button", attributes, image));
     });
     const title = make("h2", { id: "drawings-title" }, "No picture at hand? Take a drawing");
+    const hint =
+      networks.length && `Drawn by a program; of many, these are the ones that ${networks[0].name} knows best.`;
     drawingBox.hidden = !drawings.length;
-    fill(drawingBox, title, make("ul", rows));
+    fill(drawingBox, title, make("ul", rows), hint && make("p.soft", hint));
   }
 
   function drawAbout() {

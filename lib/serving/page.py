@@ -5,6 +5,7 @@ which sends a picture again with every question about it.
 """
 
 import functools
+import itertools
 import json
 import logging
 import math
@@ -75,13 +76,14 @@ class Networks:
             {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder)
             for key, folder in self._folders.items()
         ]
-        if facts:  # the first is loaded, so it is sure which characters it knows
-            facts[0]["characters"] = sorted(self._recogniser(self.keys[0]).names)
+        if self.first:  # it is loaded, so it is sure which characters it knows
+            facts[0]["characters"] = sorted(self.first.names)
         return facts
 
-    def characters(self) -> list[str]:
-        """Labels that the first network knows; none if there is no network."""
-        return self._recogniser(self.keys[0]).characters if self._folders else []
+    @property
+    def first(self) -> Recogniser | None:
+        """The network that answers unasked, if there is one."""
+        return self._recogniser(self.keys[0]) if self._folders else None
 
     def recognise(self, contents: bytes, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Ask networks about a picture.
@@ -153,28 +155,33 @@ class Networks:
         return True
 
 
-def drawings(characters: Sequence[str], number: int, seed: int) -> list[dict[str, Any]]:
+def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict[str, Any]]:
     """Draw pictures for visitors who have none at hand.
 
+    A network that learnt from frames of the series errs on many drawings, so one of each character is drawn and
+    those are taken that it names best; the page says so.
+
     Args:
-        characters: Labels; those that can be drawn are preferred, and if none can be, any are drawn.
+        recogniser: Whom the drawings are for; None takes any.
         number: How many at most; each shows another character.
-        seed: Decides which characters, and everything else.
+        seed: What the drawings follow from.
 
     Returns:
-        For each `name` (who it is, for people) and `picture` (JPEG, square, `DRAWING_SIDE` pixels).
+        For each `name` (who it is, for people) and `picture` (JPEG, square, `DRAWING_SIDE` pixels), the one that
+        is named best first.
     """
     from lib.data import sample
 
-    known = sorted(set(characters) & set(sample.CHARACTERS)) or list(sample.CHARACTERS)
-    order = np.random.default_rng(seed).permutation(len(known))
-    return [
-        {
-            "name": display_name(known[index]),
-            "picture": _jpeg(_square(sample.draw_picture(known[index], np.random.default_rng([seed, index])))),
-        }
-        for index in order[:number]
-    ]
+    drawn = {
+        character: _jpeg(_square(sample.draw_picture(character, np.random.default_rng([seed, index]))))
+        for index, character in enumerate(sample.CHARACTERS)
+        if recogniser is None or character in recogniser.characters
+    }
+    if recogniser is not None:
+        shares = {character: _share(recogniser, picture, character) for character, picture in drawn.items()}
+        drawn = {character: drawn[character] for character in sorted(drawn, key=shares.get, reverse=True)}
+    best = itertools.islice(drawn.items(), number)
+    return [{"name": display_name(character), "picture": picture} for character, picture in best]
 
 
 def small_enough(contents: bytes) -> bytes:
@@ -207,6 +214,12 @@ def _facts(folder: Path) -> dict[str, Any]:
         "test_pictures": _number(metrics.get("test_pictures")),
         "characters": sorted(display_name(character) for character in run.get("characters") or []),
     }
+
+
+def _share(recogniser: Recogniser, picture: bytes, character: str) -> float:
+    """Probability that a network gives to a character."""
+    guesses = recogniser.predict(picture).all
+    return next(guess.probability for guess in guesses if guess.character == character)
 
 
 def _record(path: Path) -> dict[str, Any]:
