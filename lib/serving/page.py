@@ -237,7 +237,7 @@ def _number(value: Any) -> float | None:
 
 def _count(parameters: float) -> str:
     """Spell a number of parameters: `1.9 million parameters`."""
-    if parameters >= 50_000:
+    if parameters >= 100_000:
         return f"{parameters / 1e6:.1f} million parameters"
     return f"{parameters:,.0f} parameters"
 
