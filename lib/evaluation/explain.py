@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# A quarter of the picture's side hides an eye or a mouth, and not the face. Nine positions along each side make
-# 82 pictures in all, about a third of a second on one core; more of them change the map little.
+# A quarter of the picture's side hides an eye or a mouth, and not the face. Eight positions along each side make
+# 65 pictures in all, a quarter of a second on one core; more of them change the map little.
 COVER = 1 / 4
-POSITIONS = 9
+POSITIONS = 8
 GREY = 127
 
 VEIL = (14, 16, 26)  # RGB of what lies over the parts that do not matter
