@@ -9,7 +9,7 @@ SIZE ?= 64
 # The original project kept characters of 290 frames or more; the drawn set has fewer of each.
 MIN_PICTURES ?= $(if $(filter sample,$(DATA)),20,290)
 # The recipes' own epochs are for the real pictures; the drawn set is learnt in minutes.
-EPOCHS ?= $(if $(filter sample,$(DATA)),25)
+EPOCHS ?= $(if $(filter sample,$(DATA)),32)
 PORT ?= 8866
 HOST ?= 127.0.0.1
 
@@ -184,7 +184,7 @@ help: ## print this
 	@echo "Variables:"
 	@echo "  DATA=sample        or kaggle, or the path of an archive or a folder of pictures"
 	@echo "  RUNS='cnn4 cnn6'   names of files in notebooks/params/, or all: $(KNOWN_RUNS)"
-	@echo "  EPOCHS=…           instead of the recipe's (on the sample: 25)"
+	@echo "  EPOCHS=…           instead of the recipe's (on the sample: 32)"
 	@echo "  SPLIT=grouped      or random: near-copies may cross"
 	@echo "  MIN_PICTURES=…     characters with fewer pictures are left out (290; on the sample 20)"
 	@echo "  EXCLUDE_KAGGLE_TEST=1   leave out the frames that match the archive's own test set"
