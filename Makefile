@@ -32,11 +32,12 @@ PREPARED := data/processed/$(NAME)
 OUT := $(OUTPUTS)/$(NAME)
 TRAINED := $(RUNS:%=$(OUT)/%/run.json)
 EVALUATED := $(RUNS:%=$(OUT)/%/metrics.json)
+CHANGED := $(RUNS:%=$(OUT)/%/robustness.csv)
 
 # ---------------------------------------------------------------- mistakes, told before anything is made
 
 whole_number = $(shell printf '%s' $(call quoted,$(1)) | grep -Ex '[1-9][0-9]{0,5}')
-PIPELINE_GOALS := data train evaluate compare clean
+PIPELINE_GOALS := data train evaluate robustness compare clean
 ifneq ($(filter $(PIPELINE_GOALS),$(MAKECMDGOALS)),)
 ifeq ($(BASE),)
 $(error DATA is empty; give `sample`, `kaggle`, or the path of an archive or a folder of pictures)
@@ -103,8 +104,11 @@ constraints: ## resolve the dependencies of pyproject.toml anew into constraints
 # ---------------------------------------------------------------- pictures → manifest → run → metrics
 
 RUN_NOTEBOOK := $(PYTHON) -m lib.notebooks
+# A line of the ablation is springfield's recipe with the few values that its file changes.
+recipe = $(if $(filter ablation/%,$(1)),-f notebooks/params/springfield.yaml) -f notebooks/params/$(1).yaml
 PREPARATION := notebooks/01_prepare.ipynb lib/data/pictures.py lib/data/duplicates.py lib/data/manifest.py
 TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/training/networks.py lib/training/recipes.py
+ROBUSTNESS := notebooks/05_robustness.ipynb lib/evaluation/changes.py lib/evaluation/plots.py
 EVALUATION := notebooks/03_evaluate.ipynb lib/evaluation/metrics.py lib/evaluation/plots.py
 
 # A variable that decides a product is a file named after its value: another value is a file that is not there.
@@ -129,13 +133,18 @@ $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARATION) $(PREPARED_WITH) | $
 
 $(TRAINED): $(OUT)/%/run.json: $(PREPARED)/manifest.csv notebooks/params/%.yaml $(TRAINING) $(OUT)/%/$(TRAINED_WITH) | $(ENVIRONMENT)
 	@echo "Training $*" >&2
-	@$(RUN_NOTEBOOK) notebooks/02_train.ipynb $(@D)/train.ipynb -f notebooks/params/$*.yaml \
+	@$(RUN_NOTEBOOK) notebooks/02_train.ipynb $(@D)/train.ipynb $(call recipe,$*) \
 	  -p data_name $(NAME) -p run $* -p outputs $(OUTPUTS) $(if $(EPOCHS),-p epochs $(EPOCHS))
 
 $(EVALUATED): $(OUT)/%/metrics.json: $(OUT)/%/run.json $(EVALUATION) | $(ENVIRONMENT)
 	@echo "Evaluating $*" >&2
 	@$(RUN_NOTEBOOK) notebooks/03_evaluate.ipynb $(@D)/evaluate.ipynb \
 	  -p data_name $(NAME) -p run $* -p outputs $(OUTPUTS)
+
+$(CHANGED): $(OUT)/%/robustness.csv: $(OUT)/%/run.json $(ROBUSTNESS) | $(ENVIRONMENT)
+	@echo "Changing the test pictures for $*" >&2
+	@$(RUN_NOTEBOOK) notebooks/05_robustness.ipynb $(@D)/robustness.ipynb \
+	  -p data_name $(NAME) -p raw_name $(BASE) -p run $* -p outputs $(OUTPUTS)
 
 $(OUT)/summary.txt: $(EVALUATED)
 	@$(PYTHON) -m lib.report $(EVALUATED:%/metrics.json=%) --keep $@
@@ -146,6 +155,7 @@ $(OUT)/comparison.csv: $(wildcard $(OUT)/*/metrics.json) notebooks/04_compare.ip
 data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits, images.npy
 train: $(TRAINED) ## train every run in RUNS; a killed run goes on where it was
 evaluate: $(OUT)/summary.txt ## evaluate every run in RUNS and print the table
+robustness: $(CHANGED) ## score every run in RUNS on changed pictures, as people upload them
 compare: $(OUT)/comparison.csv ## one table and one figure of all finished runs of DATA
 
 # ---------------------------------------------------------------- use
@@ -191,4 +201,4 @@ help: ## print this
 	@echo "  SIZE=64            side of a prepared picture, pixels"
 	@echo "  OUTPUTS=outputs    folder of the runs"
 
-.PHONY: constraints data train evaluate compare predict dashboard lab test lint bench clean help
+.PHONY: constraints data train evaluate robustness compare predict dashboard lab test lint bench clean help

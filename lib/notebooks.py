@@ -225,7 +225,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("product", type=Path, help="where the executed notebook goes")
-    parser.add_argument("-f", "--file", type=Path, help="a YAML file of parameters")
+    parser.add_argument(
+        "-f", dest="files", type=Path, action="append", default=[], help="a YAML file of parameters; a later one wins"
+    )
     parser.add_argument(
         "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="wins over the file"
     )
@@ -234,7 +236,9 @@ def main(arguments: list[str] | None = None) -> int:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         known = defaults(options.notebook)
-        values = checked(read_parameters(options.file), known, str(options.file)) if options.file else {}
+        values: dict[str, Any] = {}
+        for file in options.files:
+            values |= checked(read_parameters(file), known, str(file))
         pairs = {name: _from_text(value, known.get(name)) for name, value in options.pairs}
         values |= checked(pairs, known, "command line")
         with runs.lock(options.lock or options.product.parent):

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -111,3 +112,57 @@ def test_labels_that_do_not_match_are_refused(pictures):
 def test_no_rows_are_refused(pictures):
     with pytest.raises(ValueError, match="at least one picture"):
         make(pictures, rows=[])
+
+
+def test_a_painted_backdrop_leaves_the_figure():
+    picture = np.full((32, 32, 3), (90, 140, 220), dtype="uint8")
+    picture[8:, 10:22] = 0
+    picture[9:, 11:21] = (250, 220, 20)
+    only = batches.Augmentation(backdrop=1.0)
+    for seed in range(5):
+        changed = batches.augment(picture, only, np.random.default_rng(seed))
+        np.testing.assert_array_equal(changed[8:, 10:22], picture[8:, 10:22])
+        assert (changed[:6] != picture[:6]).any()
+
+
+def test_a_backdrop_that_would_cover_the_figure_is_left(pictures):
+    plain = np.full((16, 16, 3), 77, dtype="uint8")
+    changed = batches.augment(plain, batches.Augmentation(backdrop=1.0), np.random.default_rng(0))
+    np.testing.assert_array_equal(changed, plain)
+
+
+def test_pictures_are_small_in_the_first_epochs(pictures):
+    made = make(pictures, first_size=8, first_epochs=2)
+    sizes = []
+    for number in range(4):
+        made.begin(number)
+        sizes.append(made[0][0].shape[1:3])
+    assert sizes == [(8, 8), (8, 8), (16, 16), (16, 16)]
+
+
+def test_fit_sees_each_epoch_by_its_own_number(pictures):
+    # Batches are made by threads that run ahead: none may be a leftover of the epoch before.
+    made = make(pictures, shuffle=True, augmentation=ALL, seed=3)
+    seen = []
+
+    class Mean(keras.Model):
+        def call(self, shown):
+            return keras.ops.ones((keras.ops.shape(shown)[0], 3)) / 3
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return keras.ops.mean(keras.ops.cast(x, "float32"))
+
+    model = Mean()
+    model.compile(optimizer="sgd", loss=None, run_eagerly=True)
+    take_down = keras.callbacks.LambdaCallback(
+        on_epoch_begin=made.begin, on_train_batch_end=lambda n, logs: seen.append(logs["loss"])
+    )
+    model.fit(made, epochs=3, shuffle=False, verbose=0, callbacks=[take_down])
+    expected = []
+    for number in range(3):
+        made.begin(number)
+        means = [(len(shown), shown.mean()) for shown, _ in epoch(made)]
+        # Keras reports the running mean over the epoch's pictures.
+        sizes, values = np.array(means).T
+        expected += list(np.cumsum(sizes * values) / np.cumsum(sizes))
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)

@@ -79,7 +79,7 @@ def build_cnn(
 
 def build_springfield(
     num_characters: int,
-    picture_size: int = 64,
+    picture_size: int | None = 64,
     width: int = 32,
     dropout: float = 0.2,
 ) -> keras.Model:
@@ -92,7 +92,8 @@ def build_springfield(
 
     Args:
         num_characters: Width of the softmax.
-        picture_size: Height and width of the pictures, pixels; a multiple of 16.
+        picture_size: Height and width of the pictures, pixels; None leaves them open, for a training in which they
+            grow.
         width: Filters of the first stage; the stages have 1, 2, 4 and 8 times as many.
         dropout: Share of the pooled features dropped, 0 to 1.
 

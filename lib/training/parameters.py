@@ -31,8 +31,11 @@ RANGES = {
     "rotate": (0, 180),
     "colour": (0, 1),
     "cutout": (0, 1),
+    "backdrop": (0, 1),
     "placement": (0, 1),
     "degrade": (0, 1),
+    "first_size": (8, 1024),
+    "first_epochs": (0, 100_000),
     "seed": (0, 2**32 - 1),
 }
 
@@ -44,7 +47,7 @@ def check(parameters: dict[str, Any]) -> None:
         parameters: Values by name; names that have neither choices nor a range are not looked at.
 
     Raises:
-        UserError: A value is not among its choices or is outside of its range.
+        UserError: A value is not among its choices, is outside of its range, or does not fit another one.
     """
     for name, value in parameters.items():
         if name in CHOICES and value not in CHOICES[name]:
@@ -52,3 +55,8 @@ def check(parameters: dict[str, Any]) -> None:
         if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
             low, high = RANGES[name]
             raise UserError(f"`{name}` must be from {low:g} to {high:g}, not {value!r}.")
+    if parameters.get("first_epochs") and parameters.get("network") == "cnn":
+        raise UserError(
+            "`first_epochs` must be 0 for the network cnn, whose dense layer fits one picture size; springfield, "
+            "which pools over all places, can begin with smaller pictures."
+        )

@@ -1,0 +1,205 @@
+"""What happens to pictures before people upload them, as functions of a picture and a strength.
+
+The table that comes of it says how far a network that learnt from film frames can be trusted with anything else.
+Training has augmentations of its own (`lib.data.batches`); none of these functions is used there, and where both
+know a kind of change (JPEG, blur, a small figure), the way of making it or its strength differs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import cv2
+import numpy as np
+
+STRENGTHS = ("slight", "medium", "strong")
+Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+
+
+def change(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndarray:
+    """Change a picture as an uploader might have.
+
+    Args:
+        picture: `uint8 (height, width, 3)`, RGB, of any size.
+        kind: A key of `KINDS`.
+        strength: One of `STRENGTHS`.
+        seed: What chance follows from; the same seed changes the same picture in the same way.
+
+    Returns:
+        The changed picture, `uint8 (new_height, new_width, 3)`.
+
+    Raises:
+        ValueError: There is no such kind or strength.
+    """
+    if kind not in KINDS or strength not in STRENGTHS:
+        raise ValueError(
+            f"`kind` must be one of {', '.join(KINDS)} and `strength` one of {', '.join(STRENGTHS)}. "
+            f"Received: kind={kind!r}, strength={strength!r}"
+        )
+    return KINDS[kind](np.ascontiguousarray(picture), STRENGTHS.index(strength), np.random.default_rng(seed))
+
+
+def every(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str, str, Iterator[np.ndarray]]]:
+    """Change pictures in every way there is.
+
+    Args:
+        originals: Pictures as they came, `uint8 (height, width, 3)` each, RGB.
+        seed: What the changes follow from, with the number of the picture.
+
+    Yields:
+        Kind, strength, and the pictures changed so, in order, made as they are taken. The first kind is
+        "unchanged", of strength "".
+    """
+    yield "unchanged", "", iter(originals)
+    for kind in KINDS:
+        for strength in STRENGTHS:
+            yield kind, strength, (change(picture, kind, strength, seed + n) for n, picture in enumerate(originals))
+
+
+def _cut_out(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut the figure out and put it on white: GrabCut (Rother et al. 2004) from a rectangle around the middle."""
+    height, width = picture.shape[:2]
+    margin = (0.02, 0.06, 0.12)[strength]
+    left, top = max(1, round(margin * width)), max(1, round(margin * height))
+    mask = np.zeros((height, width), dtype="uint8")
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(picture, mask, (left, top, width - 2 * left, height - top - 1), *models, 2, cv2.GC_INIT_WITH_RECT)
+    figure = (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
+    return np.where(figure[:, :, None], picture, np.uint8(255))
+
+
+def _on_white(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Put the picture on a white page of its own shape, of which it takes a half, a quarter, a tenth."""
+    height, width = picture.shape[:2]
+    scale = (2.0, 4.0, 10.0)[strength] ** 0.5
+    page = np.full((round(height * scale), round(width * scale), 3), 255, dtype="uint8")
+    top, left = rng.integers(0, page.shape[0] - height + 1), rng.integers(0, page.shape[1] - width + 1)
+    page[top : top + height, left : left + width] = picture
+    return page
+
+
+def _on_stripes(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Put the picture on slanted stripes of two colours, as on a poster."""
+    on_white = _on_white(picture, strength, np.random.default_rng(strength))
+    outside = _on_white(np.zeros_like(picture), strength, np.random.default_rng(strength))[:, :, :1] == 255
+    rows, columns = np.indices(on_white.shape[:2])
+    stripe = (rows + columns) // max(4, len(on_white) // 12) % 2
+    return np.where(outside, rng.integers(0, 256, (2, 3), dtype="uint8")[stripe], on_white)
+
+
+def _screenshot(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Frame the picture in a window: dark bars, a title bar above, a line of controls below."""
+    height, width = picture.shape[:2]
+    bar, side = (round(n * (0.08, 0.18, 0.3)[strength]) for n in (height, width))
+    window = np.full((height + 2 * bar, width + 2 * side, 3), rng.integers(0, 60), dtype="uint8")
+    window[: bar // 2] = 225
+    cv2.line(window, (side, height + bar + bar // 2), (side + width // 2, height + bar + bar // 2), (200, 30, 30), 2)
+    window[bar : bar + height, side : side + width] = picture
+    return window
+
+
+def _close_up(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Keep only the part around the upper middle, where faces are."""
+    height, width = picture.shape[:2]
+    share = (0.8, 0.65, 0.5)[strength]
+    top, left = round((1 - share) * height * 0.35), round((1 - share) * width / 2)
+    return picture[top : top + round(share * height), left : left + round(share * width)]
+
+
+def _squeezed(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Make the picture narrower or flatter, then pad it to a square, so that the shape stays wrong."""
+    factor = (0.75, 0.6, 0.45)[strength]
+    side = max(picture.shape[:2])
+    size = (round(side * factor), side) if rng.random() < 0.5 else (side, round(side * factor))
+    narrow = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    right, below = side - size[0], side - size[1]
+    return cv2.copyMakeBorder(
+        narrow, below // 2, below - below // 2, right // 2, right - right // 2, cv2.BORDER_CONSTANT, value=(0, 0, 0)
+    )
+
+
+def _jpeg(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Save at low quality."""
+    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, (20, 10, 5)[strength]])
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+
+
+def _small(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Shrink to a thumbnail of 48, 32, 24 pixels."""
+    side = (48, 32, 24)[strength]
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _faded(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Take out half, four fifths, all of the colour."""
+    kept = (0.5, 0.2, 0.0)[strength]
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None].astype("float32")
+    return np.rint(grey + kept * (picture - grey)).clip(0, 255).astype("uint8")
+
+
+def _lighting(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Make dark or bright by a power of the brightness, as a camera or a bad screen does."""
+    power = (1.4, 1.9, 2.6)[strength]
+    power = power if rng.random() < 0.5 else 1 / power
+    return cv2.LUT(picture, np.rint(255 * (np.arange(256) / 255) ** power).astype("uint8"))
+
+
+def _screen_photo(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Photograph a screen: in perspective, turned, a bluish cast, fine stripes, a bright spot."""
+    height, width = picture.shape[:2]
+    bend = (0.04, 0.08, 0.14)[strength]
+    corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
+    seen = corners * (1 - 2 * bend) + bend * np.float32([width, height])
+    seen += rng.uniform(-bend, bend, (4, 2)).astype("float32") * np.float32([width, height])
+    room = tuple(int(n) for n in rng.integers(10, 70, 3))
+    photo = cv2.warpPerspective(
+        picture, cv2.getPerspectiveTransform(corners, seen.astype("float32")), (width, height), borderValue=room
+    )
+    rows, columns = np.indices((height, width), dtype="float32")
+    stripes = 1 + 0.04 * (strength + 1) * np.sin(2 * np.pi * (rows * 0.31 + columns * 0.07))
+    spot_x, spot_y = rng.uniform(0, width), rng.uniform(0, height)
+    spot = np.exp(-((columns - spot_x) ** 2 + (rows - spot_y) ** 2) / (0.15 * width) ** 2)
+    cast = np.float32([0.93, 1.0, 1.07])
+    lit = photo * stripes[:, :, None] * cast + 40 * (strength + 1) * spot[:, :, None]
+    return np.rint(lit).clip(0, 255).astype("uint8")
+
+
+def _shaken(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Blur along a line, as a hand that moves does."""
+    length = (3, 6, 10)[strength]
+    line = np.zeros((length, length), dtype="float32")
+    if rng.random() < 0.5:
+        line[length // 2] = 1 / length
+    else:
+        np.fill_diagonal(line, 1 / length)
+    return cv2.filter2D(picture, -1, line, borderType=cv2.BORDER_REPLICATE)
+
+
+def _captioned(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+    """Write a caption over it, white with a black edge, as on a meme."""
+    height, width = picture.shape[:2]
+    captioned, scale = picture.copy(), width / 128
+    for line in range(strength + 1):
+        y = round(height * (0.95, 0.2, 0.75)[line])
+        word = "".join(rng.choice(list("ABDEHKMNORSTUW"), 9))
+        for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 2)):
+            place, font = (round(0.04 * width), y), cv2.FONT_HERSHEY_SIMPLEX
+            cv2.putText(captioned, word, place, font, 0.72 * scale, colour, max(1, round(thickness * scale)))
+    return captioned
+
+
+# In the order of the table.
+KINDS: dict[str, Change] = {
+    "cut_out_on_white": _cut_out,
+    "small_on_white": _on_white,
+    "small_on_stripes": _on_stripes,
+    "screenshot_with_borders": _screenshot,
+    "close_up": _close_up,
+    "squeezed": _squeezed,
+    "photo_of_a_screen": _screen_photo,
+    "lighting": _lighting,
+    "faded_to_grey": _faded,
+    "jpeg_at_low_quality": _jpeg,
+    "thumbnail": _small,
+    "shaken": _shaken,
+    "captioned": _captioned,
+}
