@@ -37,7 +37,7 @@ CHANGED := $(RUNS:%=$(OUT)/%/robustness.csv)
 # ---------------------------------------------------------------- mistakes, told before anything is made
 
 whole_number = $(shell printf '%s' $(call quoted,$(1)) | grep -Ex '[1-9][0-9]{0,5}')
-PIPELINE_GOALS := data train evaluate robustness compare clean
+PIPELINE_GOALS := data train evaluate robustness publish compare clean
 ifneq ($(filter $(PIPELINE_GOALS),$(MAKECMDGOALS)),)
 ifeq ($(BASE),)
 $(error DATA is empty; give `sample`, `kaggle`, or the path of an archive or a folder of pictures)
@@ -156,6 +156,14 @@ data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits
 train: $(TRAINED) ## train every run in RUNS; a killed run goes on where it was
 evaluate: $(OUT)/summary.txt ## evaluate every run in RUNS and print the table
 robustness: $(CHANGED) ## score every run in RUNS on changed pictures, as people upload them
+# No figure with frames in it, and a network only of those that are small enough to be cloned by everyone.
+RECORDS := run.json history.csv metrics.json per_character.csv confusion.csv predictions.csv robustness.csv
+RECORDS += figures/confusion_matrix.png figures/learning_curves.png figures/per_character.png figures/robustness.png
+publish: $(EVALUATED) ## copy the records of RUNS to outputs/published; with MODEL=1 their networks too
+	@for run in $(RUNS); do for file in $(RECORDS) $(if $(filter 1,$(MODEL)),model.tflite); do \
+	  from=$(OUT)/$$run/$$file; to=outputs/published/$$run$(if $(filter random,$(SPLIT)),-random)/$$file; \
+	  [ ! -e $$from ] || { mkdir -p $${to%/*} && cp $$from $$to && echo $$to; } || exit; \
+	done; done
 compare: $(OUT)/comparison.csv ## one table and one figure of all finished runs of DATA
 
 # ---------------------------------------------------------------- use
@@ -201,4 +209,4 @@ help: ## print this
 	@echo "  SIZE=64            side of a prepared picture, pixels"
 	@echo "  OUTPUTS=outputs    folder of the runs"
 
-.PHONY: constraints data train evaluate robustness compare predict dashboard lab test lint bench clean help
+.PHONY: constraints data train evaluate robustness publish compare predict dashboard lab test lint bench clean help

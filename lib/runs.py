@@ -142,11 +142,35 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
         rows.append(
             {key: run[key] for key in ("conv_layers", "num_parameters", "epochs", "seconds", "seconds_per_epoch")}
             | {key: scores[key] for key in ("accuracy", "macro_f1", "lowest_character", "lowest_f1", "log_loss")}
-            | {"run": run["name"], "macro_f1_low": low, "macro_f1_high": high}
+            | {"run": run_folder.name, "macro_f1_low": low, "macro_f1_high": high}
         )
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
     columns += " macro_f1_high lowest_character lowest_f1 log_loss"
     return pd.DataFrame(rows, columns=columns.split())
+
+
+def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
+    """Say what each changed line of a recipe does to the validation score.
+
+    Args:
+        runs_folder: The folder of the trained runs, one a line, `ablation/` of a data name's folder.
+        base: The run that the others change.
+
+    Returns:
+        One row a run, best first: `run, changed, seed, epochs, val_macro_f1, minutes`; `changed` names the parameters
+        that differ from the base's. Empty where the base is not trained.
+    """
+    columns = ["run", "changed", "seed", "epochs", "val_macro_f1", "minutes"]
+    trained = {record.parent.name: read_run(record.parent) for record in Path(runs_folder).glob(f"*/{RUN_RECORD}")}
+    if base not in trained:
+        return pd.DataFrame(columns=columns)
+    same = trained[base]["parameters"] | {"run": None}
+    rows = []
+    for name, run in trained.items():
+        changed = [f"{key}={value}" for key, value in run["parameters"].items() if key != "run" and value != same[key]]
+        scores = (run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60)
+        rows.append((name, ", ".join(changed), run["parameters"]["seed"], *scores))
+    return pd.DataFrame(rows, columns=columns).sort_values("val_macro_f1", ascending=False, ignore_index=True)
 
 
 @contextlib.contextmanager

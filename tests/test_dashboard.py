@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from axe_playwright_python import sync_playwright as axe
 from PIL import Image
 
 from lib import notebooks as notebook_runner
@@ -695,7 +696,6 @@ def test_visitors_do_not_see_each_others_pictures(open_page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(open_page, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
     visit = open_page(color_scheme=scheme)
     faults = []
 

@@ -63,3 +63,15 @@ def test_a_failed_export_leaves_nothing(trained, tmp_path):
     with pytest.raises(ValueError):
         export.to_litert(tmp_path / "missing.keras", tmp_path / "model.tflite", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_looks_twice_keeps_its_answers(tmp_path):
+    twice = networks.with_mirror(networks.build_springfield(num_characters=3, picture_size=32, width=4))
+    twice.save(tmp_path / export.KERAS_MODEL)
+    export.to_litert(
+        tmp_path / export.KERAS_MODEL, tmp_path / "m.tflite", export.describe("x", ["a", "b", "c"], 32, "pad")
+    )
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype="uint8")
+    answers = export.answers(tmp_path / "m.tflite", pictures)
+    np.testing.assert_allclose(answers, twice.predict_on_batch(pictures), atol=0.01)
+    np.testing.assert_allclose(answers, export.answers(tmp_path / "m.tflite", pictures[:, :, ::-1]), atol=1e-5)

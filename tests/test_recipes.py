@@ -64,3 +64,22 @@ def test_values_that_cannot_be_meant_are_named(name, value):
 
 def test_the_limits_themselves_are_allowed():
     parameters.check({"epochs": 1, "dropout": 0.0, "optimizer": "sgd", "shift": 0.5, "anything": "else"})
+
+
+def test_muon_makes_the_steps_of_kernels_orthogonal_and_leaves_the_rest_to_adam():
+    made = recipes.optimizer("muon", 0.01, momentum=0.95)
+    kernel, matrix = (keras.Variable(np.zeros(shape, "float32")) for shape in ((3, 3, 4, 8), (16, 3)))
+    made.build([kernel, matrix])
+    gradients = [np.random.default_rng(0).normal(size=v.shape).astype("float32") for v in (kernel, matrix)]
+    made.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients])
+    # As a matrix of 36 by 8 all its singular values are alike: 0.2 * sqrt(36) * the rate, within Newton-Schulz' bounds.
+    values = np.linalg.svd(np.asarray(kernel).reshape(36, 8), compute_uv=False) / (0.01 * 0.2 * 6)
+    assert ((values > 0.6) & (values < 1.3)).all()
+    # Adam's first step is the rate itself, whatever the gradient's size.
+    np.testing.assert_allclose(np.abs(matrix), 0.01 * recipes.ADAM_SHARE, rtol=1e-3)
+
+
+def test_growing_pictures_are_refused_where_the_network_has_one_size():
+    with pytest.raises(UserError, match=r"`first_epochs` must be 0 for the network cnn"):
+        parameters.check({"network": "cnn", "first_epochs": 3})
+    parameters.check({"network": "springfield", "first_epochs": 3})

@@ -145,3 +145,22 @@ def test_provenance_names_versions_and_machine():
     found = runs.provenance()
     assert found["versions"]["keras"].startswith("3.")
     assert found["machine"]["cores"] >= 1
+
+
+def test_an_ablation_names_what_each_line_changed(tmp_path):
+    for name, changed, score in [
+        ("base", {}, 0.9),
+        ("sgd", {"optimizer": "sgd"}, 0.8),
+        ("base-seed-1", {"seed": 1}, 0.91),
+    ]:
+        parameters = {"run": f"ablation/{name}", "optimizer": "muon", "seed": 0} | changed
+        record = {"format_version": runs.FORMAT_VERSION, "parameters": parameters, "epochs": 6, "seconds": 90.0}
+        runs.write_json(tmp_path / name / "run.json", record | {"best_val_macro_f1": score})
+    table = runs.ablation(tmp_path)
+    assert list(table.run) == ["base-seed-1", "base", "sgd"]
+    assert list(table.changed) == ["seed=1", "", "optimizer=sgd"]
+    assert list(table.minutes) == [1.5, 1.5, 1.5]
+
+
+def test_no_ablation_is_an_empty_table(tmp_path):
+    assert runs.ablation(tmp_path / "ablation").empty

@@ -10,6 +10,8 @@ import keras
 # bfloat16 is slower than float32.
 BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 SCHEDULES = ("constant", "step", "cosine", "one_cycle")
+# Of Muon's rate; biases and normalisation want smaller steps than orthogonal ones.
+ADAM_SHARE = 0.2
 OPTIMIZERS = ("adamw", "lion", "muon", "rmsprop", "sgd")
 
 
@@ -43,6 +45,29 @@ def _has_bfloat16() -> bool:
     return False
 
 
+class Muon(keras.optimizers.Muon):
+    """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/) for networks of convolutions.
+
+    Each step of a kernel is made orthogonal, so that all of its directions learn at the same pace. Keras' own class
+    does so with matrices alone: convolutions would fall to Adam, and the last dense layer, which should, would not.
+    Here a kernel `(height, width, channels, filters)` counts as a matrix `(height * width * channels, filters)`, and
+    all else falls to Adam.
+    """
+
+    def _should_use_adamw(self, variable) -> bool:
+        return len(variable.shape) != 4
+
+    def zeropower_via_newtonschulz5(self, x, steps: int):
+        """Make a step orthogonal, nearly."""
+        matrix = keras.ops.reshape(x, (-1, x.shape[-1]))
+        return keras.ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+    def lr_adjust(self, x):
+        """Scale it to the size that Adam's steps have (Liu et al. 2025, arXiv:2502.16982)."""
+        longer_side = max(math.prod(x.shape[:-1]), x.shape[-1])
+        return x * (self.rms_rate * longer_side**0.5)
+
+
 def optimizer(
     name: str,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
@@ -74,7 +99,8 @@ def optimizer(
         case "lion":
             return keras.optimizers.Lion(**common)
         case "muon":
-            return keras.optimizers.Muon(**(common | {"weight_decay": weight_decay}))
+            settings = {"weight_decay": weight_decay, "adam_lr_ratio": ADAM_SHARE}
+            return Muon(**(common | settings), momentum=momentum)
     raise ValueError(f"`optimizer` must be one of {', '.join(OPTIMIZERS)}. Received: optimizer={name!r}")
 
 
