@@ -131,8 +131,8 @@ def test_a_backdrop_that_would_cover_the_figure_is_left(pictures):
     np.testing.assert_array_equal(changed, plain)
 
 
-def test_pictures_are_small_in_the_first_epochs(pictures):
-    made = make(pictures, first_size=8, first_epochs=2)
+def test_pictures_are_small_in_the_small_epochs(pictures):
+    made = make(pictures, small_size=8, small_epochs=2)
     sizes = []
     for number in range(4):
         made.begin(number)

@@ -80,6 +80,6 @@ def test_muon_makes_the_steps_of_kernels_orthogonal_and_leaves_the_rest_to_adam(
 
 
 def test_growing_pictures_are_refused_where_the_network_has_one_size():
-    with pytest.raises(UserError, match=r"`first_epochs` must be 0 for the network cnn"):
-        parameters.check({"network": "cnn", "first_epochs": 3})
-    parameters.check({"network": "springfield", "first_epochs": 3})
+    with pytest.raises(UserError, match=r"`small_share` must be 0 for the network cnn"):
+        parameters.check({"network": "cnn", "small_share": 0.5})
+    parameters.check({"network": "springfield", "small_share": 0.5})

@@ -58,8 +58,8 @@ class Batches(keras.utils.PyDataset):
         seed: What shuffling and augmentation follow from.
         shuffle: Whether each epoch has its own order.
         augmentation: What happens to each picture.
-        first_size: Height and width that pictures are shrunk to in the first epochs, pixels.
-        first_epochs: How many epochs those are; a network that pools over all places learns from small pictures
+        small_size: Height and width that pictures are shrunk to in the first epochs, pixels.
+        small_epochs: How many epochs those are; a network that pools over all places learns from small pictures
             at a fraction of the cost.
 
     Keras shuffles the order of batches by Python's global random state, which no checkpoint brings back, and calls
@@ -79,8 +79,8 @@ class Batches(keras.utils.PyDataset):
         seed: int = 0,
         shuffle: bool = False,
         augmentation: Augmentation = NO_AUGMENTATION,
-        first_size: int = 0,
-        first_epochs: int = 0,
+        small_size: int = 0,
+        small_epochs: int = 0,
     ):
         super().__init__(workers=WORKERS)
         self.images = images
@@ -91,8 +91,8 @@ class Batches(keras.utils.PyDataset):
         self.seed = seed
         self.shuffle = shuffle
         self.augmentation = augmentation
-        self.first_size = first_size
-        self.first_epochs = first_epochs
+        self.small_size = small_size
+        self.small_epochs = small_epochs
         if not len(self.rows):
             raise ValueError("`rows` must name at least one picture. Received: none")
         if len(images) != len(self.labels):
@@ -120,8 +120,8 @@ class Batches(keras.utils.PyDataset):
             # Position is in the seed: a batch is the same whichever thread makes it, and in whatever order.
             rng = np.random.default_rng((self.seed, self.epoch, position))
             pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
-        if self.epoch < self.first_epochs:
-            square = (self.first_size, self.first_size)
+        if self.epoch < self.small_epochs:
+            square = (self.small_size, self.small_size)
             pictures = np.stack([cv2.resize(picture, square, interpolation=cv2.INTER_AREA) for picture in pictures])
         return pictures, np.eye(self.num_characters, dtype="float32")[self.labels[rows]]
 

@@ -34,8 +34,8 @@ RANGES = {
     "backdrop": (0, 1),
     "placement": (0, 1),
     "degrade": (0, 1),
-    "first_size": (8, 1024),
-    "first_epochs": (0, 100_000),
+    "small_size": (8, 1024),
+    "small_share": (0, 1),
     "seed": (0, 2**32 - 1),
 }
 
@@ -55,8 +55,8 @@ def check(parameters: dict[str, Any]) -> None:
         if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
             low, high = RANGES[name]
             raise UserError(f"`{name}` must be from {low:g} to {high:g}, not {value!r}.")
-    if parameters.get("first_epochs") and parameters.get("network") == "cnn":
+    if parameters.get("small_share") and parameters.get("network") == "cnn":
         raise UserError(
-            "`first_epochs` must be 0 for the network cnn, whose dense layer fits one picture size; springfield, "
+            "`small_share` must be 0 for the network cnn, whose dense layer fits one picture size; springfield, "
             "which pools over all places, can begin with smaller pictures."
         )
