@@ -23,7 +23,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import paths, runs
-from lib.errors import UserError
+from lib.errors import UserError, tell
 
 TRACEBACK_LINES = 12
 PARENT_CHECK_SECONDS = 0.5
@@ -243,12 +243,8 @@ def main(arguments: list[str] | None = None) -> int:
         values |= checked(pairs, known, "command line")
         with runs.lock(options.lock or options.product.parent):
             run(options.notebook, options.product, values)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except OSError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as problem:
+        return tell(problem)
     except KeyboardInterrupt:
         print("Interrupted. The same command goes on from the last finished epoch.", file=sys.stderr)
         return 130

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import runs
-from lib.errors import UserError
+from lib.errors import UserError, tell
 
 HEADINGS = {
     "run": "run",
@@ -59,9 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.keep:
             with runs.replacing(options.keep) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as problem:
+        return tell(problem)
     return 0
 
 

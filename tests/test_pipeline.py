@@ -20,6 +20,7 @@ import pytest
 
 from lib import paths, runs
 from lib.data import sample
+from lib.evaluation import changes
 
 CHARACTERS = ["bart_simpson", "homer_simpson", "lisa_simpson"]
 PRODUCTS = [
@@ -171,6 +172,28 @@ def test_compare_puts_the_runs_side_by_side(trained):
     table = pd.read_csv(checkout.out / "comparison.csv")
     assert sorted(table.run) == ["cnn4", "cnn6"]
     assert (checkout.out / "comparison.png").stat().st_size > 10_000
+
+
+def test_robustness_scores_every_kind_of_change(trained):
+    checkout, _ = trained
+    done = checkout.make("robustness", "RUNS=cnn4")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(checkout.out / "cnn4" / "robustness.csv", keep_default_na=False)
+    assert table.kind[0] == "unchanged"
+    assert len(table) == 1 + len(changes.KINDS) * len(changes.STRENGTHS)
+    assert table.macro_f1.between(0, 1).all()
+    assert (checkout.out / "cnn4" / "figures" / "robustness.png").stat().st_size > 0
+
+
+def test_publishing_copies_the_records_and_no_picture_of_a_frame(trained):
+    checkout, _ = trained
+    done = checkout.make("publish", "RUNS=cnn4")
+    assert done.returncode == 0, done.stderr
+    published = checkout.folder / "outputs" / "published" / "cnn4"
+    assert runs.read_run(published)["name"] == "cnn4"
+    kept = {path.name for path in published.rglob("*") if path.is_file()}
+    assert {"run.json", "metrics.json", "history.csv", "per_character.csv", "confusion.csv"} <= kept
+    assert not kept & {"model.tflite", "model.keras", "predictions.png", "worst_mistakes.png", "evaluate.ipynb"}
 
 
 def test_a_random_split_has_a_place_of_its_own(trained):

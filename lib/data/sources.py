@@ -33,7 +33,7 @@ import filelock
 from tqdm import tqdm
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, tell
 
 KAGGLE_HANDLE = "alexattia/the-simpsons-characters-dataset/versions/4"  # unversioned, it calls the network always
 KAGGLE_PAGE = "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset"
@@ -423,8 +423,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folder = fetch(options.source, options.name, options.raw)
     except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+        return tell(problem)
     except KeyboardInterrupt:
         print("Interrupted; nothing was kept.", file=sys.stderr)
         return 130

@@ -36,7 +36,7 @@ from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, tell
 from lib.serving import handlers, limits, visitors
 from lib.serving.recogniser import Recogniser, cores, default_run
 
@@ -452,8 +452,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.initialize([])
         server.start()
     except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+        return tell(problem)
     return 0
 
 
