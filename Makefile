@@ -104,8 +104,8 @@ constraints: ## resolve the dependencies of pyproject.toml anew into constraints
 # ---------------------------------------------------------------- pictures → manifest → run → metrics
 
 RUN_NOTEBOOK := $(PYTHON) -m lib.notebooks
-# A line of the ablation is springfield's recipe with the few values that its file changes.
-recipe = $(if $(filter ablation/%,$(1)),-f notebooks/params/springfield.yaml) -f notebooks/params/$(1).yaml
+# springfield-… and the lines of the ablation are springfield's recipe with the few values that their files change.
+recipe = $(if $(filter ablation/% springfield-%,$(1)),-f notebooks/params/springfield.yaml) -f notebooks/params/$(1).yaml
 PREPARATION := notebooks/01_prepare.ipynb lib/data/pictures.py lib/data/duplicates.py lib/data/manifest.py
 TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/training/networks.py lib/training/recipes.py
 ROBUSTNESS := notebooks/05_robustness.ipynb lib/evaluation/changes.py lib/evaluation/plots.py
@@ -159,11 +159,16 @@ robustness: $(CHANGED) ## score every run in RUNS on changed pictures, as people
 # No figure with frames in it, and a network only of those that are small enough to be cloned by everyone.
 RECORDS := run.json history.csv metrics.json per_character.csv confusion.csv predictions.csv robustness.csv
 RECORDS += figures/confusion_matrix.png figures/learning_curves.png figures/per_character.png figures/robustness.png
-publish: $(EVALUATED) ## copy the records of RUNS to outputs/published; with MODEL=1 their networks too
-	@for run in $(RUNS); do for file in $(RECORDS) $(if $(filter 1,$(MODEL)),model.tflite); do \
-	  from=$(OUT)/$$run/$$file; to=outputs/published/$$run$(if $(filter random,$(SPLIT)),-random)/$$file; \
-	  [ ! -e $$from ] || { mkdir -p $${to%/*} && cp $$from $$to && echo $$to; } || exit; \
-	done; done
+publish: $(EVALUATED) ## copy the records of RUNS to outputs/published; with MODEL=1 network and model card too
+	@for run in $(RUNS); do to=outputs/published/$$run$(if $(filter random,$(SPLIT)),-random); \
+	  mkdir -p $$to/figures || exit; \
+	  for file in $(RECORDS) $(if $(filter 1,$(MODEL)),model.tflite); do \
+	    [ ! -e $(OUT)/$$run/$$file ] || cp $(OUT)/$$run/$$file $$to/$$file || exit; \
+	  done; \
+	  [ "$(MODEL)" != 1 ] || $(PYTHON) -m lib.evaluation.card $$to || exit; \
+	  echo $$to; \
+	done
+
 compare: $(OUT)/comparison.csv ## one table and one figure of all finished runs of DATA
 
 # ---------------------------------------------------------------- use

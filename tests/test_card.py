@@ -1,0 +1,76 @@
+import pytest
+
+from lib import runs
+from lib.errors import UserError
+from lib.evaluation import card
+
+RUN = {
+    "format_version": runs.FORMAT_VERSION,
+    "name": "tiny",
+    "characters": ["bart_simpson", "krusty_the_clown"],
+    "conv_layers": 17,
+    "num_parameters": 1234567,
+    "picture_size": 96,
+    "exported_weights": "int8",
+    "epochs": 34,
+    "seconds": 1800.0,
+    "best_epoch": 33,
+    "best_val_macro_f1": 0.9712,
+    "train_pictures": 4321,
+    "machine": {"cores": 2},
+    "parameters": {"seed": 7},
+}
+SCORES = {
+    "test_pictures": 1500,
+    "accuracy": 0.9,
+    "macro_f1": 0.8765,
+    "macro_f1_interval": [0.85, 0.89],
+    "lowest_character": "krusty_the_clown",
+    "lowest_f1": 0.8,
+    "threshold": 0.55,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    runs.write_json(tmp_path / "run.json", RUN)
+    runs.write_json(tmp_path / "metrics.json", SCORES)
+    (tmp_path / "model.tflite").write_bytes(b"network")
+    (tmp_path / "per_character.csv").write_text(
+        "character,precision,recall,f1,support\nbart_simpson,0.95,0.9,0.924,40\nkrusty_the_clown,0.7,0.9,0.8,10\n"
+    )
+    (tmp_path / "confusion.csv").write_text(
+        "actual,bart_simpson,krusty_the_clown\nbart_simpson,36,4\nkrusty_the_clown,0,10\n"
+    )
+    return tmp_path
+
+
+def test_the_card_says_what_the_records_say(folder):
+    text = card.model_card(folder)
+    assert "| test split | 1,500 | 0.900 | 0.876 | 0.850 to 0.890 | Krusty the Clown | 0.800 |" in text
+    assert "| Bart Simpson | 0.950 | 0.900 | 0.924 | 40 |" in text
+    # Sums to one line: the right answers are no confusion, and nothing was confused the other way round.
+    assert "| Bart Simpson | Krusty the Clown | 4 |" in text and "| Krusty the Clown | Bart Simpson |" not in text
+    assert "34 epochs and 30 minutes" in " ".join(text.split()) and "Seed 7" in text
+    # SHA-256 of b"network", by sha256sum.
+    assert "3009be769fb8f956e8413ee9f3e0836e34968bc40457d0a10c549d2edcf00cc1" in text
+    assert "own test set |" not in text and "changed test pictures" not in text
+
+
+def test_changed_pictures_are_averaged(folder):
+    (folder / "robustness.csv").write_text(
+        "kind,strength,macro_f1\nunchanged,,0.9\nclose_up,slight,0.8\nclose_up,strong,0.4\nshaken,slight,0.6\nshaken,strong,0.2\n"
+    )
+    text = card.model_card(folder)
+    assert "0.500 on average" in text and "0.900 on the same pictures unchanged" in text
+    assert "| close up | 0.800 | 0.400 |" in text
+
+
+def test_the_command_writes_the_card_and_names_what_is_missing(folder, capsys):
+    assert card.main([str(folder)]) == 0
+    assert (folder / "MODEL_CARD.md").read_text(encoding="utf-8") == card.model_card(folder)
+    (folder / "model.tflite").unlink()
+    assert card.main([str(folder)]) == 2
+    assert "model.tflite is missing" in capsys.readouterr().err
+    with pytest.raises(UserError):
+        card.model_card(folder)
