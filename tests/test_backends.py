@@ -36,7 +36,8 @@ print(keras.backend.backend(), recipes.precision())
 def test_an_epoch_runs(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(paths.ROOT)}
+    packages = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": packages}
     done = subprocess.run(
         [sys.executable, "-c", ONE_EPOCH], env=environment, cwd=paths.ROOT, capture_output=True, text=True
     )
