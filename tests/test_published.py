@@ -1,0 +1,65 @@
+"""The network that comes with the project is the one that its card describes."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from lib import paths, runs
+from lib.evaluation import card
+from lib.serving.recogniser import Recogniser, default_run
+
+FOLDER = paths.PUBLISHED / "springfield"
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Recogniser.load(FOLDER)
+
+
+def test_it_is_what_answers_by_default():
+    assert default_run() == FOLDER
+
+
+def test_its_label_order_is_the_alphabet_of_the_archives_eighteen(network):
+    assert network.characters == sorted(network.characters) and len(network.characters) == 18
+    assert network.characters == runs.read_run(FOLDER)["characters"]
+    assert {"homer_simpson", "krusty_the_clown", "sideshow_bob"} <= set(network.characters)
+
+
+def test_it_sees_what_its_record_says(network):
+    assert network.picture_size == runs.read_run(FOLDER)["picture_size"]
+    assert network.fit == runs.read_run(FOLDER)["fit"]
+
+
+def test_it_is_small(network):
+    assert network.num_parameters <= 2_000_000
+    assert (FOLDER / card.MODEL).stat().st_size <= 4_000_000
+
+
+def test_the_card_is_that_of_its_records(network):
+    assert (FOLDER / card.CARD).read_text(encoding="utf-8") == card.model_card(FOLDER)
+    assert hashlib.sha256((FOLDER / card.MODEL).read_bytes()).hexdigest() in card.model_card(FOLDER)
+
+
+def test_no_picture_was_published():
+    for path in paths.PUBLISHED.rglob("*.png"):
+        assert path.stem in {"confusion_matrix", "learning_curves", "per_character", "robustness", "comparison"}, path
+
+
+def test_no_record_names_a_place_on_the_machine_that_made_it():
+    for path in paths.PUBLISHED.rglob("*.json"):
+        assert not any(str(value).startswith("/") for value in _leaves(json.loads(path.read_text()))), path
+
+
+def _leaves(value):
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in _leaves(part)]
+    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, list) else [value]
+
+
+def test_a_picture_and_its_mirror_image_get_the_same_answer(network):
+    picture = np.random.default_rng(0).integers(0, 256, (1, network.picture_size, network.picture_size, 3), "uint8")
+    straight, mirrored = (network.predict_pixels(np.ascontiguousarray(p)) for p in (picture, picture[:, :, ::-1]))
+    np.testing.assert_allclose(straight, mirrored, atol=1e-4)
