@@ -83,17 +83,18 @@ PYTHON := $(or $(ACTIVE),.venv/bin/python)
 ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 
 # uv resolves and unpacks several times as fast as pip; where there is none, pip fetches it into .venv. pip itself
-# remains for where that fails, behind an index that only pip is told about, for example.
+# remains for where that fails, behind an index that only pip is told about, for example. Compiled now, as pip does by
+# itself: TensorFlow's import is thrice as long where nobody may write compiled files later.
 .venv/.installed: pyproject.toml constraints.txt
 	@python=$$(for p in python3.13 python3.12 python3.11 python3; do \
 	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && command -v $$p && break; done); \
 	[ -n "$$python" ] || { echo "error: Python 3.11, 3.12 or 3.13 is needed and was not found; install one, or use \`conda env create -f environment.yml\`" >&2; exit 2; }; \
 	echo "Making the environment .venv with $$python" >&2; \
 	if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python "$$python" .venv && uv pip install --quiet --python .venv/bin/python -e '.[dev]' -c constraints.txt; \
+	  uv venv --quiet --allow-existing --python "$$python" .venv && uv pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt; \
 	else \
 	  "$$python" -m venv .venv && export PIP_DISABLE_PIP_VERSION_CHECK=1 && \
-	  { .venv/bin/python -m pip install --quiet uv 2>/dev/null && .venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev]' -c constraints.txt; } || \
+	  { .venv/bin/python -m pip install --quiet uv 2>/dev/null && .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt; } || \
 	  .venv/bin/python -m pip install --quiet -e '.[dev]' -c constraints.txt; \
 	fi
 	@touch $@
