@@ -42,7 +42,7 @@ def test_the_file_alone_says_how_to_use_it(trained):
     assert (metadata["picture_size"], metadata["fit"], metadata["colour_order"]) == (32, "stretch", "RGB")
 
 
-def test_an_export_that_answers_differently_is_refused(trained):
+def test_answers_that_differ_are_counted(trained):
     model, _, pictures = trained
     path = exported(trained)
     favourite = int(export.answers(path, pictures).argmax(axis=1)[0])
@@ -50,8 +50,29 @@ def test_an_export_that_answers_differently_is_refused(trained):
     weights = model.get_weights()
     weights[-1] = np.eye(3, dtype="float32")[favourite - 1] * 1000  # the last bias: always another character
     other.set_weights(weights)
-    with pytest.raises(UserError, match=r"names .* of 50 test pictures differently"):
-        export.differing(other, path, pictures)
+    assert export.differing(other, path, pictures) >= 1
+    assert export.differing(model, path, pictures) <= 1
+
+
+# In a thousand pictures one may differ, and one may in any number however small.
+@pytest.mark.parametrize(("differ", "stored_as"), [([1], "int8"), ([2, 1], "float16"), ([9, 2, 0], "float32")])
+def test_weights_are_as_small_as_the_answers_allow(trained, tmp_path, monkeypatch, differ, stored_as):
+    _, folder, pictures = trained
+    asked, counts = [], iter(differ)
+    monkeypatch.setattr(export, "differing", lambda *_: next(counts))
+    monkeypatch.setattr(export, "to_litert", lambda *given: asked.append(given[-1]))
+    found = export.to_faithful_litert(folder / export.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, "int8")
+    assert found == (stored_as, differ[-1])
+    assert asked == list(export.WEIGHTS[: len(differ)])
+
+
+def test_an_export_that_answers_differently_whatever_its_weights_is_refused(trained, tmp_path, monkeypatch):
+    _, folder, pictures = trained
+    monkeypatch.setattr(export, "differing", lambda *_: 2)
+    path = tmp_path / "m.tflite"
+    with pytest.raises(UserError, match=r"names 2 of 50 test pictures differently"):
+        export.to_faithful_litert(folder / export.KERAS_MODEL, path, export.describe("x", ["a"], 32, "pad"), pictures)
+    assert not path.exists()
 
 
 def test_unknown_weights_are_refused(trained):
@@ -63,15 +84,3 @@ def test_a_failed_export_leaves_nothing(trained, tmp_path):
     with pytest.raises(ValueError):
         export.to_litert(tmp_path / "missing.keras", tmp_path / "model.tflite", {})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_network_that_looks_twice_keeps_its_answers(tmp_path):
-    twice = networks.with_mirror(networks.build_springfield(num_characters=3, picture_size=32, width=4))
-    twice.save(tmp_path / export.KERAS_MODEL)
-    export.to_litert(
-        tmp_path / export.KERAS_MODEL, tmp_path / "m.tflite", export.describe("x", ["a", "b", "c"], 32, "pad")
-    )
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype="uint8")
-    answers = export.answers(tmp_path / "m.tflite", pictures)
-    np.testing.assert_allclose(answers, twice.predict_on_batch(pictures), atol=0.01)
-    np.testing.assert_allclose(answers, export.answers(tmp_path / "m.tflite", pictures[:, :, ::-1]), atol=1e-5)

@@ -64,15 +64,6 @@ def test_springfield_is_small_and_its_depth_counts_no_shortcut():
     assert networks.conv_layers_of(model) == 1 + 8 * 2
 
 
-def test_a_network_that_looks_twice_does_not_mind_mirroring():
-    model = networks.build_springfield(num_characters=3, picture_size=32, width=4)
-    twice = networks.with_mirror(model)
-    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype="uint8")
-    once, mirrored = (np.asarray(model(shown)) for shown in (picture, picture[:, :, ::-1]))
-    np.testing.assert_allclose(np.asarray(twice(picture)), (once + mirrored) / 2, atol=1e-6)
-    assert twice.count_params() == model.count_params()
-
-
 def test_one_set_of_weights_serves_pictures_of_any_size():
     growing = networks.build_springfield(num_characters=3, picture_size=None, width=4)
     fixed = networks.build_springfield(num_characters=3, picture_size=32, width=4)

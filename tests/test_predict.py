@@ -328,7 +328,10 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(folder, run_dir):
 
 def test_ctrl_c_ends_it_quietly_at_once(folder, run_dir):
     pictures = ["homer.png"] * 20_000  # 600 kB of answers, more than a pipe holds, so it cannot be done already
-    process = subprocess.Popen(command(*pictures, "--run", run_dir), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command(*pictures, "--run", run_dir), **pipes, **listening)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)

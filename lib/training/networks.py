@@ -113,20 +113,6 @@ def build_springfield(
     return keras.Model(pictures, outputs, name="springfield")
 
 
-def with_mirror(model: keras.Model) -> keras.Model:
-    """Let a trained network look twice: at a picture and at its mirror image.
-
-    Args:
-        model: A network of pictures of one size.
-
-    Returns:
-        A network of the same weights whose answer is the mean of both; it takes twice as long.
-    """
-    pictures = keras.Input(model.input_shape[1:], name="pictures")
-    both = [model(pictures), model(keras.ops.flip(pictures, axis=2))]
-    return keras.Model(pictures, layers.Average(dtype="float32", name="mean")(both), name=model.name)
-
-
 def conv_layers_of(model: keras.Model) -> int:
     """Count the convolutions on the longest path, as the depth of a network is counted: shortcuts do not add."""
     return sum(isinstance(layer, layers.Conv2D) and layer.kernel_size != (1, 1) for layer in model.layers)

@@ -21,7 +21,7 @@ from lib.serving.recogniser import Recogniser, cores
 from tests.benchmarks.bench_decode import draw_frames
 
 WIDTH, HEIGHT = 400, 300  # as the frames of the real archive
-# As the published network, which looks at a picture and at its mirror image.
+# As the published network.
 CHARACTERS = 18
 PICTURE_SIZE = 96
 ANSWERS = 150  # timed one by one
@@ -52,7 +52,7 @@ def make_run(run_dir: Path, weights: str) -> Path:
     from lib.training import export, networks
 
     run_dir.mkdir()
-    model = networks.with_mirror(networks.build_springfield(num_characters=CHARACTERS, picture_size=PICTURE_SIZE))
+    model = networks.build_springfield(num_characters=CHARACTERS, picture_size=PICTURE_SIZE)
     model.save(run_dir / "model.keras")
     characters = [f"character_{number}" for number in range(CHARACTERS)]
     metadata = export.describe(f"springfield, random {weights} weights", characters, model.input_shape[1], "stretch")
