@@ -6,6 +6,7 @@ SPLIT ?= grouped
 OUTPUTS ?= outputs
 EXCLUDE_KAGGLE_TEST ?= 0
 SIZE ?= 64
+FIT ?= stretch
 # The original project kept characters of 290 frames or more; the drawn set has fewer of each.
 MIN_PICTURES ?= $(if $(filter sample,$(DATA)),20,290)
 # The recipes' own epochs are for the real pictures; the drawn set is learnt in minutes.
@@ -25,7 +26,7 @@ override RUNS := $(if $(filter all,$(RUNS)),$(filter-out ablation/%,$(KNOWN_RUNS
 
 quoted = '$(subst ','\'',$(1))'
 BASE := $(shell printf '%s' $(call quoted,$(DATA)) | sed -E 's:/+$$::; s:^.*/::; s:\.(zip|tar|tgz|tar\.gz)$$::; s:[^A-Za-z0-9._-]+:-:g; s:^[.-]+::')
-NAME := $(BASE)$(if $(filter random,$(SPLIT)),-random)$(if $(filter 1,$(EXCLUDE_KAGGLE_TEST)),-no-kaggle-test)$(if $(filter-out 64,$(SIZE)),-$(SIZE)px)
+NAME := $(BASE)$(if $(filter random,$(SPLIT)),-random)$(if $(filter 1,$(EXCLUDE_KAGGLE_TEST)),-no-kaggle-test)$(if $(filter-out 64,$(SIZE)),-$(SIZE)px)$(if $(filter-out stretch,$(FIT)),-$(FIT))
 
 RAW := data/raw/$(BASE)
 PREPARED := data/processed/$(NAME)
@@ -73,6 +74,9 @@ endif
 ifeq ($(call whole_number,$(SIZE)),)
 $(error SIZE must be a whole number of pixels, not `$(SIZE)`)
 endif
+ifeq ($(filter stretch pad bounded,$(FIT)),)
+$(error FIT must be `stretch`, `pad` or `bounded`, not `$(FIT)`)
+endif
 endif
 
 # ---------------------------------------------------------------- environment
@@ -108,7 +112,7 @@ RUN_NOTEBOOK := $(PYTHON) -m lib.notebooks
 # springfield-… and the lines of the ablation are springfield's recipe with the few values that their files change.
 recipe = $(if $(filter ablation/% springfield-%,$(1)),-f notebooks/params/springfield.yaml) -f notebooks/params/$(1).yaml
 PREPARATION := notebooks/01_prepare.ipynb lib/data/pictures.py lib/data/duplicates.py lib/data/manifest.py
-TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/training/networks.py lib/training/recipes.py
+TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/data/synthetic.py lib/training/networks.py lib/training/recipes.py
 ROBUSTNESS := notebooks/05_robustness.ipynb lib/evaluation/changes.py lib/evaluation/plots.py
 EVALUATION := notebooks/03_evaluate.ipynb lib/evaluation/metrics.py lib/evaluation/plots.py
 
@@ -129,7 +133,7 @@ $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARATION) $(PREPARED_WITH) | $
 	@echo "Preparing $(NAME)" >&2
 	@$(RUN_NOTEBOOK) notebooks/01_prepare.ipynb $(PREPARED)/prepare.ipynb --lock $(PREPARED) \
 	  -p source $(call quoted,$(DATA)) -p raw_name $(BASE) -p data_name $(NAME) -p split $(SPLIT) \
-	  -p min_pictures $(MIN_PICTURES) -p picture_size $(SIZE) \
+	  -p min_pictures $(MIN_PICTURES) -p picture_size $(SIZE) -p fit $(FIT) \
 	  -p exclude_kaggle_test $(if $(filter 1,$(EXCLUDE_KAGGLE_TEST)),true,false)
 
 $(TRAINED): $(OUT)/%/run.json: $(PREPARED)/manifest.csv notebooks/params/%.yaml $(TRAINING) $(OUT)/%/$(TRAINED_WITH) | $(ENVIRONMENT)
@@ -213,6 +217,7 @@ help: ## print this
 	@echo "  MIN_PICTURES=…     characters with fewer pictures are left out (290; on the sample 20)"
 	@echo "  EXCLUDE_KAGGLE_TEST=1   leave out the frames that match the archive's own test set"
 	@echo "  SIZE=64            side of a prepared picture, pixels"
+	@echo "  FIT=stretch        how a picture becomes square; or pad, or bounded: stretched to 16:9, padded beyond"
 	@echo "  OUTPUTS=outputs    folder of the runs"
 
 .PHONY: constraints data train evaluate robustness publish compare predict dashboard lab test lint bench clean help

@@ -1,3 +1,4 @@
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -5,7 +6,16 @@ import pytest
 from lib.data import batches
 
 ALL = batches.Augmentation(
-    shift=0.1, flip=True, zoom=0.2, rotate=10, colour=0.3, cutout=0.4, placement=0.5, degrade=0.5
+    shift=0.1,
+    flip=True,
+    zoom=0.2,
+    rotate=10,
+    colour=0.3,
+    cutout=0.4,
+    backdrop=0.5,
+    placement=0.5,
+    degrade=0.5,
+    restyle=0.5,
 )
 
 
@@ -116,12 +126,13 @@ def test_no_rows_are_refused(pictures):
 
 def test_a_painted_backdrop_leaves_the_figure():
     picture = np.full((32, 32, 3), (90, 140, 220), dtype="uint8")
-    picture[8:, 10:22] = 0
-    picture[9:, 11:21] = (250, 220, 20)
+    # 10 of 32 wide: too slender to be enlarged to the whole picture.
+    picture[8:, 11:21] = 0
+    picture[9:, 12:20] = (250, 220, 20)
     only = batches.Augmentation(backdrop=1.0)
     for seed in range(5):
         changed = batches.augment(picture, only, np.random.default_rng(seed))
-        np.testing.assert_array_equal(changed[8:, 10:22], picture[8:, 10:22])
+        np.testing.assert_array_equal(changed[8:, 11:21], picture[8:, 11:21])
         assert (changed[:6] != picture[:6]).any()
 
 
@@ -166,3 +177,47 @@ def test_fit_sees_each_epoch_by_its_own_number(pictures):
         sizes, values = np.array(means).T
         expected += list(np.cumsum(sizes * values) / np.cumsum(sizes))
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
+
+
+def test_joined_arrays_are_taken_from_by_their_common_places(pictures):
+    joined = batches.Joined(pictures[:12], pictures[12:])
+    assert len(joined) == 20
+    # 12 is the first of the second array; the order asked for is the order given.
+    np.testing.assert_array_equal(joined[np.array([19, 0, 12, 11])], pictures[[19, 0, 12, 11]])
+
+
+def test_an_empty_array_joins_without_effect(pictures):
+    joined = batches.Joined(pictures, pictures[:0])
+    np.testing.assert_array_equal(joined[np.arange(20)], pictures)
+
+
+def test_arrays_of_two_sizes_are_not_joined(pictures):
+    with pytest.raises(ValueError, match="one shape"):
+        batches.Joined(pictures, pictures[:, :8])
+
+
+def test_batches_come_from_joined_arrays_as_from_one(pictures):
+    apart = make(batches.Joined(pictures[:5], pictures[5:]), shuffle=True, augmentation=ALL)
+    for (shown, labels), (same, same_labels) in zip(
+        epoch(apart), epoch(make(pictures, shuffle=True, augmentation=ALL)), strict=True
+    ):
+        np.testing.assert_array_equal(shown, same)
+        np.testing.assert_array_equal(labels, same_labels)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_restyling_keeps_shape_and_type_and_changes_the_picture(seed):
+    rng = np.random.default_rng(seed)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (48, 48, 3), dtype="uint8"), (0, 0), 2)
+    restyled = batches.augment(picture, batches.Augmentation(restyle=1.0), rng)
+    assert restyled.shape == picture.shape and restyled.dtype == picture.dtype
+    assert not np.array_equal(restyled, picture)
+
+
+def test_a_figure_is_trimmed_to_when_its_background_is_painted_over():
+    # A dark figure of 20 × 24 in the middle of a plain 48 × 48: painted over and trimmed, its edges reach the border.
+    picture = np.full((48, 48, 3), 200, dtype="uint8")
+    picture[14:38, 14:34] = 20
+    shown = [batches._repaint(picture.copy(), np.random.default_rng(seed)) for seed in range(12)]
+    reaching = [bool((p[0] < 60).all() and (p[-1] < 60).all()) for p in shown]
+    assert any(reaching) and not all(reaching)

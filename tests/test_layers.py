@@ -22,6 +22,7 @@ ALLOWED = {
     "lib.data.pictures": set(),
     "lib.data.sample": {"lib.data.sample_figures"},
     "lib.data.sample_figures": set(),
+    "lib.data.synthetic": {"lib.data.sample", "lib.data.pictures"},
     "lib.data.sources": {"lib.paths", "lib.data.sample", "lib.data.pictures"},
     "lib.data.duplicates": set(),
     "lib.data.manifest": {"lib.data.pictures", "lib.data.duplicates", "lib.runs"},

@@ -170,8 +170,22 @@ def test_decode_full_does_not_enlarge(scene):
     assert pictures.decode_full(encode(scene, "PNG"), longest=1000).shape == (HEIGHT, WIDTH, 3)
 
 
+def test_bounded_stretches_what_a_film_frame_may_be():
+    wide = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(pictures.resize(wide, 64, fit="bounded"), pictures.resize(wide, 64))
+
+
+def test_bounded_pads_what_is_longer_up_to_16_to_9():
+    tall = np.zeros((300, 100, 3), np.uint8)
+    tall[:, 0], tall[:, -1] = 255, 255
+    square = pictures.resize(tall, 90, fit="bounded")
+    # 100 of 300 wide, stretched by 16:9: 90 × 16 / 9 / 3 = 53 columns; (90 - 53) // 2 = 18 of border on the left.
+    dark = np.flatnonzero((square < 128).all(axis=(0, 2)))
+    assert dark[0] in (18, 19, 20) and dark[-1] in (68, 69, 70)
+
+
 def test_unknown_fit_is_named():
-    with pytest.raises(ValueError, match=r"`fit`.*'stretch', 'pad'.*Received: fit='crop'"):
+    with pytest.raises(ValueError, match=r"`fit`.*'stretch', 'pad', 'bounded'.*Received: fit='crop'"):
         pictures.decode(b"", fit="crop")
 
 

@@ -22,9 +22,12 @@ class Augmentation:
         rotate: Largest turn to either side, degrees.
         colour: Largest change of brightness, contrast and of each channel's weight, share.
         cutout: Side of the largest square painted over with random grey, share of the picture.
-        backdrop: Share of pictures whose flat colours that reach the edge are painted over, as in clip-art.
+        backdrop: Share of pictures whose flat colours that reach the edge are painted over, as in clip-art; half of
+            them are trimmed to the figure.
         placement: Share of pictures shrunk to 0.35 to 0.95 of the frame and put on a plain or noisy ground.
         degrade: Share of pictures blurred, compressed as JPEG, or made grey.
+        restyle: Share of pictures drawn in another manner: flat colours, thick outlines, other hues, hard edges,
+            coarse pixels, or lines alone.
     """
 
     shift: float = 0.0
@@ -36,21 +39,50 @@ class Augmentation:
     backdrop: float = 0.0
     placement: float = 0.0
     degrade: float = 0.0
+    restyle: float = 0.0
 
 
 NO_AUGMENTATION = Augmentation()
 # A flood that covers more of a picture has run into the figure.
 MOST_BACKGROUND = 0.8
+LEAST_FIGURE = 0.35  # share of height and of width that a figure takes up, to be enlarged to the whole
 # Threads that make batches while the network computes. With one, Keras hands the work to tf.data with its autotuner
 # on, whose thread sleeps through the end of an epoch every now and then, up to ten seconds (TensorFlow 2.21).
 WORKERS = 2
+
+
+class Joined:
+    """Arrays of pictures one after the other, without a copy of any: a memory-mapped one stays on disk.
+
+    Args:
+        *arrays: `uint8 (n, height, width, 3)` each, of one height and width.
+    """
+
+    def __init__(self, *arrays: np.ndarray):
+        if len({array.shape[1:] for array in arrays}) != 1:
+            raise ValueError(f"The arrays must hold pictures of one shape. Received: {[a.shape for a in arrays]}")
+        self.arrays = arrays
+        self.ends = np.cumsum([len(array) for array in arrays])
+
+    def __len__(self) -> int:
+        """Count the pictures."""
+        return int(self.ends[-1])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Take pictures by their places, `int (m,)`: those of the second array follow those of the first."""
+        taken = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
+        which = np.searchsorted(self.ends, rows, side="right")
+        for number, array in enumerate(self.arrays):
+            mine = which == number
+            taken[mine] = array[rows[mine] - (self.ends[number] - len(array))]
+        return taken
 
 
 class Batches(keras.utils.PyDataset):
     """Pictures and labels in batches, from an array that may be memory-mapped.
 
     Args:
-        images: `uint8 (n, height, width, 3)`, RGB.
+        images: `uint8 (n, height, width, 3)`, RGB, one array or several joined.
         labels: `int (n,)`, 0 to num_characters - 1.
         rows: Which of the pictures, in what order; all of them by default.
         num_characters: Number of labels.
@@ -70,7 +102,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Joined,
         labels: np.ndarray,
         rows: np.ndarray | None = None,
         *,
@@ -148,6 +180,8 @@ def augment(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Gene
         warped = _repaint(warped, rng)
     if augmentation.placement and rng.random() < augmentation.placement:
         warped = _place(warped, rng)
+    if augmentation.restyle and rng.random() < augmentation.restyle:
+        warped = _restyle(warped, rng)
     if augmentation.colour:
         warped = _recolour(warped, augmentation.colour, rng)
     if augmentation.degrade and rng.random() < augmentation.degrade:
@@ -201,7 +235,19 @@ def _repaint(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     # More than that is no background but the figure too.
     if background.mean() > MOST_BACKGROUND:
         return picture
-    return np.where(background, _ground(height, width, rng), picture)
+    painted = np.where(background, _ground(height, width, rng), picture)
+    return _trim(painted, ~background[:, :, 0]) if rng.random() < 0.5 else painted
+
+
+def _trim(picture: np.ndarray, figure: np.ndarray) -> np.ndarray:
+    """Enlarge what a figure, `bool (height, width)`, takes up to the whole picture, as clip-art is cut out."""
+    height, width = figure.shape
+    rows, columns = np.flatnonzero(figure.any(axis=1)), np.flatnonzero(figure.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    # A sliver of a figure, enlarged, shows nobody.
+    if min((bottom - top) / height, (right - left) / width) < LEAST_FIGURE:
+        return picture
+    return cv2.resize(picture[top:bottom, left:right], (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _place(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -240,6 +286,39 @@ def _recolour(picture: np.ndarray, amount: float, rng: np.random.Generator) -> n
     values = (np.arange(256.0)[:, None] - 128) * contrast * weights + 128 + brightness
     table = np.clip(values, 0, 255).astype("uint8")[:, None, :]
     return cv2.LUT(np.ascontiguousarray(picture), table)
+
+
+def _restyle(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw the picture in another manner, by simple filters: what a character is known by must survive it."""
+    picture = np.ascontiguousarray(picture)
+    kind = rng.integers(6)
+    if kind == 0:  # flat colours, as in vector drawings
+        levels = int(rng.integers(4, 9))
+        table = np.rint(np.floor(np.arange(256) / 256 * levels) * 255 / (levels - 1)).astype("uint8")
+        return cv2.LUT(cv2.medianBlur(picture, int(rng.choice((3, 5)))), table)
+    if kind == 1:  # thick outlines: the darkest neighbour wins
+        side = int(rng.integers(2, 4))
+        return cv2.erode(picture, np.ones((side, side), "uint8"))
+    if kind == 2:  # other paints
+        hue, saturation, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
+        turned = (hue.astype("int16") + int(rng.integers(-12, 13))) % 180  # OpenCV's hues go to 180
+        richer = np.clip(saturation * rng.uniform(0.4, 1.8), 0, 255)
+        return cv2.cvtColor(cv2.merge([turned.astype("uint8"), richer.astype("uint8"), value]), cv2.COLOR_HSV2RGB)
+    if kind == 3:  # hard edges, with the halo that sharpening leaves
+        soft = cv2.GaussianBlur(picture, (0, 0), 1.5)
+        strength = rng.uniform(0.8, 2.5)
+        return cv2.addWeighted(picture, 1 + strength, soft, -strength, 0)
+    if kind == 4:  # coarse pixels
+        height, width = picture.shape[:2]
+        share = rng.uniform(0.25, 0.6)
+        small = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (width, height), interpolation=int(rng.choice((cv2.INTER_NEAREST, cv2.INTER_CUBIC))))
+    # Lines alone: what is darker than its surroundings, on a paper that may keep some of the colours.
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    surroundings = cv2.GaussianBlur(grey, (0, 0), 3)
+    lines = np.clip(255 + 4.0 * (grey.astype("float32") - surroundings + 4), 0, 255)[:, :, None]
+    colours = rng.uniform(0, 0.6) if rng.random() < 0.5 else 0.0
+    return np.rint(lines * (1 - colours) + picture * (lines / 255) * colours).astype("uint8")
 
 
 def _degrade(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -44,7 +44,11 @@ MAX_READS = 10_000
 START_OF_SCAN = b"\xff\xda"
 MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 
-FITS = ("stretch", "pad")
+FITS = ("stretch", "pad", "bounded")
+# A film frame is at most so many times as wide as high, and the archive's pictures that are cut out of frames at most
+# so many times as high as wide (95 of 100). Clip-art of a whole figure, three times as high as wide, would be stretched
+# into a shape that no frame shows; "bounded" stretches up to here and pads beyond.
+LARGEST_STRETCH = 16 / 9
 # libjpeg can decode at 1/2, 1/4 or 1/8 of the size, several times as fast. With at least three pixels a side
 # left for each wanted one the result stays within four grey levels of the full decoding, with two within twelve.
 DRAFT_FACTOR = 3
@@ -84,7 +88,8 @@ def decode(contents: bytes, size: int = 64, fit: str = "stretch") -> np.ndarray:
         contents: The bytes of a JPEG, PNG, WebP, GIF or BMP file, told apart by content, not by name.
         size: Pixels a side of the result.
         fit: `"stretch"` ignores the aspect ratio, as the original study did; `"pad"` keeps it, with the
-            picture centred and its border pixels repeated outwards.
+            picture centred and its border pixels repeated outwards; `"bounded"` pads only what is longer than
+            16:9, up to that, and stretches the rest.
 
     Returns:
         RGB `uint8` array of shape `(size, size, 3)`: upright as EXIF says, transparency on white, the first
@@ -145,7 +150,7 @@ def resize(picture: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
     Args:
         picture: `uint8` array of shape `(height, width, 3)`.
         size: Pixels a side of the result.
-        fit: `"stretch"` or `"pad"`, as in `decode`.
+        fit: `"stretch"`, `"pad"` or `"bounded"`, as in `decode`.
 
     Returns:
         `uint8` array of shape `(size, size, 3)`.
@@ -164,7 +169,9 @@ def _check_fit(fit: str) -> None:
 
 def _inner_size(shown: tuple[int, int], size: int, fit: str) -> tuple[int, int]:
     """Width and height that the picture itself takes in the square."""
-    return (size, size) if fit == "stretch" else _scaled(shown, size)
+    stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[fit]
+    width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)
+    return width, height
 
 
 def _scaled(shown: tuple[int, int], longest: int) -> tuple[int, int]:

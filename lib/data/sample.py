@@ -41,6 +41,10 @@ HIDDEN = 0.15  # share of pictures with something in front of the figure
 ACCOMPANIED = 0.15  # share of pictures with a second, smaller figure in the back
 SHOTS = 0.066  # share of the shots that have two or three frames: 15 % of the pictures are in one of these
 PNG = 0.08  # share of pictures that are not JPEG
+CUTOUT_SIDE = 480  # pixels of the sheet that a figure without a scene is drawn on, before it is shrunk and trimmed
+CUTOUT_UNITS = 12.5  # head units from edge to edge of that sheet: the tallest hair, 6, over the feet, 4
+# Where a figure without a scene is cut off below, in head units from the neck: nowhere, at the waist, at the shoulders.
+CUTS = (6.0, 2.2, 0.9)
 
 
 def _colour(rng: np.random.Generator, hues: tuple[float, float], saturation: float, value: float) -> str:
@@ -378,9 +382,49 @@ def draw_picture(character: str, rng: np.random.Generator) -> np.ndarray:
     Raises:
         UserError: There is no such character.
     """
+    _check_character(character)
+    return _draw(_compose(character, rng))
+
+
+def draw_cutout(character: str, rng: np.random.Generator) -> np.ndarray:
+    """Draw a character without a scene, as clip-art shows one: on white or one colour, trimmed to the figure.
+
+    Args:
+        character: One of `CHARACTERS`.
+        rng: Decides everything else: how much of the figure is in the picture, its outlines, the margin.
+
+    Returns:
+        RGB `uint8 (height, width, 3)`, about 40 to 250 pixels a side; a whole figure is up to four times as high
+        as wide.
+
+    Raises:
+        UserError: There is no such character.
+    """
+    _check_character(character)
+    paper = "#ffffff" if rng.random() < 0.7 else _colour(rng, (0, 1), 0.4, 0.75)
+    sheet = np.empty((CUTOUT_SIDE, CUTOUT_SIDE, 3), np.uint8)
+    sheet[:] = rgb(paper)
+    pen = Pen(sheet, CUTOUT_SIDE / CUTOUT_UNITS * np.eye(2, 3))
+    pose = replace(_pose(rng), lean=rng.normal(0, 3))
+    mirror, outline = rng.random() < 0.5, rng.uniform(0.04, 0.12)
+    draw_figure(pen.moved(CUTOUT_UNITS / 2, 7.2, 0, 1, mirror, line=outline), FEATURES[character], pose)
+    end = round((7.2 + CUTS[rng.choice(3, p=(0.5, 0.3, 0.2))]) / CUTOUT_UNITS * CUTOUT_SIDE)
+    trimmed = _trimmed(sheet[: min(end, CUTOUT_SIDE)], rgb(paper))
+    margins = [round(share * max(trimmed.shape)) for share in rng.uniform(0, 0.12, 4)]
+    framed = cv2.copyMakeBorder(trimmed, *margins, cv2.BORDER_CONSTANT, value=rgb(paper))
+    return cv2.resize(framed, None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA)
+
+
+def _check_character(character: str) -> None:
     if character not in FEATURES:
         raise UserError(f"Cannot draw {character!r}: expected one of {', '.join(CHARACTERS)}.")
-    return _draw(_compose(character, rng))
+
+
+def _trimmed(picture: np.ndarray, paper: tuple[int, int, int]) -> np.ndarray:
+    """Cut off the rows and columns that hold nothing but paper."""
+    drawn = (picture != np.array(paper)).any(axis=2)
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def draw_sample(folder: Path, seed: int = 0, pictures_per_character: int = 50) -> None:

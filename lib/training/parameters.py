@@ -34,6 +34,8 @@ RANGES = {
     "backdrop": (0, 1),
     "placement": (0, 1),
     "degrade": (0, 1),
+    "restyle": (0, 1),
+    "drawings": (0, 10_000),
     "small_size": (8, 1024),
     "small_share": (0, 1),
     "seed": (0, 2**32 - 1),
