@@ -1,8 +1,10 @@
 """The page: what it answers, and what a visitor sees and does, in a real browser."""
 
+import base64
 import contextlib
 import csv
 import io
+import json
 import logging
 import os
 import re
@@ -303,6 +305,17 @@ def test_a_visitor_who_sets_the_state_deceives_only_themselves(zone):
     assert zone.answer(QUESTION, [small_model.picture(RED)])
 
 
+def test_the_output_says_what_the_page_shows_in_nothing_but_json(outputs):
+    networks = page.Networks(outputs)
+    drawn = dropzone.DropZone(networks, page.drawings(networks.first, 2, seed=0))
+    data, _ = drawn._repr_mimebundle_()
+    about = json.loads(json.dumps(data[dropzone.ABOUT]))
+    assert about["networks"] == drawn.about["networks"]
+    pictures_sent = [base64.b64decode(drawing["picture"]) for drawing in about["drawings"]]
+    assert pictures_sent == [drawing["picture"] for drawing in drawn.about["drawings"]]
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
 # ---------------------------------------------------------------- the same without a page
 
 
@@ -377,6 +390,21 @@ def same_visit(chromium, server) -> Iterator["browser.Visit"]:
     """A visit that goes on from test to test, where only the last picture matters."""
     with pages(chromium, server.address) as open_one:
         yield open_one()
+
+
+def test_the_page_takes_a_picture_before_voilas_scripts_are_there(chromium, server):
+    context, held = chromium.new_context(), []
+    early = context.new_page()
+    early.route("**/voila.js", lambda route: held.append(route))
+    early.goto(server.address, wait_until="commit")
+    early.locator("#choose").set_input_files(red_file())
+    browser.expect(early.locator(".waiting")).to_be_visible()
+    browser.expect(early.locator("#loading")).to_have_count(0)
+    early.wait_for_timeout(100)  # lets the request that is held arrive here
+    held[0].continue_()
+    browser.expect(early.get_by_test_id("prediction")).to_have_text(HOMER)
+    browser.expect(early.get_by_test_id("drop-zone")).to_have_count(1)
+    context.close()
 
 
 def file(contents: bytes, name: str = "picture.png", kind: str = "image/png") -> dict:

@@ -269,7 +269,7 @@ function aboutNetwork(network) {
 
 // ---------------------------------------------------------------- the page
 
-function render({ model, el }) {
+function drawPage({ model, el }) {
   const { ask, stop } = questions(model);
   const about = () => model.get("about");
   const networkOf = (key) => about().networks.find((network) => network.key === key);
@@ -770,6 +770,68 @@ function render({ model, el }) {
     model.off("change:about", drawAll);
     stop();
   };
+}
+
+// ---------------------------------------------------------------- the page before its kernel
+
+/**
+ * Stands in for the widget's model until that is there: it knows what the page shows, and keeps what is asked.
+ */
+class ModelToCome {
+  constructor(about) {
+    this.about = about;
+    this.model = null;
+    this.listeners = [];
+    this.unsent = [];
+  }
+
+  get(name) {
+    return this.model ? this.model.get(name) : this[name];
+  }
+
+  on(event, listener) {
+    this.listeners.push([event, listener]);
+    this.model?.on(event, listener);
+  }
+
+  off(event, listener) {
+    this.listeners = this.listeners.filter(([, one]) => one !== listener);
+    this.model?.off(event, listener);
+  }
+
+  send(...message) {
+    if (this.model) this.model.send(...message);
+    else this.unsent.push(message);
+  }
+
+  /** Hands everything over to the widget's model, which is there now. */
+  become(model) {
+    this.model = model;
+    for (const listener of this.listeners) model.on(...listener);
+    for (const message of this.unsent.splice(0)) model.send(...message);
+  }
+}
+
+/**
+ * Draws the page where no widget is yet, and lets it be used: Voila's own scripts weigh 5 MB, and a visitor with a
+ * picture in hand need not wait for them.
+ *
+ * @param {object} about What the widget's trait of that name holds, pictures as base64.
+ * @param {HTMLElement} el Where.
+ */
+export function drawAhead(about, el) {
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const drawings = about.drawings.map((drawing) => ({ ...drawing, picture: bytes(drawing.picture) }));
+  const model = new ModelToCome({ ...about, drawings });
+  // The widget is drawn by another copy of this module; the window is what both know.
+  window.pageAhead = { model, leave: drawPage({ model, el }) };
+}
+
+function render({ model, el }) {
+  const ahead = window.pageAhead;
+  if (!ahead || ahead.model.model) return drawPage({ model, el });
+  ahead.model.become(model);
+  return ahead.leave;
 }
 
 export default { render };

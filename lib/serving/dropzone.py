@@ -4,6 +4,7 @@ A visitor can send whatever they like, and set every trait. So a question is che
 checked it before, and no trait is read, only written.
 """
 
+import base64
 import concurrent.futures
 import logging
 import threading
@@ -31,6 +32,9 @@ NO_NETWORK = (
 )
 UNKNOWN = "The page asked for something that does not exist. Load it again."
 FAILED = "Something went wrong on the server; its log says what. Try again, or try another picture."
+
+# What the page shows, in the widget's output, for `drawAhead`; other front ends pass over a kind they do not know.
+ABOUT = "application/vnd.simpsons-recognition.about+json"
 
 Reply = tuple[dict[str, Any], list[bytes]]
 
@@ -84,6 +88,15 @@ class DropZone(anywidget.AnyWidget):
             "pixels": pictures.MAX_PIXELS,
             "together": page.MAX_LOADED,
         }
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """Say in the output, too, what the page shows: it is drawn from there while the widget is on its way."""
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        about = self._about()
+        about["drawings"] = [
+            drawing | {"picture": base64.b64encode(drawing["picture"]).decode()} for drawing in about["drawings"]
+        ]
+        return data | {ABOUT: about}, metadata
 
     def _on_question(self, _: Any, question: Any, buffers: list) -> None:
         number = question.get("id") if isinstance(question, dict) else None

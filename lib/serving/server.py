@@ -129,7 +129,8 @@ class Server(Voila):
     def setup_template_dirs(self) -> None:
         """Put this project's templates before Voila's."""
         super().setup_template_dirs()
-        self.template_paths.insert(0, str(TEMPLATES))
+        # Beside them lie the page's own script and style, which the template puts into the page.
+        self.template_paths[:0] = [str(TEMPLATES), str(TEMPLATES.parent)]
 
     def init_settings(self) -> dict[str, Any]:
         """Add to tornado's settings."""

@@ -1,0 +1,239 @@
+"""Pictures a second in training: against PyTorch, against the original's way, and against the machine's peak.
+
+Run with `python -m tests.benchmarks.bench_training [cnn4 cnn6 springfield]`. PyTorch is timed where it is installed
+(`pip install torch`). All take turns on the same pictures, so that whatever else the machine does slows all of them;
+all step by SGD, so that the optimiser costs the same.
+"""
+
+import argparse
+import functools
+import importlib.util
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import yaml
+
+from lib import paths
+from lib.data import batches
+from lib.training import networks, recipes
+
+NETWORKS = ("cnn4", "cnn6", "springfield")
+PICTURES, SIZE, CHARACTERS, BATCH = 960, 64, 18, 32
+ROUNDS = 5
+MOMENTUM = 0.9
+RATE = 0.0001  # low enough for random labels; the time of a step does not depend on it
+PASSES = 3  # over a layer: forward, gradient of its inputs, gradient of its weights
+MATRIX = 3072  # rows and columns of the product that the peak is measured by
+
+
+def main() -> None:
+    """Print a line a network."""
+    parser = argparse.ArgumentParser(description="Time training.")
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    names = parser.parse_args().networks
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (PICTURES, SIZE, SIZE, 3), dtype="uint8")
+    labels = np.arange(PICTURES) % CHARACTERS
+    for name in names:
+        settings = yaml.safe_load((paths.NOTEBOOKS / "params" / f"{name}.yaml").read_text(encoding="utf-8"))
+        bench(name, settings, images, labels)
+
+
+def bench(name: str, settings: dict, images: np.ndarray, labels: np.ndarray) -> None:
+    """Time one network in every way."""
+    policy = recipes.precision()
+    model = build(settings, policy)
+    known = {field: settings[field] for field in batches.Augmentation.__dataclass_fields__ if field in settings}
+    change = batches.Augmentation(**({"shift": 0.1, "flip": True} | known))
+    data = batches.Batches(
+        images, labels, num_characters=CHARACTERS, batch_size=BATCH, shuffle=True, augmentation=change
+    )
+    ways: dict[str, Callable[[], None]] = {
+        "ours": functools.partial(model.fit, data, epochs=1, shuffle=False, verbose=0),
+        "ready": functools.partial(train_on_ready_batches, model, data),
+        "original": functools.partial(
+            build(settings, "float32").fit, original_generator(images, labels), epochs=1, verbose=0
+        ),
+    }
+    if importlib.util.find_spec("torch"):
+        ways |= {f"torch {dtype}": torch_epoch(model, data, dtype) for dtype in ("float32", "bfloat16")}
+    seconds = {way: [] for way in ways}
+    for way in ways.values():  # builds the graphs
+        way()
+    for _ in range(ROUNDS):
+        for way, epoch in ways.items():
+            start = time.perf_counter()
+            epoch()
+            seconds[way].append(time.perf_counter() - start)
+    report(name, policy, model, {way: np.array(taken) for way, taken in seconds.items()})
+
+
+def report(name: str, policy: str, model: keras.Model, seconds: dict[str, np.ndarray]) -> None:
+    """Print rates, each with its ratio, taken round by round."""
+    ours = seconds["ours"]
+    lines = [f"training {name}: {PICTURES / statistics.median(ours):.0f} pictures/s in {policy}"]
+    for way in sorted(seconds.keys() - {"ours", "ready"}):
+        ratio = statistics.median(seconds[way] / ours)
+        lines.append(f"  {way}: {PICTURES / statistics.median(seconds[way]):.0f} pictures/s, ratio {ratio:.2f}")
+    waiting = max(0.0, statistics.median((ours - seconds["ready"]) / ours))
+    lines.append(f"  waiting for pictures, and all else beside the step: {waiting:.1%} of an epoch (target 3%)")
+    reached = operations(model) * PICTURES / statistics.median(seconds["ready"])
+    peak = matrix_operations_a_second(model.layers[-2].compute_dtype)
+    lines.append(f"  {reached / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s of a matrix product: {reached / peak:.0%}")
+    print("\n".join(lines), flush=True)
+
+
+def build(settings: dict, policy: str) -> keras.Model:
+    """Build and compile a network."""
+    keras.config.set_dtype_policy(policy)
+    known = {key: value for key, value in settings.items() if key in ("conv_layers", "dense_units", "width", "dropout")}
+    model = networks.build(settings["network"], num_characters=CHARACTERS, picture_size=SIZE, **known)
+    keras.config.set_dtype_policy("float32")
+    model.compile(recipes.optimizer("sgd", RATE, MOMENTUM), "categorical_crossentropy")
+    return model
+
+
+def train_on_ready_batches(model: keras.Model, data: batches.Batches) -> None:
+    """Take the steps of an epoch with one batch that lies ready."""
+    shown, labels = ready_batch(data)
+    for _ in range(len(data)):
+        model.train_on_batch(shown, labels)
+
+
+@functools.cache
+def ready_batch(data: batches.Batches) -> tuple[np.ndarray, np.ndarray]:
+    """Make one batch, once."""
+    return data[0]
+
+
+def original_generator(images: np.ndarray, labels: np.ndarray):
+    """Make batches as the original project did: Keras' `ImageDataGenerator`, pictures of 0 to 1 in float32."""
+    import tensorflow as tf
+
+    generator = tf.keras.preprocessing.image.ImageDataGenerator(
+        width_shift_range=0.1, height_shift_range=0.1, horizontal_flip=True
+    )
+    return generator.flow(images.astype("float32") / 255, np.eye(CHARACTERS)[labels], batch_size=BATCH)
+
+
+def torch_epoch(model: keras.Model, data: batches.Batches, dtype: str) -> Callable[[], None]:
+    """Make the function that trains the same network in PyTorch, channels last, on a batch that lies ready."""
+    import torch
+
+    twin = torch_twin(model).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=RATE, momentum=MOMENTUM, nesterov=True)
+    loss = torch.nn.CrossEntropyLoss()
+    shown, labels = ready_batch(data)
+
+    def epoch() -> None:
+        targets = torch.from_numpy(labels.argmax(axis=1))
+        for _ in range(len(data)):
+            # (batch, height, width, 3) in memory is what PyTorch calls channels last.
+            pictures = torch.from_numpy(shown).permute(0, 3, 1, 2).float()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+                error = loss(twin(pictures), targets)
+            optimizer.zero_grad(set_to_none=True)
+            error.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def torch_twin(model: keras.Model):
+    """Build in PyTorch what a Keras network is, layer by layer, up to the last layer's logits."""
+    import torch
+    from torch import nn
+
+    class Twin(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleDict({layer.name: torch_layer(layer) for layer in model.layers})
+
+        def forward(self, pictures: "torch.Tensor") -> "torch.Tensor":
+            values = {id(model.inputs[0]): pictures}
+            for layer in model.layers[1:]:
+                inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+                values[id(layer.output)] = self.parts[layer.name](*[values[id(tensor)] for tensor in inputs])
+            return values[id(model.outputs[0])]
+
+    return Twin()
+
+
+def torch_layer(layer: keras.layers.Layer):
+    """Make one layer in PyTorch, its weights random."""
+    from torch import nn
+
+    class Sum(nn.Module):
+        def forward(self, left, right):
+            return left + right
+
+    class Scale(nn.Module):
+        def forward(self, pictures):
+            return pictures * layer.scale + layer.offset
+
+    kinds = {
+        keras.layers.InputLayer: nn.Identity,
+        keras.layers.Rescaling: Scale,
+        keras.layers.ReLU: nn.ReLU,
+        keras.layers.Add: Sum,
+        keras.layers.Flatten: nn.Flatten,
+        keras.layers.GlobalAveragePooling2D: lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        keras.layers.MaxPooling2D: lambda: nn.MaxPool2d(2),
+        keras.layers.Dropout: lambda: nn.Dropout(layer.rate),
+        keras.layers.BatchNormalization: lambda: nn.BatchNorm2d(layer.input.shape[-1], momentum=1 - layer.momentum),
+        keras.layers.Dense: lambda: nn.Sequential(nn.Linear(layer.input.shape[-1], layer.units), *activation(layer)),
+        keras.layers.Conv2D: lambda: nn.Sequential(*convolution(layer)),
+    }
+    return kinds[type(layer)]()
+
+
+def activation(layer: keras.layers.Layer) -> list:
+    """Give the ReLU that a Keras layer has inside, if it has; the softmax is part of PyTorch's loss."""
+    from torch import nn
+
+    return [nn.ReLU()] if layer.activation is keras.activations.relu else []
+
+
+def convolution(layer: keras.layers.Conv2D) -> list:
+    """Give a convolution, padded as Keras pads: what is odd goes to the right and below."""
+    from torch import nn
+
+    kernel, stride = layer.kernel_size[0], layer.strides[0]
+    conv = nn.Conv2d(layer.input.shape[-1], layer.filters, kernel, stride, bias=layer.use_bias)
+    needed = max(0, (layer.output.shape[1] - 1) * stride + kernel - layer.input.shape[1])
+    if layer.padding == "valid" or not needed:
+        return [conv, *activation(layer)]
+    before, after = needed // 2, needed - needed // 2
+    if before == after:
+        conv.padding = (before, before)
+        return [conv, *activation(layer)]
+    return [nn.ZeroPad2d((before, after, before, after)), conv, *activation(layer)]
+
+
+def operations(model: keras.Model) -> float:
+    """Count the floating-point operations of a training step, for each picture, in convolutions and dense layers."""
+    count = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            places = math.prod(layer.output.shape[1:-1])
+            count += 2 * places * math.prod(layer.kernel.shape)
+    return PASSES * count
+
+
+def matrix_operations_a_second(dtype: str) -> float:
+    """Measure the best of some products of two large matrices."""
+    matrix = keras.ops.cast(keras.random.normal((MATRIX, MATRIX), seed=0), dtype)
+    taken = []
+    for _ in range(4):
+        start = time.perf_counter()
+        keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[0, 0])
+        taken.append(time.perf_counter() - start)
+    return 2 * MATRIX**3 / min(taken)
+
+
+if __name__ == "__main__":
+    main()
