@@ -164,7 +164,8 @@ robustness: $(CHANGED) ## score every run in RUNS on changed pictures, as people
 # No figure with frames in it, and a network only of those that are small enough to be cloned by everyone.
 RECORDS := run.json history.csv metrics.json per_character.csv confusion.csv predictions.csv robustness.csv
 RECORDS += figures/confusion_matrix.png figures/learning_curves.png figures/per_character.png figures/robustness.png
-publish: $(EVALUATED) ## copy the records of RUNS to outputs/published; with MODEL=1 network and model card too
+# The lines of an ablation are compared on validation alone, so they need not be evaluated.
+publish: $(filter-out $(OUT)/ablation/%,$(EVALUATED)) $(filter $(OUT)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; with MODEL=1 network and model card too
 	@for run in $(RUNS); do to=outputs/published/$$run$(if $(filter random,$(SPLIT)),-random); \
 	  mkdir -p $$to/figures || exit; \
 	  for file in $(RECORDS) $(if $(filter 1,$(MODEL)),model.tflite); do \

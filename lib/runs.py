@@ -25,6 +25,7 @@ from lib.errors import UserError
 FORMAT_VERSION = 1
 RUN_RECORD = "run.json"
 METRICS_RECORD = "metrics.json"
+ROBUSTNESS = "robustness.csv"
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "pillow")
 # What a killed process may leave behind; `lock` sweeps it away for the next one.
 TEMPORARY = ".tmp-"
@@ -157,10 +158,12 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
         base: The run that the others change.
 
     Returns:
-        One row a run, best first: `run, changed, seed, epochs, val_macro_f1, minutes`; `changed` names the parameters
-        that differ from the base's. Empty where the base is not trained.
+        One row a run, best first: `run, changed, seed, epochs, val_macro_f1, minutes, loss_when_changed`; `changed`
+        names the parameters that differ from the base's, `loss_when_changed` is what macro F1 loses on changed test
+        pictures, on average over kinds and strengths (None without `robustness.csv`). Empty where the base is not
+        trained.
     """
-    columns = ["run", "changed", "seed", "epochs", "val_macro_f1", "minutes"]
+    columns = ["run", "changed", "seed", "epochs", "val_macro_f1", "minutes", "loss_when_changed"]
     trained = {record.parent.name: read_run(record.parent) for record in Path(runs_folder).glob(f"*/{RUN_RECORD}")}
     if base not in trained:
         return pd.DataFrame(columns=columns)
@@ -168,9 +171,54 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
     rows = []
     for name, run in trained.items():
         changed = [f"{key}={value}" for key, value in run["parameters"].items() if key != "run" and value != same[key]]
-        scores = (run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60)
+        scores = (run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60, loss_when_changed(runs_folder / name))
         rows.append((name, ", ".join(changed), run["parameters"]["seed"], *scores))
     return pd.DataFrame(rows, columns=columns).sort_values("val_macro_f1", ascending=False, ignore_index=True)
+
+
+def loss_when_changed(run_folder: Path) -> float | None:
+    """Say how far macro F1 falls when test pictures are changed, on average over kinds and strengths of change.
+
+    Args:
+        run_folder: A run folder, with the `robustness.csv` that `05_robustness` writes.
+
+    Returns:
+        Macro F1 on the unchanged pictures less the mean of the others; None where there is no table.
+    """
+    if not (run_folder / ROBUSTNESS).exists():
+        return None
+    scores = pd.read_csv(run_folder / ROBUSTNESS)
+    unchanged = scores.kind == "unchanged"
+    return float(scores.macro_f1[unchanged].iloc[0] - scores.macro_f1[~unchanged].mean())
+
+
+def times_to_score(run_folders: list[Path], of: str) -> pd.DataFrame:
+    """Say how long each run trained until it reached the score that one of them ended with.
+
+    Args:
+        run_folders: Finished run folders.
+        of: Name of the run whose last validation macro F1 is the mark.
+
+    Returns:
+        One row a run that reached it, soonest first: `run, epoch, minutes, share`; `epoch` is the first whose
+        validation macro F1 is no lower, `share` the time over that of `of`. Empty where `of` is not among the runs.
+    """
+    columns = ["run", "epoch", "minutes", "share"]
+    folders = {run_folder.name: run_folder for run_folder in run_folders}
+    if of not in folders:
+        return pd.DataFrame(columns=columns)
+    histories = {name: pd.read_csv(run_folder / "history.csv") for name, run_folder in folders.items()}
+    mark, rows = histories[of].val_macro_f1.iloc[-1], []
+    for name, history in histories.items():
+        reached = history.epoch[history.val_macro_f1 >= mark]
+        if len(reached):
+            run = read_run(folders[name])
+            # Runs of an earlier version have the mean alone.
+            seconds = run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
+            rows.append((name, int(reached.iloc[0]), sum(seconds[: int(reached.iloc[0])]) / 60))
+    table = pd.DataFrame(rows, columns=columns[:3])
+    table["share"] = table.minutes / table.minutes[table.run == of].iloc[0]
+    return table.sort_values("minutes", ignore_index=True)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,11 @@ TRANSFER = """([files, texts]) => {
 }"""
 
 
+def encoded(contents: bytes) -> str:
+    """Write bytes so that they can be handed to a script in a page."""
+    return base64.b64encode(contents).decode()
+
+
 class Dashboard:
     """A server with the dashboard, in a process of its own.
 
@@ -67,7 +72,7 @@ class Dashboard:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(self._command, env=self._environment, stderr=log, cwd=paths.ROOT)
         deadline = time.monotonic() + PATIENCE
-        while not self._is_ready():
+        while not self.is_ready():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
@@ -81,7 +86,8 @@ class Dashboard:
         kernels = psutil.Process(self.process.pid).children(recursive=True)
         return [kernel.memory_full_info().uss / 1e6 for kernel in kernels]
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Say whether a page lies ready for the next visitor."""
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.address}health", timeout=PATIENCE).json()["page_ready"]
         return False
@@ -184,7 +190,7 @@ class Visit:
         return self.page.evaluate("document.activeElement.id")
 
     def _transfer(self, files: tuple[dict, ...], texts: dict[str, str]):
-        contents = [[f["name"], f["mimeType"], base64.b64encode(f["buffer"]).decode()] for f in files]
+        contents = [[f["name"], f["mimeType"], encoded(f["buffer"])] for f in files]
         types = {f"text/{kind.replace('_', '-')}": text for kind, text in texts.items()}
         return self.page.evaluate_handle(TRANSFER, [contents, types])
 

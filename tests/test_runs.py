@@ -160,7 +160,35 @@ def test_an_ablation_names_what_each_line_changed(tmp_path):
     assert list(table.run) == ["base-seed-1", "base", "sgd"]
     assert list(table.changed) == ["seed=1", "", "optimizer=sgd"]
     assert list(table.minutes) == [1.5, 1.5, 1.5]
+    assert table.loss_when_changed.isna().all()
 
 
 def test_no_ablation_is_an_empty_table(tmp_path):
     assert runs.ablation(tmp_path / "ablation").empty
+
+
+def test_what_a_change_of_the_pictures_costs_is_the_mean_over_all_changes(tmp_path):
+    assert runs.loss_when_changed(tmp_path) is None
+    (tmp_path / "robustness.csv").write_text(
+        "kind,strength,macro_f1\nunchanged,,0.9\njpeg,slight,0.8\njpeg,strong,0.5\n"
+    )
+    # (0.8 + 0.5) / 2 = 0.65, and 0.9 - 0.65 = 0.25.
+    assert runs.loss_when_changed(tmp_path) == pytest.approx(0.25)
+
+
+def test_time_to_a_score_counts_the_epochs_up_to_the_first_that_reaches_it(tmp_path):
+    folders = []
+    for name, scores, seconds in [("cnn6", [0.5, 0.9, 0.8], [60, 60, 60]), ("quick", [0.7, 0.85], [6, 18])]:
+        folders.append(finished_run(tmp_path / name))
+        history = "".join(f"{epoch},{score}\n" for epoch, score in enumerate(scores, start=1))
+        (tmp_path / name / "history.csv").write_text(f"epoch,val_macro_f1\n{history}")
+        record = runs.read_json(tmp_path / name / "run.json") | {"epoch_seconds": seconds}
+        runs.write_json(tmp_path / name / "run.json", record)
+    table = runs.times_to_score(folders, of="cnn6")
+    # The mark is 0.8, where cnn6 ended: cnn6 passed it in its second minute, quick after 6 + 18 = 24 s.
+    assert list(table.run) == ["quick", "cnn6"] and list(table.epoch) == [2, 2]
+    assert list(table.minutes) == pytest.approx([0.4, 2.0]) and list(table.share) == pytest.approx([0.2, 1.0])
+
+
+def test_without_the_run_that_sets_the_mark_there_are_no_times(tmp_path):
+    assert runs.times_to_score([finished_run(tmp_path / "cnn4")], of="cnn6").empty

@@ -33,7 +33,7 @@ class Checkpoint(keras.callbacks.Callback):
     Attributes:
         epoch: Finished epochs.
         best_epoch: The epoch, counted from 1, with the best score; 0 before the first.
-        seconds: Time spent in the finished epochs, over all processes.
+        epoch_seconds: Time spent in each finished epoch, validation included.
     """
 
     def __init__(self, folder: Path, key: str, monitor: str = "val_macro_f1", patience: int = 0):
@@ -45,7 +45,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch = 0
         self.best_epoch = 0
         self.best_score = -np.inf
-        self.seconds = 0.0
+        self.epoch_seconds: list[float] = []
         self.rows: list[dict[str, float]] = []
         self.best_weights: list[np.ndarray] = []
 
@@ -53,6 +53,11 @@ class Checkpoint(keras.callbacks.Callback):
     def history(self) -> pd.DataFrame:
         """One row a finished epoch: `epoch` from 1, the scores that `fit` reports, `learning_rate`."""
         return pd.DataFrame(self.rows)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the finished epochs, over all processes."""
+        return sum(self.epoch_seconds)
 
     @property
     def finished_early(self) -> bool:
@@ -80,7 +85,7 @@ class Checkpoint(keras.callbacks.Callback):
                     variable.assign(state[f"{prefix}{number}"])
             self.best_weights = [state[f"best{number}"] for number in range(meta["best_weights"])]
         self.epoch, self.best_epoch = meta["epoch"], meta["best_epoch"]
-        self.best_score, self.seconds, self.rows = meta["best_score"], meta["seconds"], meta["rows"]
+        self.best_score, self.epoch_seconds, self.rows = meta["best_score"], meta["epoch_seconds"], meta["rows"]
         return self.epoch
 
     def last_epoch(self, epochs: int) -> int:
@@ -100,7 +105,7 @@ class Checkpoint(keras.callbacks.Callback):
         if scores[self.monitor] > self.best_score:
             self.best_score, self.best_epoch = scores[self.monitor], self.epoch
             self.best_weights = model.get_weights()
-        self.seconds += time.perf_counter() - self._started
+        self.epoch_seconds.append(time.perf_counter() - self._started)
         self._save(model)
         if self.finished_early:
             model.stop_training = True
@@ -112,7 +117,7 @@ class Checkpoint(keras.callbacks.Callback):
             "best_epoch": self.best_epoch,
             "best_score": self.best_score,
             "best_weights": len(self.best_weights),
-            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
             "rows": self.rows,
         }
         arrays = {f"best{number}": weights for number, weights in enumerate(self.best_weights)}
