@@ -57,6 +57,12 @@ def test_the_card_says_what_the_records_say(folder):
     assert "own test set |" not in text and "changed test pictures" not in text
 
 
+def test_drawings_are_told_of_where_there_were_any(folder):
+    assert "drawings of each" not in card.model_card(folder)
+    runs.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "drawings": 100}})
+    assert "4,321 pictures to learn from, and beside them 100 drawings of each" in card.model_card(folder)
+
+
 def test_changed_pictures_are_averaged(folder):
     (folder / "robustness.csv").write_text(
         "kind,strength,macro_f1\nunchanged,,0.9\nclose_up,slight,0.8\nclose_up,strong,0.4\nshaken,slight,0.6\nshaken,strong,0.2\n"

@@ -43,7 +43,7 @@ on validation (macro F1 {val:.3f}). Seed {seed}. The whole recipe is in `run.jso
 Frames collected by Alexandre Attia, [The Simpsons Characters
 Dataset](https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset), **CC BY-NC-SA 4.0**; the
 characters belong to their owners. The weights are derived from it and are under the same licence.
-{train_pictures:,} pictures to learn from.
+{train_pictures:,} pictures to learn from{drawings}.
 
 Near-copies of a frame are never on both sides of a split, and the frames that match the archive's own test
 set were left out of training.
@@ -108,6 +108,7 @@ def model_card(run_folder: Path) -> str:
         val=run["best_val_macro_f1"],
         seed=run["parameters"]["seed"],
         train_pictures=run["train_pictures"],
+        drawings=_drawings(run["parameters"].get("drawings", 0)),
         scores=_table(
             ["pictures", "number", "accuracy", "macro F1", "95 % interval", "lowest character", "its F1"],
             [_score_row("test split", scores)]
@@ -136,6 +137,10 @@ def _score_row(name: str, scores: dict) -> list[str]:
         display_name(scores["lowest_character"]),
         f"{scores['lowest_f1']:.3f}",
     ]
+
+
+def _drawings(number: int) -> str:
+    return f", and beside them {number} drawings of each character, made by this project's own code" if number else ""
 
 
 def _most_confused(confusion: pd.DataFrame) -> list[list]:
