@@ -218,7 +218,7 @@ help: ## print this
 	@echo "  MIN_PICTURES=…     characters with fewer pictures are left out (290; on the sample 20)"
 	@echo "  EXCLUDE_KAGGLE_TEST=1   leave out the frames that match the archive's own test set"
 	@echo "  SIZE=64            side of a prepared picture, pixels"
-	@echo "  FIT=stretch        how a picture becomes square; or pad, or bounded: stretched to 16:9, padded beyond"
+	@echo "  FIT=stretch        how a picture becomes square; or pad, or bounded: margins off, stretched to 16:9, padded beyond"
 	@echo "  OUTPUTS=outputs    folder of the runs"
 
 .PHONY: constraints data train evaluate robustness publish compare predict dashboard lab test lint bench clean help

@@ -71,14 +71,23 @@ def test_another_shape_or_type_is_refused(picture):
 
 
 def test_of_a_stretched_picture_nothing_is_cut_off():
-    assert explain.shown_part(WHITE, 200, 100, "stretch") is WHITE
+    square = np.random.default_rng(0).random((16, 16), np.float32)
+    np.testing.assert_array_equal(explain.shown_part(square, (16, 16), (0, 0, 200, 100), (100, 200)), square)
+
+
+def test_a_margin_that_was_taken_off_mattered_to_nobody():
+    # The figure is the 40 × 20 pixels at (10, 5) of a picture of 100 × 50.
+    whole = explain.shown_part(np.ones((16, 16), np.float32), (16, 16), (10, 5, 50, 25), (50, 100))
+    assert whole.shape == (50, 100)
+    assert (whole[5:25, 10:50] == 1).all() and whole.sum() == 40 * 20
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (301, 200), (99, 100), (2000, 16)])
 def test_the_padding_is_cut_off_as_the_decoder_puts_it_on(width, height):
     picture = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
     square = pictures.resize(picture, 64, "pad")
-    part = explain.shown_part(square, width, height, "pad")
+    frame = pictures.framing(picture, 64, "pad")
+    part = explain.shown_part(square, frame.inner, frame.box, picture.shape[:2])
     inner_height, inner_width = part.shape[:2]
     top, left = (64 - inner_height) // 2, (64 - inner_width) // 2
     copies = np.pad(part, ((top, 64 - inner_height - top), (left, 64 - inner_width - left), (0, 0)), mode="edge")

@@ -319,7 +319,7 @@ def test_copies_inside_the_test_set_stay(with_test_set, processed):
     [
         ({"picture_size": 15}, "16 to 512 pixels, not 15"),
         ({"picture_size": 513}, "16 to 512 pixels, not 513"),
-        ({"fit": "crop"}, "stretch, pad, not 'crop'"),
+        ({"fit": "crop"}, "stretch, pad, bounded, not 'crop'"),
         ({"split": "half"}, "grouped, random, not 'half'"),
         ({"min_pictures": 0}, "1 or more, not 0"),
         ({"min_pictures": 21}, "No character has at least 21 .* bart has the most, 20, .* MIN_PICTURES=20"),

@@ -184,6 +184,45 @@ def test_bounded_pads_what_is_longer_up_to_16_to_9():
     assert dark[0] in (18, 19, 20) and dark[-1] in (68, 69, 70)
 
 
+def on_paper(figure, shape, top, left, paper=255):
+    sheet = np.full((*shape, 3), paper, np.uint8)
+    sheet[top : top + figure.shape[0], left : left + figure.shape[1]] = figure
+    return sheet
+
+
+def test_bounded_takes_off_a_plain_margin():
+    figure = np.random.default_rng(0).integers(0, 200, (60, 80, 3), dtype=np.uint8)
+    frame = pictures.framing(on_paper(figure, (200, 240), 100, 30), 64, "bounded")
+    left, top, right, bottom = frame.box
+    # 3 % of 80 pixels are kept around the figure, 2.4, outwards to whole pixels.
+    assert (left, top) == (27, 97) and (right, bottom) == (113, 163)
+    assert frame.inner == (64, 64)
+
+
+def test_a_margin_may_have_the_noise_of_jpeg_and_a_picture_without_one_is_left(scene):
+    figure = np.zeros((100, 100, 3), np.uint8)
+    noisy = on_paper(figure, (300, 300), 50, 50, paper=230)
+    noisy = np.clip(noisy + np.random.default_rng(0).normal(0, 4, noisy.shape), 0, 255).astype(np.uint8)
+    left, top, right, bottom = pictures.framing(noisy, 64, "bounded").box
+    assert min(left, top) >= 40 and max(right, bottom) <= 160
+    touching = on_paper(figure, (300, 300), 200, 50)  # a figure that is cut off below
+    assert pictures.framing(touching, 64, "bounded").box == (0, 0, 300, 300)
+
+
+@pytest.mark.parametrize("speck", [0, 1, 10])
+def test_a_picture_of_nothing_but_paper_is_left(speck):
+    sheet = on_paper(np.zeros((speck, speck, 3), np.uint8), (400, 400), 100, 100)
+    assert pictures.framing(sheet, 64, "bounded").box == (0, 0, 400, 400)
+    assert pictures.resize(sheet, 64, "bounded").shape == (64, 64, 3)
+
+
+def test_decoding_and_resizing_frame_alike():
+    figure = np.random.default_rng(0).integers(0, 200, (30, 90, 3), dtype=np.uint8)
+    sheet = on_paper(figure, (120, 100), 60, 5)
+    decoded = pictures.decode(encode(Image.fromarray(sheet), "PNG"), 64, "bounded")
+    np.testing.assert_array_equal(decoded, pictures.resize(sheet, 64, "bounded"))
+
+
 def test_unknown_fit_is_named():
     with pytest.raises(ValueError, match=r"`fit`.*'stretch', 'pad', 'bounded'.*Received: fit='crop'"):
         pictures.decode(b"", fit="crop")

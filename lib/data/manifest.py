@@ -104,7 +104,7 @@ def prepare(
         raw: Folder with `<character>/<file>` and, if there is one, `kaggle_test/<character>/<file>`.
         processed: Folder to write to; it is made, and an earlier result is replaced.
         picture_size: Pixels a side, 16 to 512.
-        fit: `"stretch"` or `"pad"`, as in `pictures.decode`.
+        fit: `"stretch"`, `"pad"` or `"bounded"`, as in `pictures.decode`.
         min_pictures: Characters with fewer usable pictures are left out.
         split: `"grouped"` puts near-copies into one split, `"random"` does not look at them.
         seed: What the split follows from.

@@ -69,24 +69,30 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) 
     return Occlusion(label, whole, float(min(whole, rest.min())), _importance(size, covers, whole - rest))
 
 
-def shown_part(square: np.ndarray, width: int, height: int, fit: str) -> np.ndarray:
-    """Cut the part of a square that the picture itself takes.
+def shown_part(
+    square: np.ndarray, inner: tuple[int, int], box: tuple[int, int, int, int], shape: tuple[int, int]
+) -> np.ndarray:
+    """Bring what is known of the square that a network sees back to the picture that it was made of.
 
     Args:
-        square: `(size, size, …)`, of the square that the network sees.
-        width: Width of the picture as it is shown, in pixels.
-        height: Height of it.
-        fit: How the picture became the square, `"stretch"` or `"pad"`.
+        square: `float32 (size, size)`.
+        inner: Width and height that the picture takes in the square, centred; the rest is padding.
+        box: Left, top, right and bottom of the part of the picture that was taken, pixels.
+        shape: Height and width of the picture, pixels.
 
     Returns:
-        All of the square if the picture was stretched, otherwise the part inside the padding.
+        `float32`, of the part of the square inside the padding where all of the picture was taken; otherwise of the
+        picture's own shape, with zeros for the margin that was taken off.
     """
-    if fit == "stretch":
-        return square
-    size = len(square)
-    inner_width, inner_height = (max(1, round(side * size / max(width, height))) for side in (width, height))
+    (inner_width, inner_height), size = inner, len(square)
     left, top = (size - inner_width) // 2, (size - inner_height) // 2
-    return square[top : top + inner_height, left : left + inner_width]
+    part = square[top : top + inner_height, left : left + inner_width]
+    left, top, right, bottom = box
+    if (right - left, bottom - top) == shape[::-1]:
+        return part
+    whole = np.zeros(shape, part.dtype)
+    whole[top:bottom, left:right] = cv2.resize(part, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    return whole
 
 
 def veil(importance: np.ndarray, longest: int = 256) -> np.ndarray:

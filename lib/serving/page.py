@@ -119,8 +119,9 @@ class Networks:
         recogniser = self._recogniser(key)
         square = pictures.decode(contents, recogniser.picture_size, recogniser.fit)
         found = explain.occlusion(recogniser.predict_pixels, square)
-        width, height = pictures.probe(contents)
-        veil = explain.veil(explain.shown_part(found.importance, width, height, recogniser.fit))
+        shown = pictures.decode_full(contents, LONGEST_SIDE)
+        frame = pictures.framing(shown, recogniser.picture_size, recogniser.fit)
+        veil = explain.veil(explain.shown_part(found.importance, frame.inner, frame.box, shown.shape[:2]))
         facts = {"name": recogniser.names[found.label], "before": found.probability, "after": found.lowest}
         return facts, _encode(".png", cv2.cvtColor(veil, cv2.COLOR_RGBA2BGRA))
 

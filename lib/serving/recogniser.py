@@ -79,7 +79,7 @@ class Recogniser:
         characters: Labels in the network's own order.
         names: The same as a person writes them.
         picture_size: Pixels a side of the square that the network sees.
-        fit: How a picture becomes that square, `"stretch"` or `"pad"`.
+        fit: How a picture becomes that square, as in `pictures.decode`.
         digest: SHA-256 of the model file.
         record: Contents of `run.json`; empty if there is none.
         metrics: Contents of `metrics.json`; empty if there is none.

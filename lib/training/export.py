@@ -116,7 +116,7 @@ def describe(run: str, characters: list[str], picture_size: int, fit: str) -> di
         run: Name of the run.
         characters: Labels, in the order of the network's outputs.
         picture_size: Height and width of its input, pixels.
-        fit: How a picture becomes square: "stretch" or "pad".
+        fit: How a picture becomes square: "stretch", "pad" or "bounded".
 
     Returns:
         The metadata record.
