@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page
-from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from lib.serving.recogniser import cores, default_run
+from lib.serving.server import NOTEBOOK
 from tests import browser
 from tests.benchmarks.bench_decode import draw_frames
+from tests.running_server import Running, running, until
 
 PAGES = 5
 DROPS = 10
@@ -54,7 +55,7 @@ def main() -> int:
     """Print one line a question, each with its target."""
     parser = argparse.ArgumentParser(description="Measure the page in a browser.")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (the best there is)")
-    run = parser.parse_args().run or default_run()
+    run = (parser.parse_args().run or default_run()).resolve()
     if browser.CHROMIUM is None:
         print("page: not measured, chromium is missing (apt-get install chromium)")
         return 0
@@ -63,25 +64,24 @@ def main() -> int:
         (folder / "frames").mkdir()
         frames = draw_frames(folder / "frames", WIDTH, HEIGHT)
         print(f"page: {run.name}, {cores()} cores, browser and server on them")
-        with browser.dashboard(folder, RUN=str(run)) as server:
+        with running(folder, run, NOTEBOOK, "--max-visitors", "40") as server:
             bench_opening(chromium, server, "page made ahead")
             bench_drops(chromium, server, frames)
             bench_visitors(chromium, server, frames)
-        with browser.dashboard(folder, "--make-ahead", "0", RUN=str(run)) as server:
+        with running(folder, run, NOTEBOOK, "--make-ahead", "0") as server:
             bench_opening(chromium, server, "page made on call")
     return 0
 
 
-def bench_opening(chromium: Browser, server: browser.Dashboard, what: str) -> None:
+def bench_opening(chromium: Browser, server: Running, what: str) -> None:
     """Time from asking for the page until a picture can be dropped, and until one dropped at once is answered."""
     target = 0.5 if "ahead" in what else 2.5
     usable, answered = [], []
     for _ in range(PAGES):
-        while what == "page made ahead" and not server.is_ready():
-            time.sleep(0.05)
+        if what == "page made ahead":
+            until(lambda: server.health()["page_ready"])
         time.sleep(1)  # the next page is made meanwhile, which is not this one's time
         with opened(chromium, server) as page:
-            page.wait_for_function("window.zoneAt")
             page.get_by_test_id("example").first.click()
             page.get_by_test_id("prediction").wait_for()
             answered.append(page.evaluate("performance.now()") / 1000)
@@ -92,7 +92,7 @@ def bench_opening(chromium: Browser, server: browser.Dashboard, what: str) -> No
     )
 
 
-def bench_drops(chromium: Browser, server: browser.Dashboard, frames: list[Path]) -> None:
+def bench_drops(chromium: Browser, server: Running, frames: list[Path]) -> None:
     """Time from the drop to the name, one picture after the other."""
     with opened(chromium, server) as page:
         page.get_by_test_id("example").first.click()
@@ -101,7 +101,7 @@ def bench_drops(chromium: Browser, server: browser.Dashboard, frames: list[Path]
     print(f"drop to answer: {statistics.median(taken):.0f} ms, slowest {max(taken):.0f} ms (target 300)")
 
 
-def bench_visitors(chromium: Browser, server: browser.Dashboard, frames: list[Path]) -> None:
+def bench_visitors(chromium: Browser, server: Running, frames: list[Path]) -> None:
     """Let ten visitors choose twenty pictures each, all at once, and count what was not answered."""
     with contextlib.ExitStack() as stack:
         pages = [stack.enter_context(opened(chromium, server)) for _ in range(VISITORS)]
@@ -110,8 +110,8 @@ def bench_visitors(chromium: Browser, server: browser.Dashboard, frames: list[Pa
             page.locator("#choose").set_input_files(frames[number : number + PICTURES])
         answered = 0
         for page in pages:
-            with contextlib.suppress(PlaywrightTimeoutError):
-                page.wait_for_function(f"document.querySelectorAll('.thumbnail').length === {PICTURES}")
+            with contextlib.suppress(AssertionError):
+                browser.expect(page.locator(".thumbnail")).to_have_count(PICTURES)
             answered += page.locator(".thumbnail").count()
         elapsed = time.perf_counter() - start
     wanted = VISITORS * PICTURES
@@ -120,7 +120,7 @@ def bench_visitors(chromium: Browser, server: browser.Dashboard, frames: list[Pa
 
 
 @contextlib.contextmanager
-def opened(chromium: Browser, server: browser.Dashboard):
+def opened(chromium: Browser, server: Running):
     """Open the page as a new visitor."""
     context = chromium.new_context(viewport=browser.WIDE)
     page = context.new_page()

@@ -36,7 +36,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        run_dir = arguments.run or make_run(folder / "springfield", "int8")
+        # Absolute: the server works in a folder of its own.
+        run_dir = arguments.run.resolve() if arguments.run else make_run(folder / "springfield", "int8")
         print(f"server: {arguments.notebook.name}, {run_dir.name}, {cores()} cores")
         with running(folder, run_dir, arguments.notebook) as server:
             bench_ready_pages(server)
