@@ -73,7 +73,9 @@ class Dashboard:
             self.process = subprocess.Popen(self._command, env=self._environment, stderr=log, cwd=paths.ROOT)
         deadline = time.monotonic() + PATIENCE
         while not self.is_ready():
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(self.log.read_text())
             time.sleep(0.05)
 
     def stop(self) -> None:
