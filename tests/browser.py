@@ -137,6 +137,14 @@ class Visit:
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
         expect(self["drop-zone"]).to_be_visible()
+        self._wait_for_the_kernel()
+
+    def _wait_for_the_kernel(self) -> None:
+        """Wait until Voila has set up the page: while it does, the keyboard's focus can be lost."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.page.evaluate("Boolean(window.pageAhead?.model.model)"):
+            assert time.monotonic() < deadline, "the page has not connected to its kernel"
+            time.sleep(0.05)
 
     def __getitem__(self, test_id: str) -> Locator:
         return self.page.get_by_test_id(test_id)
