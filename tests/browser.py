@@ -114,6 +114,14 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def wait_for_the_kernel(page: Page) -> None:
+    """Wait until Voila has set up the page."""
+    deadline = time.monotonic() + PATIENCE
+    while not page.evaluate("Boolean(window.pageAhead?.model.model)"):  # the page's policy forbids `wait_for_function`
+        assert time.monotonic() < deadline, "the page has not connected to its kernel"
+        time.sleep(0.05)
+
+
 class Visit:
     """A page that a visitor opened.
 
@@ -137,14 +145,7 @@ class Visit:
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
         expect(self["drop-zone"]).to_be_visible()
-        self._wait_for_the_kernel()
-
-    def _wait_for_the_kernel(self) -> None:
-        """Wait until Voila has set up the page: while it does, the keyboard's focus can be lost."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.page.evaluate("Boolean(window.pageAhead?.model.model)"):
-            assert time.monotonic() < deadline, "the page has not connected to its kernel"
-            time.sleep(0.05)
+        wait_for_the_kernel(page)
 
     def __getitem__(self, test_id: str) -> Locator:
         return self.page.get_by_test_id(test_id)

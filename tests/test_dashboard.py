@@ -392,19 +392,49 @@ def same_visit(chromium, server) -> Iterator["browser.Visit"]:
         yield open_one()
 
 
-def test_the_page_takes_a_picture_before_voilas_scripts_are_there(chromium, server):
+@pytest.fixture
+def early(chromium, server) -> Iterator[tuple["browser.Page", Callable[[], None]]]:
+    """A page to which Voila's scripts have not come yet, and a function that lets them come."""
     context, held = chromium.new_context(), []
-    early = context.new_page()
-    early.route("**/voila.js", lambda route: held.append(route))
-    early.goto(server.address, wait_until="commit")
-    early.locator("#choose").set_input_files(red_file())
-    browser.expect(early.locator(".waiting")).to_be_visible()
-    browser.expect(early.locator("#loading")).to_have_count(0)
-    early.wait_for_timeout(100)  # lets the request that is held arrive here
-    held[0].continue_()
-    browser.expect(early.get_by_test_id("prediction")).to_have_text(HOMER)
-    browser.expect(early.get_by_test_id("drop-zone")).to_have_count(1)
+    page = context.new_page()
+    page.route("**/voila.js", lambda route: held.append(route))
+    page.goto(server.address, wait_until="commit")
+
+    def let_come() -> None:
+        page.wait_for_timeout(100)  # lets the request that is held arrive here
+        held[0].continue_()
+        browser.wait_for_the_kernel(page)
+
+    yield page, let_come
     context.close()
+
+
+def test_the_page_takes_a_picture_before_voilas_scripts_are_there(early):
+    page, let_scripts_come = early
+    page.locator("#choose").set_input_files(red_file())
+    browser.expect(page.locator(".waiting")).to_be_visible()
+    browser.expect(page.locator("#loading")).to_have_count(0)
+    let_scripts_come()
+    browser.expect(page.get_by_test_id("prediction")).to_have_text(HOMER)
+    browser.expect(page.get_by_test_id("drop-zone")).to_have_count(1)
+
+
+def test_the_keyboard_stays_where_it_is_when_voilas_scripts_come(early):
+    page, let_scripts_come = early
+    address = page.locator("#address")
+    address.fill("example")
+    address.press("Home")
+    let_scripts_come()
+    page.keyboard.type("an ")
+    browser.expect(address).to_have_value("an example")
+
+
+def test_who_left_the_keyboard_is_not_brought_back_when_voilas_scripts_come(early):
+    page, let_scripts_come = early
+    page.locator("#address").click()
+    page.locator(".call").click()
+    let_scripts_come()
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
 
 
 def file(contents: bytes, name: str = "picture.png", kind: str = "image/png") -> dict:
