@@ -28,6 +28,11 @@ quoted = '$(subst ','\'',$(1))'
 BASE := $(shell printf '%s' $(call quoted,$(DATA)) | sed -E 's:/+$$::; s:^.*/::; s:\.(zip|tar|tgz|tar\.gz)$$::; s:[^A-Za-z0-9._-]+:-:g; s:^[.-]+::')
 NAME := $(BASE)$(if $(filter random,$(SPLIT)),-random)$(if $(filter 1,$(EXCLUDE_KAGGLE_TEST)),-no-kaggle-test)$(if $(filter-out 64,$(SIZE)),-$(SIZE)px)$(if $(filter-out stretch,$(FIT)),-$(FIT))
 
+# The committed records are compared, never made again.
+ifneq ($(filter published,$(BASE)),)
+override RUNS :=
+endif
+
 RAW := data/raw/$(BASE)
 PREPARED := data/processed/$(NAME)
 OUT := $(OUTPUTS)/$(NAME)
@@ -51,7 +56,7 @@ endif
 ifneq ($(words $(OUTPUTS)),1)
 $(error OUTPUTS must be the path of a folder without spaces, not `$(OUTPUTS)`)
 endif
-ifeq ($(strip $(RUNS)),)
+ifeq ($(strip $(RUNS)$(filter published,$(BASE))),)
 $(error RUNS is empty; known runs: $(KNOWN_RUNS))
 endif
 ifneq ($(filter-out $(KNOWN_RUNS),$(RUNS)),)

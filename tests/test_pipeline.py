@@ -196,6 +196,14 @@ def test_publishing_copies_the_records_and_no_picture_of_a_frame(trained):
     assert not kept & {"model.tflite", "model.keras", "predictions.png", "worst_mistakes.png", "evaluate.ipynb"}
 
 
+def test_the_committed_records_are_compared_and_not_made_again(trained):
+    checkout, _ = trained
+    assert checkout.make("publish", "RUNS=cnn4").returncode == 0
+    made = checkout.make("compare", "DATA=published")
+    assert made.returncode == 0, made.stderr
+    assert "cnn4" in pd.read_csv(checkout.folder / "outputs" / "published" / "comparison.csv").run.tolist()
+
+
 def test_a_random_split_has_a_place_of_its_own(trained):
     checkout, _ = trained
     made = checkout.make("data", "SPLIT=random")
