@@ -22,6 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from lib import paths
+from tests.running_server import until
 
 PATIENCE = 60  # seconds until something that must come has failed to come
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -115,11 +116,8 @@ def chromium() -> Iterator[Browser]:
 
 
 def wait_for_the_kernel(page: Page) -> None:
-    """Wait until Voila has set up the page."""
-    deadline = time.monotonic() + PATIENCE
-    while not page.evaluate("Boolean(window.pageAhead?.model.model)"):  # the page's policy forbids `wait_for_function`
-        assert time.monotonic() < deadline, "the page has not connected to its kernel"
-        time.sleep(0.05)
+    """Wait until Voila has set up the page, whose policy forbids Playwright's own `wait_for_function`."""
+    until(lambda: page.evaluate("Boolean(window.pageAhead?.model.model)"))
 
 
 class Visit:
