@@ -134,7 +134,9 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
 
     Returns:
         One row a run, in the order given: `run, conv_layers, num_parameters, epochs, seconds, seconds_per_epoch,
-        accuracy, macro_f1, macro_f1_low, macro_f1_high, lowest_character, lowest_f1, log_loss`.
+        accuracy, macro_f1, macro_f1_low, macro_f1_high, lowest_character, lowest_f1, log_loss, test_pictures,
+        near_copies_in_train, kaggle_macro_f1`; `near_copies_in_train` counts the test pictures that have one, and
+        `kaggle_macro_f1` is the score on the archive's own test set (None where there is none).
     """
     rows = []
     for run_folder in run_folders:
@@ -143,11 +145,48 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
         rows.append(
             {key: run[key] for key in ("conv_layers", "num_parameters", "epochs", "seconds", "seconds_per_epoch")}
             | {key: scores[key] for key in ("accuracy", "macro_f1", "lowest_character", "lowest_f1", "log_loss")}
+            | {key: scores.get(key) for key in ("test_pictures", "near_copies_in_train")}
             | {"run": run_folder.name, "macro_f1_low": low, "macro_f1_high": high}
+            | {"kaggle_macro_f1": scores.get("kaggle_test", {}).get("macro_f1")}
         )
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
-    columns += " macro_f1_high lowest_character lowest_f1 log_loss"
+    columns += " macro_f1_high lowest_character lowest_f1 log_loss test_pictures near_copies_in_train kaggle_macro_f1"
     return pd.DataFrame(rows, columns=columns.split())
+
+
+def ranked(results: pd.DataFrame) -> pd.DataFrame:
+    """Sort runs by macro F1, best first; those whose test pictures have near-copies in training come last.
+
+    Args:
+        results: What `results` gives; `near_copies_in_train` may be missing.
+
+    Returns:
+        The same rows, numbered from 0. Scores of the last ones are no match for the others', however high.
+    """
+    leaks = results.get("near_copies_in_train", pd.Series(0, results.index)).fillna(0) > 0
+    order = {"ascending": [True, False], "kind": "stable", "ignore_index": True}
+    return results.assign(leaks=leaks).sort_values(["leaks", "macro_f1"], **order).drop(columns="leaks")
+
+
+def seeds(run_folders: list[Path]) -> pd.DataFrame:
+    """Say how far trainings by one recipe differ that differ in their seed alone.
+
+    Args:
+        run_folders: Finished run folders.
+
+    Returns:
+        One row a run whose recipe was trained more than once, recipe by recipe: `recipe, run, seed, val_macro_f1,
+        macro_f1, lowest_f1, kaggle_macro_f1`; `recipe` is the name of the first of its runs.
+    """
+    table = results(run_folders)[["run", "macro_f1", "lowest_f1", "kaggle_macro_f1"]]
+    trained = [read_run(run_folder) for run_folder in run_folders]
+    chosen = [{key: value for key, value in run["parameters"].items() if key not in ("run", "seed")} for run in trained]
+    table.insert(0, "recipe", [digest(parameters) for parameters in chosen])
+    table.insert(2, "seed", [run["parameters"]["seed"] for run in trained])
+    table.insert(3, "val_macro_f1", [run["best_val_macro_f1"] for run in trained])
+    table = table[table.duplicated("recipe", keep=False)].sort_values(["recipe", "seed"], ignore_index=True)
+    table["recipe"] = table.groupby("recipe").run.transform("first")
+    return table
 
 
 def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
@@ -201,12 +240,15 @@ def times_to_score(run_folders: list[Path], of: str) -> pd.DataFrame:
 
     Returns:
         One row a run that reached it, soonest first: `run, epoch, minutes, share`; `epoch` is the first whose
-        validation macro F1 is no lower, `share` the time over that of `of`. Empty where `of` is not among the runs.
+        validation macro F1 is no lower, `share` the time over that of `of`. Left out are runs on another split,
+        whose validation pictures are others. Empty where `of` is not among the runs.
     """
     columns = ["run", "epoch", "minutes", "share"]
     folders = {run_folder.name: run_folder for run_folder in run_folders}
     if of not in folders:
         return pd.DataFrame(columns=columns)
+    manifest = read_run(folders[of])["manifest_sha256"]
+    folders = {name: it for name, it in folders.items() if read_run(it)["manifest_sha256"] == manifest}
     histories = {name: pd.read_csv(run_folder / "history.csv") for name, run_folder in folders.items()}
     mark, rows = histories[of].val_macro_f1.iloc[-1], []
     for name, history in histories.items():

@@ -15,6 +15,9 @@ RUN = {
     "epochs": 40,
     "seconds": 120.4,
     "seconds_per_epoch": 3.01,
+    "manifest_sha256": "d1",
+    "best_val_macro_f1": 0.95,
+    "parameters": {"run": "cnn4", "conv_layers": 4, "seed": 0},
 }
 METRICS = {"accuracy": 0.9125, "macro_f1": 0.9, "lowest_character": "lisa_simpson", "lowest_f1": 0.8, "log_loss": 0.3}
 
@@ -84,6 +87,36 @@ def test_results_hold_one_row_a_run(tmp_path):
     results = runs.results([finished_run(tmp_path / "cnn4")])
     row = results.iloc[0]
     assert (row.run, row.conv_layers, row.macro_f1, row.macro_f1_low, row.macro_f1_high) == ("cnn4", 4, 0.9, 0.85, 0.94)
+
+
+def test_a_score_with_near_copies_in_training_ranks_below_every_honest_one(tmp_path):
+    for name, score, near_copies in [("honest", 0.8, 0), ("leaky", 0.99, 7), ("best", 0.9, 0)]:
+        folder = finished_run(tmp_path / name)
+        changed = {"macro_f1": score, "test_pictures": 100, "near_copies_in_train": near_copies}
+        runs.write_json(folder / "metrics.json", METRICS | changed | {"kaggle_test": {"macro_f1": 0.7}})
+    results = runs.results(runs.evaluated(tmp_path))
+    ranked = runs.ranked(results)
+    assert list(ranked.run) == ["best", "honest", "leaky"] and list(ranked.index) == [0, 1, 2]
+    assert list(ranked.near_copies_in_train) == [0, 0, 7] and set(ranked.kaggle_macro_f1) == {0.7}
+    # Records of before, which counted none, are ranked by the score alone.
+    assert list(runs.ranked(results.drop(columns="near_copies_in_train")).run) == ["leaky", "best", "honest"]
+
+
+def test_seeds_of_one_recipe_stand_together_and_a_recipe_of_one_seed_does_not(tmp_path):
+    for name, changed in [
+        ("cnn4", {}),
+        ("cnn4-again", {"seed": 1}),
+        ("cnn6", {"conv_layers": 6}),
+        ("other-pictures", {"seed": 2, "data_name": "other"}),
+    ]:
+        finished_run(tmp_path / name, parameters=RUN["parameters"] | {"run": name} | changed)
+    table = runs.seeds(runs.evaluated(tmp_path))
+    assert list(table.run) == ["cnn4", "cnn4-again"] and list(table.seed) == [0, 1]
+    assert set(table.recipe) == {"cnn4"} and set(table.macro_f1) == {0.9}
+
+
+def test_no_runs_are_no_seeds():
+    assert runs.seeds([]).empty
 
 
 def test_the_report_names_the_notebook_and_prints_the_table(tmp_path, capsys):
@@ -188,6 +221,13 @@ def test_time_to_a_score_counts_the_epochs_up_to_the_first_that_reaches_it(tmp_p
     # The mark is 0.8, where cnn6 ended: cnn6 passed it in its second minute, quick after 6 + 18 = 24 s.
     assert list(table.run) == ["quick", "cnn6"] and list(table.epoch) == [2, 2]
     assert list(table.minutes) == pytest.approx([0.4, 2.0]) and list(table.share) == pytest.approx([0.2, 1.0])
+
+
+def test_the_time_to_a_score_on_other_pictures_is_no_time(tmp_path):
+    folders = [finished_run(tmp_path / "cnn6"), finished_run(tmp_path / "random", manifest_sha256="other")]
+    for folder in folders:
+        (folder / "history.csv").write_text("epoch,val_macro_f1\n1,0.9\n")
+    assert list(runs.times_to_score(folders, of="cnn6").run) == ["cnn6"]
 
 
 def test_without_the_run_that_sets_the_mark_there_are_no_times(tmp_path):

@@ -282,18 +282,18 @@ def comparison(table: pd.DataFrame) -> Chart:
 
     Args:
         table: One row a run with columns `run`, `conv_layers`, `num_parameters`, `epochs`, `seconds` and
-            `macro_f1`, optionally `macro_f1_low` and `macro_f1_high` (a 95 % interval). A missing number is
-            left out.
+            `macro_f1`, optionally `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_copies_in_train` and
+            `test_pictures`. A missing number is left out.
 
     Returns:
         Two panels with common rows: macro F1, and training time on a logarithmic scale. Colour and shape tell
-        the number of convolutional layers.
+        the number of convolutional layers. Runs whose test pictures have near-copies in training come last, hollow.
     """
     if table.empty:
         return _nothing("No finished run to compare.")
-    table = table.sort_values("macro_f1", ascending=False, kind="stable").reset_index(drop=True)
+    table = runs.ranked(table)
     # A column that is missing, or empty in every run, becomes numbers too: NaN, which is not drawn.
-    numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high"]
+    numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_copies_in_train", "test_pictures"]
     table[numbers] = table.reindex(columns=numbers).astype(float)
     figure = _figure(WIDTH, 0.55 * len(table) + 1.5)
     scores, times = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -305,11 +305,14 @@ def comparison(table: pd.DataFrame) -> Chart:
         scores.plot(those["macro_f1"], those.index, label=f"{depth} convolutional layers", **look)
         times.plot(those["seconds"], those.index, **look)
         scores.hlines(those.index, those["macro_f1_low"], those["macro_f1_high"], color=colour, linewidth=2)
+    leaks = table[table["near_copies_in_train"] > 0]
+    for axes, column in ((scores, "macro_f1"), (times, "seconds")):
+        axes.plot(leaks[column], leaks.index, "o", color="white", markersize=3.5)
     for row in table.itertuples():
         _above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
         _above(times, row.seconds, row.Index, _duration(row.seconds))
         scores.annotate(
-            _size(row.num_parameters, row.epochs),
+            _size(row.num_parameters, row.epochs) + _copies(row.near_copies_in_train, row.test_pictures),
             (0, row.Index),
             (-6, -2),
             xycoords=scores.get_yaxis_transform(),
@@ -552,6 +555,11 @@ def _size(num_parameters: float, epochs: float) -> str:
     millions = f"{num_parameters / 1e6:.3g} million"
     parameters = millions if num_parameters >= 999_500 else f"{num_parameters:,.0f}"
     return f"{parameters} parameters, {epochs:.0f} epoch{'' if epochs == 1 else 's'}"
+
+
+def _copies(near_copies: float, test_pictures: float) -> str:
+    """Say how many of the test pictures the network had all but seen, on a line of its own; nothing where none."""
+    return f"\n{near_copies:,.0f} of {test_pictures:,.0f} test pictures: near-copies" if near_copies > 0 else ""
 
 
 def _duration(seconds: float) -> str:
