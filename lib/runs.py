@@ -206,10 +206,11 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
     trained = {record.parent.name: read_run(record.parent) for record in Path(runs_folder).glob(f"*/{RUN_RECORD}")}
     if base not in trained:
         return pd.DataFrame(columns=columns)
-    same = trained[base]["parameters"] | {"run": None}
+    same = trained[base]["parameters"]
     rows = []
     for name, run in trained.items():
-        changed = [f"{key}={value}" for key, value in run["parameters"].items() if key != "run" and value != same[key]]
+        chosen = {key: value for key, value in run["parameters"].items() if key != "run"}
+        changed = [f"{key}={value}" for key, value in chosen.items() if value != same.get(key)]
         scores = (run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60, loss_when_changed(runs_folder / name))
         rows.append((name, ", ".join(changed), run["parameters"]["seed"], *scores))
     return pd.DataFrame(rows, columns=columns).sort_values("val_macro_f1", ascending=False, ignore_index=True)
@@ -285,7 +286,8 @@ def lock(target: Path) -> Iterator[None]:
             f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
         ) from None
     try:
-        for left_over in target.rglob(f"{TEMPORARY}*"):
+        # Not deeper: `make compare` locks the folder above the runs, and one of them may be training.
+        for left_over in [*target.glob(f"{TEMPORARY}*"), *target.glob(f"figures/{TEMPORARY}*")]:
             left_over.unlink(missing_ok=True)
         yield
     finally:

@@ -169,6 +169,13 @@ def test_the_lock_sweeps_away_what_a_killed_process_left(tmp_path):
         assert [p.name for p in target.iterdir()] == ["run.json"]
 
 
+def test_the_lock_above_the_runs_leaves_them_alone(tmp_path):
+    with runs.replacing(tmp_path / "cnn4" / "state.npz") as temporary:
+        temporary.write_text("half of it")
+        with runs.lock(tmp_path):
+            assert temporary.read_text() == "half of it"
+
+
 def test_the_digest_depends_on_content_alone():
     assert runs.digest({"a": 1, "b": 2}) == runs.digest({"b": 2, "a": 1})
     assert runs.digest({"a": 1}) != runs.digest({"a": 2})
