@@ -366,6 +366,21 @@ def test_a_character_that_cannot_be_in_all_splits_is_named(raw, processed):
         prepared(raw, processed)
 
 
+def test_too_few_pictures_for_three_splits_are_named(tmp_path, processed):
+    for number, character in enumerate(["bart", "homer"]):
+        write(tmp_path / "raw" / character / "1.png", drawn(number))
+    with pytest.raises(UserError, match="bart has 1 usable pictures in 1 groups"):
+        prepared(tmp_path / "raw", processed, min_pictures=1)
+
+
+def test_a_character_of_test_pictures_alone_is_named(raw, processed):
+    for number in range(3):
+        write(raw / "apu" / f"{number}.png", drawn(300 + number))
+        write(raw / "kaggle_test" / "apu" / f"{number}.png", drawn(300 + number))
+    with pytest.raises(UserError, match="apu has 0 usable pictures"):
+        prepared(raw, processed, min_pictures=3, exclude_kaggle_test=True)
+
+
 def test_three_pictures_are_enough_for_three_splits(raw, processed):
     for number in range(3):
         write(raw / "apu" / f"{number}.png", drawn(300 + number))

@@ -223,6 +223,15 @@ def test_decoding_and_resizing_frame_alike():
     np.testing.assert_array_equal(decoded, pictures.resize(sheet, 64, "bounded"))
 
 
+def test_a_small_figure_in_a_large_jpeg_keeps_its_detail():
+    # libjpeg would give 300 × 225 pixels of this page, and 30 of them to the figure.
+    figure = cv2.resize(np.random.default_rng(0).integers(0, 200, (24, 24, 3), dtype=np.uint8), (240, 240))
+    page = on_paper(figure, (1800, 2400), 700, 1200)
+    contents = encode(Image.fromarray(page), "JPEG", quality=95)
+    decoded, wanted = pictures.decode(contents, 96, "bounded"), pictures.resize(page, 96, "bounded")
+    assert np.abs(decoded.astype(int) - wanted).mean() < 4
+
+
 def test_unknown_fit_is_named():
     with pytest.raises(ValueError, match=r"`fit`.*'stretch', 'pad', 'bounded'.*Received: fit='crop'"):
         pictures.decode(b"", fit="crop")

@@ -24,8 +24,9 @@ class Augmentation:
         cutout: Side of the largest square painted over with random grey, share of the picture.
         backdrop: Share of pictures whose flat colours that reach the edge are painted over, as in clip-art; half of
             them are trimmed to the figure.
-        placement: Share of pictures shrunk to 0.35 to 0.95 of the frame and put on a plain or noisy ground.
-        degrade: Share of pictures blurred, compressed as JPEG, or made grey.
+        placement: Share of pictures shrunk to 0.35 to 0.95 of the frame, each side stretched or squeezed by up to a
+            third besides, and put on a plain or noisy ground.
+        degrade: Share of pictures blurred, compressed as JPEG, made grey, or given noise.
         restyle: Share of pictures drawn in another manner: flat colours, thick outlines, other hues, hard edges,
             coarse pixels, or lines alone.
     """
@@ -150,7 +151,8 @@ class Batches(keras.utils.PyDataset):
         pictures = self.images[rows]
         if self.augmentation != NO_AUGMENTATION:
             # Position is in the seed: a batch is the same whichever thread makes it, and in whatever order.
-            rng = np.random.default_rng((self.seed, self.epoch, position))
+            # Counted from 1, since NumPy takes (seed, epoch, 0) for (seed, epoch), from which the order follows.
+            rng = np.random.default_rng((self.seed, self.epoch, position + 1))
             pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
         if self.epoch < self.small_epochs:
             square = (self.small_size, self.small_size)
@@ -327,8 +329,9 @@ def _degrade(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.3))
     if kind == 1:
         quality = int(rng.integers(12, 60))
-        _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
     if kind == 2:
         return cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     noise = rng.normal(0, rng.uniform(3, 16), picture.shape)

@@ -109,9 +109,18 @@ def decode(contents: bytes, size: int = 64, fit: str = "stretch") -> np.ndarray:
     """
     _check_fit(fit)
     image, orientation = _open(contents)
-    inner = _inner_size(_shown_size(image, orientation), size, fit)
+    shown = _shown_size(image, orientation)
+    inner = _inner_size(shown, size, fit)
     pixels = _pixels(image, orientation, inner)
-    return resize(pixels, size, fit) if fit == "bounded" else _fill_square(pixels, inner, size)
+    if fit != "bounded":
+        return _fill_square(pixels, inner, size)
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = framing(pixels, size, fit).box
+    if (width, height) != shown and (right - left, bottom - top) != (width, height):
+        # A JPEG, decoded at a fraction that would do for the whole picture; the figure in it needs more.
+        larger = max(width, height) / max(right - left, bottom - top)
+        pixels = _pixels(*_open(contents), (math.ceil(inner[0] * larger), math.ceil(inner[1] * larger)))
+    return resize(pixels, size, fit)
 
 
 def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
