@@ -79,6 +79,15 @@ def test_muon_makes_the_steps_of_kernels_orthogonal_and_leaves_the_rest_to_adam(
     np.testing.assert_allclose(np.abs(matrix), 0.01 * recipes.ADAM_SHARE, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("weight_decay", "moves"), [(0.0, False), (0.1, True)])
+def test_without_weight_decay_muon_leaves_what_has_no_gradient(weight_decay, moves):
+    made = recipes.optimizer("muon", 0.01, weight_decay=weight_decay)
+    variables = [keras.Variable(np.ones(shape, "float32")) for shape in ((3, 3, 4, 8), (16, 3), (8,))]
+    made.build(variables)
+    made.apply([keras.ops.zeros(v.shape) for v in variables])
+    assert [bool((np.asarray(v) < 1).any()) for v in variables] == [moves] * 3
+
+
 def test_growing_pictures_are_refused_where_the_network_has_one_size():
     with pytest.raises(UserError, match=r"`small_share` must be 0 for the network cnn"):
         parameters.check({"network": "cnn", "small_share": 0.5})

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from lib.data import batches
+from lib.errors import UserError
 from lib.training import networks, recipes, resume
 
 EPOCHS = 4
@@ -66,8 +67,17 @@ def test_patience_survives_a_stop(tmp_path, pictures):
     _, checkpoint = train(tmp_path, pictures, patience=1)
     stopped_at = checkpoint.epoch
     _, again = train(tmp_path, pictures, patience=1)
-    assert again.epoch == stopped_at
-    assert again.finished_early == (stopped_at - again.best_epoch >= 1)
+    assert again.epoch == stopped_at < EPOCHS
+    assert again.finished_early
+
+
+def test_a_diverged_training_says_so_and_keeps_the_state_of_before(tmp_path, pictures):
+    _, checkpoint = train(tmp_path, pictures, epochs=1)
+    state = checkpoint.path.read_bytes()
+    checkpoint.on_epoch_begin(1)
+    with pytest.raises(UserError, match=r"in epoch 2 the loss is no number any more\. Lower `learning_rate`"):
+        checkpoint.on_epoch_end(1, {"loss": float("nan"), "val_loss": 1.0, "val_macro_f1": 0.5})
+    assert checkpoint.path.read_bytes() == state
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, pictures):

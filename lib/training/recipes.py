@@ -12,6 +12,8 @@ BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 SCHEDULES = ("constant", "step", "cosine", "one_cycle")
 # Of Muon's rate; biases and normalisation want smaller steps than orthogonal ones.
 ADAM_SHARE = 0.2
+# Of all that is no kernel of a convolution, under Muon; Keras' own value.
+ADAM_DECAY = 0.004
 OPTIMIZERS = ("adamw", "lion", "muon", "rmsprop", "sgd")
 
 
@@ -22,7 +24,8 @@ def precision(choice: str = "auto") -> str:
         choice: "auto", or a Keras dtype policy such as "float32" or "mixed_bfloat16".
 
     Returns:
-        The name of a Keras dtype policy: for "auto", `mixed_bfloat16` where the hardware multiplies bfloat16.
+        The name of a Keras dtype policy: for "auto", `mixed_bfloat16` where the processor multiplies bfloat16 in
+        hardware, and on accelerators (of which those before 2020 do not, so name `float32` there).
     """
     if choice != "auto":
         return choice
@@ -80,7 +83,8 @@ def optimizer(
         name: "rmsprop", "sgd" (with Nesterov momentum), "adamw", "lion" or "muon".
         learning_rate: A number, or a schedule of steps.
         momentum: For "sgd" and "muon", 0 to 1.
-        weight_decay: Decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101), 0 for none.
+        weight_decay: Decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101), 0 for none. Of
+            "muon" it is that of the convolutions' kernels; the rest has `ADAM_DECAY`, or none where this is 0.
 
     Returns:
         The optimiser.
@@ -99,7 +103,8 @@ def optimizer(
         case "lion":
             return keras.optimizers.Lion(**common)
         case "muon":
-            settings = {"weight_decay": weight_decay, "adam_lr_ratio": ADAM_SHARE}
+            settings = {"weight_decay": weight_decay, "adam_weight_decay": ADAM_DECAY if weight_decay else 0.0}
+            settings["adam_lr_ratio"] = ADAM_SHARE
             return Muon(**(common | settings), momentum=momentum)
     raise ValueError(f"`optimizer` must be one of {', '.join(OPTIMIZERS)}. Received: optimizer={name!r}")
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib import runs
+from lib.errors import UserError
 
 STATE_FILE = "state.npz"
 
@@ -97,10 +98,19 @@ class Checkpoint(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Take down the epoch, keep the weights if they are the best so far, and save everything."""
+        """Take down the epoch, keep the weights if they are the best so far, and save everything.
+
+        Raises:
+            UserError: The loss is no number any more; the state stays that of the epoch before.
+        """
         model = self.model
-        self.epoch = epoch + 1
         scores = {name: float(value) for name, value in (logs or {}).items()}
+        if not all(np.isfinite(value) for name, value in scores.items() if name.endswith("loss")):
+            raise UserError(
+                f"Training diverged: in epoch {epoch + 1} the loss is no number any more. Lower `learning_rate` in the "
+                "parameter file, or set `precision: float32`."
+            )
+        self.epoch = epoch + 1
         self.rows.append({"epoch": self.epoch, **scores, "learning_rate": float(model.optimizer.learning_rate)})
         if scores[self.monitor] > self.best_score:
             self.best_score, self.best_epoch = scores[self.monitor], self.epoch
