@@ -1,5 +1,9 @@
+import io
+
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.evaluation import changes
 
@@ -31,6 +35,22 @@ def test_on_white_the_picture_takes_the_promised_share(picture):
     for strength, share in zip(changes.STRENGTHS, (2, 4, 10), strict=True):
         page = changes.change(picture, "small_on_white", strength, seed=0)
         assert page.size / picture.size == pytest.approx(share, rel=0.03)
+
+
+def test_the_place_on_the_stripes_follows_from_the_seed(picture):
+    places = set()
+    for seed in range(6):
+        poster = changes.change(picture, "small_on_stripes", "strong", seed)
+        places.add(cv2.minMaxLoc(cv2.matchTemplate(poster, picture, cv2.TM_SQDIFF))[2])
+    assert len(places) == 6
+
+
+def test_low_quality_is_what_any_other_program_would_save(picture):
+    picture = cv2.GaussianBlur(picture, (0, 0), 2)
+    saved = io.BytesIO()
+    Image.fromarray(picture).save(saved, "JPEG", quality=20)
+    wanted = np.asarray(Image.open(saved)).astype(int)
+    assert np.abs(changes.change(picture, "jpeg_at_low_quality", "slight", 0) - wanted).mean() < 1
 
 
 def test_all_colour_is_gone_at_the_strongest(picture):

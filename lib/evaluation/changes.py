@@ -79,8 +79,9 @@ def _on_white(picture: np.ndarray, strength: int, rng: np.random.Generator) -> n
 
 def _on_stripes(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
     """Put the picture on slanted stripes of two colours, as on a poster."""
-    on_white = _on_white(picture, strength, np.random.default_rng(strength))
-    outside = _on_white(np.zeros_like(picture), strength, np.random.default_rng(strength))[:, :, :1] == 255
+    place = int(rng.integers(2**32))
+    on_white = _on_white(picture, strength, np.random.default_rng(place))
+    outside = _on_white(np.zeros_like(picture), strength, np.random.default_rng(place))[:, :, :1] == 255
     rows, columns = np.indices(on_white.shape[:2])
     stripe = (rows + columns) // max(4, len(on_white) // 12) % 2
     return np.where(outside, rng.integers(0, 256, (2, 3), dtype="uint8")[stripe], on_white)
@@ -119,8 +120,9 @@ def _squeezed(picture: np.ndarray, strength: int, rng: np.random.Generator) -> n
 
 def _jpeg(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
     """Save at low quality."""
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, (20, 10, 5)[strength]])
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, (20, 10, 5)[strength]])
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
 
 
 def _small(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
