@@ -11,6 +11,7 @@ FIT ?= stretch
 MIN_PICTURES ?= $(if $(filter sample,$(DATA)),20,290)
 # The recipes' own epochs are for the real pictures; the drawn set is learnt in minutes.
 EPOCHS ?= $(if $(filter sample,$(DATA)),32)
+MODEL ?= 0
 PORT ?= 8866
 HOST ?= 127.0.0.1
 
@@ -39,8 +40,18 @@ OUT := $(OUTPUTS)/$(NAME)
 TRAINED := $(RUNS:%=$(OUT)/%/run.json)
 EVALUATED := $(RUNS:%=$(OUT)/%/metrics.json)
 CHANGED := $(RUNS:%=$(OUT)/%/robustness.csv)
+published = outputs/published/$(1)$(if $(filter random,$(SPLIT)),-random)
 
 # ---------------------------------------------------------------- mistakes, told before anything is made
+
+# A misspelt name would be ignored, and something else be made for an hour. Only of the command line: an environment
+# holds anything.
+VARIABLES := DATA RUNS EPOCHS SPLIT MIN_PICTURES EXCLUDE_KAGGLE_TEST SIZE FIT OUTPUTS MODEL IMAGE RUN PORT HOST TOKEN
+VARIABLES += BASE_URL HOSTNAMES BEHIND_PROXY MAX_VISITORS PYTHON ENVIRONMENT SHELL KERAS_BACKEND
+UNKNOWN := $(filter-out $(VARIABLES),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+ifneq ($(UNKNOWN),)
+$(error There is no variable `$(UNKNOWN)`; known: $(VARIABLES). What programs read is set before make: `NAME=value make …`)
+endif
 
 whole_number = $(shell printf '%s' $(call quoted,$(1)) | grep -Ex '[1-9][0-9]{0,5}')
 PIPELINE_GOALS := data train evaluate robustness publish compare clean
@@ -68,6 +79,12 @@ endif
 ifeq ($(filter 0 1,$(EXCLUDE_KAGGLE_TEST)),)
 $(error EXCLUDE_KAGGLE_TEST must be 0 or 1, not `$(EXCLUDE_KAGGLE_TEST)`)
 endif
+ifeq ($(origin RUN),command line)
+$(error RUN is the folder of a network, for `make predict` and `make dashboard`; here it is RUNS, the names of runs)
+endif
+ifeq ($(filter 0 1,$(MODEL)),)
+$(error MODEL must be 0 or 1, not `$(MODEL)`)
+endif
 ifneq ($(EPOCHS),)
 ifeq ($(call whole_number,$(EPOCHS)),)
 $(error EPOCHS must be a whole number from 1, not `$(EPOCHS)`)
@@ -81,6 +98,15 @@ $(error SIZE must be a whole number of pixels, not `$(SIZE)`)
 endif
 ifeq ($(filter stretch pad bounded,$(FIT)),)
 $(error FIT must be `stretch`, `pad` or `bounded`, not `$(FIT)`)
+endif
+endif
+ifneq ($(filter publish,$(MAKECMDGOALS)),)
+ifeq ($(DATA),sample)
+$(error The records that are published are those of real pictures; say which, for example `make publish DATA=kaggle`)
+endif
+OTHERS := $(strip $(foreach run,$(RUNS),$(if $(shell grep -sLF '"data_name": "$(NAME)"' $(call published,$(run))/run.json),$(call published,$(run)))))
+ifneq ($(OTHERS),)
+$(error $(OTHERS): published of other pictures than $(NAME); remove that record first, or give your run a name of its own)
 endif
 endif
 
@@ -115,9 +141,11 @@ constraints: ## resolve the dependencies of pyproject.toml anew into constraints
 
 RUN_NOTEBOOK := $(PYTHON) -m lib.notebooks
 # springfield-… and the lines of the ablation are springfield's recipe with the few values that their files change.
-recipe = $(if $(filter ablation/% springfield-%,$(1)),-f notebooks/params/springfield.yaml) -f notebooks/params/$(1).yaml
+based_on = $(if $(filter ablation/% springfield-%,$(1)),notebooks/params/springfield.yaml)
+recipe = $(patsubst %,-f %,$(call based_on,$(1)) notebooks/params/$(1).yaml)
 PREPARATION := notebooks/01_prepare.ipynb lib/data/pictures.py lib/data/duplicates.py lib/data/manifest.py
-TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/data/synthetic.py lib/training/networks.py lib/training/recipes.py
+TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/data/synthetic.py lib/data/sample.py lib/data/sample_figures.py
+TRAINING += lib/training/networks.py lib/training/recipes.py lib/training/export.py
 ROBUSTNESS := notebooks/05_robustness.ipynb lib/evaluation/changes.py lib/evaluation/plots.py
 EVALUATION := notebooks/03_evaluate.ipynb lib/evaluation/metrics.py lib/evaluation/plots.py
 
@@ -146,6 +174,8 @@ $(TRAINED): $(OUT)/%/run.json: $(PREPARED)/manifest.csv notebooks/params/%.yaml 
 	@$(RUN_NOTEBOOK) notebooks/02_train.ipynb $(@D)/train.ipynb $(call recipe,$*) \
 	  -p data_name $(NAME) -p run $* -p outputs $(OUTPUTS) $(if $(EPOCHS),-p epochs $(EPOCHS))
 
+$(foreach run,$(RUNS),$(eval $(OUT)/$(run)/run.json: $(call based_on,$(run))))
+
 $(EVALUATED): $(OUT)/%/metrics.json: $(OUT)/%/run.json $(EVALUATION) | $(ENVIRONMENT)
 	@echo "Evaluating $*" >&2
 	@$(RUN_NOTEBOOK) notebooks/03_evaluate.ipynb $(@D)/evaluate.ipynb \
@@ -159,9 +189,6 @@ $(CHANGED): $(OUT)/%/robustness.csv: $(OUT)/%/run.json $(ROBUSTNESS) | $(ENVIRON
 $(OUT)/summary.txt: $(EVALUATED)
 	@$(PYTHON) -m lib.report $(EVALUATED:%/metrics.json=%) --keep $@
 
-$(OUT)/comparison.csv: $(wildcard $(OUT)/*/metrics.json) notebooks/04_compare.ipynb lib/evaluation/plots.py | $(ENVIRONMENT)
-	@$(RUN_NOTEBOOK) notebooks/04_compare.ipynb $(OUT)/compare.ipynb -p data_name $(NAME) -p outputs $(OUTPUTS)
-
 data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits, images.npy
 train: $(TRAINED) ## train every run in RUNS; a killed run goes on where it was
 evaluate: $(OUT)/summary.txt ## evaluate every run in RUNS and print the table
@@ -171,7 +198,7 @@ RECORDS := run.json history.csv metrics.json per_character.csv confusion.csv pre
 RECORDS += figures/confusion_matrix.png figures/learning_curves.png figures/per_character.png figures/robustness.png
 # The lines of an ablation are compared on validation alone, so they need not be evaluated.
 publish: $(filter-out $(OUT)/ablation/%,$(EVALUATED)) $(filter $(OUT)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; with MODEL=1 network and model card too
-	@for run in $(RUNS); do to=outputs/published/$$run$(if $(filter random,$(SPLIT)),-random); \
+	@for run in $(RUNS); do to=$(call published,$$run); \
 	  mkdir -p $$to/figures || exit; \
 	  for file in $(RECORDS) $(if $(filter 1,$(MODEL)),model.tflite); do \
 	    [ ! -e $(OUT)/$$run/$$file ] || cp $(OUT)/$$run/$$file $$to/$$file || exit; \
@@ -180,15 +207,17 @@ publish: $(filter-out $(OUT)/ablation/%,$(EVALUATED)) $(filter $(OUT)/ablation/%
 	  echo $$to; \
 	done
 
-compare: $(OUT)/comparison.csv ## one table and one figure of all finished runs of DATA
+# Whatever lies there is read again each time: it takes seconds.
+compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
+	@$(RUN_NOTEBOOK) notebooks/04_compare.ipynb $(OUT)/compare.ipynb -p data_name $(NAME) -p outputs $(OUTPUTS)
 
 # ---------------------------------------------------------------- use
 
-predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL
+predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; RUN=folder asks another network
 	@[ -n $(call quoted,$(IMAGE)) ] || { echo "error: say which picture, for example \`make predict IMAGE=homer.jpg\`" >&2; exit 2; }
-	@$(PYTHON) -m lib.predict $(call quoted,$(IMAGE))
+	@$(PYTHON) -m lib.predict $(call quoted,$(IMAGE)) $(if $(RUN),--run $(call quoted,$(RUN)))
 
-dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1)
+dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1); RUN=folder shows another network
 	@$(PYTHON) -m lib.serving.server --host $(HOST) --port $(PORT)
 
 lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
@@ -207,8 +236,9 @@ lint: $(ENVIRONMENT) ## check style, and that notebooks are stored without outpu
 bench: $(ENVIRONMENT) ## run the benchmarks; each prints a ratio
 	$(PYTHON) -m tests.benchmarks
 
-clean: ## remove what was made of DATA: raw, prepared, runs (published records stay)
-	rm -rf $(RAW) $(PREPARED) $(OUT)
+# Raw pictures are shared by all that is prepared from them, and may have been a long download.
+clean: ## remove what was made of DATA: prepared pictures and runs (raw pictures and published records stay)
+	rm -rf $(PREPARED) $(OUT)
 
 help: ## print this
 	@echo "Recognise the characters of The Simpsons. Start with: make train evaluate"

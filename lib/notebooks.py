@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def _typed(name: str, value: Any, expected: type, origin: str) -> Any:
     if expected is float and isinstance(value, str):
         try:
             # YAML 1.1 reads 1e-3 as text.
-            hint = f" Write {float(value):f} instead." if "e" in value.lower() else ""
+            hint = f" Write {Decimal(value):f} instead." if "e" in value.lower() else ""
         except ValueError:
             hint = ""
     raise UserError(f"{origin}: `{name}` must be {names[expected]}, not {value!r}.{hint}")
@@ -153,6 +154,7 @@ def run(notebook: Path, product: Path, values: dict[str, Any]) -> None:
         log.unlink(missing_ok=True)
     temporary.replace(product)
     failed.unlink(missing_ok=True)
+    failed.with_suffix(".log").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

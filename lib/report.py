@@ -1,4 +1,4 @@
-"""What stands on the terminal at the end of `make evaluate`: where the reports are, and one table."""
+"""What stands on the terminal at the end of `make evaluate` and of `make compare`: the tables of the results."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import runs
+from lib.characters import display_name
 from lib.errors import UserError, tell
 
 HEADINGS = {
@@ -37,6 +38,37 @@ def table(results: pd.DataFrame) -> str:
         "macro F1": "{:.3f}".format,
     }
     return shown.to_string(index=False, formatters=formats)
+
+
+def comparison(results: pd.DataFrame) -> str:
+    """Lay out all that the records of runs say for a comparison.
+
+    Args:
+        results: What `lib.runs.results` gives.
+
+    Returns:
+        One line a run under a line of headings.
+    """
+    interval = [
+        f"{row.macro_f1_low:.3f} to {row.macro_f1_high:.3f}" if pd.notna(row.macro_f1_low) else ""
+        for row in results.itertuples()
+    ]
+    lowest = [f"{display_name(row.lowest_character)} {row.lowest_f1:.3f}" for row in results.itertuples()]
+    columns = {
+        "run": results.run,
+        "conv layers": results.conv_layers,
+        "parameters": results.num_parameters.map("{:,}".format),
+        "epochs": results.epochs,
+        "s per epoch": results.seconds_per_epoch.map("{:.0f}".format),
+        "minutes": (results.seconds / 60).map("{:.1f}".format),
+        "accuracy": results.accuracy.map("{:.3f}".format),
+        "macro F1": results.macro_f1.map("{:.3f}".format),
+        "95 % interval": interval,
+        "lowest character": lowest,
+        "archive's own test": results.kaggle_macro_f1.map("{:.3f}".format, na_action="ignore").fillna(""),
+        "near-copies in train": results.near_copies_in_train,
+    }
+    return pd.DataFrame(columns).to_string(index=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

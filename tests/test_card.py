@@ -7,6 +7,7 @@ from lib.evaluation import card
 RUN = {
     "format_version": runs.FORMAT_VERSION,
     "name": "tiny",
+    "data_name": "drawn",
     "characters": ["bart_simpson", "krusty_the_clown"],
     "conv_layers": 17,
     "num_parameters": 1234567,
@@ -28,6 +29,7 @@ SCORES = {
     "lowest_character": "krusty_the_clown",
     "lowest_f1": 0.8,
     "threshold": 0.55,
+    "near_copies_in_train": 0,
 }
 
 
@@ -80,3 +82,14 @@ def test_the_command_writes_the_card_and_names_what_is_missing(folder, capsys):
     assert "model.tflite is missing" in capsys.readouterr().err
     with pytest.raises(UserError):
         card.model_card(folder)
+
+
+def test_the_card_says_where_the_pictures_came_from_and_what_leaked(folder):
+    text = card.model_card(folder)
+    assert "The pictures named `drawn`." in text and "Attia" not in text
+    assert "No picture of the test split has a near-copy" in text
+    own = SCORES | {"test_pictures": 890, "near_copies_in_train": 691}
+    runs.write_json(folder / "metrics.json", SCORES | {"kaggle_test": own})
+    text = card.model_card(folder)
+    assert "CC BY-NC-SA 4.0" in text
+    assert "691 of 890 pictures of the archive's own test set have a near-copy" in text

@@ -103,7 +103,7 @@ def test_values_of_the_right_types_pass_and_whole_numbers_are_numbers():
         ({"epochs": True}, "`epochs` must be a whole number, not True."),
         ({"flip": 1}, "`flip` must be true or false, not 1."),
         ({"run": 4}, "`run` must be text, not 4."),
-        ({"learning_rate": "1e-3"}, "`learning_rate` must be a number, not '1e-3'. Write 0.001000 instead."),
+        ({"learning_rate": "1e-3"}, "`learning_rate` must be a number, not '1e-3'. Write 0.001 instead."),
         ({"learning_rate": None}, "`learning_rate` must be a number, not None."),
     ],
 )

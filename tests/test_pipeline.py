@@ -156,6 +156,13 @@ def test_a_touched_parameter_file_reruns_that_run_alone(touched):
     assert planned(touched("notebooks/params/cnn4.yaml"), "evaluate") == (["cnn4"], ["cnn4"])
 
 
+def test_a_line_of_the_ablation_follows_from_springfields_file_too(checkout):
+    listed = checkout.make("-n", "-p", "train", "RUNS=ablation/sgd springfield-short cnn4").stdout.splitlines()
+    rules = [line for line in listed if "/run.json:" in line and "manifest.csv" in line]
+    based = {line.partition("/run.json:")[0].rpartition("tiny/")[2]: "springfield.yaml" in line for line in rules}
+    assert based == {"ablation/sgd": True, "springfield-short": True, "cnn4": False}
+
+
 def test_a_changed_plot_retrains_nothing(touched):
     assert planned(touched("lib/evaluation/plots.py"), "train", "evaluate") == ([], ["cnn4", "cnn6"])
 
@@ -171,6 +178,7 @@ def test_compare_puts_the_runs_side_by_side(trained):
     assert made.returncode == 0, made.stderr
     table = pd.read_csv(checkout.out / "comparison.csv")
     assert sorted(table.run) == ["cnn4", "cnn6"]
+    assert "95 % interval" in made.stdout and "Time to cnn6's last validation score" in made.stdout
     assert (checkout.out / "comparison.png").stat().st_size > 10_000
 
 
@@ -194,6 +202,20 @@ def test_publishing_copies_the_records_and_no_picture_of_a_frame(trained):
     kept = {path.name for path in published.rglob("*") if path.is_file()}
     assert {"run.json", "metrics.json", "history.csv", "per_character.csv", "confusion.csv"} <= kept
     assert not kept & {"model.tflite", "model.keras", "predictions.png", "worst_mistakes.png", "evaluate.ipynb"}
+
+
+def test_a_record_of_other_pictures_is_not_overwritten(trained):
+    checkout, _ = trained
+    assert checkout.make("publish", "RUNS=cnn4").returncode == 0
+    refused = checkout.make("publish", "RUNS=cnn4", "EXCLUDE_KAGGLE_TEST=1")
+    assert refused.returncode == 2
+    assert "outputs/published/cnn4: published of other pictures than tiny-no-kaggle-test" in refused.stderr
+
+
+def test_nothing_to_compare_is_said(checkout):
+    made = checkout.make("compare", "DATA=nothing-yet")
+    assert made.returncode == 0, made.stderr
+    assert "nothing-yet is evaluated; `make evaluate` does." in made.stdout
 
 
 def test_the_committed_records_are_compared_and_not_made_again(trained):
@@ -226,6 +248,10 @@ def test_a_random_split_has_a_place_of_its_own(trained):
         (["clean", "DATA=published"], "`published` is kept for the committed records"),
         (["data", "MIN_PICTURES=1000"], "MIN_PICTURES"),
         (["predict", "IMAGE="], "say which picture"),
+        (["train", "EPOCH=3"], "There is no variable `EPOCH`; known: DATA RUNS EPOCHS"),
+        (["train", "RUN=cnn6"], "RUN is the folder of a network"),
+        (["publish", "MODEL=yes"], "MODEL must be 0 or 1, not `yes`"),
+        (["publish", "DATA=sample"], "those of real pictures"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
