@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         with _quiet():
-            network = Recogniser.load(options.run or recogniser.default_run())
+            network = Recogniser.load(options.run) if options.run else recogniser.load_best()
         with _writer(options, network) as write:
             return _predict(options, network, write)
     except UserError as problem:

@@ -359,6 +359,7 @@ def test_a_redirect_loop_ends(internet, server):
         ("", "must begin with http"),
         ("http:///homer.jpg", "names no server"),
         ("http://pictures.example:0/", "names no server"),
+        ("http://pictures.example:65616/", "names no server"),  # 65616 - 65536 = 80
         ("http://user@pictures.example/", "user name or password"),
         ("http://:password@pictures.example/", "user name or password"),
         ("http://pictures.example\\@127.0.0.1/", "user name or password"),

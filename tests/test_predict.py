@@ -299,7 +299,7 @@ def test_a_missing_run_ends_with_2(folder, capsys):
 
 
 def test_no_run_at_all_ends_with_2_and_says_what_to_do(folder, capsys, monkeypatch):
-    monkeypatch.setattr(predict.recogniser.default_run, "__defaults__", (folder,))
+    monkeypatch.setattr(predict.recogniser.load_best, "__defaults__", (folder,))
     assert predict.main(["homer.png"]) == 2
     assert "Run `make train` first" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import pytest
 
 from lib import paths, runs
 from lib.evaluation import card
-from lib.serving.recogniser import Recogniser, default_run
+from lib.serving.recogniser import Recogniser, load_best
 
 FOLDER = paths.PUBLISHED / "springfield"
 
@@ -18,7 +18,7 @@ def network():
 
 
 def test_it_is_what_answers_by_default():
-    assert default_run() == FOLDER
+    assert load_best().run_dir == FOLDER
 
 
 def test_its_label_order_is_the_alphabet_of_the_archives_eighteen(network):

@@ -268,7 +268,15 @@ def test_published_runs_come_first_springfield_before_all_then_by_score(tmp_path
         "sample/cnn4",
         "sample/cnn6",
     ]
-    assert recogniser.default_run(tmp_path) == tmp_path / "published/springfield"
+    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield"
+
+
+def test_a_damaged_network_gives_way_to_the_next(tmp_path):
+    small_model.write_run(tmp_path / "published/springfield").joinpath("model.tflite").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="springfield"):
+        recogniser.load_best(tmp_path)
+    small_model.write_run(tmp_path / "sample/cnn4")
+    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "sample/cnn4"
 
 
 def test_runs_that_cannot_answer_are_not_found(tmp_path):
@@ -281,7 +289,7 @@ def test_runs_that_cannot_answer_are_not_found(tmp_path):
 
 def test_a_published_model_needs_no_records(tmp_path):
     small_model.write_run(tmp_path / "published/springfield").joinpath("run.json").unlink()
-    assert recogniser.default_run(tmp_path) == tmp_path / "published/springfield"
+    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield"
 
 
 @pytest.mark.parametrize("macro_f1", [None, "high", float("nan")])
@@ -293,7 +301,7 @@ def test_a_score_that_is_no_number_counts_as_none(tmp_path, macro_f1):
 
 def test_no_run_at_all_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="Run `make train` first"):
-        recogniser.default_run(tmp_path)
+        recogniser.load_best(tmp_path)
 
 
 # ---------------------------------------------------------------- files

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import datetime
 import hashlib
 import http.client
 import json
@@ -12,6 +13,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import types
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,7 +160,10 @@ def test_the_kernels_are_told_where_the_runs_are(tmp_path):
 
 def test_the_token_stays_out_of_the_kernels(monkeypatch):
     monkeypatch.setenv("TOKEN", TOKEN)
-    assert TOKEN not in server.kernel_environment(server.Settings(token=TOKEN)).values()
+    # As make passes it on: `make dashboard TOKEN=…`.
+    monkeypatch.setenv("MAKEFLAGS", f" -- TOKEN={TOKEN}")
+    environment = server.kernel_environment(server.Settings(token=TOKEN))
+    assert not [name for name, value in environment.items() if TOKEN in value]
 
 
 @pytest.mark.parametrize(("host", "token", "asks"), [("0.0.0.0", "", "TOKEN="), ("0.0.0.0", TOKEN, "https")])
@@ -199,6 +205,24 @@ def serving(predictor: handlers.Predictor) -> Iterator[str]:
         predictor.close()
 
 
+def test_of_a_proxy_only_the_headers_that_it_must_set_are_believed():
+    class Who(tornado.web.RequestHandler):
+        def get(self) -> None:
+            self.finish({"ip": self.request.remote_ip, "scheme": self.request.protocol})
+
+    async def ask() -> dict:
+        (listening,) = tornado.netutil.bind_sockets(0, "127.0.0.1")
+        believing = server.ProxiedServer(tornado.web.Application([("/", Who)]), xheaders=True)
+        believing.add_socket(listening)
+        headers = {"X-Forwarded-For": "203.0.113.7", "X-Real-Ip": "203.0.113.99", "X-Scheme": "https"}
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{listening.getsockname()[1]}/", headers=headers)
+        believing.stop()
+        return answer.json()
+
+    assert asyncio.run(ask()) == {"ip": "203.0.113.7", "scheme": "http"}
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> Path:
     return small_model.write_run(tmp_path_factory.mktemp("outputs") / "small")
@@ -229,7 +253,9 @@ def blocked(limit: int, under_way: int) -> Iterator[str]:
     threads = []
     with serving(predictor) as address:
         for _ in range(under_way):
-            threads.append(threading.Thread(target=httpx.post, args=[address], kwargs={"json": {"image": ""}}))
+            threads.append(
+                threading.Thread(target=httpx.post, args=[address], kwargs={"json": {"image": encoded(RED)}})
+            )
             threads[-1].start()
         until(lambda: predictor.slots.under_way == under_way)
         try:
@@ -268,6 +294,7 @@ def test_predict_takes_base64_in_lines(predict):
         (b'{"image": 1}', "not JSON"),
         (b'{"image": null}', "not JSON"),
         (b'{"image": ["a"]}', "not JSON"),
+        (b'{"image": "aGVsbG8=", "more": [' + b"[]," * 1_000 + b"[]]}", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b'{"image": "=)"}', "not valid base64"),
         ('{"image": "é"}'.encode(), "not valid base64"),
@@ -323,10 +350,12 @@ def test_the_largest_picture_fits_into_a_body(predict):
     assert answer.status_code == 200
 
 
-def test_bodies_are_forgotten(predict):
-    httpx.post(predict, json={"image": encoded(RED)})
-    httpx.post(predict, json={"image": "x"})
-    assert until(lambda: handlers.PredictHandler.received == 0)
+def test_bodies_are_forgotten(run_dir):
+    predictor = handlers.Predictor(lambda: Recogniser.load(run_dir), threads=1, limit=4)
+    with serving(predictor) as address:
+        httpx.post(address, json={"image": encoded(RED)})
+        httpx.post(address, json={"image": "x"})
+        assert until(lambda: not predictor.received)
 
 
 def test_bodies_have_a_limit_in_all(predict, monkeypatch):
@@ -335,16 +364,57 @@ def test_bodies_have_a_limit_in_all(predict, monkeypatch):
     assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
 
 
+def test_one_client_cannot_fill_the_room_for_bodies(predict, monkeypatch):
+    monkeypatch.setattr(handlers, "MAX_RECEIVED_BYTES", 2 * len(encoded(RED)))
+    answer = httpx.post(predict, json={"image": encoded(RED)})
+    assert answer.status_code == 429 and "Wait" in answer.json()["error"]
+
+
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(handlers, "LARGE_PIXELS", 1)
+    at_once, together = [], threading.Lock()
+
+    class Slow:
+        def predict(self, contents: bytes):
+            at_once.append(together.acquire(blocking=False))
+            time.sleep(0.05)
+            if at_once[-1]:
+                together.release()
+            raise UserError("looked at")
+
+    with serving(handlers.Predictor(Slow, threads=2, limit=20)) as address:
+        asking = [threading.Thread(target=httpx.post, args=[address], kwargs={"json": {"image": encoded(RED)}})]
+        asking += [threading.Thread(target=httpx.post, args=[address], kwargs={"json": {"image": encoded(RED)}})]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+    assert at_once == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("", ""),
+    ],
+)
+def test_half_an_ipv6_address_is_one_client(address, whose):
+    assert limits.client(address) == whose
+
+
 def test_beyond_the_limit_a_client_is_told_to_come_back():
     with blocked(limit=1, under_way=1) as address:
-        answer = httpx.post(address, json={"image": ""})
+        answer = httpx.post(address, json={"image": encoded(RED)})
     assert answer.status_code == 503 and int(answer.headers["Retry-After"]) > 0
     assert "Try again" in answer.json()["error"]
 
 
 def test_one_client_cannot_take_all_places():
     with blocked(limit=4, under_way=2) as address:
-        answer = httpx.post(address, json={"image": ""})
+        answer = httpx.post(address, json={"image": encoded(RED)})
     assert answer.status_code == 429 and "Wait" in answer.json()["error"]
 
 
@@ -662,6 +732,39 @@ def test_idle_kernels_are_ended():
     assert (kernels["cull_idle_timeout"], kernels["cull_interval"], kernels["cull_connected"]) == (600, 60, True)
 
 
+@pytest.mark.parametrize(("state", "is_ended"), [("left open", True), ("made ahead", False), ("handed out", False)])
+def test_an_idle_page_is_ended_unless_its_visitor_is_still_to_come(monkeypatch, state, is_ended):
+    async def cull() -> bool:
+        kernels = visitors.Kernels(cull_idle_timeout=600, cull_connected=True)
+        long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+        spec = types.SimpleNamespace(metadata={})
+        kernels._kernels["k"] = types.SimpleNamespace(
+            last_activity=long_ago, execution_state="idle", kernel_name="python3", kernel_spec=spec
+        )
+        kernels._kernel_connections["k"] = 1
+        ended = []
+        monkeypatch.setattr(kernels, "shutdown_kernel", lambda kernel_id, **_: _note(ended, kernel_id))
+        if state == "made ahead":
+            kernels.spare = "k"
+        if state == "handed out":
+            kernels.expect("k")
+        await kernels.cull_kernel_if_idle("k")
+        kernels._stay("k")
+        return bool(ended)
+
+    async def _note(ended: list[str], kernel_id: str) -> None:
+        ended.append(kernel_id)
+
+    assert asyncio.run(cull()) == is_ended
+
+
+@pytest.mark.parametrize(("site", "kind", "status"), [("cross-site", "image", 403), ("same-site", "empty", 403)])
+def test_another_site_takes_no_place(guarded, site, kind, status):
+    headers = {"Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": site, "Sec-Fetch-Dest": kind}
+    assert guarded.client.get("/", headers=headers).status_code == status
+    assert guarded.health()["kernels"] == 0
+
+
 @pytest.mark.slow
 def test_a_notebook_that_fails_is_an_honest_page(tmp_path, run_dir):
     notebook = write_notebook(tmp_path / "notebooks", "1 / 0  # a secret")
@@ -725,6 +828,12 @@ def test_a_large_body_without_the_token_is_refused(guarded):
 
 def test_health_needs_no_token(guarded):
     assert guarded.health()["status"] == "ok"
+
+
+def test_a_logged_request_has_no_token(caplog):
+    request = types.SimpleNamespace(method="GET", path="/study/", uri=f"/study/?token={TOKEN}")
+    server.log_request(types.SimpleNamespace(get_status=lambda: 500, request=request))
+    assert "500 GET /study/" in caplog.text and TOKEN not in caplog.text
 
 
 def test_the_token_stays_out_of_the_log(guarded):

@@ -357,6 +357,8 @@ def _pixels(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int
         if orientation in UPRIGHT:
             rgb = rgb.transpose(UPRIGHT[orientation])
         return np.array(rgb)
+    except MemoryError:
+        raise UnreadablePicture("There is too little memory free for this picture. Make it smaller.") from None
     except Exception:
         raise UnreadablePicture(_damaged(image.format)) from None
 

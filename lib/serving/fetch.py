@@ -312,7 +312,7 @@ def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
         raise FetchError("This is not an address that can be read. Expected one like https://…/homer.jpg") from None
     if parsed.scheme not in PORTS:
         raise FetchError("The address must begin with http:// or https://. Copy it from your browser's address bar.")
-    if not host or port == 0:
+    if not host or port == 0 or (port or 1) > 65535:  # the system's resolver takes a larger one modulo 65536
         raise FetchError("The address names no server. Expected one like https://…/homer.jpg")
     if parsed.userinfo:
         raise FetchError("The address holds a user name or password. Leave them out, or download the picture.")

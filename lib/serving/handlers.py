@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import html.parser
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,8 +26,14 @@ log = logging.getLogger(__name__)
 
 # Base64 takes four bytes for three; the rest is the JSON around it and a data-URL prefix.
 MAX_BODY_BYTES = pictures.MAX_BYTES * 4 // 3 + 1000
-# The bodies held at once, of all clients together: a dozen of the largest, or thousands of usual ones.
+# The bodies held at once, of all clients together: a dozen of the largest, or thousands of usual ones. Half of it is
+# the most that one client may fill.
 MAX_RECEIVED_BYTES = 12 * MAX_BODY_BYTES
+# Lists, objects and commas in a body. A picture in base64 has none; a million of them keep Python's reader, and with
+# it every page, busy for a second.
+MAX_JSON_PARTS = 100
+# Pictures of more pixels are decoded one at a time: of 50 megapixels, each takes up to 0.75 GB.
+LARGE_PIXELS = 4_000_000
 MAX_DISCARDED_BYTES = 1_000_000_000  # of a body that is refused; see EarlyHandler
 BODY_SECONDS = 60
 
@@ -262,6 +271,14 @@ class PageHandler(Handler):
 
     async def get(self) -> None:
         """Hand out a page. What the address says besides its path is of no account."""
+        # A foreign page with this address as that of a picture, many times over, would take all places.
+        headers = self.request.headers
+        if (
+            headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+            and headers.get("Sec-Fetch-Dest", "document") != "document"
+        ):
+            self.say(403, "This is a page of its own, not a part of another site. Open its address in the browser.")
+            return
         try:
             page = await self.pages.take()
         except visitors.Full:
@@ -346,9 +363,11 @@ class Predictor:
 
     def __init__(self, load: Callable[[], Recogniser], threads: int, limit: int) -> None:
         self.slots = limits.Slots(limit)
+        self.received: collections.Counter[str] = collections.Counter()  # bytes of bodies held just now, by client
         self._load = load
         self._recogniser: Recogniser | None = None
         self._executor = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        self._large = threading.Lock()
 
     def recogniser(self) -> Recogniser:
         """The recogniser, loaded when it is first asked for.
@@ -363,7 +382,7 @@ class Predictor:
                 raise NoModel(str(problem)) from None
         return self._recogniser
 
-    async def predict(self, body: bytes, client: str) -> dict[str, Any]:
+    async def predict(self, body: bytes | bytearray, client: str) -> dict[str, Any]:
         """Answer the body of a request.
 
         Args:
@@ -386,8 +405,11 @@ class Predictor:
         """Take no more work."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, body: bytes) -> dict[str, Any]:
-        answer = self.recogniser().predict(picture_in(body))
+    def _answer(self, body: bytes | bytearray) -> dict[str, Any]:
+        picture = picture_in(body)
+        width, height = pictures.probe(picture)
+        with self._large if width * height > LARGE_PIXELS else contextlib.nullcontext():
+            answer = self.recogniser().predict(picture)
         return {
             "character": answer.character,
             "name": answer.name,
@@ -404,11 +426,11 @@ class PredictHandler(EarlyHandler):
     """
 
     for_programs = True
-    received = 0  # bytes of the bodies that all requests hold at the moment
 
     def initialize(self, predictor: Predictor) -> None:
         """Take the predictor from the route."""
-        self.predictor = predictor
+        self.predictor, self.received = predictor, predictor.received
+        self.client = limits.client(self.request.remote_ip)
         self.body = bytearray()
 
     def prepare(self) -> None:
@@ -428,24 +450,26 @@ class PredictHandler(EarlyHandler):
             return
         if len(self.body) + len(chunk) > MAX_BODY_BYTES:
             self._say_too_large()
-        elif PredictHandler.received + len(chunk) > MAX_RECEIVED_BYTES:
+        elif self.received.total() + len(chunk) > MAX_RECEIVED_BYTES:
             self._say_busy()
+        elif self.received[self.client] + len(chunk) > MAX_RECEIVED_BYTES // 2:
+            self._say_too_many()
         else:
             self.body += chunk
-            PredictHandler.received += len(chunk)
+            self.received[self.client] += len(chunk)
 
     async def post(self) -> None:
         """Answer."""
         if self.is_answered:
             return
         try:
-            self.finish(await self.predictor.predict(bytes(self.body), self.request.remote_ip))
+            self.finish(await self.predictor.predict(self.body, self.client))
         except NoModel:
             self.say(503, NO_MODEL, COME_BACK)
         except UserError as problem:
             self.say(400, str(problem))
         except limits.TooManyAtOnce:
-            self.say(429, "Too many of your pictures are under way. Wait for answers.", TRY_AGAIN)
+            self._say_too_many()
         except limits.Busy:
             self._say_busy()
 
@@ -459,18 +483,23 @@ class PredictHandler(EarlyHandler):
         super().on_connection_close()
 
     def _forget(self) -> None:
-        PredictHandler.received -= len(self.body)
+        self.received[self.client] -= len(self.body)
+        if not self.received[self.client]:
+            del self.received[self.client]
         self.body = bytearray()
 
     def _say_too_large(self) -> None:
         limit = pictures.MAX_BYTES // 1_000_000
         self.say(413, f"The picture is too large, at most {limit} MB can be read. Make it smaller.")
 
+    def _say_too_many(self) -> None:
+        self.say(429, "Too many of your pictures are under way. Wait for answers.", TRY_AGAIN)
+
     def _say_busy(self) -> None:
         self.say(503, "Too many pictures are under way. Try again in a moment.", TRY_AGAIN)
 
 
-def picture_in(body: bytes) -> bytes:
+def picture_in(body: bytes | bytearray) -> bytes:
     """Take the picture out of a request.
 
     Args:
@@ -483,13 +512,15 @@ def picture_in(body: bytes) -> bytes:
         UserError: If the body is something else.
     """
     try:
+        if sum(body.count(sign) for sign in b"[{,") > MAX_JSON_PARTS:
+            raise ValueError
         encoded = json.loads(body)["image"]
         if encoded.startswith("data:"):
             encoded = encoded.partition(",")[2]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise UserError('The body is not JSON of the form {"image": "<base64>"}.') from None
     try:
-        return base64.b64decode("".join(encoded.split()), validate=True)
+        return base64.b64decode(encoded.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except ValueError:
         raise UserError("The image is not valid base64. Encode the bytes of the picture file.") from None
 

@@ -117,6 +117,15 @@ class Slots:
                 del self._taken[client]
 
 
+def client(address: str) -> str:
+    """Say whose address this is: of IPv6 the first half, as one home or phone has all addresses that share it."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:  # a Unix socket has none
+        return address
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
 def default_max_predictions(cores: int) -> int:
     """How many predictions may wait or run: a queue that two cores empty in about 150 ms."""
     return 16 * cores

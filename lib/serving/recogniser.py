@@ -69,7 +69,7 @@ class Recogniser:
     """The network of one run, ready to name characters; safe to call from several threads at once.
 
     Example:
-        >>> recogniser = Recogniser.load(default_run())
+        >>> recogniser = load_best()
         >>> recogniser.predict(Path("homer.jpg").read_bytes()).name
         'Homer Simpson'
 
@@ -278,16 +278,21 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
     return [run for *_, run in sorted(found)]
 
 
-def default_run(outputs: Path = paths.OUTPUTS) -> Path:
-    """Name the run that answers when none is chosen, the first of `find_runs`.
+def load_best(outputs: Path = paths.OUTPUTS) -> Recogniser:
+    """Load the first of `find_runs` that can be loaded.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none; where every one is damaged, what is wrong with the first.
     """
-    runs = find_runs(outputs)
-    if not runs:
-        raise UserError(f"There is no trained network in {outputs} yet. Run `make train` first.")
-    return runs[0]
+    problems = []
+    for run in find_runs(outputs):
+        try:
+            return Recogniser.load(run)
+        except UserError as problem:
+            problems.append(problem)
+    raise (
+        problems[0] if problems else UserError(f"There is no trained network in {outputs} yet. Run `make train` first.")
+    )
 
 
 def read_file(path: Path | str) -> bytes:

@@ -29,6 +29,7 @@ from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from jupyter_server.utils import url_path_join
+from tornado import httputil
 from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 from voila.app import Voila
@@ -38,7 +39,7 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 from lib import paths
 from lib.errors import UserError, tell
 from lib.serving import handlers, limits, visitors
-from lib.serving.recogniser import Recogniser, cores, default_run
+from lib.serving.recogniser import Recogniser, cores, load_best
 
 log = logging.getLogger("lib.serving.server")  # __name__ is "__main__" when it is run
 
@@ -116,6 +117,30 @@ class AnyVisitor(IdentityProvider):
         return []
 
 
+class ProxiedServer(HTTPServer):
+    """Believes of a proxy what README tells to set, and no more.
+
+    tornado prefers `X-Real-Ip` and `X-Scheme`, which a proxy that sets others passes on as the client sent them.
+    """
+
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> "_Believing":
+        """Look at the headers before tornado does."""
+        return _Believing(super().start_request(server_conn, request_conn))
+
+
+class _Believing(httputil.HTTPMessageDelegate):
+    def __init__(self, delegate: httputil.HTTPMessageDelegate) -> None:
+        self._delegate = delegate
+        self.data_received = delegate.data_received
+        self.finish = delegate.finish
+        self.on_connection_close = delegate.on_connection_close
+
+    def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> Any:
+        for name in ("X-Real-Ip", "X-Scheme"):
+            headers.pop(name, None)
+        return self._delegate.headers_received(start_line, headers)
+
+
 class Server(Voila):
     """Voila with one notebook, its defaults changed, and the handlers of this project before its own."""
 
@@ -123,7 +148,9 @@ class Server(Voila):
         super().__init__(config=voila_config(settings), notebook_path=str(settings.notebook), **kwargs)
         self.chosen = settings
         self.predictor = handlers.Predictor(
-            lambda: Recogniser.load(settings.run or default_run(settings.outputs)), cores(), settings.max_predictions
+            lambda: Recogniser.load(settings.run) if settings.run else load_best(settings.outputs),
+            cores(),
+            settings.max_predictions,
         )
 
     def setup_template_dirs(self) -> None:
@@ -204,7 +231,7 @@ class Server(Voila):
     def _http_server(self) -> HTTPServer:
         access = limits.Access(self.chosen.token, self.chosen.hostnames)
         health = frozenset({url_path_join(self.base_url, "health")})
-        return HTTPServer(
+        return ProxiedServer(
             handlers.Gate(self.app, access, health),
             xheaders=self.chosen.behind_proxy,
             max_body_size=MAX_SMALL_BODY_BYTES,
@@ -270,7 +297,9 @@ def voila_config(settings: Settings) -> Config:
 
 def kernel_environment(settings: Settings) -> dict[str, str]:
     """Give what the kernels find in their environment: ours without the token, and where the runs are."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("TOKEN", "RUN")}
+    # make passes what stood on its command line on in variables of its own, the token among it.
+    ours = {"TOKEN", "RUN", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment["OUTPUTS"] = str(settings.outputs.resolve())
     if settings.run is not None:
         environment["RUN"] = str(settings.run.resolve())

@@ -6,8 +6,10 @@ whoever comes while the first one is being made, and sends a failed notebook wit
 """
 
 import asyncio
+import datetime
 import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +32,10 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 4  # websockets to one kernel: a page needs one, and one more while it reconnects
 # What a visitor sends stays in the kernel; this much of it is where the kernel refuses, not the whole machine. The
-# dashboard has 0.4 GB of address space for data (a tenth of it used), and a 50-megapixel picture takes 0.4 GB.
+# dashboard has 0.4 GB of address space for data (a tenth of it used), and a 50-megapixel picture takes 0.75 GB (15
+# bytes a pixel, of a PNG with transparency).
 MAX_KERNEL_BYTES = 1_500_000_000
-MAX_LOGGED_ERRORS = 10  # for each connection, so that nobody can flood the log
+MAX_LOGGED_ERRORS = 10  # for each kernel, so that nobody can flood the log
 # Nothing that a visitor does is stored, and a kernel says what goes wrong by its messages alone.
 KERNEL_ARGUMENTS = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
 
@@ -62,6 +65,7 @@ class Kernels(AsyncMappingKernelManager):
         super().__init__(**kwargs)
         self.on_end = lambda kernel_id: None
         self.spare: str | None = None
+        self.errors: Counter[str] = Counter()
         self._leaving: dict[str, asyncio.TimerHandle] = {}
 
     def notify_connect(self, kernel_id: str) -> None:
@@ -77,6 +81,8 @@ class Kernels(AsyncMappingKernelManager):
 
     def expect(self, kernel_id: str) -> None:
         """End a kernel unless its page, just handed out, connects; a slow network may take its time."""
+        # A page made ahead may have waited for long: its visitor's time begins now.
+        self.get_kernel(kernel_id).last_activity = datetime.datetime.now(datetime.UTC)
         self._end_after(2 * self.leave_seconds, kernel_id)
 
     async def end(self, kernel_id: str) -> None:
@@ -87,6 +93,7 @@ class Kernels(AsyncMappingKernelManager):
     def remove_kernel(self, kernel_id: str) -> Any:
         """Forget a kernel that has ended, whatever ended it."""
         self._stay(kernel_id)
+        self.errors.pop(kernel_id, None)
         kernel = super().remove_kernel(kernel_id)
         self.on_end(kernel_id)
         return kernel
@@ -118,8 +125,6 @@ class Kernels(AsyncMappingKernelManager):
 
 class VisitorConnection(ZMQChannelsWebsocketConnection):
     """The websocket between a page and its kernel; the kernel's tracebacks stay on this side."""
-
-    _errors = 0
 
     @default("log")
     def _log_default(self) -> logging.Logger:
@@ -160,8 +165,9 @@ class VisitorConnection(ZMQChannelsWebsocketConnection):
     def _note(self, error: str) -> None:
         if error.startswith("No such comm"):  # ipywidgets says so at every visit
             return
-        self._errors += 1
-        if self._errors <= MAX_LOGGED_ERRORS:
+        errors = self.multi_kernel_manager.errors
+        errors[self.kernel_id] += 1
+        if errors[self.kernel_id] <= MAX_LOGGED_ERRORS:
             log.warning("In the kernel of a visitor: %r", error[-500:])
 
 

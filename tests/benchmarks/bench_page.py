@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from lib.serving.recogniser import cores, default_run
+from lib.serving.recogniser import cores, load_best
 from lib.serving.server import NOTEBOOK
 from tests import browser
 from tests.benchmarks.bench_decode import draw_frames
@@ -55,7 +55,7 @@ def main() -> int:
     """Print one line a question, each with its target."""
     parser = argparse.ArgumentParser(description="Measure the page in a browser.")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (the best there is)")
-    run = (parser.parse_args().run or default_run()).resolve()
+    run = (parser.parse_args().run or load_best().run_dir).resolve()
     if browser.CHROMIUM is None:
         print("page: not measured, chromium is missing (apt-get install chromium)")
         return 0
