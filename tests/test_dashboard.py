@@ -54,7 +54,9 @@ def write_runs(outputs: Path) -> Path:
     """Write three runs: `springfield` comes first, `cnn4` exchanges two colours, `bare` was never evaluated."""
     facts = {"num_parameters": 1_912_345, "characters": list(small_model.CHARACTERS)}
     small_model.write_run(outputs / "published" / "springfield", run=facts, metrics=SPRINGFIELD)
-    small_model.write_run(outputs / "sample" / "cnn4", EXCHANGED, metrics={"macro_f1": 0.9, "threshold": 0.6})
+    small_model.write_run(
+        outputs / "sample" / "cnn4", EXCHANGED, metrics={"accuracy": 0.874, "macro_f1": 0.9, "threshold": 0.6}
+    )
     small_model.write_run(outputs / "sample" / "bare")
     return outputs
 
@@ -89,11 +91,11 @@ def test_a_damaged_run_does_not_answer_unasked(tmp_path):
 
 def test_facts_are_for_people(networks):
     springfield, cnn4, bare = networks.facts()
-    assert (springfield["name"], springfield["detail"]) == ("springfield", "1.9 million parameters, macro F1 0.960")
-    assert (springfield["accuracy"], springfield["test_pictures"]) == (0.9633, 3210)
+    assert (springfield["name"], springfield["detail"]) == ("springfield", "right on 96 of 100 test pictures")
+    assert [springfield[key] for key in ("accuracy", "macro_f1", "test_pictures")] == [0.9633, 0.9604, 3210]
     assert springfield["characters"] == [HOMER, KRUSTY, MARGE]
-    assert cnn4["detail"] == "12 parameters, macro F1 0.900"
-    assert bare["detail"] == "12 parameters, not evaluated" and bare["accuracy"] is None
+    assert cnn4["detail"] == "right on 87 of 100 test pictures" and cnn4["macro_f1"] == 0.9
+    assert bare["detail"] == "not tested" and bare["accuracy"] is None
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path):
@@ -419,6 +421,18 @@ def test_the_page_takes_a_picture_before_voilas_scripts_are_there(early):
     browser.expect(page.get_by_test_id("drop-zone")).to_have_count(1)
 
 
+def test_a_slow_network_is_no_lost_connection(early):
+    page, _ = early
+    page.clock.install()
+    page.locator("#choose").set_input_files(red_file())
+    browser.expect(page.locator(".waiting")).to_be_visible()
+    page.clock.fast_forward(60_000)
+    browser.expect(page.locator(".waiting")).to_be_visible()
+    browser.expect(page.get_by_test_id("error")).to_be_hidden()
+    page.clock.fast_forward(180_000)
+    browser.expect(page.get_by_test_id("error")).to_contain_text("has not loaded to its end")
+
+
 def test_the_keyboard_stays_where_it_is_when_voilas_scripts_come(early):
     page, let_scripts_come = early
     address = page.locator("#address")
@@ -487,6 +501,7 @@ def test_several_pictures_at_once_are_all_named_and_the_first_is_shown(visit):
     browser.expect(visit.thumbnails).to_have_text([MARGE, KRUSTY, HOMER])
     browser.expect(visit["prediction"]).to_have_text(HOMER)
     browser.expect(visit["error"]).to_contain_text("notes.txt: This is not a picture")
+    browser.expect(visit.page.locator("#history-title")).to_have_text("This visit")  # and no longer how far it is
 
 
 def test_only_so_many_at_once(visit):
@@ -675,6 +690,25 @@ def test_corrections_are_kept_in_the_page_and_can_be_downloaded(visit, tmp_path)
     assert header == ["picture", "network", "answer", "probability", "right name"]
     # The apostrophe keeps a spreadsheet from taking them for formulas.
     assert row == ['\'=HYPERLINK("x").png', "springfield", HOMER, "1.0000", "'@Bart, the real one"]
+
+
+def test_a_name_half_written_survives_other_answers(visit):
+    visit.choose(red_file())
+    visit.page.get_by_role("button", name="Wrong?").click()
+    truth = visit.page.get_by_label("Who is it really?")
+    truth.press_sequentially("Bart Simson")
+    for _ in range(3):
+        truth.press("ArrowLeft")
+    visit.page.evaluate("document.getElementById('network-1').click()")  # does not take the focus
+    browser.expect(visit["prediction"]).to_have_text([HOMER, KRUSTY])
+    visit.page.keyboard.type("p")
+    assert truth.input_value() == "Bart Simpson"
+    # Another picture, and back.
+    visit.drop(file(small_model.picture(GREEN), "green.png"))
+    browser.expect(visit.thumbnails).to_have_count(2)
+    browser.expect(truth).to_have_count(0)
+    visit.thumbnails.nth(1).click()
+    assert truth.input_value() == "Bart Simpson"
 
 
 def test_a_name_is_text_and_no_markup(visit):

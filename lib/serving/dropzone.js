@@ -4,6 +4,7 @@
 
 const PATIENCE_MS = 20_000; // for an answer
 const PATIENCE_AFAR_MS = 45_000; // for an address: 10 s at most, and others may have to be read before
+const PATIENCE_LOADING_MS = 180_000; // for the page's own scripts, before a question can be asked at all
 const TOGETHER = 20; // pictures taken at once
 const KEPT = 60; // pictures of this visit; the oldest go first
 const LONGEST_NAME = 60; // characters of a name that a visitor gives
@@ -40,11 +41,14 @@ function make(kind, ...rest) {
   return element;
 }
 
-/** Replaces what is in an element; whoever had the keyboard's focus keeps it. */
+/** Replaces what is in an element; whoever had the keyboard's focus keeps it, and the place in a text. */
 function fill(element, ...children) {
-  const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+  const { id, selectionStart, selectionEnd } = document.activeElement ?? {};
+  const focused = element.contains(document.activeElement) ? id : "";
   element.replaceChildren(...children.flat().filter(Boolean));
-  if (focused) document.getElementById(focused)?.focus();
+  const again = focused && document.getElementById(focused);
+  again?.focus?.();
+  if (again && selectionStart != null) again.setSelectionRange(selectionStart, selectionEnd);
 }
 
 function percent(probability) {
@@ -132,17 +136,27 @@ function questions(model) {
   function ask(content, ...buffers) {
     return new Promise((resolve, reject) => {
       const id = ++last;
-      const patience = content.ask === "fetch" ? PATIENCE_AFAR_MS : PATIENCE_MS;
-      const lost = new Problem("No answer has come. The connection to the server may be lost.", true);
-      const timer = setTimeout(() => settle(reject)(lost), patience);
+      let timer;
+      const wait = (patience, sentence) => {
+        clearTimeout(timer);
+        timer = setTimeout(() => settle(reject)(new Problem(sentence, true)), patience);
+      };
       const settle = (how) => (what) => {
         clearTimeout(timer);
         waiting.delete(id);
         how(what);
       };
       waiting.set(id, { answer: settle(resolve), refuse: settle(reject) });
+      wait(PATIENCE_LOADING_MS, "The page has not loaded to its end. The connection may be too slow, or lost.");
+      const onSent = () => {
+        const patience = content.ask === "fetch" ? PATIENCE_AFAR_MS : PATIENCE_MS;
+        if (waiting.has(id)) wait(patience, "No answer has come. The connection to the server may be lost.");
+      };
       try {
         model.send({ ...content, id }, undefined, buffers);
+        // Before the widget is there, what is sent is kept: a slow network is no lost connection.
+        if (model.whenSent) model.whenSent(onSent);
+        else onSent();
       } catch {
         settle(reject)(new Problem("The connection to the server is lost.", true));
       }
@@ -231,12 +245,13 @@ function aboutSection(id, title, ...children) {
   return make("section", { "aria-labelledby": id }, make("h2", { id }, title), children);
 }
 
-function abilities({ characters, accuracy, test_pictures: pictures }) {
+function abilities({ characters, accuracy, macro_f1: macroF1, test_pictures: pictures }) {
   const score =
     accuracy == null
       ? ""
       : `Of ${pictures?.toLocaleString("en") ?? "the"} test pictures that it had never seen, it named ` +
-        `${(100 * accuracy).toFixed(1)}% rightly; on pictures of another kind it is right less often. `;
+        `${(100 * accuracy).toFixed(1)}% rightly${macroF1 == null ? "" : ` (macro F1 ${macroF1.toFixed(3)})`}; on ` +
+        "pictures of another kind it is right less often. ";
   const sentences = [
     `It knows ${characters.length} characters and nobody else: whatever you show it, a cat or yourself, it names ` +
       "the one of them that looks most like it.",
@@ -280,6 +295,7 @@ function drawPage({ model, el }) {
   let problems = [];
   let chosen = []; // keys of networks
   let lastPicture = 0;
+  let progress = { done: 0, of: 0 }; // of the pictures that were dropped together
 
   // ------------------------------------------------ what is always there
 
@@ -363,7 +379,7 @@ function drawPage({ model, el }) {
   function newPicture(name) {
     const picture = { id: ++lastPicture, name, answers: {}, veils: {}, shownVeils: new Set(), truth: "" };
     current ??= picture;
-    drawAnswer();
+    drawOf(picture);
     if (picture === current) toAnswer();
     return picture;
   }
@@ -381,7 +397,12 @@ function drawPage({ model, el }) {
     if (files.length > taken.length) {
       fail(new Problem(`Of ${files.length} pictures only the first ${TOGETHER} are taken. Drop the others after.`));
     }
-    for (const file of taken) await takeFile(file, taken.length > 1 ? file.name : "");
+    const mine = (progress = { done: 0, of: taken.length });
+    for (const file of taken) {
+      await takeFile(file, taken.length > 1 ? file.name : "");
+      mine.done += 1;
+      drawHistory();
+    }
   }
 
   async function takeFile(file, nameAmongMany) {
@@ -389,7 +410,7 @@ function drawPage({ model, el }) {
     await finish(picture, nameAmongMany, async () => {
       const { blob, isShown } = await prepared(file, about());
       if (isShown) setBlob(picture, blob);
-      drawAnswer();
+      drawOf(picture);
       return ask({ ask: "recognise", networks: chosen, shrink: !isShown }, await blob.arrayBuffer());
     });
   }
@@ -420,7 +441,8 @@ function drawPage({ model, el }) {
       if (picture === current) current = null;
       fail(problem, nameAmongMany);
     }
-    draw();
+    drawOf(picture);
+    drawHistory();
     if (!current) toAnswer();
   }
 
@@ -447,12 +469,13 @@ function drawPage({ model, el }) {
 
   const answersTo = (picture) => chosen.filter((key) => picture.answers[key]).map((key) => [key, picture.answers[key]]);
 
-  /** Tells those who listen to the page. */
+  /** Tells those who listen to the page; of a picture that is not shown, its name too. */
   function say(picture) {
+    const whose = picture === current ? "" : `${picture.name}: `;
     const words = answersTo(picture).map(
       ([key, answer]) => (chosen.length > 1 ? `${nameOf(key)}: ` : "") + inWords(answer),
     );
-    status.textContent = words.join(" ");
+    status.textContent = whose + words.join(" ");
   }
 
   /** Brings the answer into sight, which it may not be on a narrow screen. */
@@ -466,6 +489,12 @@ function drawPage({ model, el }) {
   }
 
   // ------------------------------------------------ the answer
+
+  /** Draws the answer again for what is new about a picture; a visitor who looks at another one is left alone. */
+  function drawOf(picture) {
+    if (!current || picture === current) drawAnswer();
+    else drawProblems();
+  }
 
   function drawAnswer() {
     const isWaiting = current && !Object.keys(current.answers).length;
@@ -517,10 +546,11 @@ function drawPage({ model, el }) {
   function explanation(picture, key) {
     const isShown = picture.shownVeils.has(key);
     const veil = isShown && picture.veils[key];
+    const isAwaited = isShown && !veil;
     const onclick = () => toggleVeil(picture, key);
     const attributes = { id: `explain-${key}`, "data-testid": "explain", "aria-pressed": String(isShown), onclick };
     return [
-      make("button.button", attributes, "What mattered?"),
+      make("button.button", { ...attributes, "aria-busy": String(isAwaited) }, isAwaited ? "Looking …" : "What mattered?"),
       veil && make("p.soft", { "data-testid": "explanation" }, veil.sentence),
     ];
   }
@@ -528,9 +558,10 @@ function drawPage({ model, el }) {
   async function toggleVeil(picture, key) {
     if (!picture.shownVeils.delete(key)) {
       picture.shownVeils.add(key);
+      if (picture === current) drawAnswer();
       try {
         picture.veils[key] ??= await newVeil(picture, key);
-        status.textContent = picture.veils[key].sentence;
+        if (picture.shownVeils.has(key)) status.textContent = picture.veils[key].sentence;
       } catch (problem) {
         picture.shownVeils.delete(key);
         fail(problem);
@@ -571,11 +602,14 @@ function drawPage({ model, el }) {
       list: "names",
       type: "text",
       maxlength: LONGEST_NAME,
-      value: picture.truth,
+      value: picture.draft ?? picture.truth,
       autocomplete: "off",
+      // The form is drawn anew when another network has answered.
+      oninput: () => (picture.draft = input.value),
     });
     const onsubmit = (event) => {
       event.preventDefault();
+      delete picture.draft;
       picture.truth = input.value.trim().slice(0, LONGEST_NAME);
       picture.isCorrecting = false;
       draw();
@@ -601,10 +635,12 @@ function drawPage({ model, el }) {
     const number = pictures.filter((picture) => picture.truth).length;
     const onclick = () => save(correctionsTable(pictures, nameOf), "corrections.csv");
     const button = make("button.button", { id: "download", onclick }, "Download as CSV");
+    const { done, of } = progress;
+    const underWay = done < of && of > 1 && make("span.soft", ` ${done} of ${of} answered`);
     historyBox.hidden = !pictures.length;
     fill(
       historyBox,
-      make("h2", { id: "history-title" }, "This visit"),
+      make("h2", { id: "history-title" }, "This visit", underWay),
       make(
         "ul",
         pictures.map((picture) => make("li", thumbnail(picture))),
@@ -783,6 +819,7 @@ class ModelToCome {
     this.model = null;
     this.listeners = [];
     this.unsent = [];
+    this.whenThere = [];
   }
 
   get(name) {
@@ -804,11 +841,18 @@ class ModelToCome {
     else this.unsent.push(message);
   }
 
+  /** Calls a function when what was sent has really gone. */
+  whenSent(callback) {
+    if (this.model) callback();
+    else this.whenThere.push(callback);
+  }
+
   /** Hands everything over to the widget's model, which is there now. */
   become(model) {
     this.model = model;
     for (const listener of this.listeners) model.on(...listener);
     for (const message of this.unsent.splice(0)) model.send(...message);
+    for (const callback of this.whenThere.splice(0)) callback();
   }
 }
 

@@ -68,8 +68,8 @@ class Networks:
         """Say what a visitor may want to know of each network.
 
         Returns:
-            For each network `key`, `name`, `detail` (a few words), `accuracy` (0 to 1 or None), `test_pictures`
-            (or None) and `characters` (display names in alphabetical order).
+            For each network `key`, `name`, `detail` (a few words), `accuracy` and `macro_f1` (0 to 1 or None),
+            `test_pictures` (or None) and `characters` (display names in alphabetical order).
         """
         names = Counter(folder.name for folder in self._folders.values())
         facts = [
@@ -204,14 +204,11 @@ def small_enough(contents: bytes) -> bytes:
 
 def _facts(folder: Path) -> dict[str, Any]:
     run, metrics = _record(folder / "run.json"), _record(folder / "metrics.json")
-    parameters, macro_f1 = _number(run.get("num_parameters")), _number(metrics.get("macro_f1"))
-    detail = [
-        _count(parameters) if parameters else "",
-        f"macro F1 {macro_f1:.3f}" if macro_f1 is not None else "not evaluated",
-    ]
+    accuracy = _number(metrics.get("accuracy"))
     return {
-        "detail": ", ".join(filter(None, detail)),
-        "accuracy": _number(metrics.get("accuracy")),
+        "detail": "not tested" if accuracy is None else f"right on {100 * accuracy:.0f} of 100 test pictures",
+        "accuracy": accuracy,
+        "macro_f1": _number(metrics.get("macro_f1")),
         "test_pictures": _number(metrics.get("test_pictures")),
         "characters": sorted(display_name(character) for character in run.get("characters") or []),
     }
@@ -234,13 +231,6 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _count(parameters: float) -> str:
-    """Spell a number of parameters: `1.9 million parameters`."""
-    if parameters >= 100_000:
-        return f"{parameters / 1e6:.1f} million parameters"
-    return f"{parameters:,.0f} parameters"
 
 
 def _square(picture: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@
   const messages = {
     lost: "The connection to the server is lost. Trying again …",
     ended: "This page was idle for long, or the server was started anew, and it no longer answers. " +
-      '<a href="">Load the page again</a> to go on.',
+      '<a href="">Load the page again</a> to go on with an empty one; names that you put right can be downloaded before.',
   };
   let shown = "";
 
