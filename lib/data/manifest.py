@@ -229,8 +229,8 @@ def left_out_counts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(numbers).reindex(pd.Index(REASONS, name="left out")).fillna(0).astype("int64")
 
 
-def count_leaks(table: pd.DataFrame, processed: Path, split: str = "test") -> int:
-    """Count the pictures of a split that have a near-copy in train.
+def leaks(table: pd.DataFrame, processed: Path, split: str = "test") -> np.ndarray:
+    """Say which pictures of a split have a near-copy in train.
 
     Args:
         table: The manifest.
@@ -238,7 +238,8 @@ def count_leaks(table: pd.DataFrame, processed: Path, split: str = "test") -> in
         split: `"validation"`, `"test"` or `"kaggle_test"`.
 
     Returns:
-        How many; 0 for validation and test after a grouped split.
+        `bool`, one for each picture of the split in the order of the table; none is true for validation and test
+        after a grouped split.
 
     Raises:
         UserError: If the pairs of near-copies are missing or damaged.
@@ -247,8 +248,10 @@ def count_leaks(table: pd.DataFrame, processed: Path, split: str = "test") -> in
     if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(table)):
         raise _damaged(processed / NEAR_COPIES, f"it should hold pairs of places below {len(table)}")
     either = np.concatenate([pairs, pairs[:, ::-1]])
-    in_split, in_train = (table.split == split).to_numpy(), (table.split == "train").to_numpy()
-    return len(np.unique(either[in_split[either[:, 0]] & in_train[either[:, 1]], 0]))
+    in_train = (table.split == "train").to_numpy()
+    seen = np.zeros(len(table), bool)
+    seen[either[in_train[either[:, 1]], 0]] = True
+    return seen[(table.split == split).to_numpy()]
 
 
 def _check(picture_size: int, fit: str, min_pictures: int, split: str) -> None:

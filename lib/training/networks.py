@@ -84,7 +84,7 @@ def build_springfield(
     width: int = 32,
     dropout: float = 0.2,
 ) -> keras.Model:
-    """Build the small residual network that does better than both at a fraction of the cost.
+    """Build the small residual network that does better than cnn6 with a fifth of its parameters.
 
     A convolution at half the resolution, then four stages of pre-activation residual blocks (He et al. 2016,
     arXiv:1603.05027), each stage at half the size of the one before; global average pooling, the softmax. Halving
