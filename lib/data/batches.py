@@ -151,8 +151,7 @@ class Batches(keras.utils.PyDataset):
         pictures = self.images[rows]
         if self.augmentation != NO_AUGMENTATION:
             # Position is in the seed: a batch is the same whichever thread makes it, and in whatever order.
-            # Counted from 1, since NumPy takes (seed, epoch, 0) for (seed, epoch), from which the order follows.
-            rng = np.random.default_rng((self.seed, self.epoch, position + 1))
+            rng = np.random.default_rng((self.seed, self.epoch, position))
             pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
         if self.epoch < self.small_epochs:
             square = (self.small_size, self.small_size)
