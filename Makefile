@@ -47,7 +47,8 @@ published = outputs/published/$(1)$(if $(filter random,$(SPLIT)),-random)
 # A misspelt name would be ignored, and something else be made for an hour. Only of the command line: an environment
 # holds anything.
 VARIABLES := DATA RUNS EPOCHS SPLIT MIN_PICTURES EXCLUDE_KAGGLE_TEST SIZE FIT OUTPUTS MODEL IMAGE RUN PORT HOST TOKEN
-VARIABLES += BASE_URL HOSTNAMES BEHIND_PROXY MAX_VISITORS PYTHON ENVIRONMENT SHELL KERAS_BACKEND
+VARIABLES += BASE_URL HOSTNAMES BEHIND_PROXY MAX_VISITORS MAX_PREDICTIONS MAKE_AHEAD LEAVE_SECONDS NOTEBOOK
+VARIABLES += PYTHON ENVIRONMENT SHELL KERAS_BACKEND SIMPSONS_ARCHIVE KILLS KILL_SEED
 UNKNOWN := $(filter-out $(VARIABLES),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 ifneq ($(UNKNOWN),)
 $(error There is no variable `$(UNKNOWN)`; known: $(VARIABLES). What programs read is set before make: `NAME=value make …`)
