@@ -46,12 +46,27 @@ def test_unknown_names_are_refused(make):
         make()
 
 
-def test_bfloat16_follows_from_what_the_processor_says(monkeypatch):
-    monkeypatch.setattr(recipes, "_has_bfloat16", lambda: True)
+def test_arithmetic_is_what_is_faster_unless_it_is_named(monkeypatch):
+    monkeypatch.setattr(recipes, "_gains_from_bfloat16", lambda: True)
     assert recipes.precision() == "mixed_bfloat16"
-    monkeypatch.setattr(recipes, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(recipes, "_gains_from_bfloat16", lambda: False)
     assert recipes.precision() == "float32"
     assert recipes.precision("mixed_bfloat16") == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "faster"),
+    [
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx512f avx512_bf16 avx512_fp16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", False),  # AMX hidden by the virtual machine
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16", True),
+        ("GenuineIntel", "avx2", False),
+    ],
+)
+def test_bfloat16_is_used_where_the_processor_is_fast_at_it(vendor, flags, faster):
+    assert recipes.multiplies_bfloat16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") is faster
 
 
 @pytest.mark.parametrize(
