@@ -65,6 +65,12 @@ def test_drawings_are_told_of_where_there_were_any(folder):
     assert "4,321 pictures to learn from, and beside them 100 drawings of each" in card.model_card(folder)
 
 
+def test_a_second_look_is_told_of_where_there_is_one(folder):
+    assert "mirrored" not in card.model_card(folder)
+    runs.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "second_look": 0.8}})
+    assert "Below 0.80 it is asked about the mirrored picture too" in " ".join(card.model_card(folder).split())
+
+
 def test_changed_pictures_are_averaged(folder):
     (folder / "robustness.csv").write_text(
         "kind,strength,macro_f1\nunchanged,,0.9\nclose_up,slight,0.8\nclose_up,strong,0.4\nshaken,slight,0.6\nshaken,strong,0.2\n"

@@ -23,7 +23,7 @@ def trained(tmp_path_factory):
 def exported(trained, weights="float16"):
     _, folder, _ = trained
     path = folder / f"{weights}.tflite"
-    metadata = export.describe("tiny", ["bart", "homer", "lisa"], 32, "stretch")
+    metadata = export.describe("tiny", ["bart", "homer", "lisa"], 32, "stretch", second_look=0.8)
     export.to_litert(folder / export.KERAS_MODEL, path, metadata, weights)
     return path
 
@@ -40,6 +40,7 @@ def test_the_file_alone_says_how_to_use_it(trained):
         metadata = json.loads(archive.read(export.METADATA))
     assert metadata["characters"] == ["bart", "homer", "lisa"]
     assert (metadata["picture_size"], metadata["fit"], metadata["colour_order"]) == (32, "stretch", "RGB")
+    assert metadata["second_look"] == 0.8
 
 
 def test_answers_that_differ_are_counted(trained):

@@ -54,6 +54,20 @@ def test_probabilities_are_the_networks(small):
     assert answer.probability == pytest.approx(exponentials[0] / exponentials.sum(), abs=1e-3)
 
 
+def test_a_doubtful_picture_is_asked_about_mirrored_too(tmp_path, monkeypatch):
+    def by_the_left_half(_, picture):
+        share = picture[:, :8, 0].mean() / 255
+        return np.array([share, 1 - share, 0], np.float32)
+
+    monkeypatch.setattr(recogniser._Network, "__call__", by_the_left_half)
+    sure, doubtful = np.zeros((2, 16, 16, 3), np.uint8)
+    sure[:, :8], doubtful[:, :8] = 255 * 9 // 10, 255 * 7 // 10  # the right halves are black: 0
+    once = Recogniser.load(small_model.write_run(tmp_path / "once"))
+    np.testing.assert_allclose(once.predict_pixels(np.stack([sure, doubtful]))[:, 0], [0.9, 0.7], atol=0.005)
+    twice = Recogniser.load(small_model.write_run(tmp_path / "twice", metadata={"second_look": 0.8}))
+    np.testing.assert_allclose(twice.predict_pixels(np.stack([sure, doubtful]))[:, 0], [0.9, 0.35], atol=0.005)
+
+
 def test_pictures_are_decoded_as_in_training(small):
     contents = small_model.picture((200, 90, 10), width=300, height=70)
     pixels = pictures.decode(contents, small.picture_size, small.fit)[np.newaxis]
@@ -203,6 +217,8 @@ def test_another_format_version_is_a_sentence(tmp_path, where):
         {"fit": "crop"},
         {"colour_order": "BGR"},
         {"value_range": [0, 1]},
+        {"second_look": 1.5},
+        {"second_look": "0.8"},
         {"run": None},
     ],
     ids=str,

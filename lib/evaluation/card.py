@@ -30,7 +30,7 @@ Names the character of *The Simpsons* in a picture, one of {num_characters}. `{m
     make predict IMAGE=picture.jpg
 
 It always answers with one of its characters, also for a picture that shows another character, or none. Below
-a probability of {threshold:.2f} an answer should be read as "I am not sure".
+a probability of {threshold:.2f} an answer should be read as "I am not sure".{second_look}
 
 It is for study and play. It must not be used commercially (see the licence), nor to recognise people: it
 knows drawings of one series and nothing else.
@@ -99,6 +99,7 @@ def model_card(run_folder: Path) -> str:
         size=len(contents),
         digest=hashlib.sha256(contents).hexdigest(),
         threshold=scores["threshold"],
+        second_look=_second_look(run["parameters"].get("second_look", 0.0)),
         conv_layers=run["conv_layers"],
         num_parameters=run["num_parameters"],
         picture_size=run["picture_size"],
@@ -149,6 +150,12 @@ def _score_row(name: str, scores: dict) -> list[str]:
 
 def _drawings(number: int) -> str:
     return f", and beside them {number} drawings of each character, made by this project's own code" if number else ""
+
+
+def _second_look(threshold: float) -> str:
+    if not threshold:
+        return ""
+    return f" Below {threshold:.2f} it is\nasked about the mirrored picture too, and the mean of both is the answer."
 
 
 def _leaks(name: str, scores: dict) -> str:

@@ -80,6 +80,7 @@ class Recogniser:
         names: The same as a person writes them.
         picture_size: Pixels a side of the square that the network sees.
         fit: How a picture becomes that square, as in `pictures.decode`.
+        second_look: Probability below which the network is asked about the mirrored picture too.
         digest: SHA-256 of the model file.
         record: Contents of `run.json`; empty if there is none.
         metrics: Contents of `metrics.json`; empty if there is none.
@@ -103,6 +104,7 @@ class Recogniser:
         self.names = [display_name(character) for character in self.characters]
         self.picture_size: int = metadata["picture_size"]
         self.fit: str = metadata["fit"]
+        self.second_look: float = metadata.get("second_look") or 0.0
         self.record = _read_run(run_dir)
         self.metrics = _read_record(run_dir / "metrics.json")
         self._networks = _NetworkPool(contents, cores())
@@ -211,6 +213,9 @@ class Recogniser:
     def predict_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Give the probabilities of decoded pictures.
 
+        Where the network is in doubt it is asked about the mirrored picture too, and both answers are averaged. Sure
+        answers, which are most, would not change, so that this costs little time.
+
         Args:
             pixels: RGB `uint8` array of shape `(n, picture_size, picture_size, 3)`.
 
@@ -232,6 +237,8 @@ class Recogniser:
             with self._networks.borrow() as network:
                 for row in range(*rows.indices(len(pixels))):
                     probabilities[row] = network(pixels[row])
+                    if probabilities[row].max() < self.second_look:
+                        probabilities[row] = (probabilities[row] + network(pixels[row, :, ::-1])) / 2
 
         parts = _slices(len(pixels), self._networks.size)
         if len(parts) == 1:
@@ -418,6 +425,7 @@ METADATA_CHECKS: dict[str, Callable[[Any], bool]] = {
     "fit": lambda value: value in pictures.FITS,
     "colour_order": lambda value: value == "RGB",
     "value_range": lambda value: value == [0, 255],
+    "second_look": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),  # not in older files
 }
 
 

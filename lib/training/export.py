@@ -30,6 +30,8 @@ EXPORTED_MODEL = "model.tflite"
 METADATA = "metadata.json"
 # From the smallest to the most exact.
 WEIGHTS = ("int8", "float16", "float32")
+# The parameters of a run that decide how it is exported and nothing that it learns.
+PARAMETERS = ("export_weights", "second_look")
 # One answer in a thousand may differ, and one may in any set however small: a tie that rounding decides.
 TOLERATED_SHARE = 0.001
 
@@ -109,7 +111,7 @@ def convert(model_path: Path, exported_path: Path, weights: str) -> None:
     model.export(exported_path, format="litert", verbose=False, **settings)
 
 
-def describe(run: str, characters: list[str], picture_size: int, fit: str) -> dict[str, Any]:
+def describe(run: str, characters: list[str], picture_size: int, fit: str, second_look: float = 0.0) -> dict[str, Any]:
     """Write down all that it takes to use the exported network.
 
     Args:
@@ -117,6 +119,7 @@ def describe(run: str, characters: list[str], picture_size: int, fit: str) -> di
         characters: Labels, in the order of the network's outputs.
         picture_size: Height and width of its input, pixels.
         fit: How a picture becomes square: "stretch", "pad" or "bounded".
+        second_look: Probability below which the network shall be asked about the mirrored picture too, 0 to 1.
 
     Returns:
         The metadata record.
@@ -129,6 +132,7 @@ def describe(run: str, characters: list[str], picture_size: int, fit: str) -> di
         "fit": fit,
         "colour_order": "RGB",
         "value_range": [0, 255],
+        "second_look": second_look,
     }
 
 

@@ -38,6 +38,7 @@ RANGES = {
     "drawings": (0, 10_000),
     "small_size": (8, 1024),
     "small_share": (0, 1),
+    "second_look": (0, 1),
     "seed": (0, 2**32 - 1),
 }
 
