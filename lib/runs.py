@@ -225,11 +225,33 @@ def loss_when_changed(run_folder: Path) -> float | None:
     Returns:
         Macro F1 on the unchanged pictures less the mean of the others; None where there is no table.
     """
-    if not (run_folder / ROBUSTNESS).exists():
-        return None
-    scores = pd.read_csv(run_folder / ROBUSTNESS)
-    unchanged = scores.kind == "unchanged"
-    return float(scores.macro_f1[unchanged].iloc[0] - scores.macro_f1[~unchanged].mean())
+    table = robustness([run_folder])
+    return table.loss.iloc[0] if len(table) else None
+
+
+def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -> pd.DataFrame:
+    """Say what is left of the runs' scores on changed pictures.
+
+    Args:
+        run_folders: Run folders; those without the `robustness.csv` that `05_robustness` writes are passed over.
+        base: Name of the run whose loss the others win back.
+
+    Returns:
+        One row a run, the smallest loss first: `run, unchanged, changed, loss, won_back`; `unchanged` and `changed`
+        are macro F1 on the same pictures, the latter on average over kinds and strengths of change, `won_back` is the
+        share of the base's loss that is none here (NaN where the base is not among the runs).
+    """
+    rows = []
+    for run_folder in run_folders:
+        if (run_folder / ROBUSTNESS).exists():
+            scores = pd.read_csv(run_folder / ROBUSTNESS)
+            same = scores.kind == "unchanged"
+            rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
+    table = pd.DataFrame(rows, columns=["run", "unchanged", "changed"])
+    table["loss"] = table.unchanged - table.changed
+    losses = table.set_index("run").loss
+    table["won_back"] = 1 - table.loss / losses[base] if base in losses else float("nan")
+    return table.sort_values("loss", ignore_index=True)
 
 
 def times_to_score(run_folders: list[Path], of: str) -> pd.DataFrame:
@@ -242,26 +264,31 @@ def times_to_score(run_folders: list[Path], of: str) -> pd.DataFrame:
     Returns:
         One row a run that reached it, soonest first: `run, epoch, minutes, share`; `epoch` is the first whose
         validation macro F1 is no lower, `share` the time over that of `of`. Left out are runs on another split,
-        whose validation pictures are others. Empty where `of` is not among the runs.
+        whose validation pictures are others, and runs on another machine. Empty where `of` is not among the runs.
     """
     columns = ["run", "epoch", "minutes", "share"]
     folders = {run_folder.name: run_folder for run_folder in run_folders}
     if of not in folders:
         return pd.DataFrame(columns=columns)
-    manifest = read_run(folders[of])["manifest_sha256"]
-    folders = {name: it for name, it in folders.items() if read_run(it)["manifest_sha256"] == manifest}
+    trained = {name: read_run(it) for name, it in folders.items()}
+    folders = {name: it for name, it in folders.items() if _comparable(trained[name], trained[of])}
     histories = {name: pd.read_csv(run_folder / "history.csv") for name, run_folder in folders.items()}
     mark, rows = histories[of].val_macro_f1.iloc[-1], []
     for name, history in histories.items():
         reached = history.epoch[history.val_macro_f1 >= mark]
         if len(reached):
-            run = read_run(folders[name])
+            run = trained[name]
             # Runs of an earlier version have the mean alone.
             seconds = run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
             rows.append((name, int(reached.iloc[0]), sum(seconds[: int(reached.iloc[0])]) / 60))
     table = pd.DataFrame(rows, columns=columns[:3])
     table["share"] = table.minutes / table.minutes[table.run == of].iloc[0]
     return table.sort_values("minutes", ignore_index=True)
+
+
+def _comparable(run: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Say whether two runs had the same pictures and the same machine."""
+    return all(run.get(key) == other.get(key) for key in ("manifest_sha256", "machine"))
 
 
 @contextlib.contextmanager

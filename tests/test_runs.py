@@ -216,6 +216,20 @@ def test_what_a_change_of_the_pictures_costs_is_the_mean_over_all_changes(tmp_pa
     assert runs.loss_when_changed(tmp_path) == pytest.approx(0.25)
 
 
+def test_what_a_recipe_wins_back_is_a_share_of_the_frames_only_loss(tmp_path):
+    for name, unchanged, changed in [("film", 0.9, 0.5), ("uploads", 0.875, 0.775)]:
+        (tmp_path / name).mkdir()
+        rows = f"unchanged,,{unchanged}\nfaded,slight,{changed + 0.1}\nfaded,strong,{changed - 0.1}\n"
+        (tmp_path / name / "robustness.csv").write_text(f"kind,strength,macro_f1\n{rows}")
+    folders = [tmp_path / name for name in ("film", "uploads", "not-scored")]
+    table = runs.robustness(folders, base="film")
+    assert list(table.run) == ["uploads", "film"]
+    # Of a loss of 0.4, 0.1 remains.
+    assert list(table.loss) == pytest.approx([0.1, 0.4]) and list(table.won_back) == pytest.approx([0.75, 0.0])
+    assert runs.robustness(folders[1:], base="film").won_back.isna().all()
+    assert not len(runs.robustness([]))
+
+
 def test_time_to_a_score_counts_the_epochs_up_to_the_first_that_reaches_it(tmp_path):
     folders = []
     for name, scores, seconds in [("cnn6", [0.5, 0.9, 0.8], [60, 60, 60]), ("quick", [0.7, 0.85], [6, 18])]:
@@ -230,8 +244,9 @@ def test_time_to_a_score_counts_the_epochs_up_to_the_first_that_reaches_it(tmp_p
     assert list(table.minutes) == pytest.approx([0.4, 2.0]) and list(table.share) == pytest.approx([0.2, 1.0])
 
 
-def test_the_time_to_a_score_on_other_pictures_is_no_time(tmp_path):
+def test_the_time_to_a_score_on_other_pictures_or_another_machine_is_no_time(tmp_path):
     folders = [finished_run(tmp_path / "cnn6"), finished_run(tmp_path / "random", manifest_sha256="other")]
+    folders.append(finished_run(tmp_path / "elsewhere", machine={"processor": "another"}))
     for folder in folders:
         (folder / "history.csv").write_text("epoch,val_macro_f1\n1,0.9\n")
     assert list(runs.times_to_score(folders, of="cnn6").run) == ["cnn6"]
