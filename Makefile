@@ -23,6 +23,7 @@ SHELL := /bin/sh
 # ---------------------------------------------------------------- names
 
 KNOWN_RUNS := $(patsubst notebooks/params/%.yaml,%,$(wildcard notebooks/params/*.yaml notebooks/params/*/*.yaml))
+KNOWN_RUNS := $(filter-out sample/%,$(KNOWN_RUNS))
 override RUNS := $(if $(filter all,$(RUNS)),$(filter-out ablation/%,$(KNOWN_RUNS)),$(RUNS))
 
 quoted = '$(subst ','\'',$(1))'
@@ -143,7 +144,9 @@ constraints: ## resolve the dependencies of pyproject.toml anew into constraints
 RUN_NOTEBOOK := $(PYTHON) -m lib.notebooks
 # springfield-… and the lines of the ablation are springfield's recipe with the few values that their files change.
 based_on = $(if $(filter ablation/% springfield-%,$(1)),notebooks/params/springfield.yaml)
-recipe = $(patsubst %,-f %,$(call based_on,$(1)) notebooks/params/$(1).yaml)
+# Not every recipe learns from so few pictures as the sample has.
+on_the_sample = $(if $(filter sample,$(DATA)),$(wildcard notebooks/params/sample/$(1).yaml))
+recipe = $(patsubst %,-f %,$(call based_on,$(1)) notebooks/params/$(1).yaml $(call on_the_sample,$(1)))
 PREPARATION := notebooks/01_prepare.ipynb lib/data/pictures.py lib/data/duplicates.py lib/data/manifest.py
 TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/data/synthetic.py lib/data/sample.py lib/data/sample_figures.py
 TRAINING += lib/training/networks.py lib/training/recipes.py lib/training/export.py
@@ -175,7 +178,7 @@ $(TRAINED): $(OUT)/%/run.json: $(PREPARED)/manifest.csv notebooks/params/%.yaml 
 	@$(RUN_NOTEBOOK) notebooks/02_train.ipynb $(@D)/train.ipynb $(call recipe,$*) \
 	  -p data_name $(NAME) -p run $* -p outputs $(OUTPUTS) $(if $(EPOCHS),-p epochs $(EPOCHS))
 
-$(foreach run,$(RUNS),$(eval $(OUT)/$(run)/run.json: $(call based_on,$(run))))
+$(foreach run,$(RUNS),$(eval $(OUT)/$(run)/run.json: $(call based_on,$(run)) $(call on_the_sample,$(run))))
 
 $(EVALUATED): $(OUT)/%/metrics.json: $(OUT)/%/run.json $(EVALUATION) | $(ENVIRONMENT)
 	@echo "Evaluating $*" >&2

@@ -163,6 +163,19 @@ def test_a_line_of_the_ablation_follows_from_springfields_file_too(checkout):
     assert based == {"ablation/sgd": True, "springfield-short": True, "cnn4": False}
 
 
+def test_what_a_recipe_needs_on_the_sample_goes_on_top_there_alone(checkout):
+    def files(*arguments):
+        listed = checkout.make("-n", "train", *arguments).stdout.splitlines()
+        commands = [line.split() for line in listed if "02_train" in line]
+        return [[word for word in words if word.endswith(".yaml")] for words in commands]
+
+    cnn4, cnn6, on_top = (f"notebooks/params/{name}.yaml" for name in ("cnn4", "cnn6", "sample/cnn6"))
+    assert files("DATA=sample") == [[cnn4], [cnn6, on_top]]
+    assert files("DATA=elsewhere") == [[cnn4], [cnn6]]
+    refused = checkout.make("-n", "train", "RUNS=sample/cnn6")
+    assert refused.returncode and "there is no run `sample/cnn6`" in refused.stderr
+
+
 def test_a_changed_plot_retrains_nothing(touched):
     assert planned(touched("lib/evaluation/plots.py"), "train", "evaluate") == ([], ["cnn4", "cnn6"])
 
