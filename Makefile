@@ -22,8 +22,8 @@ SHELL := /bin/sh
 
 # ---------------------------------------------------------------- names
 
-KNOWN_RUNS := $(patsubst notebooks/params/%.yaml,%,$(wildcard notebooks/params/*.yaml notebooks/params/*/*.yaml))
-KNOWN_RUNS := $(filter-out sample/%,$(KNOWN_RUNS))
+PARAMETER_FILES := $(wildcard notebooks/params/*.yaml notebooks/params/ablation/*.yaml)
+KNOWN_RUNS := $(PARAMETER_FILES:notebooks/params/%.yaml=%)
 override RUNS := $(if $(filter all,$(RUNS)),$(filter-out ablation/%,$(KNOWN_RUNS)),$(RUNS))
 
 quoted = '$(subst ','\'',$(1))'

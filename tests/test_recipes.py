@@ -66,7 +66,7 @@ def test_arithmetic_is_what_is_faster_unless_it_is_named(monkeypatch):
     ],
 )
 def test_bfloat16_is_used_where_the_processor_is_fast_at_it(vendor, flags, faster):
-    assert recipes.multiplies_bfloat16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") is faster
+    assert recipes.is_faster_in_bfloat16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") is faster
 
 
 @pytest.mark.parametrize(
