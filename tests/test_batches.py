@@ -100,6 +100,24 @@ def test_a_flip_mirrors_about_half_of_the_pictures(pictures):
     assert 160 < sum(mirrored) < 240
 
 
+def test_a_resampled_flip_is_the_flip_to_the_pixel(pictures):
+    resampled = batches.Augmentation(flip=True, zoom=1e-9)
+    for seed in range(20):
+        plain = batches.augment(pictures[0], batches.Augmentation(flip=True), np.random.default_rng(seed))
+        changed = batches.augment(pictures[0], resampled, np.random.default_rng(seed))
+        np.testing.assert_array_equal(changed, plain)
+
+
+def test_a_turn_goes_round_the_middle():
+    # A dot in the very middle of 21 pixels stays there, whatever the angle.
+    picture = np.zeros((21, 21, 3), dtype="uint8")
+    picture[9:12, 9:12] = 255
+    for seed in range(20):
+        turned = batches.augment(picture, batches.Augmentation(rotate=40, zoom=0.3), np.random.default_rng(seed))
+        rows, columns = np.nonzero(turned[:, :, 0] > 100)
+        assert abs(rows.mean() - 10) < 0.3 and abs(columns.mean() - 10) < 0.3
+
+
 @pytest.mark.parametrize("change", ["zoom", "rotate", "colour", "cutout", "placement", "degrade"])
 def test_every_change_changes_and_keeps_shape_and_type(pictures, change):
     amount = {"rotate": 20.0}.get(change, 1.0 if change in ("placement", "degrade") else 0.4)

@@ -5,6 +5,7 @@ the same epoch n, to the last pixel.
 """
 
 import dataclasses
+import math
 
 import cv2
 import keras
@@ -199,21 +200,24 @@ def _warp(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Genera
     right, down = rng.uniform(-augmentation.shift, augmentation.shift, 2) * (width, height)
     if not augmentation.zoom and not augmentation.rotate:
         return _shift(picture[:, ::-1] if mirror < 0 else picture, round(right), round(down))
-    scale = np.exp(rng.uniform(-1, 1) * np.log1p(augmentation.zoom))
-    angle = np.deg2rad(rng.uniform(-augmentation.rotate, augmentation.rotate))
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    turn[:, 0] *= mirror
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    matrix = np.column_stack([turn, centre + np.array([right, down]) - turn @ centre])
+    # Plain numbers: with arrays as small as these, NumPy takes nearly as long as OpenCV for the picture.
+    scale = math.exp(rng.uniform(-1, 1) * math.log1p(augmentation.zoom))
+    angle = math.radians(rng.uniform(-augmentation.rotate, augmentation.rotate))
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    x, y = (width - 1) / 2, (height - 1) / 2  # stay where they are, but for the shift
+    across = (mirror * cosine, -sine, x + right - mirror * cosine * x + sine * y)
+    along = (mirror * sine, cosine, y + down - mirror * sine * x - cosine * y)
+    matrix = np.array((across, along))
     return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _shift(picture: np.ndarray, right: int, down: int) -> np.ndarray:
     """Shift by whole pixels, which leaves them as they are; the edge is repeated."""
     height, width = picture.shape[:2]
-    rows = np.clip(np.arange(height) - down, 0, height - 1)
-    columns = np.clip(np.arange(width) - right, 0, width - 1)
-    return picture[rows[:, None], columns]
+    edges = (max(down, 0), max(-down, 0), max(right, 0), max(-right, 0))  # top, bottom, left, right
+    larger = cv2.copyMakeBorder(np.ascontiguousarray(picture), *edges, cv2.BORDER_REPLICATE)
+    top, left = max(-down, 0), max(-right, 0)
+    return larger[top : top + height, left : left + width]
 
 
 def _repaint(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -232,23 +236,24 @@ def _repaint(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for x, y in top + sides:
         if not filled[y + 1, x + 1]:
             cv2.floodFill(picture, filled, (int(x), int(y)), 0, step, step, 4 | cv2.FLOODFILL_MASK_ONLY | 1 << 8)
-    background = filled[1:-1, 1:-1, None] == 1
+    background = filled[1:-1, 1:-1]
     # More than that is no background but the figure too.
-    if background.mean() > MOST_BACKGROUND:
+    if cv2.countNonZero(background) > MOST_BACKGROUND * background.size:
         return picture
-    painted = np.where(background, _ground(height, width, rng), picture)
-    return _trim(painted, ~background[:, :, 0]) if rng.random() < 0.5 else painted
+    figure = 1 - background
+    painted = cv2.copyTo(picture, figure, _ground(height, width, rng))
+    return _trim(painted, figure) if rng.random() < 0.5 else painted
 
 
 def _trim(picture: np.ndarray, figure: np.ndarray) -> np.ndarray:
-    """Enlarge what a figure, `bool (height, width)`, takes up to the whole picture, as clip-art is cut out."""
+    """Enlarge what a figure, 1 in `uint8 (height, width)`, takes up to the whole picture, as clip-art is cut out."""
     height, width = figure.shape
-    rows, columns = np.flatnonzero(figure.any(axis=1)), np.flatnonzero(figure.any(axis=0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    left, top, figure_width, figure_height = cv2.boundingRect(figure)
     # A sliver of a figure, enlarged, shows nobody.
-    if min((bottom - top) / height, (right - left) / width) < LEAST_FIGURE:
+    if min(figure_height / height, figure_width / width) < LEAST_FIGURE:
         return picture
-    return cv2.resize(picture[top:bottom, left:right], (width, height), interpolation=cv2.INTER_LINEAR)
+    cut = picture[top : top + figure_height, left : left + figure_width]
+    return cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _place(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -261,7 +266,7 @@ def _place(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     )
     # Often the picture's own corner goes on, as around a figure on a white page.
     own = rng.random() < 0.4
-    ground = np.full((height, width, 3), picture[0, 0]) if own else _ground(height, width, rng)
+    ground = _plain(height, width, picture[0, 0]) if own else _ground(height, width, rng)
     top, left = rng.integers(0, height - new_height + 1), rng.integers(0, width - new_width + 1)
     small = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_AREA)
     ground[top : top + new_height, left : left + new_width] = small
@@ -273,10 +278,15 @@ def _ground(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     if kind < 0.35:
         return np.full((height, width, 3), 255, dtype="uint8")
     if kind < 0.7:
-        return np.full((height, width, 3), rng.integers(0, 256, 3), dtype="uint8")
+        return _plain(height, width, rng.integers(0, 256, 3).astype("uint8"))
     # Noise of a few cells, enlarged, is as busy as a background and shows nothing.
     cells = rng.integers(0, 256, (*rng.integers(2, 9, 2), 3), dtype="uint8")
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _plain(height: int, width: int, colour: np.ndarray) -> np.ndarray:
+    # Ten times as fast as `np.full`, whose inner loop is three bytes long.
+    return cv2.resize(colour.reshape(1, 1, 3), (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def _recolour(picture: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
@@ -284,9 +294,9 @@ def _recolour(picture: np.ndarray, amount: float, rng: np.random.Generator) -> n
     brightness = rng.uniform(-amount, amount) * 128
     weights = np.exp(rng.uniform(-1, 1, 3) * np.log1p(amount) / 2)
     # One table of 256 values a channel is the whole of it, and fast.
-    values = (np.arange(256.0)[:, None] - 128) * contrast * weights + 128 + brightness
-    table = np.clip(values, 0, 255).astype("uint8")[:, None, :]
-    return cv2.LUT(np.ascontiguousarray(picture), table)
+    values = (np.arange(256.0) - 128) * contrast * weights[:, None] + 128 + brightness
+    table = np.clip(values, 0, 255).astype("uint8")
+    return cv2.LUT(np.ascontiguousarray(picture), np.ascontiguousarray(table.T)[:, None, :])
 
 
 def _restyle(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
