@@ -410,3 +410,32 @@ def test_differences_are_taken_to_the_best_run_and_only_on_the_same_pictures():
     assert table.below_best["half"] == 0.5
     assert (table.below_best["best"], table.low["best"], table.high["best"]) == (0, 0, 0)
     assert np.isnan(table.below_best["other"])
+
+
+def predicted_by(probabilities, paths="abcd"):
+    return metrics.Predictions(list(paths), np.array([0, 0, 1, 1]), np.array(probabilities), ["bart", "homer"], None)
+
+
+def test_together_networks_know_more_and_what_all_get_wrong_is_counted():
+    # a: both right; b: both wrong; c: one wrong and unsure, the mean right; d: one wrong and sure, the mean wrong.
+    one = predicted_by([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9]])
+    two = predicted_by([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [1.0, 0.0]])
+    found = metrics.together([one, two])
+    assert (found["networks"], found["test_pictures"], found["wrong_by_all"], found["alike"]) == (2, 4, 1, 1)
+    # By the mean, bart is named at a and d, homer at b and c: half of each is right.
+    assert found["mean_macro_f1"] == 0.5
+    assert metrics.together([one])["wrong_by_all"] == 2
+
+
+def test_wrong_in_different_ways_is_not_alike():
+    actual, names = np.array([0]), ["apu", "bart", "carl"]
+    both = [metrics.Predictions(["a"], actual, answers([label]), names, None) for label in (1, 2)]
+    assert (metrics.together(both)["wrong_by_all"], metrics.together(both)["alike"]) == (1, 0)
+
+
+def test_only_answers_to_the_same_pictures_go_together():
+    one = [[0.9, 0.1]] * 4
+    with pytest.raises(ValueError, match="same pictures"):
+        metrics.together([predicted_by(one), predicted_by(one, "abce")])
+    with pytest.raises(ValueError, match="at least one"):
+        metrics.together([])

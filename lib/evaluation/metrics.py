@@ -429,6 +429,37 @@ def differences(predictions: dict[str, Predictions], best: str, seed: int = 0) -
     return pd.DataFrame(rows).sort_values("below_best", ignore_index=True)
 
 
+def together(predictions: Sequence[Predictions]) -> dict[str, Any]:
+    """Say what several networks know together, and what none of them does.
+
+    Args:
+        predictions: What each network answered, to the same pictures in the same order; at least one.
+
+    Returns:
+        `networks` and `test_pictures` (counts), `mean_macro_f1` (of the answers by the mean of the networks'
+        probabilities, 0 to 1), `wrong_by_all` (pictures that every network names wrongly) and `alike` (those of them
+        that all give the same wrong name).
+
+    Raises:
+        ValueError: No predictions, or other pictures or characters in one of them.
+    """
+    if not predictions:
+        raise ValueError("`predictions` must hold at least one network's answers. Received: none")
+    first = predictions[0]
+    if any(other.paths != first.paths or other.characters != first.characters for other in predictions):
+        raise ValueError("`predictions` must be answers to the same pictures, with the same characters.")
+    answers = np.stack([network.probabilities.argmax(axis=1) for network in predictions])
+    wrong_by_all = (answers != first.actual).all(axis=0)
+    mean = np.mean([network.probabilities for network in predictions], axis=0)
+    return {
+        "networks": len(predictions),
+        "test_pictures": len(first.actual),
+        "mean_macro_f1": macro_f1(first.actual, mean.argmax(axis=1), len(first.characters)),
+        "wrong_by_all": int(wrong_by_all.sum()),
+        "alike": int((wrong_by_all & (answers == answers[0]).all(axis=0)).sum()),
+    }
+
+
 def _resampled_scores(
     actual: np.ndarray, predicted: np.ndarray, num_characters: int, groups: np.ndarray | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
