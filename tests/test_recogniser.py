@@ -272,19 +272,19 @@ def test_published_runs_come_first_springfield_before_all_then_by_score(tmp_path
         "kaggle/cnn6": 0.995,
         "published/cnn6": 0.96,
         "published/cnn4": 0.9,
-        "published/springfield": 0.5,
+        "published/springfield-seed-2": 0.5,
     }.items():
         small_model.write_run(tmp_path / run, metrics=None if macro_f1 is None else {"macro_f1": macro_f1})
     found = [str(run.relative_to(tmp_path)) for run in recogniser.find_runs(tmp_path)]
     assert found == [
-        "published/springfield",
+        "published/springfield-seed-2",
         "published/cnn6",
         "published/cnn4",
         "kaggle/cnn6",
         "sample/cnn4",
         "sample/cnn6",
     ]
-    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield"
+    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield-seed-2"
 
 
 def test_a_damaged_network_gives_way_to_the_next(tmp_path):

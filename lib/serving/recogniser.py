@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 MODEL = "model.tflite"
 MODEL_METADATA = "metadata.json"
 MAX_METADATA_BYTES = 1_000_000
-BEST_RUN = "springfield"
+BEST_NETWORK = "springfield"  # the runs named after it are its seeds
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
 
@@ -271,7 +271,7 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
         outputs: Folder of runs: `published/<run>/` and `<data name>/<run>/`.
 
     Returns:
-        Published runs, springfield first, then the finished ones of this machine; each by macro F1, those not
+        Published runs, those of springfield first, then the finished ones of this machine; each by macro F1, those not
         evaluated last.
     """
     found = []
@@ -280,7 +280,7 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
         published = run.parent.name == paths.PUBLISHED.name
         with contextlib.suppress(UserError):
             if _read_run(run) or published:
-                best = published and run.name == BEST_RUN
+                best = published and run.name.startswith(BEST_NETWORK)
                 found.append((not published, not best, -_macro_f1(run), str(run), run))
     return [run for *_, run in sorted(found)]
 
