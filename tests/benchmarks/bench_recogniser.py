@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lib import runs
 from lib.data import pictures
-from lib.serving.recogniser import Recogniser, cores
+from lib.serving.recogniser import Recogniser, cores, find_runs
 from tests.benchmarks.bench_decode import draw_frames
 
 WIDTH, HEIGHT = 400, 300  # as the frames of the real archive
@@ -33,7 +34,9 @@ def main() -> None:
     """Print one line a question: alone, against Keras, in a folder."""
     parser = argparse.ArgumentParser(description="Time the recogniser.")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; springfield with random weights without")
-    parser.add_argument("--weights", default="int8", help="of the random network: int8, float16 or float32")
+    parser.add_argument(
+        "--weights", help="of the random network: int8, float16 or float32; without, as the published network's"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         run_dir = arguments.run or make_run(Path(temporary) / "springfield", arguments.weights)
@@ -46,11 +49,12 @@ def main() -> None:
         bench_folder(recogniser, frames)
 
 
-def make_run(run_dir: Path, weights: str) -> Path:
-    """Write a springfield network with random weights as a run folder."""
+def make_run(run_dir: Path, weights: str | None = None) -> Path:
+    """Write a springfield network with random weights as a run folder; they are stored as the published one's."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from lib.training import export, networks
 
+    weights = weights or runs.read_run(find_runs()[0])["exported_weights"]
     run_dir.mkdir()
     model = networks.build_springfield(num_characters=CHARACTERS, picture_size=PICTURE_SIZE)
     model.save(run_dir / "model.keras")

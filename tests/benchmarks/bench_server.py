@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         # Absolute: the server works in a folder of its own.
-        run_dir = arguments.run.resolve() if arguments.run else make_run(folder / "springfield", "int8")
+        run_dir = arguments.run.resolve() if arguments.run else make_run(folder / "springfield")
         print(f"server: {arguments.notebook.name}, {run_dir.name}, {cores()} cores")
         with running(folder, run_dir, arguments.notebook) as server:
             bench_ready_pages(server)
