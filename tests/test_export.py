@@ -62,7 +62,9 @@ def test_weights_are_as_small_as_the_answers_allow(trained, tmp_path, monkeypatc
     asked, counts = [], iter(differ)
     monkeypatch.setattr(export, "differing", lambda *_: next(counts))
     monkeypatch.setattr(export, "to_litert", lambda *given: asked.append(given[-1]))
-    found = export.to_faithful_litert(folder / export.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, "int8")
+    found = export.to_faithful_litert(
+        folder / export.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, pictures, "int8"
+    )
     assert found == (stored_as, differ[-1])
     assert asked == list(export.WEIGHTS[: len(differ)])
 
@@ -70,10 +72,21 @@ def test_weights_are_as_small_as_the_answers_allow(trained, tmp_path, monkeypatc
 def test_an_export_that_answers_differently_whatever_its_weights_is_refused(trained, tmp_path, monkeypatch):
     _, folder, pictures = trained
     monkeypatch.setattr(export, "differing", lambda *_: 2)
-    path = tmp_path / "m.tflite"
+    path, facts = tmp_path / "m.tflite", export.describe("x", ["a"], 32, "pad")
     with pytest.raises(UserError, match=r"names 2 of 50 test pictures differently"):
-        export.to_faithful_litert(folder / export.KERAS_MODEL, path, export.describe("x", ["a"], 32, "pad"), pictures)
+        export.to_faithful_litert(folder / export.KERAS_MODEL, path, facts, pictures, pictures)
     assert not path.exists()
+
+
+def test_int8_is_rounded_with_care(trained, tmp_path):
+    model, folder, pictures = trained
+    careful, facts = tmp_path / "careful.tflite", export.describe("x", ["a"], 32, "pad")
+    export._to_int8(folder / export.KERAS_MODEL, careful, facts, pictures[:30])
+    expected = model.predict_on_batch(pictures[30:])
+    errors = [
+        np.abs(export.answers(path, pictures[30:]) - expected).mean() for path in (careful, exported(trained, "int8"))
+    ]
+    assert errors[0] < errors[1]
 
 
 def test_unknown_weights_are_refused(trained):

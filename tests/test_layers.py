@@ -32,7 +32,8 @@ ALLOWED = {
     "lib.training.recipes": set(),
     "lib.training.parameters": {"lib.training.networks", "lib.training.recipes", "lib.training.export"},
     "lib.training.resume": {"lib.runs"},
-    "lib.training.export": {"lib.runs"},
+    "lib.training.export": {"lib.runs", "lib.training.rounding"},
+    "lib.training.rounding": set(),
     "lib.evaluation": set(),
     "lib.evaluation.*": {"lib.runs"},
     "lib.serving": set(),
@@ -59,6 +60,7 @@ MODULES = sorted(paths.ROOT.glob("lib/**/*.py"))
 HEAVY = {"tensorflow", "keras", "torch", "jax"}
 MAY_IMPORT_HEAVY = {"lib.data.batches": {"keras"}, "lib.training.networks": {"keras"}, "lib.training.resume": {"keras"}}
 MAY_IMPORT_HEAVY |= {"lib.training.recipes": {"keras", "torch"}, "lib.training.export": {"keras", "tensorflow"}}
+MAY_IMPORT_HEAVY |= {"lib.training.rounding": {"keras"}}
 
 
 def name_of(module: Path) -> str:

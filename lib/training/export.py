@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from lib import runs
 from lib.errors import UserError
+from lib.training import rounding
 
 FORMAT_VERSION = 1
 KERAS_MODEL = "model.keras"
@@ -60,7 +62,12 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
 
 
 def to_faithful_litert(
-    model_path: Path, exported_path: Path, metadata: dict[str, Any], pictures: np.ndarray, weights: str = "float16"
+    model_path: Path,
+    exported_path: Path,
+    metadata: dict[str, Any],
+    pictures: np.ndarray,
+    learnt: np.ndarray,
+    weights: str = "float16",
 ) -> tuple[str, int]:
     """Convert a saved network and hold its answers to the network's own.
 
@@ -69,6 +76,7 @@ def to_faithful_litert(
         exported_path: The `.tflite` file to write.
         metadata: What the recogniser must know; see `describe`.
         pictures: What both are asked about, `uint8 (n, picture_size, picture_size, 3)`, RGB.
+        learnt: Some pictures that the network learnt from, which show how to round to int8; a hundred do.
         weights: How weights are stored, one of `WEIGHTS`; a more exact way is taken where this one changes answers.
 
     Returns:
@@ -81,7 +89,10 @@ def to_faithful_litert(
     _check_weights(weights)
     model = keras.saving.load_model(model_path, compile=False)
     for candidate in WEIGHTS[WEIGHTS.index(weights) :]:
-        to_litert(model_path, exported_path, metadata, candidate)
+        if candidate == "int8":
+            _to_int8(model_path, exported_path, metadata, learnt)
+        else:
+            to_litert(model_path, exported_path, metadata, candidate)
         different = differing(model, exported_path, pictures)
         if different <= max(1, TOLERATED_SHARE * len(pictures)):
             return candidate, different
@@ -90,6 +101,16 @@ def to_faithful_litert(
         f"The exported network names {different} of {len(pictures)} test pictures differently, at most one in a "
         "thousand was expected, whatever its weights are stored as; the conversion does not fit this network."
     )
+
+
+def _to_int8(model_path: Path, exported_path: Path, metadata: dict[str, Any], pictures: np.ndarray) -> None:
+    """Round the kernels with care before the converter would round them to the nearest value."""
+    model = keras.saving.load_model(model_path, compile=False)
+    rounding.round_kernels(model, pictures)
+    with tempfile.TemporaryDirectory() as temporary:
+        rounded_path = Path(temporary) / KERAS_MODEL
+        model.save(rounded_path)
+        to_litert(rounded_path, exported_path, metadata, "int8")
 
 
 def _check_weights(weights: str) -> None:
