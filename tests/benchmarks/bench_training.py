@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -63,6 +64,8 @@ def bench(name: str, settings: dict, images: np.ndarray, labels: np.ndarray) -> 
         ),
     }
     if importlib.util.find_spec("torch"):
+        # PyTorch would load it with its optimisers; beside TensorFlow that ends in a crash, and only GPUs need it.
+        sys.modules["triton"] = None
         ways |= {f"torch {dtype}": torch_epoch(model, ready.batch, dtype) for dtype in ("float32", "bfloat16")}
     seconds = {way: [] for way in ways}  # a picture
     for way in ways.values():  # builds the graphs
