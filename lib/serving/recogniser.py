@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 MODEL = "model.tflite"
 MODEL_METADATA = "metadata.json"
 MAX_METADATA_BYTES = 1_000_000
-BEST_NETWORK = "springfield"  # the runs named after it are its seeds
+BEST_NETWORK = "springfield"  # runs named after it are of the same network
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
 
