@@ -23,8 +23,8 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from lib import paths, runs
-from lib.errors import UserError, tell
+from lib import paths, records
+from lib.errors import UserError, report_error
 
 TRACEBACK_LINES = 12
 PARENT_CHECK_SECONDS = 0.5
@@ -131,7 +131,7 @@ def run(notebook: Path, product: Path, values: dict[str, Any]) -> None:
     """
     failed = product.with_suffix(".failed.ipynb")
     product.parent.mkdir(parents=True, exist_ok=True)
-    temporary = product.parent / f"{runs.TEMPORARY}{product.name}"
+    temporary = product.parent / f"{records.TEMPORARY}{product.name}"
     log = temporary.with_suffix(".log")
     # The kernel imports the `lib` beside this notebook, also where another checkout's is installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
@@ -243,10 +243,10 @@ def main(arguments: list[str] | None = None) -> int:
             values |= checked(read_parameters(file), known, str(file))
         pairs = {name: _from_text(value, known.get(name)) for name, value in options.pairs}
         values |= checked(pairs, known, "command line")
-        with runs.lock(options.lock or options.product.parent):
+        with records.lock(options.lock or options.product.parent):
             run(options.notebook, options.product, values)
     except (UserError, OSError) as problem:
-        return tell(problem)
+        return report_error(problem)
     except KeyboardInterrupt:
         print("Interrupted. The same command goes on from the last finished epoch.", file=sys.stderr)
         return 130

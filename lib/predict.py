@@ -19,8 +19,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib.errors import UserError
-from lib.serving import recogniser
-from lib.serving.recogniser import Answer, Recogniser
+from lib.inference import recogniser
+from lib.inference.recogniser import Answer, Recogniser
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 TOP = 3  # characters in a JSON line, unless --all asks for every one
@@ -214,7 +214,7 @@ def _rounded(guess: recogniser.Guess) -> dict:
 @contextlib.contextmanager
 def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
     """Write a table, whole or not at all: a row a picture, and with `characters` a column for each of them."""
-    from lib import runs  # with pandas, whose import takes longer than a picture
+    from lib import records  # with pandas, whose import takes longer than a picture
 
     path = path.resolve()  # through a link: the file that it leads to is replaced, not the link
     if not path.parent.is_dir():
@@ -223,7 +223,7 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
         raise UserError(f"{path} cannot be written: it is a folder or a device. Name a file.")
     try:
         with (
-            runs.replacing(path) as temporary,
+            records.atomic_write(path) as temporary,
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
             table = csv.writer(file)

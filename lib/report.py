@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import runs
+from lib import records
 from lib.characters import display_name
-from lib.errors import UserError, tell
+from lib.errors import UserError, report_error
+from lib.evaluation import compare
 
 HEADINGS = {
     "run": "run",
@@ -25,7 +26,7 @@ def table(results: pd.DataFrame) -> str:
     """Lay out the results of runs as text.
 
     Args:
-        results: What `lib.runs.results` gives.
+        results: What `lib.records.results` gives.
 
     Returns:
         One line a run under a line of headings.
@@ -44,7 +45,7 @@ def comparison(results: pd.DataFrame) -> str:
     """Lay out all that the records of runs say for a comparison.
 
     Args:
-        results: What `lib.runs.results` gives.
+        results: What `lib.records.results` gives.
 
     Returns:
         One line a run under a line of headings.
@@ -66,7 +67,7 @@ def comparison(results: pd.DataFrame) -> str:
         "95 % interval": interval,
         "lowest character": lowest,
         "archive's own test": results.kaggle_macro_f1.map("{:.3f}".format, na_action="ignore").fillna(""),
-        "near-copies in train": results.near_copies_in_train,
+        "near-copies in train": results.near_duplicates_in_train,
     }
     return pd.DataFrame(columns).to_string(index=False)
 
@@ -86,13 +87,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         reports = "\n".join(f"  {folder / 'evaluate.ipynb'}" for folder in options.runs)
-        text = f"Reports:\n{reports}\n\n{table(runs.results(options.runs))}\n"
+        text = f"Reports:\n{reports}\n\n{table(compare.results(options.runs))}\n"
         print(f"\n{text}")
         if options.keep:
-            with runs.replacing(options.keep) as temporary:
+            with records.atomic_write(options.keep) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     except (UserError, OSError) as problem:
-        return tell(problem)
+        return report_error(problem)
     return 0
 
 

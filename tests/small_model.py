@@ -69,7 +69,7 @@ def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, meta
         "run": "small",
         "characters": list(characters),
         "picture_size": picture_size,
-        "fit": "stretch",
+        "resize_mode": "stretch",
         "colour_order": "RGB",
         "value_range": [0, 255],
     }

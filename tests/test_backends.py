@@ -12,23 +12,23 @@ from lib import paths
 # In a process of its own: Keras settles for one backend at import.
 ONE_EPOCH = """
 import keras, numpy as np
-from lib.data import batches
-from lib.training import networks, recipes
+from lib.training import batches
+from lib.training import networks, optimizers
 
 keras.utils.set_random_seed(0)
 pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype="uint8")
-change = batches.Augmentation(shift=0.1, flip=True, backdrop=0.5)
+change = augmentation.Augmentation(shift=0.1, flip=True, backdrop=0.5)
 train = batches.Batches(pictures, np.arange(12) % 3, num_characters=3, batch_size=4, shuffle=True, augmentation=change)
 for network in networks.NETWORKS:
     model = networks.build(network, conv_layers=4, num_characters=3, picture_size=32, dense_units=8, width=4)
     before = [weights.copy() for weights in model.get_weights()]
-    rate = recipes.learning_rate("one_cycle", 0.01, epochs=1, steps_per_epoch=3)
-    model.compile(optimizer=recipes.optimizer("muon", rate), loss="categorical_crossentropy")
+    rate = optimizers.learning_rate("one_cycle", 0.01, epochs=1, steps_per_epoch=3)
+    model.compile(optimizer=optimizers.optimizer("muon", rate), loss="categorical_crossentropy")
     begin = keras.callbacks.LambdaCallback(on_epoch_begin=train.begin)
     history = model.fit(train, epochs=1, shuffle=False, verbose=0, callbacks=[begin])
     assert np.isfinite(history.history["loss"][0])
     assert any((old != new).any() for old, new in zip(before, model.get_weights()))
-print(keras.backend.backend(), recipes.precision())
+print(keras.backend.backend(), optimizers.precision())
 """
 
 

@@ -3,19 +3,20 @@ import keras
 import numpy as np
 import pytest
 
-from lib.data import batches
+from lib.data import dataset
+from lib.training import augmentation, batches
 
-ALL = batches.Augmentation(
+ALL = augmentation.Augmentation(
     shift=0.1,
     flip=True,
     zoom=0.2,
     rotate=10,
-    colour=0.3,
-    cutout=0.4,
-    backdrop=0.5,
-    placement=0.5,
-    degrade=0.5,
-    restyle=0.5,
+    colour_jitter=0.3,
+    random_erasing=0.4,
+    background_swap=0.5,
+    shrink_and_paste=0.5,
+    quality_jitter=0.5,
+    style_jitter=0.5,
 )
 
 
@@ -85,14 +86,14 @@ def test_a_shift_moves_by_at_most_its_share_and_repeats_the_edge():
     rng = np.random.default_rng(0)
     places = set()
     for _ in range(200):
-        shifted = batches.augment(picture, batches.Augmentation(shift=0.1), rng)
+        shifted = augmentation.augment(picture, augmentation.Augmentation(shift=0.1), rng)
         places.add(int(np.flatnonzero(shifted[0, :, 0])[0]))
     assert places == {6, 7, 8, 9, 10}
 
 
 def test_a_flip_mirrors_about_half_of_the_pictures(pictures):
     rng = np.random.default_rng(0)
-    changed = [batches.augment(pictures[0], batches.Augmentation(flip=True), rng) for _ in range(400)]
+    changed = [augmentation.augment(pictures[0], augmentation.Augmentation(flip=True), rng) for _ in range(400)]
     mirrored = [np.array_equal(picture, pictures[0][:, ::-1]) for picture in changed]
     same = [np.array_equal(picture, pictures[0]) for picture in changed]
     assert sum(mirrored) + sum(same) == 400
@@ -101,10 +102,10 @@ def test_a_flip_mirrors_about_half_of_the_pictures(pictures):
 
 
 def test_a_resampled_flip_is_the_flip_to_the_pixel(pictures):
-    resampled = batches.Augmentation(flip=True, zoom=1e-9)
+    resampled = augmentation.Augmentation(flip=True, zoom=1e-9)
     for seed in range(20):
-        plain = batches.augment(pictures[0], batches.Augmentation(flip=True), np.random.default_rng(seed))
-        changed = batches.augment(pictures[0], resampled, np.random.default_rng(seed))
+        plain = augmentation.augment(pictures[0], augmentation.Augmentation(flip=True), np.random.default_rng(seed))
+        changed = augmentation.augment(pictures[0], resampled, np.random.default_rng(seed))
         np.testing.assert_array_equal(changed, plain)
 
 
@@ -113,15 +114,19 @@ def test_a_turn_goes_round_the_middle():
     picture = np.zeros((21, 21, 3), dtype="uint8")
     picture[9:12, 9:12] = 255
     for seed in range(20):
-        turned = batches.augment(picture, batches.Augmentation(rotate=40, zoom=0.3), np.random.default_rng(seed))
+        turned = augmentation.augment(
+            picture, augmentation.Augmentation(rotate=40, zoom=0.3), np.random.default_rng(seed)
+        )
         rows, columns = np.nonzero(turned[:, :, 0] > 100)
         assert abs(rows.mean() - 10) < 0.3 and abs(columns.mean() - 10) < 0.3
 
 
-@pytest.mark.parametrize("change", ["zoom", "rotate", "colour", "cutout", "placement", "degrade"])
+@pytest.mark.parametrize(
+    "change", ["zoom", "rotate", "colour_jitter", "random_erasing", "shrink_and_paste", "quality_jitter"]
+)
 def test_every_change_changes_and_keeps_shape_and_type(pictures, change):
-    amount = {"rotate": 20.0}.get(change, 1.0 if change in ("placement", "degrade") else 0.4)
-    changed = batches.augment(pictures[0], batches.Augmentation(**{change: amount}), np.random.default_rng(1))
+    amount = {"rotate": 20.0}.get(change, 1.0 if change in ("shrink_and_paste", "quality_jitter") else 0.4)
+    changed = augmentation.augment(pictures[0], augmentation.Augmentation(**{change: amount}), np.random.default_rng(1))
     assert (changed.shape, changed.dtype) == (pictures[0].shape, pictures[0].dtype)
     assert not np.array_equal(changed, pictures[0])
 
@@ -147,21 +152,21 @@ def test_a_painted_backdrop_leaves_the_figure():
     # 10 of 32 wide: too slender to be enlarged to the whole picture.
     picture[8:, 11:21] = 0
     picture[9:, 12:20] = (250, 220, 20)
-    only = batches.Augmentation(backdrop=1.0)
+    only = augmentation.Augmentation(background_swap=1.0)
     for seed in range(5):
-        changed = batches.augment(picture, only, np.random.default_rng(seed))
+        changed = augmentation.augment(picture, only, np.random.default_rng(seed))
         np.testing.assert_array_equal(changed[8:, 11:21], picture[8:, 11:21])
         assert (changed[:6] != picture[:6]).any()
 
 
 def test_a_backdrop_that_would_cover_the_figure_is_left(pictures):
     plain = np.full((16, 16, 3), 77, dtype="uint8")
-    changed = batches.augment(plain, batches.Augmentation(backdrop=1.0), np.random.default_rng(0))
+    changed = augmentation.augment(plain, augmentation.Augmentation(background_swap=1.0), np.random.default_rng(0))
     np.testing.assert_array_equal(changed, plain)
 
 
 def test_pictures_are_small_in_the_small_epochs(pictures):
-    made = make(pictures, small_size=8, small_epochs=2)
+    made = make(pictures, progressive_size=8, progressive_epochs=2)
     sizes = []
     for number in range(4):
         made.begin(number)
@@ -198,24 +203,24 @@ def test_fit_sees_each_epoch_by_its_own_number(pictures):
 
 
 def test_joined_arrays_are_taken_from_by_their_common_places(pictures):
-    joined = batches.Joined(pictures[:12], pictures[12:])
+    joined = dataset.ConcatArrays(pictures[:12], pictures[12:])
     assert len(joined) == 20
     # 12 is the first of the second array; the order asked for is the order given.
     np.testing.assert_array_equal(joined[np.array([19, 0, 12, 11])], pictures[[19, 0, 12, 11]])
 
 
 def test_an_empty_array_joins_without_effect(pictures):
-    joined = batches.Joined(pictures, pictures[:0])
+    joined = dataset.ConcatArrays(pictures, pictures[:0])
     np.testing.assert_array_equal(joined[np.arange(20)], pictures)
 
 
 def test_arrays_of_two_sizes_are_not_joined(pictures):
     with pytest.raises(ValueError, match="one shape"):
-        batches.Joined(pictures, pictures[:, :8])
+        dataset.ConcatArrays(pictures, pictures[:, :8])
 
 
 def test_batches_come_from_joined_arrays_as_from_one(pictures):
-    apart = make(batches.Joined(pictures[:5], pictures[5:]), shuffle=True, augmentation=ALL)
+    apart = make(dataset.ConcatArrays(pictures[:5], pictures[5:]), shuffle=True, augmentation=ALL)
     for (shown, labels), (same, same_labels) in zip(
         epoch(apart), epoch(make(pictures, shuffle=True, augmentation=ALL)), strict=True
     ):
@@ -227,7 +232,7 @@ def test_batches_come_from_joined_arrays_as_from_one(pictures):
 def test_restyling_keeps_shape_and_type_and_changes_the_picture(seed):
     rng = np.random.default_rng(seed)
     picture = cv2.GaussianBlur(rng.integers(0, 256, (48, 48, 3), dtype="uint8"), (0, 0), 2)
-    restyled = batches.augment(picture, batches.Augmentation(restyle=1.0), rng)
+    restyled = augmentation.augment(picture, augmentation.Augmentation(style_jitter=1.0), rng)
     assert restyled.shape == picture.shape and restyled.dtype == picture.dtype
     assert not np.array_equal(restyled, picture)
 

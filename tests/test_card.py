@@ -1,11 +1,11 @@
 import pytest
 
-from lib import runs
+from lib import records
 from lib.errors import UserError
 from lib.evaluation import card
 
 RUN = {
-    "format_version": runs.FORMAT_VERSION,
+    "format_version": records.FORMAT_VERSION,
     "name": "tiny",
     "data_name": "drawn",
     "characters": ["bart_simpson", "krusty_the_clown"],
@@ -29,14 +29,14 @@ SCORES = {
     "lowest_character": "krusty_the_clown",
     "lowest_f1": 0.8,
     "threshold": 0.55,
-    "near_copies_in_train": 0,
+    "near_duplicates_in_train": 0,
 }
 
 
 @pytest.fixture
 def folder(tmp_path):
-    runs.write_json(tmp_path / "run.json", RUN)
-    runs.write_json(tmp_path / "metrics.json", SCORES)
+    records.write_json(tmp_path / "run.json", RUN)
+    records.write_json(tmp_path / "metrics.json", SCORES)
     (tmp_path / "model.tflite").write_bytes(b"network")
     (tmp_path / "per_character.csv").write_text(
         "character,precision,recall,f1,support\nbart_simpson,0.95,0.9,0.924,40\nkrusty_the_clown,0.7,0.9,0.8,10\n"
@@ -61,13 +61,13 @@ def test_the_card_says_what_the_records_say(folder):
 
 def test_drawings_are_told_of_where_there_were_any(folder):
     assert "drawings of each" not in card.model_card(folder)
-    runs.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "drawings": 100}})
+    records.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "drawings": 100}})
     assert "4,321 pictures to learn from, and beside them 100 drawings of each" in card.model_card(folder)
 
 
 def test_a_second_look_is_told_of_where_there_is_one(folder):
     assert "mirrored" not in card.model_card(folder)
-    runs.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "second_look": 0.8}})
+    records.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "flip_tta_threshold": 0.8}})
     assert "Below 0.80 it is asked about the mirrored picture too" in " ".join(card.model_card(folder).split())
 
 
@@ -94,8 +94,8 @@ def test_the_card_says_where_the_pictures_came_from_and_what_leaked(folder):
     text = card.model_card(folder)
     assert "The pictures named `drawn`." in text and "Attia" not in text
     assert "No picture of the test split has a near-copy" in text
-    own = SCORES | {"test_pictures": 890, "near_copies_in_train": 691}
-    runs.write_json(folder / "metrics.json", SCORES | {"kaggle_test": own})
+    own = SCORES | {"test_pictures": 890, "near_duplicates_in_train": 691}
+    records.write_json(folder / "metrics.json", SCORES | {"kaggle_test": own})
     text = card.model_card(folder)
     assert "CC BY-NC-SA 4.0" in text
     assert "691 of 890 pictures of the archive's own test set have a near-copy" in text

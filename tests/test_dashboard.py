@@ -23,7 +23,6 @@ import pytest
 from axe_playwright_python import sync_playwright as axe
 from PIL import Image
 
-from lib import notebooks as notebook_runner
 from lib import paths
 from lib.errors import UserError
 from lib.serving import dropzone, page

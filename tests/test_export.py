@@ -23,7 +23,7 @@ def trained(tmp_path_factory):
 def exported(trained, weights="float16"):
     _, folder, _ = trained
     path = folder / f"{weights}.tflite"
-    metadata = export.describe("tiny", ["bart", "homer", "lisa"], 32, "stretch", second_look=0.8)
+    metadata = export.describe("tiny", ["bart", "homer", "lisa"], 32, "stretch", flip_tta_threshold=0.8)
     export.to_litert(folder / export.KERAS_MODEL, path, metadata, weights)
     return path
 
@@ -39,8 +39,8 @@ def test_the_file_alone_says_how_to_use_it(trained):
     with zipfile.ZipFile(exported(trained)) as archive:
         metadata = json.loads(archive.read(export.METADATA))
     assert metadata["characters"] == ["bart", "homer", "lisa"]
-    assert (metadata["picture_size"], metadata["fit"], metadata["colour_order"]) == (32, "stretch", "RGB")
-    assert metadata["second_look"] == 0.8
+    assert (metadata["picture_size"], metadata["resize_mode"], metadata["colour_order"]) == (32, "stretch", "RGB")
+    assert metadata["flip_tta_threshold"] == 0.8
 
 
 def test_answers_that_differ_are_counted(trained):
@@ -51,8 +51,8 @@ def test_answers_that_differ_are_counted(trained):
     weights = model.get_weights()
     weights[-1] = np.eye(3, dtype="float32")[favourite - 1] * 1000  # the last bias: always another character
     other.set_weights(weights)
-    assert export.differing(other, path, pictures) >= 1
-    assert export.differing(model, path, pictures) <= 1
+    assert export.count_mismatches(other, path, pictures) >= 1
+    assert export.count_mismatches(model, path, pictures) <= 1
 
 
 # In a thousand pictures one may differ, and one may in any number however small.
@@ -60,21 +60,19 @@ def test_answers_that_differ_are_counted(trained):
 def test_weights_are_as_small_as_the_answers_allow(trained, tmp_path, monkeypatch, differ, stored_as):
     _, folder, pictures = trained
     asked, counts = [], iter(differ)
-    monkeypatch.setattr(export, "differing", lambda *_: next(counts))
+    monkeypatch.setattr(export, "count_mismatches", lambda *_: next(counts))
     monkeypatch.setattr(export, "to_litert", lambda *given: asked.append(given[-1]))
-    found = export.to_faithful_litert(
-        folder / export.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, pictures, "int8"
-    )
+    found = export.export_verified(folder / export.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, pictures, "int8")
     assert found == (stored_as, differ[-1])
     assert asked == list(export.WEIGHTS[: len(differ)])
 
 
 def test_an_export_that_answers_differently_whatever_its_weights_is_refused(trained, tmp_path, monkeypatch):
     _, folder, pictures = trained
-    monkeypatch.setattr(export, "differing", lambda *_: 2)
+    monkeypatch.setattr(export, "count_mismatches", lambda *_: 2)
     path, facts = tmp_path / "m.tflite", export.describe("x", ["a"], 32, "pad")
     with pytest.raises(UserError, match=r"names 2 of 50 test pictures differently"):
-        export.to_faithful_litert(folder / export.KERAS_MODEL, path, facts, pictures, pictures)
+        export.export_verified(folder / export.KERAS_MODEL, path, facts, pictures, pictures)
     assert not path.exists()
 
 

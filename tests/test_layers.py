@@ -14,53 +14,57 @@ ALLOWED = {
     "lib.errors": set(),
     "lib.paths": set(),
     "lib.characters": set(),
-    "lib.runs": {"lib.paths"},
-    "lib.notebooks": {"lib.paths", "lib.runs"},
-    "lib.report": {"lib.runs"},
-    "lib.predict": {"lib.paths", "lib.runs", "lib.data.pictures", "lib.serving.recogniser", "lib.serving.fetch"},
+    "lib.records": {"lib.paths"},
+    "lib.notebooks": {"lib.paths", "lib.records"},
+    "lib.report": {"lib.records"},
+    "lib.predict": {"lib.paths", "lib.records", "lib.data.pictures", "lib.inference.recogniser", "lib.serving.fetch"},
     "lib.data": set(),
     "lib.data.pictures": set(),
-    "lib.data.sample": {"lib.data.sample_figures"},
-    "lib.data.sample_figures": set(),
-    "lib.data.synthetic": {"lib.data.sample", "lib.data.pictures"},
-    "lib.data.sources": {"lib.paths", "lib.data.sample", "lib.data.pictures"},
+    "lib.drawing.sample": {"lib.drawing.figures"},
+    "lib.drawing.figures": set(),
+    "lib.data.dataset": {"lib.drawing.sample", "lib.data.pictures"},
+    "lib.data.sources": {"lib.paths", "lib.drawing.sample", "lib.data.pictures"},
     "lib.data.duplicates": set(),
-    "lib.data.manifest": {"lib.data.pictures", "lib.data.duplicates", "lib.runs"},
-    "lib.data.batches": {"lib.data.manifest"},
+    "lib.data.manifest": {"lib.data.pictures", "lib.data.duplicates", "lib.records"},
+    "lib.training.batches": {"lib.data.manifest"},
     "lib.training": set(),
     "lib.training.networks": set(),
-    "lib.training.recipes": set(),
-    "lib.training.parameters": {"lib.training.networks", "lib.training.recipes", "lib.training.export"},
-    "lib.training.resume": {"lib.runs"},
-    "lib.training.export": {"lib.runs", "lib.training.rounding"},
-    "lib.training.rounding": set(),
+    "lib.training.optimizers": set(),
+    "lib.training.recipe": {"lib.training.networks", "lib.training.optimizers", "lib.training.export"},
+    "lib.training.resume": {"lib.records"},
+    "lib.training.export": {"lib.records", "lib.training.quantization"},
+    "lib.training.quantization": set(),
     "lib.evaluation": set(),
-    "lib.evaluation.*": {"lib.runs"},
+    "lib.evaluation.*": {"lib.records"},
     "lib.serving": set(),
-    "lib.serving.recogniser": {"lib.paths", "lib.runs", "lib.data.pictures", "lib.serving.fetch"},
+    "lib.inference.recogniser": {"lib.paths", "lib.records", "lib.data.pictures", "lib.serving.fetch"},
     "lib.serving.fetch": {"lib.data.pictures"},
     "lib.serving.limits": set(),
-    "lib.serving.visitors": {"lib.serving.recogniser"},
+    "lib.serving.visitors": {"lib.inference.recogniser"},
     "lib.serving.handlers": {
-        *("lib.data.pictures", "lib.serving.recogniser"),
+        *("lib.data.pictures", "lib.inference.recogniser"),
         *("lib.serving.limits", "lib.serving.visitors"),
     },
     "lib.serving.server": {
-        *("lib.paths", "lib.serving.recogniser"),
+        *("lib.paths", "lib.inference.recogniser"),
         *("lib.serving.handlers", "lib.serving.limits", "lib.serving.visitors"),
     },
     "lib.serving.page": {
-        *("lib.paths", "lib.data.pictures", "lib.data.sample"),
-        *("lib.evaluation.explain", "lib.serving.recogniser"),
+        *("lib.paths", "lib.data.pictures", "lib.drawing.sample"),
+        *("lib.evaluation.occlusion", "lib.inference.recogniser"),
     },
-    "lib.serving.dropzone": {"lib.data.pictures", "lib.serving.page", "lib.serving.recogniser"},
+    "lib.serving.dropzone": {"lib.data.pictures", "lib.serving.page", "lib.inference.recogniser"},
 }
 MODULES = sorted(paths.ROOT.glob("lib/**/*.py"))
 # These weigh hundreds of megabytes; a process that only predicts, or only reads pictures, must not load them.
 HEAVY = {"tensorflow", "keras", "torch", "jax"}
-MAY_IMPORT_HEAVY = {"lib.data.batches": {"keras"}, "lib.training.networks": {"keras"}, "lib.training.resume": {"keras"}}
-MAY_IMPORT_HEAVY |= {"lib.training.recipes": {"keras", "torch"}, "lib.training.export": {"keras", "tensorflow"}}
-MAY_IMPORT_HEAVY |= {"lib.training.rounding": {"keras"}}
+MAY_IMPORT_HEAVY = {
+    "lib.training.batches": {"keras"},
+    "lib.training.networks": {"keras"},
+    "lib.training.resume": {"keras"},
+}
+MAY_IMPORT_HEAVY |= {"lib.training.optimizers": {"keras", "torch"}, "lib.training.export": {"keras", "tensorflow"}}
+MAY_IMPORT_HEAVY |= {"lib.training.quantization": {"keras"}}
 
 
 def name_of(module: Path) -> str:

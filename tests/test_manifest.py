@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import paths
-from lib.data import duplicates, manifest, pictures
+from lib.data import dataset, duplicates, manifest, pictures
 from lib.errors import UserError
 
 ARCHIVE = Path(
@@ -69,15 +69,15 @@ def processed(tmp_path):
 def test_one_row_a_picture_sorted_by_path(raw, processed):
     table = prepared(raw, processed)
     assert list(table.columns[:9]) == [
-        *("path", "character", "width", "height", "sha256", "group", "split", "left_out", "image")
+        *("path", "character", "width", "height", "sha256", "group", "split", "exclusion_reason", "image")
     ]
     assert table.path.tolist() == sorted(f"{c}/{n:02}.png" for c in ("bart", "lisa") for n in range(20))
     assert (table.character == table.path.str.split("/").str[0]).all()
 
 
 def test_rows_of_the_images_are_the_decoded_pictures(raw, processed):
-    prepared(raw, processed, picture_size=32, fit="pad")
-    images, table = manifest.load(processed)
+    prepared(raw, processed, picture_size=32, resize_mode="pad")
+    images, table = dataset.load(processed)
     assert images.shape == (40, 32, 32, 3)
     for row in table.iloc[[0, 17, 39]].itertuples():
         expected = pictures.decode((raw / row.path).read_bytes(), 32, "pad")
@@ -89,7 +89,7 @@ def test_several_processes_write_the_same_as_one(raw, processed, tmp_path, monke
     monkeypatch.setattr(manifest, "SERIAL_UP_TO", 0)
     monkeypatch.setattr(manifest, "CHUNK", 3)
     prepared(raw, tmp_path / "parallel")
-    for name in (manifest.IMAGES, manifest.MANIFEST, manifest.NEAR_COPIES):
+    for name in (dataset.IMAGES, dataset.MANIFEST, dataset.NEAR_COPIES):
         assert (processed / name).read_bytes() == (tmp_path / "parallel" / name).read_bytes()
 
 
@@ -111,7 +111,7 @@ def test_the_manifest_comes_back_as_it_was_returned(raw, processed):
     (raw / "bart").rename(raw / "NA")  # a name that pandas takes for nothing
     (raw / "lisa" / 'a "quoted", name.png').write_bytes(b"broken")
     table = prepared(raw, processed)
-    pd.testing.assert_frame_equal(manifest.load(processed)[1], table)
+    pd.testing.assert_frame_equal(dataset.load(processed)[1], table)
     assert "NA" in set(table.character)
     assert not table.isna().any().any()
 
@@ -119,20 +119,22 @@ def test_the_manifest_comes_back_as_it_was_returned(raw, processed):
 def test_labels_follow_the_sorted_characters(raw, processed):
     (raw / "bart" / "00.png").write_bytes(b"broken")
     table = prepared(raw, processed)
-    assert manifest.characters(table) == ["bart", "lisa"]
-    assert manifest.labels(table, 39).tolist() == [0] * 19 + [1] * 20
+    assert dataset.characters(table) == ["bart", "lisa"]
+    assert dataset.labels(table, 39).tolist() == [0] * 19 + [1] * 20
 
 
 def test_labels_are_minus_one_for_what_is_left_out(raw, processed):
     write(raw / "apu" / "0.png", drawn(700))
     table = prepared(raw, processed)
-    assert manifest.labels(table, 41).tolist() == [-1] + [0] * 20 + [1] * 20
+    assert dataset.labels(table, 41).tolist() == [-1] + [0] * 20 + [1] * 20
 
 
 def test_settings_are_kept(raw, processed):
-    prepared(raw, processed, picture_size=32, fit="pad", seed=3)
-    expected = dict(picture_size=32, fit="pad", min_pictures=5, split="grouped", seed=3, exclude_kaggle_test=False)
-    assert manifest.settings(processed) == expected
+    prepared(raw, processed, picture_size=32, resize_mode="pad", seed=3)
+    expected = dict(
+        picture_size=32, resize_mode="pad", min_pictures=5, split="grouped", seed=3, exclude_kaggle_test=False
+    )
+    assert dataset.settings(processed) == expected
 
 
 # ---------------------------------------------------------------- left out
@@ -141,28 +143,28 @@ def test_settings_are_kept(raw, processed):
 def test_an_unreadable_picture_is_kept_in_the_table_with_the_reason(raw, processed):
     (raw / "bart" / "broken.jpg").write_bytes(b"no picture")
     row = row_of(prepared(raw, processed), "bart/broken.jpg")
-    assert (row.left_out, row.split, row.image, row.group) == (manifest.UNREADABLE, "", -1, -1)
+    assert (row.exclusion_reason, row.split, row.image, row.group) == (dataset.UNREADABLE, "", -1, -1)
     assert "not a picture" in row.detail
 
 
 def test_of_exact_copies_the_first_stays(raw, processed):
     shutil.copy(raw / "bart" / "03.png", raw / "bart" / "99.png")
     table = prepared(raw, processed)
-    assert row_of(table, "bart/99.png").left_out == manifest.EXACT_COPY
-    assert row_of(table, "bart/03.png").left_out == ""
+    assert row_of(table, "bart/99.png").exclusion_reason == dataset.EXACT_COPY
+    assert row_of(table, "bart/03.png").exclusion_reason == ""
 
 
 def test_the_same_picture_under_two_labels_is_left_out_under_both(raw, processed):
     write(raw / "lisa" / "copy.png", np.minimum(drawn(3), 254) + np.uint8(1))
     table = prepared(raw, processed)
-    left_out = table[table.left_out == manifest.TWO_LABELS]
-    assert left_out.path.tolist() == ["bart/03.png", "lisa/copy.png"]
+    exclusion_reason = table[table.exclusion_reason == dataset.TWO_LABELS]
+    assert exclusion_reason.path.tolist() == ["bart/03.png", "lisa/copy.png"]
 
 
 def test_a_neighbouring_frame_under_another_label_stays(raw, processed):
     write(raw / "lisa" / "neighbour.png", brighter(drawn(3)))
     table = prepared(raw, processed)
-    assert row_of(table, "lisa/neighbour.png").left_out == ""
+    assert row_of(table, "lisa/neighbour.png").exclusion_reason == ""
     assert row_of(table, "lisa/neighbour.png").group == row_of(table, "bart/03.png").group
 
 
@@ -170,7 +172,7 @@ def test_a_neighbouring_frame_under_another_label_stays(raw, processed):
 def test_characters_with_fewer_pictures_are_left_out(raw, processed, min_pictures, kept):
     for number in range(7):
         write(raw / "apu" / f"{number}.png", drawn(300 + number))
-    assert manifest.characters(prepared(raw, processed, min_pictures=min_pictures)) == kept
+    assert dataset.characters(prepared(raw, processed, min_pictures=min_pictures)) == kept
 
 
 def test_what_is_left_out_does_not_count_as_a_picture_of_the_character(raw, processed):
@@ -179,18 +181,18 @@ def test_what_is_left_out_does_not_count_as_a_picture_of_the_character(raw, proc
     shutil.copy(raw / "apu" / "0.png", raw / "apu" / "copy.png")
     (raw / "apu" / "broken.png").write_bytes(b"no picture")
     table = prepared(raw, processed)
-    assert table[table.character == "apu"].left_out.value_counts().to_dict() == {
-        manifest.TOO_FEW: 4,
-        manifest.EXACT_COPY: 1,
-        manifest.UNREADABLE: 1,
+    assert table[table.character == "apu"].exclusion_reason.value_counts().to_dict() == {
+        dataset.TOO_FEW: 4,
+        dataset.EXACT_COPY: 1,
+        dataset.UNREADABLE: 1,
     }
 
 
 def test_left_out_counts_name_every_reason(raw, processed):
     shutil.copy(raw / "bart" / "03.png", raw / "bart" / "99.png")
-    found = manifest.left_out_counts(prepared(raw, processed))
-    assert found.index.tolist() == list(manifest.REASONS)
-    assert found.frames.to_dict() == {reason: int(reason == manifest.EXACT_COPY) for reason in manifest.REASONS}
+    found = dataset.exclusion_counts(prepared(raw, processed))
+    assert found.index.tolist() == list(dataset.REASONS)
+    assert found.frames.to_dict() == {reason: int(reason == dataset.EXACT_COPY) for reason in dataset.REASONS}
 
 
 # ---------------------------------------------------------------- splits
@@ -198,7 +200,7 @@ def test_left_out_counts_name_every_reason(raw, processed):
 
 @pytest.mark.parametrize("split", manifest.SPLITS)
 def test_every_character_is_divided_70_15_15(raw, processed, split):
-    found = manifest.counts(prepared(raw, processed, split=split))
+    found = dataset.counts(prepared(raw, processed, split=split))
     assert found.to_dict("split")["data"] == [[14, 3, 3], [14, 3, 3]]
     assert found.index.tolist() == ["bart", "lisa"] and found.columns.tolist() == SPLITS
 
@@ -208,8 +210,8 @@ def test_near_copies_stay_in_one_split_and_shares_hold(raw, processed):
         write(raw / "bart" / f"{number:02}b.png", brighter(drawn(number)))
     table = prepared(raw, processed)
     assert (table.groupby("group").split.nunique() == 1).all()
-    assert manifest.counts(table).loc["bart"].sub([21, 4.5, 4.5]).abs().max() <= 1
-    assert manifest.leaks(table, processed, "test").sum() == 0
+    assert dataset.counts(table).loc["bart"].sub([21, 4.5, 4.5]).abs().max() <= 1
+    assert dataset.train_duplicates(table, processed, "test").sum() == 0
 
 
 def test_a_group_of_two_characters_stays_in_one_split(raw, processed):
@@ -227,7 +229,7 @@ def test_a_random_split_leaks_and_says_how_much(raw, processed):
     table = prepared(raw, processed, split="random")
     groups_in_train = table.group[table.split == "train"]  # each group is a single picture or a pair
     expected = table.group[table.split == "test"].isin(groups_in_train).sum()
-    assert manifest.leaks(table, processed, "test").sum() == expected > 0
+    assert dataset.train_duplicates(table, processed, "test").sum() == expected > 0
 
 
 def test_the_split_follows_from_the_seed(raw, processed, tmp_path):
@@ -240,7 +242,7 @@ def test_the_split_follows_from_the_seed(raw, processed, tmp_path):
 def test_the_split_is_the_same_at_every_picture_size_and_fit(raw, processed, tmp_path):
     for number in range(10):
         write(raw / "bart" / f"{number:02}b.png", brighter(drawn(number)))
-    small, padded = prepared(raw, processed), prepared(raw, tmp_path / "padded", picture_size=96, fit="pad")
+    small, padded = prepared(raw, processed), prepared(raw, tmp_path / "padded", picture_size=96, resize_mode="pad")
     pd.testing.assert_frame_equal(small, padded)
 
 
@@ -262,9 +264,9 @@ def test_the_test_set_is_a_split_of_its_own(with_test_set, processed):
         "kaggle_test/bart/bart_0.png",
         "kaggle_test/lisa/lisa_0.png",
     ]
-    assert row_of(table, "kaggle_test/apu/apu_0.png").left_out == manifest.TOO_FEW
+    assert row_of(table, "kaggle_test/apu/apu_0.png").exclusion_reason == dataset.TOO_FEW
     assert row_of(table, "kaggle_test/bart/bart_0.png").character == "bart"
-    assert manifest.counts(table)["kaggle_test"].tolist() == [1, 1]
+    assert dataset.counts(table)["kaggle_test"].tolist() == [1, 1]
 
 
 def test_the_test_set_does_not_touch_the_other_splits(raw, with_test_set, processed, tmp_path):
@@ -274,7 +276,9 @@ def test_the_test_set_does_not_touch_the_other_splits(raw, with_test_set, proces
     shutil.rmtree(raw / "kaggle_test")
     without = prepared(raw, tmp_path / "without")
     frames = with_it[~with_it.path.str.startswith("kaggle_test/")].reset_index(drop=True)
-    pd.testing.assert_frame_equal(frames[["path", "split", "left_out"]], without[["path", "split", "left_out"]])
+    pd.testing.assert_frame_equal(
+        frames[["path", "split", "exclusion_reason"]], without[["path", "split", "exclusion_reason"]]
+    )
 
 
 def test_a_test_picture_does_not_join_groups_of_frames(raw, processed):
@@ -291,7 +295,7 @@ def test_leaks_into_the_test_set_are_counted(with_test_set, processed):
     for number in range(8):  # so many that some are in train
         write(with_test_set / "bart" / f"03-{number}.png", brighter(drawn(3)) - np.uint8(number % 5))
     table = prepared(with_test_set, processed, split="random")
-    assert manifest.leaks(table, processed, "kaggle_test").sum() == 1
+    assert dataset.train_duplicates(table, processed, "kaggle_test").sum() == 1
 
 
 def test_frames_that_match_the_test_set_can_be_left_out_with_their_group(raw, processed):
@@ -299,9 +303,9 @@ def test_frames_that_match_the_test_set_can_be_left_out_with_their_group(raw, pr
     write(raw / "bart" / "near.png", faint(2, 112))
     write(raw / "lisa" / "chained.png", faint(3, 124))
     table = prepared(raw, processed, exclude_kaggle_test=True)
-    left_out = table[table.left_out == manifest.IN_TEST_SET].path.tolist()
-    assert left_out == ["bart/near.png", "lisa/chained.png"]
-    assert manifest.leaks(table, processed, "kaggle_test").sum() == 0
+    exclusion_reason = table[table.exclusion_reason == dataset.IN_TEST_SET].path.tolist()
+    assert exclusion_reason == ["bart/near.png", "lisa/chained.png"]
+    assert dataset.train_duplicates(table, processed, "kaggle_test").sum() == 0
     assert (table.split == "kaggle_test").sum() == 1
 
 
@@ -319,7 +323,7 @@ def test_copies_inside_the_test_set_stay(with_test_set, processed):
     [
         ({"picture_size": 15}, "16 to 512 pixels, not 15"),
         ({"picture_size": 513}, "16 to 512 pixels, not 513"),
-        ({"fit": "crop"}, "stretch, pad, bounded, not 'crop'"),
+        ({"resize_mode": "crop"}, "stretch, pad, bounded, not 'crop'"),
         ({"split": "half"}, "grouped, random, not 'half'"),
         ({"min_pictures": 0}, "1 or more, not 0"),
         ({"min_pictures": 21}, "No character has at least 21 .* bart has the most, 20, .* MIN_PICTURES=20"),
@@ -384,7 +388,7 @@ def test_a_character_of_test_pictures_alone_is_named(raw, processed):
 def test_three_pictures_are_enough_for_three_splits(raw, processed):
     for number in range(3):
         write(raw / "apu" / f"{number}.png", drawn(300 + number))
-    assert manifest.counts(prepared(raw, processed, min_pictures=3)).loc["apu"].tolist() == [1, 1, 1]
+    assert dataset.counts(prepared(raw, processed, min_pictures=3)).loc["apu"].tolist() == [1, 1, 1]
 
 
 def test_a_folder_that_cannot_be_written_is_said(raw, processed):
@@ -397,51 +401,51 @@ def test_a_failed_preparation_leaves_the_earlier_result(raw, processed):
     before = prepared(raw, processed)
     with pytest.raises(UserError):
         prepared(raw, processed, min_pictures=100)
-    pd.testing.assert_frame_equal(manifest.load(processed)[1], before)
+    pd.testing.assert_frame_equal(dataset.load(processed)[1], before)
     assert sorted(path.name for path in processed.iterdir()) == sorted(
-        [manifest.IMAGES, manifest.NEAR_COPIES, manifest.SETTINGS, manifest.MANIFEST]
+        [dataset.IMAGES, dataset.NEAR_COPIES, dataset.SETTINGS, dataset.MANIFEST]
     )
 
 
-@pytest.mark.parametrize("name", [manifest.IMAGES, manifest.SETTINGS, manifest.MANIFEST])
+@pytest.mark.parametrize("name", [dataset.IMAGES, dataset.SETTINGS, dataset.MANIFEST])
 def test_a_missing_part_is_said(raw, processed, name):
     prepared(raw, processed)
     (processed / name).unlink()
     with pytest.raises(UserError, match=rf"{name} is missing.*make data"):
-        manifest.load(processed)
+        dataset.load(processed)
 
 
-@pytest.mark.parametrize("name", [manifest.IMAGES, manifest.SETTINGS, manifest.MANIFEST])
+@pytest.mark.parametrize("name", [dataset.IMAGES, dataset.SETTINGS, dataset.MANIFEST])
 def test_a_cut_off_part_is_said(raw, processed, name):
     prepared(raw, processed)
     path = processed / name
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=rf"{name} is damaged.*make data"):
-        manifest.load(processed)
+        dataset.load(processed)
 
 
 def test_images_of_another_preparation_are_noticed(raw, processed, tmp_path):
     prepared(raw, processed)
     prepared(raw, tmp_path / "other", picture_size=32)
-    shutil.copy(tmp_path / "other" / manifest.IMAGES, processed / manifest.IMAGES)
+    shutil.copy(tmp_path / "other" / dataset.IMAGES, processed / dataset.IMAGES)
     with pytest.raises(UserError, match="should hold 40 pictures of 64"):
-        manifest.load(processed)
+        dataset.load(processed)
 
 
 def test_damaged_pairs_are_noticed(raw, processed):
     table = prepared(raw, processed)
-    np.save(processed / manifest.NEAR_COPIES, np.array([[0, 40]]))
-    with pytest.raises(UserError, match="near_copies"):
-        manifest.leaks(table, processed)
+    np.save(processed / dataset.NEAR_COPIES, np.array([[0, 40]]))
+    with pytest.raises(UserError, match="near_duplicates"):
+        dataset.train_duplicates(table, processed)
 
 
 def test_a_manifest_other_than_expected_is_refused(raw, processed):
     prepared(raw, processed)
-    digest = manifest.manifest_sha256(processed)
-    manifest.load(processed, expected_sha256=digest)
+    digest = dataset.manifest_sha256(processed)
+    dataset.load(processed, expected_sha256=digest)
     prepared(raw, processed, seed=1)
     with pytest.raises(UserError, match="prepared anew"):
-        manifest.load(processed, expected_sha256=digest)
+        dataset.load(processed, expected_sha256=digest)
 
 
 # ---------------------------------------------------------------- the Simpsons archive
@@ -470,13 +474,15 @@ def archive(tmp_path_factory):
 @pytest.mark.slow
 def test_the_archive_on_a_grouped_split(archive, processed):
     table = manifest.prepare(archive, processed, exclude_kaggle_test=True, progress=False)
-    found = manifest.counts(table)
+    found = dataset.counts(table)
     assert len(table) == 18_775 + 990
     assert len(found) == 18
-    assert [manifest.leaks(table, processed, name).sum() for name in ("validation", "test", "kaggle_test")] == [0, 0, 0]
+    assert [
+        dataset.train_duplicates(table, processed, name).sum() for name in ("validation", "test", "kaggle_test")
+    ] == [0, 0, 0]
     shares = found[SPLITS].div(found[SPLITS].sum(axis="columns"), axis="index")
     assert (shares - [0.70, 0.15, 0.15]).abs().to_numpy().max() < 0.01
-    two_labels = table[table.left_out == manifest.TWO_LABELS].path.tolist()
+    two_labels = table[table.exclusion_reason == dataset.TWO_LABELS].path.tolist()
     assert two_labels == ["chief_wiggum/pic_0258.jpg", "krusty_the_clown/pic_0345.jpg"]
     assert (table.split == "kaggle_test").sum() == 890
 
@@ -484,5 +490,5 @@ def test_the_archive_on_a_grouped_split(archive, processed):
 @pytest.mark.slow
 def test_the_archive_on_a_random_split_leaks(archive, processed):
     table = manifest.prepare(archive, processed, split="random", progress=False)
-    assert manifest.leaks(table, processed, "test").sum() > 0.2 * (table.split == "test").sum()
-    assert manifest.leaks(table, processed, "kaggle_test").sum() > 0.6 * (table.split == "kaggle_test").sum()
+    assert dataset.train_duplicates(table, processed, "test").sum() > 0.2 * (table.split == "test").sum()
+    assert dataset.train_duplicates(table, processed, "kaggle_test").sum() > 0.6 * (table.split == "kaggle_test").sum()

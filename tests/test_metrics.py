@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from lib.errors import UserError
-from lib.evaluation import metrics
+from lib.evaluation import compare, intervals, metrics
 
 CHARACTERS = ["apu", "bart", "carl"]
 # Worked through by hand below: apu has 3 pictures and is answered 3 times, 2 of them rightly; bart has 2, is
@@ -173,14 +173,14 @@ def test_the_interval_is_that_of_pictures_drawn_group_by_group(monkeypatch):
         drawn = np.concatenate([members[group] for group in random.integers(len(members), size=len(members))])
         present = np.unique(actual[drawn])
         scores.append(sklearn_metrics.f1_score(actual[drawn], predicted[drawn], labels=present, average="macro"))
-    intervals = metrics.bootstrap_intervals(actual, predicted, 5, groups, seed=7)
+    intervals = intervals.bootstrap_intervals(actual, predicted, 5, groups, seed=7)
     np.testing.assert_allclose(intervals["macro_f1_interval"], np.percentile(scores, [2.5, 97.5]))
 
 
 def test_the_same_seed_gives_the_same_interval():
     actual, probabilities, _ = simulated()
     predicted = probabilities.argmax(axis=1)
-    first, again, other = (metrics.bootstrap_intervals(actual, predicted, 18, seed=s) for s in (3, 3, 4))
+    first, again, other = (intervals.bootstrap_intervals(actual, predicted, 18, seed=s) for s in (3, 3, 4))
     assert first == again
     assert first != other
 
@@ -189,14 +189,14 @@ def test_larger_groups_widen_the_interval():
     # 400 answers in 40 groups that are wholly right or wholly wrong say no more than 40 answers do.
     actual, groups = np.zeros(400, int), np.repeat(np.arange(40), 10)
     predicted = (groups % 4 == 0).astype(int)
-    alone = np.diff(metrics.bootstrap_intervals(actual, predicted, 2)["accuracy_interval"])
-    grouped = np.diff(metrics.bootstrap_intervals(actual, predicted, 2, groups)["accuracy_interval"])
+    alone = np.diff(intervals.bootstrap_intervals(actual, predicted, 2)["accuracy_interval"])
+    grouped = np.diff(intervals.bootstrap_intervals(actual, predicted, 2, groups)["accuracy_interval"])
     # the standard error grows by the square root of 10, about 3.2
     assert 2.5 < (grouped / alone).item() < 4
 
 
 def test_a_network_does_not_differ_from_itself():
-    result = metrics.macro_f1_difference(ACTUAL, PREDICTED, PREDICTED, 3)
+    result = compare.macro_f1_difference(ACTUAL, PREDICTED, PREDICTED, 3)
     assert result == {"difference": 0, "difference_interval": [0, 0]}
 
 
@@ -204,10 +204,10 @@ def test_a_difference_is_paired():
     actual, probabilities, _ = simulated()
     worse = probabilities.argmax(axis=1)
     better = np.where(np.arange(len(actual)) % 20 == 0, actual, worse)  # the same answers, some put right
-    result = metrics.macro_f1_difference(actual, better, worse, 18)
+    result = compare.macro_f1_difference(actual, better, worse, 18)
     low, high = result["difference_interval"]
     assert 0 < low < result["difference"] < high
-    single = metrics.bootstrap_intervals(actual, worse, 18)["macro_f1_interval"]
+    single = intervals.bootstrap_intervals(actual, worse, 18)["macro_f1_interval"]
     assert high - low < single[1] - single[0]
 
 
@@ -357,7 +357,7 @@ def test_wrong_arguments_are_named(actual, probabilities, message):
 
 def test_wrong_groups_are_named():
     with pytest.raises(ValueError, match=r"`groups` .* Expected shape: \(6,\)\. Received: groups.shape=\(2,\)"):
-        metrics.bootstrap_intervals(ACTUAL, PREDICTED, 3, groups=[0, 1])
+        intervals.bootstrap_intervals(ACTUAL, PREDICTED, 3, groups=[0, 1])
 
 
 def test_a_path_is_missing():
@@ -405,7 +405,7 @@ def test_differences_are_taken_to_the_best_run_and_only_on_the_same_pictures():
         "best": metrics.Predictions(["a", "b", "c", "d"], actual, right, characters, None),
         "other": metrics.Predictions(["e", "b", "c", "d"], actual, right, characters, None),
     }
-    table = metrics.differences(made, best="best").set_index("run")
+    table = compare.differences(made, best="best").set_index("run")
     # Each character: precision 1/2 and recall 1/2, so F1 1/2; the best has 1.
     assert table.below_best["half"] == 0.5
     assert (table.below_best["best"], table.low["best"], table.high["best"]) == (0, 0, 0)
@@ -420,22 +420,25 @@ def test_together_networks_know_more_and_what_all_get_wrong_is_counted():
     # a: both right; b: both wrong; c: one wrong and unsure, the mean right; d: one wrong and sure, the mean wrong.
     one = predicted_by([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9]])
     two = predicted_by([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9], [1.0, 0.0]])
-    found = metrics.together([one, two])
-    assert (found["networks"], found["test_pictures"], found["wrong_by_all"], found["alike"]) == (2, 4, 1, 1)
+    found = metrics.ensemble_agreement([one, two])
+    assert (found["networks"], found["test_pictures"], found["wrong_by_all"], found["same_wrong_label"]) == (2, 4, 1, 1)
     # By the mean, bart is named at a and d, homer at b and c: half of each is right.
     assert found["mean_macro_f1"] == 0.5
-    assert metrics.together([one])["wrong_by_all"] == 2
+    assert metrics.ensemble_agreement([one])["wrong_by_all"] == 2
 
 
 def test_wrong_in_different_ways_is_not_alike():
     actual, names = np.array([0]), ["apu", "bart", "carl"]
     both = [metrics.Predictions(["a"], actual, answers([label]), names, None) for label in (1, 2)]
-    assert (metrics.together(both)["wrong_by_all"], metrics.together(both)["alike"]) == (1, 0)
+    assert (metrics.ensemble_agreement(both)["wrong_by_all"], metrics.ensemble_agreement(both)["same_wrong_label"]) == (
+        1,
+        0,
+    )
 
 
 def test_only_answers_to_the_same_pictures_go_together():
     one = [[0.9, 0.1]] * 4
     with pytest.raises(ValueError, match="same pictures"):
-        metrics.together([predicted_by(one), predicted_by(one, "abce")])
+        metrics.ensemble_agreement([predicted_by(one), predicted_by(one, "abce")])
     with pytest.raises(ValueError, match="at least one"):
-        metrics.together([])
+        metrics.ensemble_agreement([])

@@ -9,7 +9,7 @@ import nbformat
 import papermill
 import pytest
 
-from lib import notebooks, paths, runs
+from lib import notebooks, paths, records
 from lib.errors import UserError
 
 STORED = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -206,5 +206,5 @@ def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
     make.kill()
     make.wait()
     # The lock is free as soon as the runner has ended; `lock` waits for it, and raises when it is not.
-    with runs.lock(tmp_path / "run"):
+    with records.lock(tmp_path / "run"):
         pass

@@ -149,7 +149,7 @@ def test_enlarging_invents_no_brighter_or_darker_colours():
 def test_pad_centres_the_picture_and_repeats_its_border():
     wide = np.zeros((32, 64, 3), np.uint8)
     wide[0], wide[-1] = 10, 20
-    square = pictures.resize(wide, 64, fit="pad")
+    square = pictures.resize(wide, 64, resize_mode="pad")
     # 64 × 32 fits as it is; (64 - 32) / 2 = 16 rows above and below.
     assert (square[:16] == 10).all()
     assert (square[16:48] == wide).all()
@@ -158,7 +158,7 @@ def test_pad_centres_the_picture_and_repeats_its_border():
 
 @pytest.mark.parametrize("side", [(3000, 16), (16, 3000)])
 def test_pads_a_thin_strip(side):
-    assert pictures.decode(encode(Image.new("RGB", side), "PNG"), fit="pad").shape == (64, 64, 3)
+    assert pictures.decode(encode(Image.new("RGB", side), "PNG"), resize_mode="pad").shape == (64, 64, 3)
 
 
 def test_decode_full_keeps_the_aspect_ratio(scene):
@@ -172,13 +172,13 @@ def test_decode_full_does_not_enlarge(scene):
 
 def test_bounded_stretches_what_a_film_frame_may_be():
     wide = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(pictures.resize(wide, 64, fit="bounded"), pictures.resize(wide, 64))
+    np.testing.assert_array_equal(pictures.resize(wide, 64, resize_mode="bounded"), pictures.resize(wide, 64))
 
 
 def test_bounded_pads_what_is_longer_up_to_16_to_9():
     tall = np.zeros((300, 100, 3), np.uint8)
     tall[:, 0], tall[:, -1] = 255, 255
-    square = pictures.resize(tall, 90, fit="bounded")
+    square = pictures.resize(tall, 90, resize_mode="bounded")
     # 100 of 300 wide, stretched by 16:9: 90 × 16 / 9 / 3 = 53 columns; (90 - 53) // 2 = 18 of border on the left.
     dark = np.flatnonzero((square < 128).all(axis=(0, 2)))
     assert dark[0] in (18, 19, 20) and dark[-1] in (68, 69, 70)
@@ -233,8 +233,8 @@ def test_a_small_figure_in_a_large_jpeg_keeps_its_detail():
 
 
 def test_unknown_fit_is_named():
-    with pytest.raises(ValueError, match=r"`fit`.*'stretch', 'pad', 'bounded'.*Received: fit='crop'"):
-        pictures.decode(b"", fit="crop")
+    with pytest.raises(ValueError, match=r"`resize_mode`.*'stretch', 'pad', 'bounded'.*Received: fit='crop'"):
+        pictures.decode(b"", resize_mode="crop")
 
 
 @pytest.mark.parametrize("contents", [b"<!DOCTYPE html><html>", b"\0" * 100, b"\xff", b"II*\0" + bytes(50)])
@@ -334,8 +334,8 @@ def test_settings_of_other_libraries_do_not_matter(scene, monkeypatch):
 def test_threads_get_the_same_pixels(scene):
     files = [encode(scene.rotate(angle), name) for angle in range(10) for name in pictures.FORMATS]
     with ThreadPoolExecutor(8) as threads:
-        together = list(threads.map(pictures.decode, files))
-    assert all((one == pictures.decode(file)).all() for one, file in zip(together, files, strict=True))
+        ensemble_agreement = list(threads.map(pictures.decode, files))
+    assert all((one == pictures.decode(file)).all() for one, file in zip(ensemble_agreement, files, strict=True))
 
 
 def test_needs_no_framework():

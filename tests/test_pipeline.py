@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import paths, runs
-from lib.data import sample
-from lib.evaluation import changes
+from lib import paths, records
+from lib.drawing import sample
+from lib.evaluation import corruptions
 
 CHARACTERS = ["bart_simpson", "homer_simpson", "lisa_simpson"]
 PRODUCTS = [
@@ -85,7 +85,7 @@ def test_one_command_makes_every_product(trained):
     for run in ("cnn4", "cnn6"):
         assert [name for name in PRODUCTS if not (checkout.out / run / name).is_file()] == []
         assert [name for name in FIGURES if not (checkout.out / run / "figures" / f"{name}.png").is_file()] == []
-    left_over = [p for p in checkout.folder.rglob(f"{runs.TEMPORARY}*") if ".venv" not in p.parts]
+    left_over = [p for p in checkout.folder.rglob(f"{records.TEMPORARY}*") if ".venv" not in p.parts]
     assert left_over == []
 
 
@@ -108,7 +108,7 @@ def test_the_records_have_what_others_rely_on(trained):
     assert run["characters"] == metrics["characters"] == CHARACTERS
     assert (run["epochs"], run["conv_layers"], run["picture_size"], run["parameters"]["epochs"]) == (2, 4, 64, 2)
     assert {"accuracy", "macro_f1", "log_loss", "test_pictures", "threshold"} <= metrics.keys()
-    assert metrics["near_copies_in_train"] == 0
+    assert metrics["near_duplicates_in_train"] == 0
     table = pd.read_csv(checkout.out / "cnn4" / "per_character.csv")
     assert list(table.columns) == ["character", "precision", "recall", "f1", "support"]
     assert table.support.sum() == metrics["test_pictures"]
@@ -201,7 +201,7 @@ def test_robustness_scores_every_kind_of_change(trained):
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(checkout.out / "cnn4" / "robustness.csv", keep_default_na=False)
     assert table.kind[0] == "unchanged"
-    assert len(table) == 1 + len(changes.KINDS) * len(changes.STRENGTHS)
+    assert len(table) == 1 + len(corruptions.KINDS) * len(corruptions.STRENGTHS)
     assert table.macro_f1.between(0, 1).all()
     assert (checkout.out / "cnn4" / "figures" / "robustness.png").stat().st_size > 0
 
@@ -211,7 +211,7 @@ def test_publishing_copies_the_records_and_no_picture_of_a_frame(trained):
     done = checkout.make("publish", "RUNS=cnn4")
     assert done.returncode == 0, done.stderr
     published = checkout.folder / "outputs" / "published" / "cnn4"
-    assert runs.read_run(published)["name"] == "cnn4"
+    assert records.read_run(published)["name"] == "cnn4"
     kept = {path.name for path in published.rglob("*") if path.is_file()}
     assert {"run.json", "metrics.json", "history.csv", "per_character.csv", "confusion.csv"} <= kept
     assert not kept & {"model.tflite", "model.keras", "predictions.png", "worst_mistakes.png", "evaluate.ipynb"}

@@ -275,7 +275,7 @@ def test_comparison_puts_the_best_run_first(drawn):
 
 
 def test_comparison_says_where_test_pictures_were_all_but_seen(drawn):
-    table = runs(2).assign(near_copies_in_train=[1634, 0], test_pictures=2586)
+    table = runs(2).assign(near_duplicates_in_train=[1634, 0], test_pictures=2586)
     figure = plots.comparison(table)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cnn6", "cnn4"]
     assert written(drawn(figure)).count("1,634 of 2,586 test pictures: near-copies") == 1

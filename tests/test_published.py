@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from lib import paths, runs
-from lib.evaluation import card
-from lib.serving.recogniser import Recogniser, load_best
+from lib import paths, records
+from lib.evaluation import card, compare
+from lib.inference.recogniser import Recogniser, load_best
 
 # The seed that is best on validation; the others' records stand beside it, without a network.
 FOLDER = paths.PUBLISHED / "springfield-seed-2"
@@ -23,19 +23,19 @@ def test_it_is_what_answers_by_default():
 
 
 def test_it_is_the_best_seed_by_validation():
-    scores = runs.seeds(runs.evaluated(paths.PUBLISHED)).set_index("run").val_macro_f1
+    scores = compare.seeds(compare.evaluated(paths.PUBLISHED)).set_index("run").val_macro_f1
     assert scores.idxmax() == FOLDER.name and len(scores) >= 3
 
 
 def test_its_label_order_is_the_alphabet_of_the_archives_eighteen(network):
     assert network.characters == sorted(network.characters) and len(network.characters) == 18
-    assert network.characters == runs.read_run(FOLDER)["characters"]
+    assert network.characters == records.read_run(FOLDER)["characters"]
     assert {"homer_simpson", "krusty_the_clown", "sideshow_bob"} <= set(network.characters)
 
 
 def test_it_sees_what_its_record_says(network):
-    assert network.picture_size == runs.read_run(FOLDER)["picture_size"]
-    assert network.fit == runs.read_run(FOLDER)["fit"]
+    assert network.picture_size == records.read_run(FOLDER)["picture_size"]
+    assert network.resize_mode == records.read_run(FOLDER)["resize_mode"]
 
 
 def test_it_is_small(network):

@@ -12,8 +12,9 @@ import pytest
 
 from lib.data import pictures
 from lib.errors import UserError
-from lib.serving import fetch, recogniser
-from lib.serving.recogniser import Recogniser
+from lib.inference import recogniser
+from lib.inference.recogniser import Recogniser
+from lib.serving import fetch
 from tests import small_model
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # homer_simpson, krusty_the_clown, marge_simpson
@@ -64,13 +65,13 @@ def test_a_doubtful_picture_is_asked_about_mirrored_too(tmp_path, monkeypatch):
     sure[:, :8], doubtful[:, :8] = 255 * 9 // 10, 255 * 7 // 10  # the right halves are black: 0
     once = Recogniser.load(small_model.write_run(tmp_path / "once"))
     np.testing.assert_allclose(once.predict_pixels(np.stack([sure, doubtful]))[:, 0], [0.9, 0.7], atol=0.005)
-    twice = Recogniser.load(small_model.write_run(tmp_path / "twice", metadata={"second_look": 0.8}))
+    twice = Recogniser.load(small_model.write_run(tmp_path / "twice", metadata={"flip_tta_threshold": 0.8}))
     np.testing.assert_allclose(twice.predict_pixels(np.stack([sure, doubtful]))[:, 0], [0.9, 0.35], atol=0.005)
 
 
 def test_pictures_are_decoded_as_in_training(small):
     contents = small_model.picture((200, 90, 10), width=300, height=70)
-    pixels = pictures.decode(contents, small.picture_size, small.fit)[np.newaxis]
+    pixels = pictures.decode(contents, small.picture_size, small.resize_mode)[np.newaxis]
     expected = small.predict_pixels(pixels)[0]
     answer = small.predict(contents)
     assert {g.character: g.probability for g in answer.all} == dict(zip(small.characters, expected, strict=True))
@@ -161,7 +162,7 @@ def test_pixels_of_another_kind_are_refused(small, pixels):
 def test_a_process_that_predicts_loads_no_framework(run_dir, tmp_path):
     (tmp_path / "homer.png").write_bytes(small_model.picture(RED))
     program = (
-        "import sys; from lib.serving.recogniser import Recogniser\n"
+        "import sys; from lib.inference.recogniser import Recogniser\n"
         f"print(Recogniser.load({str(run_dir)!r}).predict_file({str(tmp_path / 'homer.png')!r}).name)\n"
         "print(sorted({'tensorflow', 'keras', 'torch', 'jax', 'pandas'} & set(sys.modules)))"
     )
@@ -181,7 +182,7 @@ def test_says_what_it_is(tmp_path):
     small = Recogniser.load(run_dir)
     assert small.name == "cnn4"
     assert small.characters == list(small_model.CHARACTERS)
-    assert (small.picture_size, small.fit, small.num_parameters, small.threshold) == (16, "stretch", 12, 0.35)
+    assert (small.picture_size, small.resize_mode, small.num_parameters, small.threshold) == (16, "stretch", 12, 0.35)
     assert small.digest == hashlib.sha256((run_dir / "model.tflite").read_bytes()).hexdigest()
 
 
@@ -214,11 +215,11 @@ def test_another_format_version_is_a_sentence(tmp_path, where):
         {"characters": [1, 2, 3]},
         {"picture_size": "16"},
         {"picture_size": 10**9},
-        {"fit": "crop"},
+        {"resize_mode": "crop"},
         {"colour_order": "BGR"},
         {"value_range": [0, 1]},
-        {"second_look": 1.5},
-        {"second_look": "0.8"},
+        {"flip_tta_threshold": 1.5},
+        {"flip_tta_threshold": "0.8"},
         {"run": None},
     ],
     ids=str,

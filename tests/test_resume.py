@@ -2,9 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from lib.data import batches
 from lib.errors import UserError
-from lib.training import networks, recipes, resume
+from lib.training import augmentation, batches, networks, optimizers, resume
 
 EPOCHS = 4
 
@@ -18,9 +17,9 @@ def train(folder, pictures, epochs=EPOCHS, key="key", patience=0):
     """Train a tiny network with everything that has a state: dropout, momentum, schedule, shuffling."""
     keras.utils.set_random_seed(1)
     model = networks.build_cnn(conv_layers=4, num_characters=3, picture_size=16, dense_units=8)
-    rate = recipes.learning_rate("cosine", 0.01, EPOCHS, steps_per_epoch=3)
+    rate = optimizers.learning_rate("cosine", 0.01, EPOCHS, steps_per_epoch=3)
     f1 = keras.metrics.F1Score(average="macro", name="macro_f1")
-    model.compile(recipes.optimizer("sgd", rate), "categorical_crossentropy", metrics=["accuracy", f1])
+    model.compile(optimizers.optimizer("sgd", rate), "categorical_crossentropy", metrics=["accuracy", f1])
     checkpoint = resume.Checkpoint(folder, key, patience=patience)
     first = checkpoint.restore(model)
     labels = np.arange(len(pictures)) % 3
@@ -30,7 +29,7 @@ def train(folder, pictures, epochs=EPOCHS, key="key", patience=0):
         num_characters=3,
         batch_size=8,
         shuffle=True,
-        augmentation=batches.Augmentation(shift=0.1, flip=True),
+        augmentation=augmentation.Augmentation(shift=0.1, flip=True),
     )
     held_out = batches.Batches(pictures, labels, num_characters=3)
     model.fit(
@@ -90,5 +89,5 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, pictures):
 
 def test_the_state_is_removed_when_the_run_is_finished(tmp_path, pictures):
     _, checkpoint = train(tmp_path, pictures, epochs=1)
-    checkpoint.forget()
+    checkpoint.delete()
     assert list(tmp_path.iterdir()) == []

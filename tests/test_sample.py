@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.data import sample, sample_figures
+from lib.drawing import figures, sample
 from lib.errors import UserError
 
 PICTURES = 20  # per character; in the set itself there are 50
@@ -120,8 +120,8 @@ def test_a_number_that_is_too_small_leaves_nothing_behind(tmp_path, wrong):
 def figure(character, turn, size=40):
     """Draw a figure without scene: RGB `(10 * size, 8 * size, 3)`, its neck at (4, 7) in head units."""
     canvas = np.full((10 * size, 8 * size, 3), 127, np.uint8)
-    pen = sample_figures.Pen(canvas, np.array([[size, 0, 4 * size], [0, size, 7 * size]], float))
-    sample_figures.draw_figure(pen, sample_figures.FEATURES[character], sample_figures.Pose(turn=turn))
+    pen = figures.Pen(canvas, np.array([[size, 0, 4 * size], [0, size, 7 * size]], float))
+    figures.draw_figure(pen, figures.FEATURES[character], figures.Pose(turn=turn))
     return canvas
 
 
@@ -134,4 +134,4 @@ def test_a_figure_is_of_one_piece_however_it_turns(character):
 
 
 def test_no_two_characters_have_the_same_features():
-    assert len(set(sample_figures.FEATURES.values())) == 18
+    assert len(set(figures.FEATURES.values())) == 18

@@ -31,8 +31,8 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 
 from lib import paths
 from lib.errors import UserError
+from lib.inference.recogniser import Recogniser
 from lib.serving import handlers, limits, server, visitors
-from lib.serving.recogniser import Recogniser
 from tests import small_model
 from tests.running_server import PATIENCE, Running, Visit, running, until
 

@@ -133,8 +133,8 @@ def test_real_archive(tmp_path):
 
 def test_sample_is_drawn(tmp_path, monkeypatch):
     drawing = types.SimpleNamespace(draw_sample=lambda folder: make_folder(folder, TWO))
-    monkeypatch.setitem(sys.modules, "lib.data.sample", drawing)
-    monkeypatch.setattr("lib.data.sample", drawing, raising=False)
+    monkeypatch.setitem(sys.modules, "lib.drawing.sample", drawing)
+    monkeypatch.setattr("lib.drawing.sample", drawing, raising=False)
     raw = sources.fetch("sample", "it", tmp_path)
     assert listing(raw) == set(TWO)
     assert json.loads((raw / "source.json").read_text())["pictures"] == 2

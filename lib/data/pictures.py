@@ -45,7 +45,7 @@ MAX_READS = 10_000
 START_OF_SCAN = b"\xff\xda"
 MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 
-FITS = ("stretch", "pad", "bounded")
+RESIZE_MODES = ("stretch", "pad", "bounded")
 # A film frame is at most so many times as wide as high, and the archive's pictures that are cut out of frames at most
 # so many times as high as wide (95 of 100). Clip-art of a whole figure, three times as high as wide, would be stretched
 # into a shape that no frame shows; "bounded" stretches up to here and pads beyond.
@@ -89,13 +89,13 @@ class _LimitedReader(io.BytesIO):
         return super().read(size)
 
 
-def decode(contents: bytes, size: int = 64, fit: str = "stretch") -> np.ndarray:
+def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.ndarray:
     """Decode a picture into a square.
 
     Args:
         contents: The bytes of a JPEG, PNG, WebP, GIF or BMP file, told apart by content, not by name.
         size: Pixels a side of the result.
-        fit: `"stretch"` ignores the aspect ratio, as the original study did; `"pad"` keeps it, with the
+        resize_mode: `"stretch"` ignores the aspect ratio, as the original study did; `"pad"` keeps it, with the
             picture centred and its border pixels repeated outwards; `"bounded"` takes off a margin of one
             colour, pads only what is longer than 16:9, up to that, and stretches the rest.
 
@@ -105,22 +105,22 @@ def decode(contents: bytes, size: int = 64, fit: str = "stretch") -> np.ndarray:
 
     Raises:
         UnreadablePicture: If the bytes cannot be used as a picture.
-        ValueError: If `fit` is unknown.
+        ValueError: If `resize_mode` is unknown.
     """
-    _check_fit(fit)
+    _check_resize_mode(resize_mode)
     image, orientation = _open(contents)
     shown = _shown_size(image, orientation)
-    inner = _inner_size(shown, size, fit)
+    inner = _inner_size(shown, size, resize_mode)
     pixels = _pixels(image, orientation, inner)
-    if fit != "bounded":
+    if resize_mode != "bounded":
         return _fill_square(pixels, inner, size)
     height, width = pixels.shape[:2]
-    left, top, right, bottom = framing(pixels, size, fit).box
+    left, top, right, bottom = framing(pixels, size, resize_mode).box
     if (width, height) != shown and (right - left, bottom - top) != (width, height):
         # A JPEG, decoded at a fraction that would do for the whole picture; the figure in it needs more.
         larger = max(width, height) / max(right - left, bottom - top)
         pixels = _pixels(*_open(contents), (math.ceil(inner[0] * larger), math.ceil(inner[1] * larger)))
-    return resize(pixels, size, fit)
+    return resize(pixels, size, resize_mode)
 
 
 def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
@@ -159,7 +159,7 @@ def probe(contents: bytes) -> tuple[int, int]:
     return _shown_size(*_open(contents))
 
 
-def resize(picture: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
+def resize(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> np.ndarray:
     """Bring a picture to a square, by area averaging where it shrinks.
 
     Padding repeats the border pixels: the plain background of clip-art and cut-outs goes on without an edge
@@ -168,15 +168,15 @@ def resize(picture: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
     Args:
         picture: `uint8` array of shape `(height, width, 3)`.
         size: Pixels a side of the result.
-        fit: `"stretch"`, `"pad"` or `"bounded"`, as in `decode`.
+        resize_mode: `"stretch"`, `"pad"` or `"bounded"`, as in `decode`.
 
     Returns:
         `uint8` array of shape `(size, size, 3)`.
 
     Raises:
-        ValueError: If `fit` is unknown.
+        ValueError: If `resize_mode` is unknown.
     """
-    frame = framing(picture, size, fit)
+    frame = framing(picture, size, resize_mode)
     left, top, right, bottom = frame.box
     return _fill_square(picture[top:bottom, left:right], frame.inner, size)
 
@@ -193,25 +193,25 @@ class Framing(NamedTuple):
     inner: tuple[int, int]
 
 
-def framing(picture: np.ndarray, size: int, fit: str = "stretch") -> Framing:
+def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Framing:
     """Say how `resize` brings a picture to a square.
 
     Args:
         picture: `uint8` array of shape `(height, width, 3)`.
         size: Pixels a side of the square.
-        fit: As in `decode`.
+        resize_mode: As in `decode`.
 
     Returns:
         What is taken, and how large it becomes.
 
     Raises:
-        ValueError: If `fit` is unknown.
+        ValueError: If `resize_mode` is unknown.
     """
-    _check_fit(fit)
+    _check_resize_mode(resize_mode)
     height, width = picture.shape[:2]
-    box = (_figure_box(picture) if fit == "bounded" else None) or (0, 0, width, height)
+    box = (_figure_box(picture) if resize_mode == "bounded" else None) or (0, 0, width, height)
     left, top, right, bottom = box
-    return Framing(box, _inner_size((right - left, bottom - top), size, fit))
+    return Framing(box, _inner_size((right - left, bottom - top), size, resize_mode))
 
 
 def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -241,14 +241,14 @@ def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
     )
 
 
-def _check_fit(fit: str) -> None:
-    if fit not in FITS:
-        raise ValueError(f"Invalid value for argument `fit`. Expected one of {FITS}. Received: fit={fit!r}")
+def _check_resize_mode(resize_mode: str) -> None:
+    if resize_mode not in RESIZE_MODES:
+        raise ValueError(f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: resize_mode={resize_mode!r}")
 
 
-def _inner_size(shown: tuple[int, int], size: int, fit: str) -> tuple[int, int]:
+def _inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
     """Width and height that the picture itself takes in the square."""
-    stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[fit]
+    stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[resize_mode]
     width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)
     return width, height
 

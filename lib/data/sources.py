@@ -33,7 +33,7 @@ import filelock
 from tqdm import tqdm
 
 from lib import paths
-from lib.errors import UserError, tell
+from lib.errors import UserError, report_error
 
 KAGGLE_HANDLE = "alexattia/the-simpsons-characters-dataset/versions/4"  # unversioned, it calls the network always
 KAGGLE_PAGE = "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset"
@@ -125,7 +125,7 @@ def _make(source: str, target: Path) -> None:
 
 
 def _draw(source: str, folder: Path) -> dict:
-    from lib.data import sample  # here, because no other source needs the drawing code
+    from lib.drawing import sample  # here, because no other source needs the drawing code
 
     sample.draw_sample(folder)
     drawn = Counter(picture.parent.name for picture in folder.glob("*/*"))
@@ -423,7 +423,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folder = fetch(options.source, options.name, options.raw)
     except UserError as problem:
-        return tell(problem)
+        return report_error(problem)
     except KeyboardInterrupt:
         print("Interrupted; nothing was kept.", file=sys.stderr)
         return 130

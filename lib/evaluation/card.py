@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import runs
+from lib import records
 from lib.characters import display_name
-from lib.errors import UserError, tell
+from lib.errors import UserError, report_error
 
 CARD = "MODEL_CARD.md"
 MODEL = "model.tflite"
@@ -83,7 +83,7 @@ def model_card(run_folder: Path) -> str:
     Raises:
         UserError: A record is missing or damaged.
     """
-    run, scores = runs.read_run(run_folder), runs.read_json(run_folder / runs.METRICS_RECORD)
+    run, scores = records.read_run(run_folder), records.read_json(run_folder / records.METRICS_RECORD)
     try:
         contents = (run_folder / MODEL).read_bytes()
         characters = pd.read_csv(run_folder / "per_character.csv")
@@ -99,7 +99,7 @@ def model_card(run_folder: Path) -> str:
         size=len(contents),
         digest=hashlib.sha256(contents).hexdigest(),
         threshold=scores["threshold"],
-        second_look=_second_look(run["parameters"].get("second_look", 0.0)),
+        flip_tta_threshold=_second_look(run["parameters"].get("flip_tta_threshold", 0.0)),
         conv_layers=run["conv_layers"],
         num_parameters=run["num_parameters"],
         picture_size=run["picture_size"],
@@ -114,7 +114,7 @@ def model_card(run_folder: Path) -> str:
         # Only the archive brings a test set of its own.
         source=ARCHIVE if "kaggle_test" in scores else f"The pictures named `{run['data_name']}`.",
         drawings=_drawings(run["parameters"].get("drawings", 0)),
-        leaks="\n".join(
+        train_duplicates="\n".join(
             [_leaks("the test split", scores)]
             + ([_leaks("the archive's own test set", scores["kaggle_test"])] if "kaggle_test" in scores else [])
         ),
@@ -159,11 +159,11 @@ def _second_look(threshold: float) -> str:
 
 
 def _leaks(name: str, scores: dict) -> str:
-    leaks, pictures = scores["near_copies_in_train"], scores["test_pictures"]
-    if not leaks:
+    train_duplicates, pictures = scores["near_duplicates_in_train"], scores["test_pictures"]
+    if not train_duplicates:
         return f"No picture of {name} has a near-copy among those that the network learnt from."
     return (
-        f"{leaks:,} of {pictures:,} pictures of {name} have a near-copy among those that the network learnt from, so "
+        f"{train_duplicates:,} of {pictures:,} pictures of {name} have a near-copy among those that the network learnt from, so "
         "its score there is too high."
     )
 
@@ -207,10 +207,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="a run folder with its records and its model")
     options = parser.parse_args(arguments)
     try:
-        with runs.replacing(options.run / CARD) as temporary:
+        with records.atomic_write(options.run / CARD) as temporary:
             temporary.write_text(model_card(options.run), encoding="utf-8")
     except (UserError, OSError) as problem:
-        return tell(problem)
+        return report_error(problem)
     return 0
 
 

@@ -19,13 +19,13 @@ from sklearn import metrics
 
 from lib.characters import display_name
 from lib.errors import UserError
+from lib.evaluation import intervals
 
 SUM_TOLERANCE = 0.01  # wide enough for weights of 8 bits, narrow enough to tell logits and percentages
 SMALLEST_PROBABILITY = 1e-7  # Keras clips at the same value, so that log_loss here is val_loss there
 SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
-RESAMPLES = 1000
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.5, 0.95
 
 
@@ -277,7 +277,7 @@ def summary(
         "characters": list(characters),
         "lowest_f1": float(lowest["f1"]),
         "lowest_character": str(lowest["character"]),
-        **bootstrap_intervals(actual, predicted, len(characters), groups, seed),
+        **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
         "threshold": float(threshold),
     }
 
@@ -336,100 +336,7 @@ def threshold(actual: np.ndarray, probabilities: np.ndarray, target: float = 0.9
 # ---------------------------------------------------------------- how sure the scores are
 
 
-def bootstrap_intervals(
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    num_characters: int,
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-) -> dict[str, list[float]]:
-    """Say within which bounds other test pictures of the same kind would put the scores.
-
-    The cluster bootstrap: near-copies are not independent, so whole groups are drawn with replacement, as
-    many as there are, a thousand times, and the interval runs from the 2.5th to the 97.5th percentile of the
-    scores (Field and Welsh, "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007, 369-390). It
-    speaks of the choice of test pictures only, not of how another training would end. Where every answer is
-    right it is `[1, 1]`, which says that the test is too easy or too small, not that the network never errs.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        predicted: Labels, int `(num_pictures,)`.
-        num_characters: How many characters there are.
-        groups: Near-duplicate group of each picture, `(num_pictures,)`; None: each picture for itself.
-        seed: The same seed, the same interval.
-
-    Returns:
-        `accuracy_interval` and `macro_f1_interval`, each `[low, high]`.
-
-    Raises:
-        ValueError: No pictures, shapes that do not match, or labels out of range.
-    """
-    accuracies, macro_f1s = _resampled_scores(actual, predicted, num_characters, groups, seed)
-    return {"accuracy_interval": _interval(accuracies), "macro_f1_interval": _interval(macro_f1s)}
-
-
-def macro_f1_difference(
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    other: np.ndarray,
-    num_characters: int,
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Compare two networks on the same pictures.
-
-    Both are scored on the same thousand resamples (see `bootstrap_intervals`): a hard picture is hard for
-    both, so this interval is narrower than the two single ones suggest. One that holds 0 does not tell them
-    apart.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        predicted: Answers of the one network, int `(num_pictures,)`.
-        other: Answers of the other network to the same pictures in the same order, int `(num_pictures,)`.
-        num_characters: How many characters there are.
-        groups: Near-duplicate group of each picture, `(num_pictures,)`; None: each picture for itself.
-        seed: The same seed, the same interval.
-
-    Returns:
-        `difference` (macro F1 of `predicted` minus that of `other`) and `difference_interval` (95 %).
-
-    Raises:
-        ValueError: No pictures, shapes that do not match, or labels out of range.
-    """
-    # The same seed draws the same groups, so that subtracting element by element pairs the resamples.
-    _, first = _resampled_scores(actual, predicted, num_characters, groups, seed)
-    _, second = _resampled_scores(actual, other, num_characters, groups, seed)
-    difference = macro_f1(actual, predicted, num_characters) - macro_f1(actual, other, num_characters)
-    return {"difference": difference, "difference_interval": _interval(first - second)}
-
-
-def differences(predictions: dict[str, Predictions], best: str, seed: int = 0) -> pd.DataFrame:
-    """Say for each run how far it is below the best one, on the same pictures.
-
-    Args:
-        predictions: What each run answered, by the run's name.
-        best: The run to compare the others with.
-        seed: The same seed, the same intervals.
-
-    Returns:
-        One row a run: `run, below_best, low, high`, macro F1 of the best minus that of the run with its 95 %
-        interval; missing values where a run was asked about other pictures.
-    """
-    reference = predictions[best]
-    rows = []
-    for run, other in predictions.items():
-        row = {"run": run, "below_best": None, "low": None, "high": None}
-        if other.paths == reference.paths and other.characters == reference.characters:
-            answers = (p.probabilities.argmax(axis=1) for p in (reference, other))
-            found = macro_f1_difference(reference.actual, *answers, len(reference.characters), reference.groups, seed)
-            row |= dict(
-                zip(("below_best", "low", "high"), (found["difference"], *found["difference_interval"]), strict=True)
-            )
-        rows.append(row)
-    return pd.DataFrame(rows).sort_values("below_best", ignore_index=True)
-
-
-def together(predictions: Sequence[Predictions]) -> dict[str, Any]:
+def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
     """Say what several networks know together, and what none of them does.
 
     Args:
@@ -456,40 +363,8 @@ def together(predictions: Sequence[Predictions]) -> dict[str, Any]:
         "test_pictures": len(first.actual),
         "mean_macro_f1": macro_f1(first.actual, mean.argmax(axis=1), len(first.characters)),
         "wrong_by_all": int(wrong_by_all.sum()),
-        "alike": int((wrong_by_all & (answers == answers[0]).all(axis=0)).sum()),
+        "same_wrong_label": int((wrong_by_all & (answers == answers[0]).all(axis=0)).sum()),
     }
-
-
-def _resampled_scores(
-    actual: np.ndarray, predicted: np.ndarray, num_characters: int, groups: np.ndarray | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy and macro F1, each `(RESAMPLES,)`, of test sets drawn anew from whole groups."""
-    actual = _checked_labels("actual", actual, num_characters)
-    predicted = _checked_labels("predicted", predicted, num_characters, num_pictures=len(actual))
-    if groups is None:
-        groups = np.arange(len(actual))
-    _, group = np.unique(_checked_groups(groups, len(actual)), return_inverse=True)
-    num_groups = group.max() + 1
-    # Both scores follow from three counts per character that add up over groups: rightly given, there, given.
-    counts = np.zeros((num_groups, 3, num_characters))
-    right = actual == predicted
-    np.add.at(counts, (group[right], 0, actual[right]), 1)
-    np.add.at(counts, (group, 1, actual), 1)
-    np.add.at(counts, (group, 2, predicted), 1)
-    counts = counts.reshape(num_groups, 3 * num_characters)
-    random = np.random.default_rng(seed)
-    # One resample at a time: a matrix of all the draws would grow with pictures times RESAMPLES.
-    totals = [
-        np.bincount(random.integers(num_groups, size=num_groups), minlength=num_groups) @ counts
-        for _ in range(RESAMPLES)
-    ]
-    hits, there, given = np.moveaxis(np.reshape(totals, (RESAMPLES, 3, num_characters)), 1, 0)
-    f1 = 2 * hits / np.maximum(there + given, 1)  # harmonic mean of hits / given and hits / there
-    return hits.sum(axis=1) / there.sum(axis=1), f1.mean(axis=1, where=there > 0)
-
-
-def _interval(scores: np.ndarray) -> list[float]:
-    return np.percentile(scores, [2.5, 97.5]).tolist()
 
 
 # ---------------------------------------------------------------- who is taken for whom

@@ -18,8 +18,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from lib import runs
+from lib import records
 from lib.characters import display_name
+from lib.evaluation import compare
 
 WIDTH = 9.0  # inches, at 100 dots an inch the width of a notebook's page
 LETTER = 0.072  # inches, the mean width of a letter in 9 points
@@ -85,7 +86,7 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
         path: Where to; the suffix decides the format (`.png`, `.svg`, `.pdf`). Missing folders are made.
         dpi: Dots an inch, 150 gives pictures about 1350 px wide.
     """
-    with runs.replacing(path) as temporary:
+    with records.atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format=Path(path).suffix.removeprefix("."))
 
 
@@ -282,7 +283,7 @@ def comparison(table: pd.DataFrame) -> Chart:
 
     Args:
         table: One row a run with columns `run`, `conv_layers`, `num_parameters`, `epochs`, `seconds` and
-            `macro_f1`, optionally `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_copies_in_train` and
+            `macro_f1`, optionally `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_duplicates_in_train` and
             `test_pictures`. A missing number is left out.
 
     Returns:
@@ -291,9 +292,9 @@ def comparison(table: pd.DataFrame) -> Chart:
     """
     if table.empty:
         return _nothing("No finished run to compare.")
-    table = runs.ranked(table)
+    table = compare.ranked(table)
     # A column that is missing, or empty in every run, becomes numbers too: NaN, which is not drawn.
-    numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_copies_in_train", "test_pictures"]
+    numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_duplicates_in_train", "test_pictures"]
     table[numbers] = table.reindex(columns=numbers).astype(float)
     figure = _figure(WIDTH, 0.55 * len(table) + 1.5)
     scores, times = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
@@ -305,14 +306,14 @@ def comparison(table: pd.DataFrame) -> Chart:
         scores.plot(those["macro_f1"], those.index, label=f"{depth} convolutional layers", **look)
         times.plot(those["seconds"], those.index, **look)
         scores.hlines(those.index, those["macro_f1_low"], those["macro_f1_high"], color=colour, linewidth=2)
-    leaks = table[table["near_copies_in_train"] > 0]
+    train_duplicates = table[table["near_duplicates_in_train"] > 0]
     for axes, column in ((scores, "macro_f1"), (times, "seconds")):
-        axes.plot(leaks[column], leaks.index, "o", color="white", markersize=3.5)
+        axes.plot(train_duplicates[column], train_duplicates.index, "o", color="white", markersize=3.5)
     for row in table.itertuples():
         _above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
         _above(times, row.seconds, row.Index, _duration(row.seconds))
         scores.annotate(
-            _size(row.num_parameters, row.epochs) + _copies(row.near_copies_in_train, row.test_pictures),
+            _size(row.num_parameters, row.epochs) + _copies(row.near_duplicates_in_train, row.test_pictures),
             (0, row.Index),
             (-6, -2),
             xycoords=scores.get_yaxis_transform(),
@@ -557,9 +558,9 @@ def _size(num_parameters: float, epochs: float) -> str:
     return f"{parameters} parameters, {epochs:.0f} epoch{'' if epochs == 1 else 's'}"
 
 
-def _copies(near_copies: float, test_pictures: float) -> str:
+def _copies(near_duplicates: float, test_pictures: float) -> str:
     """Say how many of the test pictures the network had all but seen, on a line of its own; nothing where none."""
-    return f"\n{near_copies:,.0f} of {test_pictures:,.0f} test pictures: near-copies" if near_copies > 0 else ""
+    return f"\n{near_duplicates:,.0f} of {test_pictures:,.0f} test pictures: near-copies" if near_duplicates > 0 else ""
 
 
 def _duration(seconds: float) -> str:

@@ -17,8 +17,8 @@ import traitlets
 
 from lib.data import pictures
 from lib.errors import UserError
+from lib.inference.recogniser import read_url
 from lib.serving import page
-from lib.serving.recogniser import read_url
 
 log = logging.getLogger(__name__)
 

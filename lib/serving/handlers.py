@@ -19,8 +19,8 @@ from voila.static_file_handler import TemplateStaticFileHandler
 
 from lib.data import pictures
 from lib.errors import UserError
+from lib.inference.recogniser import Recogniser
 from lib.serving import limits, visitors
-from lib.serving.recogniser import Recogniser
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from lib import paths
 from lib.characters import display_name
 from lib.data import pictures
 from lib.errors import UserError
-from lib.evaluation import explain
-from lib.serving.recogniser import Recogniser, find_runs
+from lib.evaluation import occlusion
+from lib.inference.recogniser import Recogniser, find_runs
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +117,15 @@ class Networks:
             UserError: If the picture or the network cannot be used.
         """
         recogniser = self._recogniser(key)
-        square = pictures.decode(contents, recogniser.picture_size, recogniser.fit)
-        found = explain.occlusion(recogniser.predict_pixels, square)
+        square = pictures.decode(contents, recogniser.picture_size, recogniser.resize_mode)
+        found = occlusion.occlusion(recogniser.predict_pixels, square)
         shown = pictures.decode_full(contents, LONGEST_SIDE)
-        frame = pictures.framing(shown, recogniser.picture_size, recogniser.fit)
-        veil = explain.veil(explain.shown_part(found.importance, frame.inner, frame.box, shown.shape[:2]))
+        frame = pictures.framing(shown, recogniser.picture_size, recogniser.resize_mode)
+        heatmap_overlay = occlusion.heatmap_overlay(
+            occlusion.shown_part(found.importance, frame.inner, frame.box, shown.shape[:2])
+        )
         facts = {"name": recogniser.names[found.label], "before": found.probability, "after": found.lowest}
-        return facts, _encode(".png", cv2.cvtColor(veil, cv2.COLOR_RGBA2BGRA))
+        return facts, _encode(".png", cv2.cvtColor(heatmap_overlay, cv2.COLOR_RGBA2BGRA))
 
     def _answer(self, contents: bytes, key: str) -> dict[str, Any]:
         try:
@@ -171,7 +173,7 @@ def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict
         For each `name` (who it is, for people) and `picture` (JPEG, square, `DRAWING_SIDE` pixels), the one that
         is named best first.
     """
-    from lib.data import sample
+    from lib.drawing import sample
 
     drawn = {
         character: _jpeg(_square(sample.draw_picture(character, np.random.default_rng([seed, index]))))
@@ -221,7 +223,7 @@ def _share(recogniser: Recogniser, picture: bytes, character: str) -> float:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """Read a record as far as it can be read; `lib.runs` would bring pandas, and 40 MB for every visitor."""
+    """Read a record as far as it can be read; `lib.records` would bring pandas, and 40 MB for every visitor."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -37,9 +37,9 @@ from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from lib import paths
-from lib.errors import UserError, tell
+from lib.errors import UserError, report_error
+from lib.inference.recogniser import Recogniser, cores, load_best
 from lib.serving import handlers, limits, visitors
-from lib.serving.recogniser import Recogniser, cores, load_best
 
 log = logging.getLogger("lib.serving.server")  # __name__ is "__main__" when it is run
 
@@ -482,7 +482,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.initialize([])
         server.start()
     except UserError as problem:
-        return tell(problem)
+        return report_error(problem)
     return 0
 
 

@@ -22,9 +22,9 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from lib import runs
+from lib import records
 from lib.errors import UserError
-from lib.training import rounding
+from lib.training import quantization
 
 FORMAT_VERSION = 1
 KERAS_MODEL = "model.keras"
@@ -33,7 +33,7 @@ METADATA = "metadata.json"
 # From the smallest to the most exact.
 WEIGHTS = ("int8", "float16", "float32")
 # The parameters of a run that decide how it is exported and nothing that it learns.
-PARAMETERS = ("export_weights", "second_look")
+PARAMETERS = ("export_weights", "flip_tta_threshold")
 # One answer in a thousand may differ, and one may in any set however small: a tie that rounding decides.
 TOLERATED_SHARE = 0.001
 
@@ -51,7 +51,7 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
         ValueError: Unknown `weights`.
     """
     _check_weights(weights)
-    with runs.replacing(exported_path) as temporary:
+    with records.atomic_write(exported_path) as temporary:
         if keras.backend.backend() == "tensorflow":
             convert(model_path, temporary, weights)
         else:
@@ -61,12 +61,12 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
             archive.writestr(METADATA, json.dumps(metadata, ensure_ascii=False, indent=2))
 
 
-def to_faithful_litert(
+def export_verified(
     model_path: Path,
     exported_path: Path,
     metadata: dict[str, Any],
     pictures: np.ndarray,
-    learnt: np.ndarray,
+    calibration: np.ndarray,
     weights: str = "float16",
 ) -> tuple[str, int]:
     """Convert a saved network and hold its answers to the network's own.
@@ -76,7 +76,7 @@ def to_faithful_litert(
         exported_path: The `.tflite` file to write.
         metadata: What the recogniser must know; see `describe`.
         pictures: What both are asked about, `uint8 (n, picture_size, picture_size, 3)`, RGB.
-        learnt: Some pictures that the network learnt from, which show how to round to int8; a hundred do.
+        calibration: Some pictures that the network learnt from, which show how to round to int8; a hundred do.
         weights: How weights are stored, one of `WEIGHTS`; a more exact way is taken where this one changes answers.
 
     Returns:
@@ -90,10 +90,10 @@ def to_faithful_litert(
     model = keras.saving.load_model(model_path, compile=False)
     for candidate in WEIGHTS[WEIGHTS.index(weights) :]:
         if candidate == "int8":
-            _to_int8(model_path, exported_path, metadata, learnt)
+            _to_int8(model_path, exported_path, metadata, calibration)
         else:
             to_litert(model_path, exported_path, metadata, candidate)
-        different = differing(model, exported_path, pictures)
+        different = count_mismatches(model, exported_path, pictures)
         if different <= max(1, TOLERATED_SHARE * len(pictures)):
             return candidate, different
     exported_path.unlink()
@@ -106,7 +106,7 @@ def to_faithful_litert(
 def _to_int8(model_path: Path, exported_path: Path, metadata: dict[str, Any], pictures: np.ndarray) -> None:
     """Round the kernels with care before the converter would round them to the nearest value."""
     model = keras.saving.load_model(model_path, compile=False)
-    rounding.round_kernels(model, pictures)
+    quantization.round_kernels(model, pictures)
     with tempfile.TemporaryDirectory() as temporary:
         rounded_path = Path(temporary) / KERAS_MODEL
         model.save(rounded_path)
@@ -132,15 +132,17 @@ def convert(model_path: Path, exported_path: Path, weights: str) -> None:
     model.export(exported_path, format="litert", verbose=False, **settings)
 
 
-def describe(run: str, characters: list[str], picture_size: int, fit: str, second_look: float = 0.0) -> dict[str, Any]:
+def describe(
+    run: str, characters: list[str], picture_size: int, resize_mode: str, flip_tta_threshold: float = 0.0
+) -> dict[str, Any]:
     """Write down all that it takes to use the exported network.
 
     Args:
         run: Name of the run.
         characters: Labels, in the order of the network's outputs.
         picture_size: Height and width of its input, pixels.
-        fit: How a picture becomes square: "stretch", "pad" or "bounded".
-        second_look: Probability below which the network shall be asked about the mirrored picture too, 0 to 1.
+        resize_mode: How a picture becomes square: "stretch", "pad" or "bounded".
+        flip_tta_threshold: Probability below which the network shall be asked about the mirrored picture too, 0 to 1.
 
     Returns:
         The metadata record.
@@ -150,10 +152,10 @@ def describe(run: str, characters: list[str], picture_size: int, fit: str, secon
         "run": run,
         "characters": list(characters),
         "picture_size": picture_size,
-        "fit": fit,
+        "resize_mode": resize_mode,
         "colour_order": "RGB",
         "value_range": [0, 255],
-        "second_look": second_look,
+        "flip_tta_threshold": flip_tta_threshold,
     }
 
 
@@ -180,7 +182,7 @@ def answers(exported_path: Path, pictures: np.ndarray, batch_size: int = 64) -> 
     return np.concatenate(outputs)
 
 
-def differing(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> int:
+def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> int:
     """Count the pictures that the network and its export name differently.
 
     Args:
@@ -191,7 +193,7 @@ def differing(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> 
     Returns:
         Number of pictures with another most probable character.
     """
-    # `predict` goes through tf.data, whose autotuner can sleep for seconds at the end: see lib.data.batches.
+    # `predict` goes through tf.data, whose autotuner can sleep for seconds at the end: see lib.training.batches.
     starts = range(0, len(pictures), 256)
     expected = np.concatenate([model.predict_on_batch(pictures[n : n + 256]).argmax(axis=1) for n in starts])
     return int((answers(exported_path, pictures).argmax(axis=1) != expected).sum())

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from lib import runs
+from lib import records
 from lib.errors import UserError
 
 STATE_FILE = "state.npz"
@@ -133,10 +133,10 @@ class Checkpoint(keras.callbacks.Callback):
         arrays = {f"best{number}": weights for number, weights in enumerate(self.best_weights)}
         for prefix, variables in _variables(model).items():
             arrays |= {f"{prefix}{number}": np.asarray(v) for number, v in enumerate(variables)}
-        with runs.replacing(self.path) as temporary:
+        with records.atomic_write(self.path) as temporary:
             np.savez(temporary, meta=json.dumps(meta), **arrays)
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         """Remove the state of a run that is finished."""
         self.path.unlink(missing_ok=True)
 

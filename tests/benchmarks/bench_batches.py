@@ -10,12 +10,11 @@ import time
 import keras
 import numpy as np
 
-from lib.data import batches
-from lib.training import networks, recipes
+from lib.training import augmentation, batches, networks, optimizers
 
 PICTURES, CHARACTERS, SIZE, BATCH = 1024, 18, 64, 32
 ROUNDS = 5
-AUGMENTATION = batches.Augmentation(shift=0.1, flip=True)  # the original's, and that of cnn4 and cnn6
+AUGMENTATION = augmentation.Augmentation(shift=0.1, flip=True)  # the original's, and that of cnn4 and cnn6
 
 
 def made_a_second(data: batches.Batches) -> float:
@@ -48,9 +47,9 @@ def main() -> None:
         shuffle=True,
         augmentation=AUGMENTATION,
     )
-    keras.config.set_dtype_policy(recipes.precision())
+    keras.config.set_dtype_policy(optimizers.precision())
     model = networks.build_cnn(conv_layers=4, num_characters=CHARACTERS, picture_size=SIZE)
-    model.compile(recipes.optimizer("rmsprop", 0.0001), "categorical_crossentropy")
+    model.compile(optimizers.optimizer("rmsprop", 0.0001), "categorical_crossentropy")
     trained_a_second(model, steps=2)  # builds the graph
     made, trained = [], []
     for _ in range(ROUNDS):
@@ -59,7 +58,7 @@ def main() -> None:
     ratio = statistics.median(m / t for m, t in zip(made, trained, strict=True))
     print(
         f"batches: {statistics.median(made):.0f} pictures/s made on one core, cnn4 trains "
-        f"{statistics.median(trained):.0f}/s in {recipes.precision()}, ratio {ratio:.0f} (target 20)"
+        f"{statistics.median(trained):.0f}/s in {optimizers.precision()}, ratio {ratio:.0f} (target 20)"
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from lib.serving.recogniser import cores, load_best
+from lib.inference.recogniser import cores, load_best
 from lib.serving.server import NOTEBOOK
 from tests import browser
 from tests.benchmarks.bench_decode import draw_frames

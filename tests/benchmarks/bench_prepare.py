@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import psutil
 
-from lib.data import manifest, sample
+from lib.data import dataset, manifest
+from lib.drawing import sample
 
 PICTURES = 18_775
 SECONDS, GIGABYTES = 60, 1.0  # targets on two cores
@@ -85,7 +86,7 @@ def main() -> None:
         if not options.raw:
             cut_frames(raw, PICTURES)
         seconds, peak = measure(raw, Path(folder) / "processed")
-        _, table = manifest.load(Path(folder) / "processed")
+        _, table = dataset.load(Path(folder) / "processed")
     print(
         f"prepare {len(table):,} pictures: {seconds:.1f} s (target {SECONDS}), {len(table) / seconds:.0f} pictures/s, "
         f"peak {peak / 1e9:.2f} GB in all processes (target {GIGABYTES}); "

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import runs
+from lib import records
 from lib.data import pictures
-from lib.serving.recogniser import Recogniser, cores, find_runs
+from lib.inference.recogniser import Recogniser, cores, find_runs
 from tests.benchmarks.bench_decode import draw_frames
 
 WIDTH, HEIGHT = 400, 300  # as the frames of the real archive
@@ -54,7 +54,7 @@ def make_run(run_dir: Path, weights: str | None = None) -> Path:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from lib.training import export, networks
 
-    weights = weights or runs.read_run(find_runs()[0])["exported_weights"]
+    weights = weights or records.read_run(find_runs()[0])["exported_weights"]
     run_dir.mkdir()
     model = networks.build_springfield(num_characters=CHARACTERS, picture_size=PICTURE_SIZE)
     model.save(run_dir / "model.keras")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from lib.serving.recogniser import cores
+from lib.inference.recogniser import cores
 from lib.serving.server import NOTEBOOK
 from tests.benchmarks.bench_decode import draw_frames
 from tests.benchmarks.bench_recogniser import HEIGHT, WIDTH, make_run

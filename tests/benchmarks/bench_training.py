@@ -19,8 +19,7 @@ import numpy as np
 import yaml
 
 from lib import paths
-from lib.data import batches
-from lib.training import networks, recipes
+from lib.training import augmentation, batches, networks, optimizers
 
 NETWORKS = ("cnn4", "cnn6", "springfield")
 PICTURES, SIZE, CHARACTERS, BATCH = 960, 64, 18, 32
@@ -47,10 +46,10 @@ def main() -> None:
 
 def bench(name: str, settings: dict, images: np.ndarray, labels: np.ndarray) -> None:
     """Time one network in every way."""
-    policy = recipes.precision()
+    policy = optimizers.precision()
     model = build(settings, policy)
-    known = {field: settings[field] for field in batches.Augmentation.__dataclass_fields__ if field in settings}
-    change = batches.Augmentation(**({"shift": 0.1, "flip": True} | known))
+    known = {field: settings[field] for field in augmentation.Augmentation.__dataclass_fields__ if field in settings}
+    change = augmentation.Augmentation(**({"shift": 0.1, "flip": True} | known))
     rows = np.tile(np.arange(PICTURES), OFTEN)
     data = batches.Batches(
         images, labels, rows, num_characters=CHARACTERS, batch_size=BATCH, shuffle=True, augmentation=change
@@ -100,7 +99,7 @@ def build(settings: dict, policy: str) -> keras.Model:
     known = {key: value for key, value in settings.items() if key in ("conv_layers", "dense_units", "width", "dropout")}
     model = networks.build(settings["network"], num_characters=CHARACTERS, picture_size=SIZE, **known)
     keras.config.set_dtype_policy("float32")
-    model.compile(recipes.optimizer("sgd", RATE, MOMENTUM), "categorical_crossentropy")
+    model.compile(optimizers.optimizer("sgd", RATE, MOMENTUM), "categorical_crossentropy")
     return model
 
 

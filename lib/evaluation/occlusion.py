@@ -95,7 +95,7 @@ def shown_part(
     return whole
 
 
-def veil(importance: np.ndarray, longest: int = 256) -> np.ndarray:
+def heatmap_overlay(importance: np.ndarray, longest: int = 256) -> np.ndarray:
     """Turn importance into a picture to lay over the original: the less a part matters, the darker.
 
     A veil rather than a rainbow: what mattered stays as it is, and no eye needs to tell colours apart.

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.data.sample_figures import (
+from lib.drawing.figures import (
     ARMS,
     FEATURES,
     HAIR,

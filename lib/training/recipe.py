@@ -3,12 +3,12 @@
 from typing import Any
 
 from lib.errors import UserError
-from lib.training import export, networks, recipes
+from lib.training import export, networks, optimizers
 
 CHOICES = {
     "network": tuple(networks.NETWORKS),
-    "optimizer": recipes.OPTIMIZERS,
-    "schedule": recipes.SCHEDULES,
+    "optimizer": optimizers.OPTIMIZERS,
+    "schedule": optimizers.SCHEDULES,
     "precision": ("auto", "float32", "mixed_bfloat16"),
     "export_weights": export.WEIGHTS,
     "conv_layers": (4, 6),
@@ -29,16 +29,16 @@ RANGES = {
     "shift": (0, 0.5),
     "zoom": (0, 4),
     "rotate": (0, 180),
-    "colour": (0, 1),
-    "cutout": (0, 1),
-    "backdrop": (0, 1),
-    "placement": (0, 1),
-    "degrade": (0, 1),
-    "restyle": (0, 1),
+    "colour_jitter": (0, 1),
+    "random_erasing": (0, 1),
+    "background_swap": (0, 1),
+    "shrink_and_paste": (0, 1),
+    "quality_jitter": (0, 1),
+    "style_jitter": (0, 1),
     "drawings": (0, 10_000),
-    "small_size": (8, 1024),
-    "small_share": (0, 1),
-    "second_look": (0, 1),
+    "progressive_size": (8, 1024),
+    "progressive_fraction": (0, 1),
+    "flip_tta_threshold": (0, 1),
     "seed": (0, 2**32 - 1),
 }
 
@@ -58,8 +58,8 @@ def check(parameters: dict[str, Any]) -> None:
         if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
             low, high = RANGES[name]
             raise UserError(f"`{name}` must be from {low:g} to {high:g}, not {value!r}.")
-    if parameters.get("small_share") and parameters.get("network") == "cnn":
+    if parameters.get("progressive_fraction") and parameters.get("network") == "cnn":
         raise UserError(
-            "`small_share` must be 0 for the network cnn, whose dense layer fits one picture size; springfield, "
+            "`progressive_fraction` must be 0 for the network cnn, whose dense layer fits one picture size; springfield, "
             "which pools over all places, can begin with smaller pictures."
         )

@@ -1,7 +1,7 @@
 """What happens to pictures before people upload them, as functions of a picture and a strength.
 
 The table that comes of it says how far a network that learnt from film frames can be trusted with anything else.
-Training has augmentations of its own (`lib.data.batches`); none of these functions is used there, and where both
+Training has augmentations of its own (`lib.training.batches`); none of these functions is used there, and where both
 know a kind of change (JPEG, blur, a small figure), the way of making it or its strength differs.
 """
 
@@ -14,7 +14,7 @@ STRENGTHS = ("slight", "medium", "strong")
 Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
-def change(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndarray:
+def corrupt(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndarray:
     """Change a picture as an uploader might have.
 
     Args:
@@ -37,7 +37,7 @@ def change(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndarr
     return KINDS[kind](np.ascontiguousarray(picture), STRENGTHS.index(strength), np.random.default_rng(seed))
 
 
-def every(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str, str, Iterator[np.ndarray]]]:
+def iterate(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str, str, Iterator[np.ndarray]]]:
     """Change pictures in every way there is.
 
     Args:
@@ -51,7 +51,7 @@ def every(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str,
     yield "unchanged", "", iter(originals)
     for kind in KINDS:
         for strength in STRENGTHS:
-            yield kind, strength, (change(picture, kind, strength, seed + n) for n, picture in enumerate(originals))
+            yield kind, strength, (corrupt(picture, kind, strength, seed + n) for n, picture in enumerate(originals))
 
 
 def _cut_out(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
@@ -131,7 +131,7 @@ def _small(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.n
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def _faded(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+def _desaturate(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
     """Take out half, four fifths, all of the colour."""
     kept = (0.5, 0.2, 0.0)[strength]
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None].astype("float32")
@@ -165,7 +165,7 @@ def _screen_photo(picture: np.ndarray, strength: int, rng: np.random.Generator) 
     return np.rint(lit).clip(0, 255).astype("uint8")
 
 
-def _shaken(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
+def _motion_blur(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
     """Blur along a line, as a hand that moves does."""
     length = (3, 6, 10)[strength]
     line = np.zeros((length, length), dtype="float32")
@@ -199,9 +199,9 @@ KINDS: dict[str, Change] = {
     "squeezed": _squeezed,
     "photo_of_a_screen": _screen_photo,
     "lighting": _lighting,
-    "faded_to_grey": _faded,
+    "faded_to_grey": _desaturate,
     "jpeg_at_low_quality": _jpeg,
     "thumbnail": _small,
-    "shaken": _shaken,
+    "shaken": _motion_blur,
     "captioned": _captioned,
 }

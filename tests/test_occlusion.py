@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib.data import pictures
-from lib.evaluation import explain
+from lib.evaluation import occlusion
 
 WHITE = np.full((16, 16, 3), 255, np.uint8)
 
@@ -20,28 +20,28 @@ def looks_at(rows: slice, columns: slice):
 
 
 def test_what_the_network_looks_at_matters_most():
-    found = explain.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
+    found = occlusion.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
     assert found.importance[0, 15] == found.importance.max() == 1
     assert found.importance[8:, :].max() == 0 == found.importance[:, :8].max()
 
 
 def test_the_numbers_are_those_of_the_answer():
     # The cover is 16 / 4 = 4 pixels wide and lies exactly on the part: 255 becomes 127.
-    found = explain.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
+    found = occlusion.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
     assert (found.label, found.probability) == (0, 1)
     assert found.lowest == pytest.approx(127 / 255)
 
 
 def test_the_network_is_asked_once():
     asked = []
-    explain.occlusion(lambda pixels: asked.append(pixels) or np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
+    occlusion.occlusion(lambda pixels: asked.append(pixels) or np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
     ((pixels),) = asked
     assert pixels.dtype == np.uint8 and pixels.shape[1:] == (16, 16, 3)
     assert (pixels[0] == 255).all() and all((covered == 127).any() for covered in pixels[1:])
 
 
 def test_where_nothing_matters_nothing_is_important():
-    found = explain.occlusion(lambda pixels: np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
+    found = occlusion.occlusion(lambda pixels: np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
     assert (found.label, found.importance.max()) == (1, 0)
     assert found.lowest == found.probability == pytest.approx(0.8)
 
@@ -51,7 +51,7 @@ def test_a_gain_is_no_loss():
         sure = 1 - 0.4 * looks_at(slice(0, 4), slice(0, 4))(pixels)[:, 0]
         return np.stack([sure, 1 - sure], axis=1)
 
-    found = explain.occlusion(surer_when_covered, WHITE)
+    found = occlusion.occlusion(surer_when_covered, WHITE)
     assert found.importance.max() == 0
     assert found.lowest == found.probability == pytest.approx(0.6)
 
@@ -59,7 +59,7 @@ def test_a_gain_is_no_loss():
 @pytest.mark.parametrize("size", [1, 2, 5, 64, 100])
 def test_every_pixel_is_covered_at_any_size(size):
     covered = np.zeros((size, size), bool)
-    for cover in explain._covers(size):
+    for cover in occlusion._covers(size):
         covered[cover] = True
     assert covered.all()
 
@@ -67,17 +67,17 @@ def test_every_pixel_is_covered_at_any_size(size):
 @pytest.mark.parametrize("picture", [WHITE[:8], WHITE.astype(np.float32), WHITE[..., :1]])
 def test_another_shape_or_type_is_refused(picture):
     with pytest.raises(ValueError, match="picture"):
-        explain.occlusion(looks_at(slice(0, 4), slice(0, 4)), picture)
+        occlusion.occlusion(looks_at(slice(0, 4), slice(0, 4)), picture)
 
 
 def test_of_a_stretched_picture_nothing_is_cut_off():
     square = np.random.default_rng(0).random((16, 16), np.float32)
-    np.testing.assert_array_equal(explain.shown_part(square, (16, 16), (0, 0, 200, 100), (100, 200)), square)
+    np.testing.assert_array_equal(occlusion.shown_part(square, (16, 16), (0, 0, 200, 100), (100, 200)), square)
 
 
 def test_a_margin_that_was_taken_off_mattered_to_nobody():
     # The figure is the 40 × 20 pixels at (10, 5) of a picture of 100 × 50.
-    whole = explain.shown_part(np.ones((16, 16), np.float32), (16, 16), (10, 5, 50, 25), (50, 100))
+    whole = occlusion.shown_part(np.ones((16, 16), np.float32), (16, 16), (10, 5, 50, 25), (50, 100))
     assert whole.shape == (50, 100)
     assert (whole[5:25, 10:50] == 1).all() and whole.sum() == 40 * 20
 
@@ -87,7 +87,7 @@ def test_the_padding_is_cut_off_as_the_decoder_puts_it_on(width, height):
     picture = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
     square = pictures.resize(picture, 64, "pad")
     frame = pictures.framing(picture, 64, "pad")
-    part = explain.shown_part(square, frame.inner, frame.box, picture.shape[:2])
+    part = occlusion.shown_part(square, frame.inner, frame.box, picture.shape[:2])
     inner_height, inner_width = part.shape[:2]
     top, left = (64 - inner_height) // 2, (64 - inner_width) // 2
     copies = np.pad(part, ((top, 64 - inner_height - top), (left, 64 - inner_width - left), (0, 0)), mode="edge")
@@ -99,12 +99,12 @@ def test_the_padding_is_cut_off_as_the_decoder_puts_it_on(width, height):
 def test_the_veil_is_clear_where_it_matters_and_dark_elsewhere():
     importance = np.zeros((32, 64), np.float32)
     importance[:, 48:] = 1
-    veil = explain.veil(importance)
-    assert veil.shape == (128, 256, 4)
-    assert veil[64, -1, 3] == 0
-    assert veil[64, 0, 3] == pytest.approx(255 * explain.DARKEST, abs=1)
+    heatmap_overlay = occlusion.heatmap_overlay(importance)
+    assert heatmap_overlay.shape == (128, 256, 4)
+    assert heatmap_overlay[64, -1, 3] == 0
+    assert heatmap_overlay[64, 0, 3] == pytest.approx(255 * occlusion.DARKEST, abs=1)
 
 
 def test_the_veil_is_dark_all_over_if_nothing_matters():
-    veil = explain.veil(np.zeros((16, 16), np.float32))
-    assert np.unique(veil[..., 3]).tolist() == [round(255 * explain.DARKEST)]
+    heatmap_overlay = occlusion.heatmap_overlay(np.zeros((16, 16), np.float32))
+    assert np.unique(heatmap_overlay[..., 3]).tolist() == [round(255 * occlusion.DARKEST)]

@@ -1,14 +1,9 @@
-"""Prepared pictures → shuffled, augmented batches for `fit`, whatever the Keras backend.
-
-What a batch holds follows from (seed, epoch, position) alone. A run that was killed and goes on at epoch n sees
-the same epoch n, to the last pixel.
-"""
+"""Random changes of a training picture that leave the character the same."""
 
 import dataclasses
 import math
 
 import cv2
-import keras
 import numpy as np
 
 
@@ -21,14 +16,14 @@ class Augmentation:
         flip: Whether a picture is mirrored left to right half of the time.
         zoom: Largest enlargement or reduction of the scale, share; 0.2 is 0.8 to 1.25 times.
         rotate: Largest turn to either side, degrees.
-        colour: Largest change of brightness, contrast and of each channel's weight, share.
-        cutout: Side of the largest square painted over with random grey, share of the picture.
-        backdrop: Share of pictures whose flat colours that reach the edge are painted over, as in clip-art; half of
+        colour_jitter: Largest change of brightness, contrast and of each channel's weight, share.
+        random_erasing: Side of the largest square painted over with random grey, share of the picture.
+        background_swap: Share of pictures whose flat colours that reach the edge are painted over, as in clip-art; half of
             them are trimmed to the figure.
-        placement: Share of pictures shrunk to 0.35 to 0.95 of the frame, each side stretched or squeezed by up to a
+        shrink_and_paste: Share of pictures shrunk to 0.35 to 0.95 of the frame, each side stretched or squeezed by up to a
             third besides, and put on a plain or noisy ground.
-        degrade: Share of pictures blurred, compressed as JPEG, made grey, or given noise.
-        restyle: Share of pictures drawn in another manner: flat colours, thick outlines, other hues, hard edges,
+        quality_jitter: Share of pictures blurred, compressed as JPEG, made grey, or given noise.
+        style_jitter: Share of pictures drawn in another manner: flat colours, thick outlines, other hues, hard edges,
             coarse pixels, or lines alone.
     """
 
@@ -36,134 +31,18 @@ class Augmentation:
     flip: bool = False
     zoom: float = 0.0
     rotate: float = 0.0
-    colour: float = 0.0
-    cutout: float = 0.0
-    backdrop: float = 0.0
-    placement: float = 0.0
-    degrade: float = 0.0
-    restyle: float = 0.0
+    colour_jitter: float = 0.0
+    random_erasing: float = 0.0
+    background_swap: float = 0.0
+    shrink_and_paste: float = 0.0
+    quality_jitter: float = 0.0
+    style_jitter: float = 0.0
 
 
 NO_AUGMENTATION = Augmentation()
 # A flood that covers more of a picture has run into the figure.
 MOST_BACKGROUND = 0.8
 LEAST_FIGURE = 0.35  # share of height and of width that a figure takes up, to be enlarged to the whole
-# Threads that make batches while the network computes. With one, Keras hands the work to tf.data with its autotuner
-# on, whose thread sleeps through the end of an epoch every now and then, up to ten seconds (TensorFlow 2.21).
-WORKERS = 2
-
-
-class Joined:
-    """Arrays of pictures one after the other, without a copy of any: a memory-mapped one stays on disk.
-
-    Args:
-        *arrays: `uint8 (n, height, width, 3)` each, of one height and width.
-    """
-
-    def __init__(self, *arrays: np.ndarray):
-        if len({array.shape[1:] for array in arrays}) != 1:
-            raise ValueError(f"The arrays must hold pictures of one shape. Received: {[a.shape for a in arrays]}")
-        self.arrays = arrays
-        self.ends = np.cumsum([len(array) for array in arrays])
-
-    def __len__(self) -> int:
-        """Count the pictures."""
-        return int(self.ends[-1])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Take pictures by their places, `int (m,)`: those of the second array follow those of the first."""
-        taken = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
-        which = np.searchsorted(self.ends, rows, side="right")
-        for number, array in enumerate(self.arrays):
-            mine = which == number
-            taken[mine] = array[rows[mine] - (self.ends[number] - len(array))]
-        return taken
-
-
-class Batches(keras.utils.PyDataset):
-    """Pictures and labels in batches, from an array that may be memory-mapped.
-
-    Args:
-        images: `uint8 (n, height, width, 3)`, RGB, one array or several joined.
-        labels: `int (n,)`, 0 to num_characters - 1.
-        rows: Which of the pictures, in what order; all of them by default.
-        num_characters: Number of labels.
-        batch_size: Pictures in a batch; the last one of an epoch may hold fewer.
-        seed: What shuffling and augmentation follow from.
-        shuffle: Whether each epoch has its own order.
-        augmentation: What happens to each picture.
-        small_size: Height and width that pictures are shrunk to in the first epochs, pixels.
-        small_epochs: How many epochs those are; a network that pools over all places learns from small pictures
-            at a fraction of the cost.
-
-    Keras shuffles the order of batches by Python's global random state, which no checkpoint brings back, and calls
-    `on_epoch_end` once before the first epoch; so use `fit(..., shuffle=False)` with a callback that calls `begin`:
-
-        keras.callbacks.LambdaCallback(on_epoch_begin=train.begin)
-    """
-
-    def __init__(
-        self,
-        images: np.ndarray | Joined,
-        labels: np.ndarray,
-        rows: np.ndarray | None = None,
-        *,
-        num_characters: int,
-        batch_size: int = 32,
-        seed: int = 0,
-        shuffle: bool = False,
-        augmentation: Augmentation = NO_AUGMENTATION,
-        small_size: int = 0,
-        small_epochs: int = 0,
-    ):
-        super().__init__(workers=WORKERS)
-        self.images = images
-        self.labels = np.asarray(labels, dtype="int64")
-        self.rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype="int64")
-        self.num_characters = num_characters
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.augmentation = augmentation
-        self.small_size = small_size
-        self.small_epochs = small_epochs
-        if not len(self.rows):
-            raise ValueError("`rows` must name at least one picture. Received: none")
-        if len(images) != len(self.labels):
-            raise ValueError(f"`labels` must have one entry a picture, {len(images)}. Received: {len(self.labels)}")
-        self.begin(0)
-
-    def __len__(self) -> int:
-        """Count the batches of an epoch."""
-        return -(-len(self.rows) // self.batch_size)
-
-    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Make one batch of the present epoch.
-
-        Args:
-            position: 0 to `len(self) - 1`.
-
-        Returns:
-            Pictures, `uint8 (batch_size, height, width, 3)`, and labels, one-hot `float32 (batch_size,
-            num_characters)`.
-        """
-        places = slice(position * self.batch_size, (position + 1) * self.batch_size)
-        rows = self.rows[self.order[places]]
-        pictures = self.images[rows]
-        if self.augmentation != NO_AUGMENTATION:
-            # Position is in the seed: a batch is the same whichever thread makes it, and in whatever order.
-            rng = np.random.default_rng((self.seed, self.epoch, position))
-            pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
-        if self.epoch < self.small_epochs:
-            square = (self.small_size, self.small_size)
-            pictures = np.stack([cv2.resize(picture, square, interpolation=cv2.INTER_AREA) for picture in pictures])
-        return pictures, np.eye(self.num_characters, dtype="float32")[self.labels[rows]]
-
-    def begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Draw the order of an epoch, counted from 0; `logs` is there for Keras and not used."""
-        self.epoch = epoch
-        places = np.arange(len(self.rows))
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(places) if self.shuffle else places
 
 
 def augment(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
@@ -178,18 +57,18 @@ def augment(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Gene
         A new picture of the same shape and type.
     """
     warped = _warp(picture, augmentation, rng)
-    if augmentation.backdrop and rng.random() < augmentation.backdrop:
+    if augmentation.background_swap and rng.random() < augmentation.background_swap:
         warped = _repaint(warped, rng)
-    if augmentation.placement and rng.random() < augmentation.placement:
+    if augmentation.shrink_and_paste and rng.random() < augmentation.shrink_and_paste:
         warped = _place(warped, rng)
-    if augmentation.restyle and rng.random() < augmentation.restyle:
+    if augmentation.style_jitter and rng.random() < augmentation.style_jitter:
         warped = _restyle(warped, rng)
-    if augmentation.colour:
-        warped = _recolour(warped, augmentation.colour, rng)
-    if augmentation.degrade and rng.random() < augmentation.degrade:
+    if augmentation.colour_jitter:
+        warped = _recolour(warped, augmentation.colour_jitter, rng)
+    if augmentation.quality_jitter and rng.random() < augmentation.quality_jitter:
         warped = _degrade(warped, rng)
-    if augmentation.cutout:
-        warped = _cut_out(warped, augmentation.cutout, rng)
+    if augmentation.random_erasing:
+        warped = _cut_out(warped, augmentation.random_erasing, rng)
     return warped
 
 

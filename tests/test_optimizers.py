@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from lib.errors import UserError
-from lib.training import parameters, recipes
+from lib.training import optimizers
 
 
 def rates(schedule, epochs, steps_per_epoch, drop_every=10):
-    rate = recipes.learning_rate(schedule, 0.01, epochs, steps_per_epoch, drop_every)
+    rate = optimizers.learning_rate(schedule, 0.01, epochs, steps_per_epoch, drop_every)
     return [float(rate(step)) for step in range(epochs * steps_per_epoch + 1)]
 
 
@@ -30,28 +30,30 @@ def test_one_cycle_rises_for_a_fifth_and_falls():
 
 
 def test_a_run_shorter_than_the_first_drop_keeps_its_rate():
-    assert recipes.learning_rate("step", 0.01, epochs=3, steps_per_epoch=5) == 0.01
+    assert optimizers.learning_rate("step", 0.01, epochs=3, steps_per_epoch=5) == 0.01
 
 
-@pytest.mark.parametrize("name", recipes.OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_each_optimizer_has_the_rate_that_was_asked_for(name):
-    made = recipes.optimizer(name, 0.25, weight_decay=0.5)
+    made = optimizers.optimizer(name, 0.25, weight_decay=0.5)
     assert isinstance(made, keras.optimizers.Optimizer)
     np.testing.assert_allclose(float(made.learning_rate), 0.25)
 
 
-@pytest.mark.parametrize("make", [lambda: recipes.optimizer("adamm", 0.1), lambda: recipes.learning_rate("x", 1, 1, 1)])
+@pytest.mark.parametrize(
+    "make", [lambda: optimizers.optimizer("adamm", 0.1), lambda: optimizers.learning_rate("x", 1, 1, 1)]
+)
 def test_unknown_names_are_refused(make):
     with pytest.raises(ValueError, match="must be one of"):
         make()
 
 
 def test_arithmetic_is_what_is_faster_unless_it_is_named(monkeypatch):
-    monkeypatch.setattr(recipes, "_gains_from_bfloat16", lambda: True)
-    assert recipes.precision() == "mixed_bfloat16"
-    monkeypatch.setattr(recipes, "_gains_from_bfloat16", lambda: False)
-    assert recipes.precision() == "float32"
-    assert recipes.precision("mixed_bfloat16") == "mixed_bfloat16"
+    monkeypatch.setattr(optimizers, "_gains_from_bfloat16", lambda: True)
+    assert optimizers.precision() == "mixed_bfloat16"
+    monkeypatch.setattr(optimizers, "_gains_from_bfloat16", lambda: False)
+    assert optimizers.precision() == "float32"
+    assert optimizers.precision("mixed_bfloat16") == "mixed_bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_arithmetic_is_what_is_faster_unless_it_is_named(monkeypatch):
     ],
 )
 def test_bfloat16_is_used_where_the_processor_is_fast_at_it(vendor, flags, faster):
-    assert recipes.is_faster_in_bfloat16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") is faster
+    assert optimizers.is_faster_in_bfloat16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") is faster
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_the_limits_themselves_are_allowed():
 
 
 def test_muon_makes_the_steps_of_kernels_orthogonal_and_leaves_the_rest_to_adam():
-    made = recipes.optimizer("muon", 0.01, momentum=0.95)
+    made = optimizers.optimizer("muon", 0.01, momentum=0.95)
     kernel, matrix = (keras.Variable(np.zeros(shape, "float32")) for shape in ((3, 3, 4, 8), (16, 3)))
     made.build([kernel, matrix])
     gradients = [np.random.default_rng(0).normal(size=v.shape).astype("float32") for v in (kernel, matrix)]
@@ -91,12 +93,12 @@ def test_muon_makes_the_steps_of_kernels_orthogonal_and_leaves_the_rest_to_adam(
     values = np.linalg.svd(np.asarray(kernel).reshape(36, 8), compute_uv=False) / (0.01 * 0.2 * 6)
     assert ((values > 0.6) & (values < 1.3)).all()
     # Adam's first step is the rate itself, whatever the gradient's size.
-    np.testing.assert_allclose(np.abs(matrix), 0.01 * recipes.ADAM_SHARE, rtol=1e-3)
+    np.testing.assert_allclose(np.abs(matrix), 0.01 * optimizers.ADAM_SHARE, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("weight_decay", "moves"), [(0.0, False), (0.1, True)])
 def test_without_weight_decay_muon_leaves_what_has_no_gradient(weight_decay, moves):
-    made = recipes.optimizer("muon", 0.01, weight_decay=weight_decay)
+    made = optimizers.optimizer("muon", 0.01, weight_decay=weight_decay)
     variables = [keras.Variable(np.ones(shape, "float32")) for shape in ((3, 3, 4, 8), (16, 3), (8,))]
     made.build(variables)
     made.apply([keras.ops.zeros(v.shape) for v in variables])
@@ -104,6 +106,6 @@ def test_without_weight_decay_muon_leaves_what_has_no_gradient(weight_decay, mov
 
 
 def test_growing_pictures_are_refused_where_the_network_has_one_size():
-    with pytest.raises(UserError, match=r"`small_share` must be 0 for the network cnn"):
-        parameters.check({"network": "cnn", "small_share": 0.5})
-    parameters.check({"network": "springfield", "small_share": 0.5})
+    with pytest.raises(UserError, match=r"`progressive_fraction` must be 0 for the network cnn"):
+        parameters.check({"network": "cnn", "progressive_fraction": 0.5})
+    parameters.check({"network": "springfield", "progressive_fraction": 0.5})

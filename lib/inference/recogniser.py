@@ -79,8 +79,8 @@ class Recogniser:
         characters: Labels in the network's own order.
         names: The same as a person writes them.
         picture_size: Pixels a side of the square that the network sees.
-        fit: How a picture becomes that square, as in `pictures.decode`.
-        second_look: Probability below which the network is asked about the mirrored picture too.
+        resize_mode: How a picture becomes that square, as in `pictures.decode`.
+        flip_tta_threshold: Probability below which the network is asked about the mirrored picture too.
         digest: SHA-256 of the model file.
         record: Contents of `run.json`; empty if there is none.
         metrics: Contents of `metrics.json`; empty if there is none.
@@ -103,8 +103,8 @@ class Recogniser:
         self.characters: list[str] = metadata["characters"]
         self.names = [display_name(character) for character in self.characters]
         self.picture_size: int = metadata["picture_size"]
-        self.fit: str = metadata["fit"]
-        self.second_look: float = metadata.get("second_look") or 0.0
+        self.resize_mode: str = metadata["resize_mode"]
+        self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
         self.record = _read_run(run_dir)
         self.metrics = _read_record(run_dir / "metrics.json")
         self._networks = _NetworkPool(contents, cores())
@@ -161,7 +161,7 @@ class Recogniser:
         Raises:
             UnreadablePicture: If the bytes are no picture or break a limit.
         """
-        picture = pictures.decode(contents, self.picture_size, self.fit)
+        picture = pictures.decode(contents, self.picture_size, self.resize_mode)
         return self._answer(self.predict_pixels(picture[np.newaxis])[0], top)
 
     def predict_file(self, path: Path | str, top: int = 3) -> Answer:
@@ -237,7 +237,7 @@ class Recogniser:
             with self._networks.borrow() as network:
                 for row in range(*rows.indices(len(pixels))):
                     probabilities[row] = network(pixels[row])
-                    if probabilities[row].max() < self.second_look:
+                    if probabilities[row].max() < self.flip_tta_threshold:
                         probabilities[row] = (probabilities[row] + network(pixels[row, :, ::-1])) / 2
 
         parts = _slices(len(pixels), self._networks.size)
@@ -422,10 +422,10 @@ METADATA_CHECKS: dict[str, Callable[[Any], bool]] = {
     "run": lambda value: isinstance(value, str),
     "characters": _is_characters,
     "picture_size": lambda value: isinstance(value, int) and 1 <= value <= 1024,
-    "fit": lambda value: value in pictures.FITS,
+    "resize_mode": lambda value: value in pictures.RESIZE_MODES,
     "colour_order": lambda value: value == "RGB",
     "value_range": lambda value: value == [0, 255],
-    "second_look": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),  # not in older files
+    "flip_tta_threshold": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),  # not in older files
 }
 
 
@@ -441,7 +441,7 @@ def _read_run(run_dir: Path) -> dict[str, Any]:
 
 def _read_record(path: Path) -> dict[str, Any]:
     """Read a JSON object, empty if there is no such file."""
-    # lib.runs does the same with pandas, whose import takes longer than all of this module's work.
+    # lib.records does the same with pandas, whose import takes longer than all of this module's work.
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,0 +1,371 @@
+"""The records of a run folder: atomic writes, reads with clear errors, provenance.
+
+`run.json` is the product of training and `metrics.json` that of evaluation; each is written last, so a folder
+that holds it is finished.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import yaml
+
+from lib import paths
+from lib.errors import UserError
+
+if TYPE_CHECKING:  # pandas takes longer to import than everything else here
+    import pandas as pd
+
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+
+# The files of a run folder.
+RUN_RECORD = "run.json"
+HISTORY = "history.csv"
+KERAS_MODEL = "model.keras"
+LITERT_MODEL = "model.tflite"
+MODEL_METADATA = "metadata.json"  # inside the LiteRT file
+METRICS_RECORD = "metrics.json"
+PREDICTIONS = "predictions.csv"
+PER_CHARACTER = "per_character.csv"
+CONFUSION = "confusion.csv"
+ROBUSTNESS = "robustness.csv"
+FIGURES = "figures"
+
+# Format 1 spelt some keys otherwise. The published records keep their spelling on disk; readers see today's.
+RENAMED_KEYS = {
+    "fit": "resize_mode",
+    "colour": "colour_jitter",
+    "cutout": "random_erasing",
+    "backdrop": "background_swap",
+    "placement": "shrink_and_paste",
+    "degrade": "quality_jitter",
+    "restyle": "style_jitter",
+    "drawings": "drawings_per_character",
+    "small_share": "progressive_fraction",
+    "small_size": "progressive_size",
+    "second_look": "flip_tta_threshold",
+    "near_copies_in_train": "near_duplicates_in_train",
+    "accuracy_of_near_copies": "accuracy_of_near_duplicates",
+}
+# Parameters of the training notebook in format 1 that were no part of the recipe.
+NOT_IN_RECIPE = ("data_name", "run", "outputs")
+
+REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "pillow")
+MAX_DOCUMENT_BYTES = 10_000_000  # of a JSON or YAML file; the largest record has 0.1 MB
+MAX_DEPTH = 20  # of nested lists and objects
+# What a killed process may leave behind; `lock` removes it for the next one.
+TEMPORARY = ".tmp-"
+# A process whose make was killed notices within a second; a lock held for longer is in use.
+LOCK_PATIENCE_SECONDS = 5.0
+
+
+# ---------------------------------------------------------------- writing
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` that becomes `path` when the block succeeds.
+
+    Args:
+        path: Final name of the file; its folder is made.
+
+    Yields:
+        The temporary name, with the suffix of `path`. It is removed when the block raises.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files readable by the owner alone; a product has the rights of any file of its user.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as indented JSON, atomically."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table without its index, atomically."""
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_json(path: Path, missing: str = "") -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Args:
+        path: The file.
+        missing: What to say where there is none; by default that the run is not finished.
+
+    Returns:
+        The object.
+
+    Raises:
+        UserError: The file is missing, too large, too deeply nested, or no JSON object.
+    """
+    path = Path(path)
+    repair = f"Delete {path} and run `make train evaluate` again."
+    try:
+        record = json.loads(_read_text(path))
+    except FileNotFoundError:
+        raise UserError(
+            missing or f"{path} is missing, so this run is not finished. `make train evaluate` writes it."
+        ) from None
+    except (ValueError, OSError, RecursionError) as problem:
+        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
+        raise UserError(f"{path} cannot be read: {reason}. {repair}") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path} must hold one JSON object. {repair}")
+    return record
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain YAML: no anchors, no tags, no repeated key, bounded depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.YAMLError("anchors (&) and aliases (*) are not allowed")
+        if getattr(event, "tag", None):
+            raise yaml.YAMLError(f"the tag {event.tag} is not allowed")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.YAMLError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.YAMLError(f"the key `{repeated[0]}` stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of one `name: value` a line.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The values by name; empty for an empty file.
+
+    Raises:
+        UserError: The file is missing, too large, or not such a file.
+    """
+    path = Path(path)
+    try:
+        values = parse_yaml(_read_text(path))
+    except FileNotFoundError:
+        raise UserError(f"There is no parameter file {path}.") from None
+    except (ValueError, OSError) as problem:
+        raise UserError(f"{path} is not a valid YAML file: {' '.join(str(problem).split())}.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise UserError(f"{path} must hold one `name: value` a line, for example `epochs: 40`.")
+    return values
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML without anchors, tags, repeated keys or deep nesting.
+
+    Raises:
+        ValueError: The text is not such YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
+    except (yaml.YAMLError, RecursionError, OverflowError, TypeError) as problem:
+        raise ValueError(str(problem)) from None
+
+
+def _read_text(path: Path) -> str:
+    """Read a regular file of bounded size."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a regular file")
+    with path.open("rb") as file:
+        contents = file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(contents) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"it is larger than {MAX_DOCUMENT_BYTES / 1e6:.0f} MB")
+    return contents.decode("utf-8")
+
+
+def folder(outputs: str | Path, data_name: str, run: str) -> Path:
+    """Name the folder of a run; a relative `outputs` counts from the repository, not from the working directory."""
+    return paths.ROOT / outputs / data_name / run
+
+
+def read_run(run_folder: Path) -> dict[str, Any]:
+    """Read `run.json`, of any readable format version, with today's keys.
+
+    Args:
+        run_folder: A folder that `02_train` wrote.
+
+    Returns:
+        The record; its `recipe` holds the training parameters.
+
+    Raises:
+        UserError: The run is unfinished, damaged, or of another format version.
+    """
+    record = read_json(Path(run_folder) / RUN_RECORD)
+    check_version(record.get("format_version"), run_folder)
+    if not record.get("finished"):
+        raise UserError(f"The training of {run_folder} is not finished. `make train` continues it.")
+    if record["format_version"] == 1:
+        recipe = renamed(record.pop("parameters", {}))
+        record = renamed(record) | {"recipe": {k: v for k, v in recipe.items() if k not in NOT_IN_RECIPE}}
+    return record
+
+
+def read_metrics(run_folder: Path) -> dict[str, Any]:
+    """Read `metrics.json` with today's keys.
+
+    Raises:
+        UserError: The run is not evaluated, or the file is damaged.
+    """
+    scores = renamed(read_json(Path(run_folder) / METRICS_RECORD))
+    if isinstance(scores.get("kaggle_test"), dict):
+        scores["kaggle_test"] = renamed(scores["kaggle_test"])
+    return scores
+
+
+def renamed(record: dict[str, Any]) -> dict[str, Any]:
+    """Give the keys of format 1 their names of today."""
+    return {RENAMED_KEYS.get(key, key): value for key, value in record.items()}
+
+
+def check_version(version: Any, where: Path) -> None:
+    """Check the format version of a record or of a model file.
+
+    Raises:
+        UserError: This version of the project cannot read it.
+    """
+    if version not in READABLE_VERSIONS:
+        expected = " or ".join(map(str, READABLE_VERSIONS))
+        raise UserError(
+            f"{where} has format version {version!r}, expected {expected}. Train it again with `make train evaluate`, "
+            "or use the version of this project that wrote it."
+        )
+
+
+# ---------------------------------------------------------------- one process a folder
+
+
+@contextlib.contextmanager
+def lock(target: Path) -> Iterator[None]:
+    """Keep a second process from working on the same folder; the lock ends with its process.
+
+    Temporary files that a killed process left there are removed.
+
+    Args:
+        target: The folder to work on. The lock file stands beside it, so that the folder may be replaced.
+
+    Raises:
+        UserError: Another process is at work there.
+    """
+    path = target.parent / f".{target.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    guard = filelock.FileLock(path)
+    try:
+        guard.acquire(timeout=LOCK_PATIENCE_SECONDS)
+    except filelock.Timeout:
+        raise UserError(
+            f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
+        ) from None
+    try:
+        # Not deeper: `make compare` locks the folder above the runs, and one of them may be training.
+        for left_over in [*target.glob(f"{TEMPORARY}*"), *target.glob(f"figures/{TEMPORARY}*")]:
+            left_over.unlink(missing_ok=True)
+        yield
+    finally:
+        guard.release()
+
+
+# ---------------------------------------------------------------- digests and provenance
+
+
+def digest(record: Any) -> str:
+    """Hash anything JSON can hold, the same for the same content; 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file: 64 hexadecimal digits of SHA-256."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def now() -> str:
+    """Give the present time, UTC, as records write it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def provenance() -> dict[str, Any]:
+    """Describe what produced a run: commit, package versions and machine."""
+    return {"git": _git(), "versions": _versions(), "machine": _machine()}
+
+
+def _git() -> dict[str, Any] | None:
+    """Name the commit and say whether tracked files differ from it; None outside a repository."""
+    command = ["git", "-C", str(paths.ROOT)]
+    try:
+        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run(
+            [*command, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _machine() -> dict[str, Any]:
+    return {"system": platform.system(), "processor": processor_name(), "cores": os.cpu_count()}
+
+
+def processor_name() -> str:
+    """Name the processor as the system does, or at least its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
