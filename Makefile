@@ -1,116 +1,19 @@
 # The study as a graph of files. `make` alone prints help.
+#
+# Python checks the variables, names the files and finds what each notebook depends on (lib/pipeline.py); its answer is
+# included below as a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
-DATA ?= sample
-RUNS ?= cnn4 cnn6
-SPLIT ?= grouped
-OUTPUTS ?= outputs
-EXCLUDE_KAGGLE_TEST ?= 0
-SIZE ?= 64
-FIT ?= stretch
-# The original project kept characters of 290 frames or more; the drawn set has fewer of each.
-MIN_PICTURES ?= $(if $(filter sample,$(DATA)),20,290)
-# The recipes' own epochs are for the real pictures; the drawn set is learnt in minutes.
-EPOCHS ?= $(if $(filter sample,$(DATA)),32)
-MODEL ?= 0
-PORT ?= 8866
-HOST ?= 127.0.0.1
+USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST OUTPUTS MODEL
+USER_VARIABLES += IMAGE MODEL_DIR RUN HOST PORT
+# Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
+$(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
+export MAKECMDGOALS
+export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))
 
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
+.DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
-
-# ---------------------------------------------------------------- names
-
-PARAMETER_FILES := $(wildcard notebooks/params/*.yaml notebooks/params/ablation/*.yaml)
-KNOWN_RUNS := $(PARAMETER_FILES:notebooks/params/%.yaml=%)
-override RUNS := $(if $(filter all,$(RUNS)),$(filter-out ablation/%,$(KNOWN_RUNS)),$(RUNS))
-
-quoted = '$(subst ','\'',$(1))'
-BASE := $(shell printf '%s' $(call quoted,$(DATA)) | sed -E 's:/+$$::; s:^.*/::; s:\.(zip|tar|tgz|tar\.gz)$$::; s:[^A-Za-z0-9._-]+:-:g; s:^[.-]+::')
-NAME := $(BASE)$(if $(filter random,$(SPLIT)),-random)$(if $(filter 1,$(EXCLUDE_KAGGLE_TEST)),-no-kaggle-test)$(if $(filter-out 64,$(SIZE)),-$(SIZE)px)$(if $(filter-out stretch,$(FIT)),-$(FIT))
-
-# The committed records are compared, never made again.
-ifneq ($(filter published,$(BASE)),)
-override RUNS :=
-endif
-
-RAW := data/raw/$(BASE)
-PREPARED := data/processed/$(NAME)
-OUT := $(OUTPUTS)/$(NAME)
-TRAINED := $(RUNS:%=$(OUT)/%/run.json)
-EVALUATED := $(RUNS:%=$(OUT)/%/metrics.json)
-CHANGED := $(RUNS:%=$(OUT)/%/robustness.csv)
-published = outputs/published/$(1)$(if $(filter random,$(SPLIT)),-random)
-
-# ---------------------------------------------------------------- mistakes, told before anything is made
-
-# A misspelt name would be ignored, and something else be made for an hour. Only of the command line: an environment
-# holds anything.
-VARIABLES := DATA RUNS EPOCHS SPLIT MIN_PICTURES EXCLUDE_KAGGLE_TEST SIZE FIT OUTPUTS MODEL IMAGE RUN PORT HOST TOKEN
-VARIABLES += BASE_URL HOSTNAMES BEHIND_PROXY MAX_VISITORS MAX_PREDICTIONS MAKE_AHEAD LEAVE_SECONDS NOTEBOOK
-VARIABLES += PYTHON ENVIRONMENT SHELL KERAS_BACKEND SIMPSONS_ARCHIVE KILLS KILL_SEED
-UNKNOWN := $(filter-out $(VARIABLES),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
-ifneq ($(UNKNOWN),)
-$(error There is no variable `$(UNKNOWN)`; known: $(VARIABLES). What programs read is set before make: `NAME=value make …`)
-endif
-
-whole_number = $(shell printf '%s' $(call quoted,$(1)) | grep -Ex '[1-9][0-9]{0,5}')
-PIPELINE_GOALS := data train evaluate robustness publish compare clean
-ifneq ($(filter $(PIPELINE_GOALS),$(MAKECMDGOALS)),)
-ifeq ($(BASE),)
-$(error DATA is empty; give `sample`, `kaggle`, or the path of an archive or a folder of pictures)
-endif
-ifneq ($(filter published,$(BASE)),)
-ifneq ($(filter-out compare,$(filter $(PIPELINE_GOALS),$(MAKECMDGOALS))),)
-$(error The name `published` is kept for the committed records, which only `make compare DATA=published` reads; rename the archive or folder)
-endif
-endif
-ifneq ($(words $(OUTPUTS)),1)
-$(error OUTPUTS must be the path of a folder without spaces, not `$(OUTPUTS)`)
-endif
-ifeq ($(strip $(RUNS)$(filter published,$(BASE))),)
-$(error RUNS is empty; known runs: $(KNOWN_RUNS))
-endif
-ifneq ($(filter-out $(KNOWN_RUNS),$(RUNS)),)
-$(error RUNS: there is no run `$(filter-out $(KNOWN_RUNS),$(RUNS))`; known: $(KNOWN_RUNS), or `all`; a new one needs a file in notebooks/params/)
-endif
-ifeq ($(filter grouped random,$(SPLIT)),)
-$(error SPLIT must be `grouped` or `random`, not `$(SPLIT)`)
-endif
-ifeq ($(filter 0 1,$(EXCLUDE_KAGGLE_TEST)),)
-$(error EXCLUDE_KAGGLE_TEST must be 0 or 1, not `$(EXCLUDE_KAGGLE_TEST)`)
-endif
-ifeq ($(origin RUN),command line)
-$(error RUN is the folder of a network, for `make predict` and `make dashboard`; here it is RUNS, the names of runs)
-endif
-ifeq ($(filter 0 1,$(MODEL)),)
-$(error MODEL must be 0 or 1, not `$(MODEL)`)
-endif
-ifneq ($(EPOCHS),)
-ifeq ($(call whole_number,$(EPOCHS)),)
-$(error EPOCHS must be a whole number from 1, not `$(EPOCHS)`)
-endif
-endif
-ifeq ($(call whole_number,$(MIN_PICTURES)),)
-$(error MIN_PICTURES must be a whole number from 1, not `$(MIN_PICTURES)`)
-endif
-ifeq ($(call whole_number,$(SIZE)),)
-$(error SIZE must be a whole number of pixels, not `$(SIZE)`)
-endif
-ifeq ($(filter stretch pad bounded,$(FIT)),)
-$(error FIT must be `stretch`, `pad` or `bounded`, not `$(FIT)`)
-endif
-endif
-ifneq ($(filter publish,$(MAKECMDGOALS)),)
-ifeq ($(DATA),sample)
-$(error The records that are published are those of real pictures; say which, for example `make publish DATA=kaggle`)
-endif
-OTHERS := $(strip $(foreach run,$(RUNS),$(if $(shell grep -sLF '"data_name": "$(NAME)"' $(call published,$(run))/run.json),$(call published,$(run)))))
-ifneq ($(OTHERS),)
-$(error $(OTHERS): published of other pictures than $(NAME); remove that record first, or give your run a name of its own)
-endif
-endif
 
 # ---------------------------------------------------------------- environment
 
@@ -119,9 +22,8 @@ ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && python -I -c 'import i
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 
-# uv resolves and unpacks several times as fast as pip; where there is none, pip fetches it into .venv. pip itself
-# remains for where that fails, behind an index that only pip is told about, for example. Compiled now, as pip does by
-# itself: TensorFlow's import is thrice as long where nobody may write compiled files later.
+# uv installs several times as fast as pip; where there is none, pip fetches it into .venv. pip itself remains for where
+# that fails. Bytecode is compiled now: TensorFlow's import takes three times as long where it cannot be stored later.
 .venv/.installed: pyproject.toml constraints.txt
 	@python=$$(for p in python3.13 python3.12 python3.11 python3; do \
 	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && command -v $$p && break; done); \
@@ -136,128 +38,95 @@ ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 	fi
 	@touch $@
 
-constraints: ## resolve the dependencies of pyproject.toml anew into constraints.txt (needs uv)
+constraints: ## resolve the dependencies of pyproject.toml again into constraints.txt (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --upgrade -q -o constraints.txt
 
 # ---------------------------------------------------------------- pictures → manifest → run → metrics
 
-RUN_NOTEBOOK := $(PYTHON) -m lib.notebooks
-# springfield-… and the lines of the ablation are springfield's recipe with the few values that their files change.
-based_on = $(if $(filter ablation/% springfield-%,$(1)),notebooks/params/springfield.yaml)
-# Not every recipe learns from so few pictures as the sample has.
-on_the_sample = $(if $(filter sample,$(DATA)),$(wildcard notebooks/params/sample/$(1).yaml))
-recipe = $(patsubst %,-f %,$(call based_on,$(1)) notebooks/params/$(1).yaml $(call on_the_sample,$(1)))
-PREPARATION := notebooks/01_prepare.ipynb lib/data/pictures.py lib/data/duplicates.py lib/data/manifest.py
-TRAINING := notebooks/02_train.ipynb lib/data/batches.py lib/data/synthetic.py lib/data/sample.py lib/data/sample_figures.py
-TRAINING += lib/training/networks.py lib/training/recipes.py lib/training/export.py
-ROBUSTNESS := notebooks/05_robustness.ipynb lib/evaluation/changes.py lib/evaluation/plots.py
-EVALUATION := notebooks/03_evaluate.ipynb lib/evaluation/metrics.py lib/evaluation/plots.py
+STEP := @$(PYTHON) -m lib.pipeline
 
-# A variable that decides a product is a file named after its value: another value is a file that is not there.
-PREPARED_WITH := $(PREPARED)/.min-pictures-$(MIN_PICTURES)
-TRAINED_WITH := .epochs-$(or $(EPOCHS),of-the-recipe)
+ifneq ($(filter-out help test lint bench constraints .venv/.installed,$(or $(MAKECMDGOALS),help)),)
+# Another file for other variables. Made anew once per call, then make starts over with it.
+PLAN := .make/$(shell for name in $(USER_VARIABLES); do printenv "$$name"; echo; done | cksum | tr ' ' '-').mk
+$(PLAN): $(ENVIRONMENT) $(if $(MAKE_RESTARTS),,FORCE)
+	@mkdir -p $(@D) && $(PYTHON) -m lib.pipeline plan > $@
+FORCE:
+include $(PLAN)
+endif
 
-$(PREPARED_WITH):
-	@mkdir -p $(@D) && rm -f $(@D)/.min-pictures-* && touch $@
-
-$(RUNS:%=$(OUT)/%/$(TRAINED_WITH)):
-	@mkdir -p $(@D) && rm -f $(@D)/.epochs-* && touch $@
+TRAINED := $(RUN_NAMES:%=$(RUNS_DIR)/%/run.json)
+EVALUATED := $(RUN_NAMES:%=$(RUNS_DIR)/%/metrics.json)
+ROBUSTNESS_FILES := $(RUN_NAMES:%=$(RUNS_DIR)/%/robustness.csv)
 
 $(RAW)/source.json: | $(ENVIRONMENT)
-	@$(PYTHON) -m lib.data.sources $(call quoted,$(DATA)) --name $(BASE)
+	$(STEP) fetch
 
-$(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARATION) $(PREPARED_WITH) | $(ENVIRONMENT)
-	@echo "Preparing $(NAME)" >&2
-	@$(RUN_NOTEBOOK) notebooks/01_prepare.ipynb $(PREPARED)/prepare.ipynb --lock $(PREPARED) \
-	  -p source $(call quoted,$(DATA)) -p raw_name $(BASE) -p data_name $(NAME) -p split $(SPLIT) \
-	  -p min_pictures $(MIN_PICTURES) -p picture_size $(SIZE) -p fit $(FIT) \
-	  -p exclude_kaggle_test $(if $(filter 1,$(EXCLUDE_KAGGLE_TEST)),true,false)
+$(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARED)/request.json $(PREPARE_CODE)
+	$(STEP) prepare
 
-$(TRAINED): $(OUT)/%/run.json: $(PREPARED)/manifest.csv notebooks/params/%.yaml $(TRAINING) $(OUT)/%/$(TRAINED_WITH) | $(ENVIRONMENT)
-	@echo "Training $*" >&2
-	@$(RUN_NOTEBOOK) notebooks/02_train.ipynb $(@D)/train.ipynb $(call recipe,$*) \
-	  -p data_name $(NAME) -p run $* -p outputs $(OUTPUTS) $(if $(EPOCHS),-p epochs $(EPOCHS))
+$(TRAINED): $(RUNS_DIR)/%/run.json: $(PREPARED)/manifest.csv $(RUNS_DIR)/%/recipe.json $(TRAIN_CODE)
+	$(STEP) train $*
 
-$(foreach run,$(RUNS),$(eval $(OUT)/$(run)/run.json: $(call based_on,$(run)) $(call on_the_sample,$(run))))
+$(EVALUATED): $(RUNS_DIR)/%/metrics.json: $(RUNS_DIR)/%/run.json $(EVALUATE_CODE)
+	$(STEP) evaluate $*
 
-$(EVALUATED): $(OUT)/%/metrics.json: $(OUT)/%/run.json $(EVALUATION) | $(ENVIRONMENT)
-	@echo "Evaluating $*" >&2
-	@$(RUN_NOTEBOOK) notebooks/03_evaluate.ipynb $(@D)/evaluate.ipynb \
-	  -p data_name $(NAME) -p run $* -p outputs $(OUTPUTS)
+# After the evaluation, where both are asked for: they work in one folder.
+$(ROBUSTNESS_FILES): $(RUNS_DIR)/%/robustness.csv: $(RUNS_DIR)/%/run.json $(ROBUSTNESS_CODE) | $(if $(filter evaluate,$(MAKECMDGOALS)),$(RUNS_DIR)/%/metrics.json)
+	$(STEP) robustness $*
 
-$(CHANGED): $(OUT)/%/robustness.csv: $(OUT)/%/run.json $(ROBUSTNESS) | $(ENVIRONMENT)
-	@echo "Changing the test pictures for $*" >&2
-	@$(RUN_NOTEBOOK) notebooks/05_robustness.ipynb $(@D)/robustness.ipynb \
-	  -p data_name $(NAME) -p raw_name $(BASE) -p run $* -p outputs $(OUTPUTS)
-
-$(OUT)/summary.txt: $(EVALUATED)
-	@$(PYTHON) -m lib.report $(EVALUATED:%/metrics.json=%) --keep $@
+$(RUNS_DIR)/summary.txt: $(EVALUATED)
+	$(STEP) summary
 
 data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits, images.npy
-train: $(TRAINED) ## train every run in RUNS; a killed run goes on where it was
-evaluate: $(OUT)/summary.txt ## evaluate every run in RUNS and print the table
-robustness: $(CHANGED) ## score every run in RUNS on changed pictures, as people upload them
-# No figure with frames in it, and a network only of those that are small enough to be cloned by everyone.
-RECORDS := run.json history.csv metrics.json per_character.csv confusion.csv predictions.csv robustness.csv
-RECORDS += figures/confusion_matrix.png figures/learning_curves.png figures/per_character.png figures/robustness.png
-# The lines of an ablation are compared on validation alone, so they need not be evaluated.
-publish: $(filter-out $(OUT)/ablation/%,$(EVALUATED)) $(filter $(OUT)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; with MODEL=1 network and model card too
-	@for run in $(RUNS); do to=$(call published,$$run); \
-	  mkdir -p $$to/figures || exit; \
-	  for file in $(RECORDS) $(if $(filter 1,$(MODEL)),model.tflite); do \
-	    [ ! -e $(OUT)/$$run/$$file ] || cp $(OUT)/$$run/$$file $$to/$$file || exit; \
-	  done; \
-	  [ "$(MODEL)" != 1 ] || $(PYTHON) -m lib.evaluation.card $$to || exit; \
-	  echo $$to; \
-	done
-
-# Whatever lies there is read again each time: it takes seconds.
+train: $(TRAINED) ## train every run in RUNS; a killed training continues from its last epoch
+evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the table
+robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
-	@$(RUN_NOTEBOOK) notebooks/04_compare.ipynb $(OUT)/compare.ipynb -p data_name $(NAME) -p outputs $(OUTPUTS)
+	$(STEP) compare
+# Runs of an ablation are compared on validation alone, so they need not be evaluated.
+publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
+	$(STEP) publish
 
 # ---------------------------------------------------------------- use
 
-predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; RUN=folder asks another network
-	@[ -n $(call quoted,$(IMAGE)) ] || { echo "error: say which picture, for example \`make predict IMAGE=homer.jpg\`" >&2; exit 2; }
-	@$(PYTHON) -m lib.predict $(call quoted,$(IMAGE)) $(if $(RUN),--run $(call quoted,$(RUN)))
+predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; MODEL_DIR=run folder of another network
+	@[ -n "$$IMAGE" ] || { echo "error: say which picture, for example \`make predict IMAGE=homer.jpg\`" >&2; exit 2; }
+	@$(PYTHON) -m lib.predict "$$IMAGE" $${MODEL_DIR:+--run "$$MODEL_DIR"}
 
-dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1); RUN=folder shows another network
-	@$(PYTHON) -m lib.serving.server --host $(HOST) --port $(PORT)
+dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1); MODEL_DIR=run folder of another network
+	@$(PYTHON) -m lib.serving.server --host "$${HOST:-127.0.0.1}" --port "$${PORT:-8866}"
 
-lab: $(ENVIRONMENT) ## open the notebooks in JupyterLab
-	@cd notebooks && $(abspath $(PYTHON)) -m jupyterlab
+lab: $(ENVIRONMENT) ## open the notebooks and the reports in JupyterLab
+	@$(PYTHON) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+
+report: $(ENVIRONMENT) ## open the reports of RUN as web pages
+	$(STEP) report
 
 # ---------------------------------------------------------------- care
+
+docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the code
+	@$(PYTHON) -m lib.pipeline docs
 
 test: $(ENVIRONMENT) ## run every test
 	$(PYTHON) -m pytest
 
-lint: $(ENVIRONMENT) ## check style, and that notebooks are stored without outputs
+lint: $(ENVIRONMENT) ## check style, the import order, and that notebooks are stored without outputs
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m importlinter.cli 2>/dev/null || $(dir $(PYTHON))lint-imports
 	$(PYTHON) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: $(ENVIRONMENT) ## run the benchmarks; each prints a ratio
 	$(PYTHON) -m tests.benchmarks
 
-# Raw pictures are shared by all that is prepared from them, and may have been a long download.
-clean: ## remove what was made of DATA: prepared pictures and runs (raw pictures and published records stay)
-	rm -rf $(PREPARED) $(OUT)
+clean: $(ENVIRONMENT) ## remove what was made of DATA: prepared pictures and runs (raw pictures and published records stay)
+	rm -rf $(PREPARED) $(RUNS_DIR)
 
 help: ## print this
 	@echo "Recognise the characters of The Simpsons. Start with: make train evaluate"
 	@echo
-	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
-	@echo "Variables:"
-	@echo "  DATA=sample        or kaggle, or the path of an archive or a folder of pictures"
-	@echo "  RUNS='cnn4 cnn6'   names of files in notebooks/params/, or all: $(KNOWN_RUNS)"
-	@echo "  EPOCHS=…           instead of the recipe's (on the sample: 32)"
-	@echo "  SPLIT=grouped      or random: near-copies may cross"
-	@echo "  MIN_PICTURES=…     characters with fewer pictures are left out (290; on the sample 20)"
-	@echo "  EXCLUDE_KAGGLE_TEST=1   leave out the frames that match the archive's own test set"
-	@echo "  SIZE=64            side of a prepared picture, pixels"
-	@echo "  FIT=stretch        how a picture becomes square; or pad, or bounded: margins off, stretched to 16:9, padded beyond"
-	@echo "  OUTPUTS=outputs    folder of the runs"
+	@echo "Variables and their defaults: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS=\"cnn4 cnn6\", EPOCHS=10."
 
-.PHONY: constraints data train evaluate robustness publish compare predict dashboard lab test lint bench clean help
+.PHONY: FORCE constraints data train evaluate robustness compare publish predict dashboard lab report docs test lint bench clean help

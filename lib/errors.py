@@ -1,15 +1,26 @@
-"""The one exception whose text a person reads, and how a command tells it."""
+"""The one exception whose text a person reads, and how a command reports it."""
 
 import sys
 
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """A mistake that the user can put right: the text says what was wrong, what was expected, what to do."""
+    """A mistake that the user can correct: the text says what was wrong, what was expected, and what to do."""
 
 
 def report_error(problem: Exception) -> int:
-    """Print what was wrong, on one line without a traceback, and give the exit status of a mistake."""
-    print(f"error: {problem}", file=sys.stderr)
+    """Print each line of what was wrong, without a traceback; returns the exit status of a mistake."""
+    if isinstance(problem, OSError) and problem.strerror:
+        where = f"{problem.filename}: " if problem.filename else ""
+        problem = UserError(f"{where}{problem.strerror}.")
+    for line in str(problem).splitlines() or [type(problem).__name__]:
+        print(f"error: {line}", file=sys.stderr)
     return EXIT_USAGE
+
+
+def report_interrupt() -> int:
+    """Say that the command was interrupted; returns its exit status."""
+    print("Interrupted. The same command continues from the last finished epoch.", file=sys.stderr)
+    return EXIT_INTERRUPTED

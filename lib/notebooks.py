@@ -1,7 +1,7 @@
-"""Run a notebook the way make does: parameters checked, one process a folder, the product whole or not at all.
+"""Run a notebook the way make does: parameters checked, one process per folder, output written atomically.
 
-papermill by itself trains the defaults when a parameter is misspelt, and leaves a half-run notebook under the name
-of a finished one. Here a mistake is a sentence, and a failed notebook is kept under another name for reading.
+papermill alone trains the defaults when a parameter is misspelt, and leaves a half-run notebook under the name of a
+finished one. Here a mistake is one clear message, and a failed notebook is kept under another name for reading.
 """
 
 import argparse
@@ -12,50 +12,24 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import papermill
-import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from lib import paths, records
-from lib.errors import UserError, report_error
+from lib import machine, paths, records
+from lib.errors import UserError, report_error, report_interrupt
+from lib.settings import TYPE_NAMES
 
 TRACEBACK_LINES = 12
-PARENT_CHECK_SECONDS = 0.5
-# Mistakes of the surroundings, not of the code: their text is enough.
+PROGRESS_SECONDS = 0.5
+MAX_PROGRESS_LETTERS = 79
+# Errors of the user or of the system, not of the code: their text is enough.
 PLAIN_ERRORS = {"UserError", "UnreadablePicture", "OSError", "PermissionError", "FileNotFoundError"}
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def read_parameters(path: Path) -> dict[str, Any]:
-    """Read a parameter file.
-
-    Args:
-        path: A YAML file of one `name: value` a line.
-
-    Returns:
-        The values by name; empty for an empty file.
-
-    Raises:
-        UserError: The file is missing or is not a list of names and values.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"There is no parameter file {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as problem:
-        raise UserError(f"{path} is not a YAML file: {problem}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise UserError(f"{path} must hold one `name: value` a line, for example `epochs: 40`.")
-    return values
 
 
 def defaults(notebook: Path) -> dict[str, Any]:
@@ -64,82 +38,53 @@ def defaults(notebook: Path) -> dict[str, Any]:
     return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
 
 
-def values(notebook: str, namespace: dict[str, Any]) -> dict[str, Any]:
-    """Take down the parameters of a running notebook, for its records.
-
-    Args:
-        notebook: Its name, such as "02_train".
-        namespace: The notebook's `globals()`.
-
-    Returns:
-        Each parameter with the value that it has now.
-    """
-    return {name: namespace[name] for name in defaults(paths.NOTEBOOKS / f"{notebook}.ipynb")}
-
-
 def checked(values: dict[str, Any], known: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Hold given parameters to those that a notebook has.
+    """Check parameters against those that a notebook has; papermill only warns about an unknown one.
 
     Args:
-        values: Values by name; a value for a number may be text, as on a command line.
+        values: Values by name.
         known: The notebook's parameters with their defaults, which give the types.
         origin: Where the values come from, for the message.
 
     Returns:
-        The values, of the types of their defaults.
+        The values.
 
     Raises:
         UserError: A name is unknown or a value has the wrong type.
     """
-    result = {}
     for name, value in values.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean `{near[0]}`?" if near else f" Known: {', '.join(known)}."
-            raise UserError(f"{origin}: there is no parameter `{name}`.{hint}")
-        result[name] = _typed(name, value, type(known[name]), origin)
-    return result
+            hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known)}."
+            raise UserError(f"{origin}: there is no parameter `{name}`. {hint}")
+        expected = type(known[name])
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise UserError(f"{origin}: `{name}` must be {TYPE_NAMES[expected]}, not {value!r}.")
+    return values
 
 
-def _typed(name: str, value: Any, expected: type, origin: str) -> Any:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    if expected is float and type(value) is int:
-        return float(value)
-    if type(value) is expected:
-        return value
-    hint = ""
-    if expected is float and isinstance(value, str):
-        try:
-            # YAML 1.1 reads 1e-3 as text.
-            hint = f" Write {Decimal(value):f} instead." if "e" in value.lower() else ""
-        except ValueError:
-            hint = ""
-    raise UserError(f"{origin}: `{name}` must be {names[expected]}, not {value!r}.{hint}")
-
-
-def run(notebook: Path, product: Path, values: dict[str, Any]) -> None:
+def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
     """Run a notebook from top to bottom and keep it, with its outputs, as `product`.
 
     Args:
         notebook: The notebook, stored without outputs.
         product: Where the executed notebook goes when every cell has succeeded. A failed one is kept beside it
             as `<name>.failed.ipynb`.
-        values: Checked parameters.
+        parameters: Values by name.
 
     Raises:
-        UserError: A cell failed; the text names it and shows the last lines.
+        UserError: A parameter is unknown or of a wrong type, or a cell failed; the text names it and shows the last
+            lines.
     """
+    checked(parameters, defaults(notebook), notebook.name)
     failed = product.with_suffix(".failed.ipynb")
     product.parent.mkdir(parents=True, exist_ok=True)
     temporary = product.parent / f"{records.TEMPORARY}{product.name}"
     log = temporary.with_suffix(".log")
-    # The kernel imports the `lib` beside this notebook, also where another checkout's is installed.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
-    # A kernel of the user's own named python3 would be another Python, without the packages.
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    progress = temporary.with_suffix(".progress")
     try:
-        with _native_messages_to(log):
-            _execute(notebook, temporary, values)
+        with _environment(progress), _native_messages_to(log), _Terminal(progress) as terminal:
+            _execute(notebook, temporary, parameters, terminal)
     except PapermillExecutionError as problem:
         temporary.replace(failed)
         raise UserError(_explain(problem, notebook, failed)) from None
@@ -148,13 +93,75 @@ def run(notebook: Path, product: Path, values: dict[str, Any]) -> None:
         last = log.replace(failed.with_suffix(".log"))
         raise UserError(
             f"{notebook.stem}: the kernel was killed or ran out of memory. What it had done is in {failed}, its last "
-            f"messages in {last}; the same command goes on from the last finished epoch."
+            f"messages in {last}; the same command continues from the last finished epoch."
         ) from None
     finally:
         log.unlink(missing_ok=True)
+        progress.unlink(missing_ok=True)
     temporary.replace(product)
     failed.unlink(missing_ok=True)
     failed.with_suffix(".log").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _environment(progress: Path) -> Iterator[None]:
+    """Set what the kernel finds in its environment, for the time of the block."""
+    before = os.environ.copy()
+    # The kernel imports the `lib` beside this notebook, also where another checkout's is installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(paths.ROOT), before.get("PYTHONPATH")]))
+    # A kernel of the user's own named python3 would be another Python, without the packages.
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ[machine.PROGRESS_VARIABLE] = str(progress)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class _Terminal:
+    """Standard output, with a line of progress below it while a cell is at work.
+
+    The line is what the kernel writes to `progress`; it is drawn on a terminal alone, never in a file.
+    """
+
+    def __init__(self, progress: Path):
+        self._progress = progress
+        self._shown = ""
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "_Terminal":
+        if sys.stdout.isatty():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        with self._lock:
+            self._draw("")
+
+    def write(self, text: str) -> int:
+        """Write what a cell prints above the line of progress."""
+        with self._lock:
+            self._draw("")
+            return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        """Flush standard output."""
+        sys.stdout.flush()
+
+    def _watch(self) -> None:
+        while not self._done.wait(PROGRESS_SECONDS):
+            with contextlib.suppress(OSError), self._lock:
+                self._draw(self._progress.read_text(encoding="utf-8")[:MAX_PROGRESS_LETTERS])
+
+    def _draw(self, line: str) -> None:
+        if line != self._shown:
+            sys.stdout.write(f"\r\x1b[K{line}")
+            sys.stdout.flush()
+            self._shown = line
 
 
 @contextlib.contextmanager
@@ -175,18 +182,18 @@ def _native_messages_to(log: Path) -> Iterator[None]:
         os.close(terminal)
 
 
-def _execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
+def _execute(notebook: Path, output: Path, parameters: dict[str, Any], terminal: "_Terminal") -> None:
     """Execute, once more where the kernel could not start: two that start at once can pick the same port."""
     for last_try in (False, True):
         try:
             papermill.execute_notebook(
                 str(notebook),
                 str(output),
-                parameters=values,
+                parameters=parameters,
                 kernel_name="python3",
                 cwd=str(paths.ROOT),
                 progress_bar=False,
-                stdout_file=sys.stdout,
+                stdout_file=terminal,
             )
             return
         except RuntimeError as problem:
@@ -208,13 +215,6 @@ def _explain(problem: PapermillExecutionError, notebook: Path, failed: Path) -> 
     )
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its make is gone: `kill -9` of make alone must not leave a training behind."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a notebook from the command line.
 
@@ -228,34 +228,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("product", type=Path, help="where the executed notebook goes")
     parser.add_argument(
-        "-f", dest="files", type=Path, action="append", default=[], help="a YAML file of parameters; a later one wins"
+        "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
     )
-    parser.add_argument(
-        "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="wins over the file"
-    )
-    parser.add_argument("--lock", type=Path, help="the folder that one process at a time may work on")
     options = parser.parse_args(arguments)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    machine.end_with_parent()
     try:
         known = defaults(options.notebook)
-        values: dict[str, Any] = {}
-        for file in options.files:
-            values |= checked(read_parameters(file), known, str(file))
         pairs = {name: _from_text(value, known.get(name)) for name, value in options.pairs}
-        values |= checked(pairs, known, "command line")
-        with records.lock(options.lock or options.product.parent):
-            run(options.notebook, options.product, values)
-    except (UserError, OSError) as problem:
+        with records.lock(options.product.parent):
+            run(options.notebook, options.product, checked(pairs, known, "command line"))
+    except (UserError, OSError, ValueError) as problem:
         return report_error(problem)
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from the last finished epoch.", file=sys.stderr)
-        return 130
+        return report_interrupt()
     return 0
 
 
 def _from_text(text: str, default: Any) -> Any:
     """Read a value from the command line: text where the parameter is text, else what YAML makes of it."""
-    return text if isinstance(default, str) else yaml.safe_load(text)
+    return text if isinstance(default, str) else records.parse_yaml(text)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lib.data import pictures
 from lib.errors import UserError
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 TOP = 3  # characters in a JSON line, unless --all asks for every one
 DECIMALS = 6  # of a probability that programs read; float32 has no more
 ANSWERED, SOME_UNANSWERED, UNUSABLE = 0, 1, 2
@@ -66,7 +66,7 @@ def find_pictures(argument: str) -> list[str]:
     found, entered, waiting = [], set(), [Path(argument)]
     while waiting:
         path = waiting.pop()
-        is_picture = path.suffix.lower() in SUFFIXES
+        is_picture = path.suffix.lower() in pictures.SUFFIXES
         try:
             status = path.stat()
             if stat.S_ISDIR(status.st_mode):
@@ -125,16 +125,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) -> int:
     """Answer for every picture in order; returns the exit status."""
     found = [find_pictures(argument) for argument in options.pictures]
-    pictures = [picture for several in found for picture in several]
+    names = [picture for several in found for picture in several]
     folders = any(several != [argument] for several, argument in zip(found, options.pictures, strict=True))
     top = len(network.characters) if options.all else TOP
-    answers = network.predict_many(pictures, top=top, read=_reader(options.allow_private_addresses))
+    answers = network.predict_many(names, top=top, read=_reader(options.allow_private_addresses))
     status = ANSWERED
     with (
         contextlib.closing(answers),
-        tqdm(total=len(pictures), unit=" pictures", disable=not (folders and sys.stderr.isatty())) as bar,
+        tqdm(total=len(names), unit=" pictures", disable=not (folders and sys.stderr.isatty())) as bar,
     ):
-        for picture, answer in zip(pictures, answers, strict=True):
+        for picture, answer in zip(names, answers, strict=True):
             with bar.external_write_mode():
                 write(picture, answer)
             bar.update()
@@ -149,12 +149,12 @@ def _reader(allow_private: bool) -> Callable[[str], bytes]:
     def read(picture: str) -> bytes:
         if not _is_url(picture):
             if picture and _is_folder(picture):
-                raise UserError(f"The folder holds no pictures ({', '.join(SUFFIXES)}), or may not be read.")
+                raise UserError(f"The folder holds no pictures ({', '.join(pictures.SUFFIXES)}), or may not be read.")
             return recogniser.read_file(picture)
         from lib.serving import fetch  # a third of a second that only URLs are worth
 
         try:
-            return recogniser.read_url(picture, allow_private)
+            return fetch.read_picture(picture, allow_private)
         except fetch.PrivateAddress as problem:
             raise UserError(f"{problem} If it is your own, add --allow-private-addresses.") from None
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import yaml
 
-from lib import paths
+from lib import machine, paths
 from lib.errors import UserError
 
 if TYPE_CHECKING:  # pandas takes longer to import than everything else here
@@ -89,7 +89,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as problem:
+            # A full disk names no file: say which one could not be written.
+            if problem.filename is None and problem.errno is not None:
+                raise OSError(problem.errno, problem.strerror, str(path)) from problem
+            raise
         # mkstemp makes files readable by the owner alone; a product has the rights of any file of its user.
         umask = os.umask(0)
         os.umask(umask)
@@ -359,13 +365,4 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    return {"system": platform.system(), "processor": processor_name(), "cores": os.cpu_count()}
-
-
-def processor_name() -> str:
-    """Name the processor as the system does, or at least its architecture."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return {"system": platform.system(), "processor": machine.processor_name(), "cores": os.cpu_count()}

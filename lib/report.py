@@ -1,16 +1,21 @@
-"""What stands on the terminal at the end of `make evaluate` and of `make compare`: the tables of the results."""
+"""Result tables for the terminal, and executed notebooks as web pages."""
 
-import argparse
+import os
 import sys
+import webbrowser
 from pathlib import Path
 
 import pandas as pd
 
-from lib import records
+from lib import paths, records
 from lib.characters import display_name
-from lib.errors import UserError, report_error
+from lib.errors import UserError
 from lib.evaluation import compare
 
+REPORTS = ("train", "evaluate", "robustness")  # executed notebooks of a run folder
+SAMPLE_SENTENCE = (
+    "These are scores on drawings by this project: they show that everything works, and say nothing about film frames."
+)
 HEADINGS = {
     "run": "run",
     "conv_layers": "conv layers",
@@ -72,30 +77,54 @@ def comparison(results: pd.DataFrame) -> str:
     return pd.DataFrame(columns).to_string(index=False)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the reports' places and the table of the given runs, and keep the text.
+def summary(run_folders: list[Path], source: str) -> str:
+    """Write what stands on the terminal at the end of `make evaluate`.
 
     Args:
-        arguments: As on the command line; those of the process by default.
+        run_folders: Evaluated run folders.
+        source: Where the pictures come from; about the drawn sample there is more to say.
 
     Returns:
-        Exit status: 0, or 2 for a mistake.
+        The places of the reports and the table of the results.
     """
-    parser = argparse.ArgumentParser(prog="python -m lib.report", description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="finished run folders")
-    parser.add_argument("--keep", type=Path, help="a file for the same text")
-    options = parser.parse_args(arguments)
-    try:
-        reports = "\n".join(f"  {folder / 'evaluate.ipynb'}" for folder in options.runs)
-        text = f"Reports:\n{reports}\n\n{table(compare.results(options.runs))}\n"
-        print(f"\n{text}")
-        if options.keep:
-            with records.atomic_write(options.keep) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    except (UserError, OSError) as problem:
-        return report_error(problem)
-    return 0
+    reports = "\n".join(f"  {_shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
+    text = f"Reports (`make report RUN={run_folders[0].name}` opens one):\n{reports}\n"
+    text += f"\n{table(compare.results(run_folders))}\n"
+    return text + (f"\n{SAMPLE_SENTENCE}\n" if source == "sample" else "")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _shown(path: Path) -> Path:
+    return path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path
+
+
+def write_pages(run_folder: Path) -> list[Path]:
+    """Write the executed notebooks of a run as web pages beside them.
+
+    Args:
+        run_folder: A run folder.
+
+    Returns:
+        The pages, `train.html`, `evaluate.html` and so on.
+
+    Raises:
+        UserError: There is no executed notebook.
+    """
+    from nbconvert import HTMLExporter  # half a second that only this needs
+
+    executed = [run_folder / f"{name}.ipynb" for name in REPORTS if (run_folder / f"{name}.ipynb").exists()]
+    if not executed:
+        raise UserError(f"There is no report in {_shown(run_folder)} yet. `make train evaluate` writes them.")
+    pages = []
+    for notebook in executed:
+        page, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+        pages.append(notebook.with_suffix(".html"))
+        with records.atomic_write(pages[-1]) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    return pages
+
+
+def open_page(page: Path) -> None:
+    """Open a page in the browser, where there is a screen, and print where it is."""
+    print(_shown(page))
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(page.resolve().as_uri())

@@ -19,7 +19,7 @@ RUN = {
     "best_val_macro_f1": 0.9712,
     "train_pictures": 4321,
     "machine": {"cores": 2},
-    "parameters": {"seed": 7},
+    "recipe": {"seed": 7},
 }
 SCORES = {
     "test_pictures": 1500,
@@ -61,13 +61,13 @@ def test_the_card_says_what_the_records_say(folder):
 
 def test_drawings_are_told_of_where_there_were_any(folder):
     assert "drawings of each" not in card.model_card(folder)
-    records.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "drawings": 100}})
+    records.write_json(folder / "run.json", RUN | {"recipe": {"seed": 7, "drawings": 100}})
     assert "4,321 pictures to learn from, and beside them 100 drawings of each" in card.model_card(folder)
 
 
 def test_a_second_look_is_told_of_where_there_is_one(folder):
     assert "mirrored" not in card.model_card(folder)
-    records.write_json(folder / "run.json", RUN | {"parameters": {"seed": 7, "flip_tta_threshold": 0.8}})
+    records.write_json(folder / "run.json", RUN | {"recipe": {"seed": 7, "flip_tta_threshold": 0.8}})
     assert "Below 0.80 it is asked about the mirrored picture too" in " ".join(card.model_card(folder).split())
 
 

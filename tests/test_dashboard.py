@@ -325,7 +325,7 @@ def test_predict_ipynb_names_a_picture_file(outputs, tmp_path, capfd):
     given = {"picture": str(tmp_path / "blue.png"), "run": run_of(outputs)}
     arguments = [part for name, value in given.items() for part in ("-p", name, value)]
     done = tmp_path / "done.ipynb"
-    assert notebook_runner.main([str(paths.NOTEBOOKS / "predict.ipynb"), str(done), *arguments]) == 0
+    assert notebooks.main([str(paths.NOTEBOOKS / "predict.ipynb"), str(done), *arguments]) == 0
     outputs_shown = str([cell.get("outputs") for cell in nbformat.read(done, as_version=4).cells])
     assert MARGE in outputs_shown and "image/png" in outputs_shown
     assert "No address was given" in capfd.readouterr().out
@@ -347,7 +347,9 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def server(chromium, outputs, tmp_path_factory):
-    with browser.dashboard(tmp_path_factory.mktemp("server"), OUTPUTS=str(outputs), RUN=run_of(outputs)) as started:
+    with browser.dashboard(
+        tmp_path_factory.mktemp("server"), OUTPUTS=str(outputs), MODEL_DIR=run_of(outputs)
+    ) as started:
         yield started
 
 
@@ -863,7 +865,7 @@ def test_an_address_is_read_and_a_lost_connection_is_noticed(open_page, outputs,
     book.cells.insert(-1, nbformat.v4.new_code_cell(f"from lib.serving import recogniser\n{allow}"))
     nbformat.write(book, tmp_path / "page.ipynb")
     arguments = ("--notebook", str(tmp_path / "page.ipynb"))
-    with browser.dashboard(tmp_path, *arguments, OUTPUTS=str(outputs), RUN=run_of(outputs)) as server:
+    with browser.dashboard(tmp_path, *arguments, OUTPUTS=str(outputs), MODEL_DIR=run_of(outputs)) as server:
         visit = open_page(server.address)
         visit.read(picture_on_the_web)
         browser.expect(visit["prediction"]).to_have_text(MARGE)

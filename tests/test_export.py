@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lib.errors import UserError
+from lib import records
 from lib.training import export, networks
 
 
@@ -15,7 +16,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(0)
     model = networks.build_springfield(num_characters=3, picture_size=32, width=4)
-    model.save(folder / export.KERAS_MODEL)
+    model.save(folder / records.KERAS_MODEL)
     pictures = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype="uint8")
     return model, folder, pictures
 
@@ -24,7 +25,7 @@ def exported(trained, weights="float16"):
     _, folder, _ = trained
     path = folder / f"{weights}.tflite"
     metadata = export.describe("tiny", ["bart", "homer", "lisa"], 32, "stretch", flip_tta_threshold=0.8)
-    export.to_litert(folder / export.KERAS_MODEL, path, metadata, weights)
+    export.to_litert(folder / records.KERAS_MODEL, path, metadata, weights)
     return path
 
 
@@ -62,7 +63,7 @@ def test_weights_are_as_small_as_the_answers_allow(trained, tmp_path, monkeypatc
     asked, counts = [], iter(differ)
     monkeypatch.setattr(export, "count_mismatches", lambda *_: next(counts))
     monkeypatch.setattr(export, "to_litert", lambda *given: asked.append(given[-1]))
-    found = export.export_verified(folder / export.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, pictures, "int8")
+    found = export.export_verified(folder / records.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, pictures, "int8")
     assert found == (stored_as, differ[-1])
     assert asked == list(export.WEIGHTS[: len(differ)])
 
@@ -72,14 +73,14 @@ def test_an_export_that_answers_differently_whatever_its_weights_is_refused(trai
     monkeypatch.setattr(export, "count_mismatches", lambda *_: 2)
     path, facts = tmp_path / "m.tflite", export.describe("x", ["a"], 32, "pad")
     with pytest.raises(UserError, match=r"names 2 of 50 test pictures differently"):
-        export.export_verified(folder / export.KERAS_MODEL, path, facts, pictures, pictures)
+        export.export_verified(folder / records.KERAS_MODEL, path, facts, pictures, pictures)
     assert not path.exists()
 
 
 def test_int8_is_rounded_with_care(trained, tmp_path):
     model, folder, pictures = trained
     careful, facts = tmp_path / "careful.tflite", export.describe("x", ["a"], 32, "pad")
-    export._to_int8(folder / export.KERAS_MODEL, careful, facts, pictures[:30])
+    export._to_int8(folder / records.KERAS_MODEL, careful, facts, pictures[:30])
     expected = model.predict_on_batch(pictures[30:])
     errors = [
         np.abs(export.answers(path, pictures[30:]) - expected).mean() for path in (careful, exported(trained, "int8"))

@@ -173,8 +173,8 @@ def test_the_interval_is_that_of_pictures_drawn_group_by_group(monkeypatch):
         drawn = np.concatenate([members[group] for group in random.integers(len(members), size=len(members))])
         present = np.unique(actual[drawn])
         scores.append(sklearn_metrics.f1_score(actual[drawn], predicted[drawn], labels=present, average="macro"))
-    intervals = intervals.bootstrap_intervals(actual, predicted, 5, groups, seed=7)
-    np.testing.assert_allclose(intervals["macro_f1_interval"], np.percentile(scores, [2.5, 97.5]))
+    found = intervals.bootstrap_intervals(actual, predicted, 5, groups, seed=7)
+    np.testing.assert_allclose(found["macro_f1_interval"], np.percentile(scores, [2.5, 97.5]))
 
 
 def test_the_same_seed_gives_the_same_interval():

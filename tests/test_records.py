@@ -18,7 +18,7 @@ RUN = {
     "seconds_per_epoch": 3.01,
     "manifest_sha256": "d1",
     "best_val_macro_f1": 0.95,
-    "parameters": {"run": "cnn4", "conv_layers": 4, "seed": 0},
+    "recipe": {"run": "cnn4", "conv_layers": 4, "seed": 0},
 }
 METRICS = {"accuracy": 0.9125, "macro_f1": 0.9, "lowest_character": "lisa_simpson", "lowest_f1": 0.8, "log_loss": 0.3}
 
@@ -110,7 +110,7 @@ def test_seeds_of_one_recipe_stand_together_and_a_recipe_of_one_seed_does_not(tm
         ("cnn6", {"conv_layers": 6}),
         ("other-pictures", {"seed": 2, "data_name": "other"}),
     ]:
-        finished_run(tmp_path / name, parameters=RUN["parameters"] | {"run": name} | changed)
+        finished_run(tmp_path / name, parameters=RUN["recipe"] | {"run": name} | changed)
     table = compare.seeds(compare.evaluated(tmp_path))
     assert list(table.run) == ["cnn4", "cnn4-again"] and list(table.seed) == [0, 1]
     assert set(table.recipe) == {"cnn4"} and set(table.macro_f1) == {0.9}
@@ -195,7 +195,7 @@ def test_an_ablation_names_what_each_line_changed(tmp_path):
         ("base-seed-1", {"seed": 1}, 0.91),
     ]:
         parameters = {"run": f"ablation/{name}", "optimizer": "muon", "seed": 0} | changed
-        record = {"format_version": records.FORMAT_VERSION, "parameters": parameters, "epochs": 6, "seconds": 90.0}
+        record = {"format_version": records.FORMAT_VERSION, "recipe": parameters, "epochs": 6, "seconds": 90.0}
         records.write_json(tmp_path / name / "run.json", record | {"best_val_macro_f1": score})
     table = compare.ablation(tmp_path)
     assert list(table.run) == ["base-seed-1", "base", "sgd"]
@@ -239,7 +239,7 @@ def test_time_to_a_score_counts_the_epochs_up_to_the_first_that_reaches_it(tmp_p
         (tmp_path / name / "history.csv").write_text(f"epoch,val_macro_f1\n{history}")
         record = records.read_json(tmp_path / name / "run.json") | {"epoch_seconds": seconds}
         records.write_json(tmp_path / name / "run.json", record)
-    table = compare.time_to_target(folders, of="cnn6")
+    table = compare.time_to_target(folders, reference="cnn6")
     # The mark is 0.8, where cnn6 ended: cnn6 passed it in its second minute, quick after 6 + 18 = 24 s.
     assert list(table.run) == ["quick", "cnn6"] and list(table.epoch) == [2, 2]
     assert list(table.minutes) == pytest.approx([0.4, 2.0]) and list(table.share) == pytest.approx([0.2, 1.0])
@@ -250,8 +250,8 @@ def test_the_time_to_a_score_on_other_pictures_or_another_machine_is_no_time(tmp
     folders.append(finished_run(tmp_path / "elsewhere", machine={"processor": "another"}))
     for folder in folders:
         (folder / "history.csv").write_text("epoch,val_macro_f1\n1,0.9\n")
-    assert list(compare.time_to_target(folders, of="cnn6").run) == ["cnn6"]
+    assert list(compare.time_to_target(folders, reference="cnn6").run) == ["cnn6"]
 
 
 def test_without_the_run_that_sets_the_mark_there_are_no_times(tmp_path):
-    assert compare.time_to_target([finished_run(tmp_path / "cnn4")], of="cnn6").empty
+    assert compare.time_to_target([finished_run(tmp_path / "cnn4")], reference="cnn6").empty

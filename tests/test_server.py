@@ -63,7 +63,7 @@ def test_flags_win_over_the_environment():
         ({"PORT": "65536"}, "PORT must be a whole number from 0 to 65535"),
         ({"MAX_VISITORS": "0"}, "MAX_VISITORS must be a whole number from 1"),
         ({"BEHIND_PROXY": "yes"}, "BEHIND_PROXY must be 0 or 1"),
-        ({"RUN": "no/such/run"}, "no run folder"),
+        ({"MODEL_DIR": "no/such/run"}, "no run folder"),
         ({"NOTEBOOK": "notebooks"}, "no notebook notebooks"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_page_may_run_its_own_inline_scripts_only():
 
 def test_the_kernels_are_told_where_the_runs_are(tmp_path):
     environment = server.kernel_environment(server.Settings(outputs=tmp_path, run=tmp_path / "sample" / "cnn4"))
-    assert (environment["OUTPUTS"], environment["RUN"]) == (str(tmp_path), str(tmp_path / "sample" / "cnn4"))
+    assert (environment["OUTPUTS"], environment["MODEL_DIR"]) == (str(tmp_path), str(tmp_path / "sample" / "cnn4"))
 
 
 def test_the_token_stays_out_of_the_kernels(monkeypatch):

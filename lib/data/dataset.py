@@ -1,19 +1,18 @@
 """Read what `manifest.prepare` wrote: the arrays, labels and splits that the rest of the study works on."""
 
-import hashlib
-import json
+import dataclasses
+import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.data import pictures
-from lib.drawing import sample
+from lib import records
+from lib.data.preparation import Preparation
 from lib.errors import UserError
 
 IMAGES = "images.npy"
-NEAR_COPIES = "near_copies.npy"
+NEAR_DUPLICATES = "near_duplicates.npy"
 SETTINGS = "settings.json"
 MANIFEST = "manifest.csv"
 TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
@@ -38,75 +37,85 @@ COLUMNS = {
 }
 
 
-class ConcatArrays:
-    """Arrays of pictures one after the other, without a copy of any: a memory-mapped one stays on disk.
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Prepared pictures with their labels and splits.
 
-    Args:
-        *arrays: `uint8 (n, height, width, 3)` each, of one height and width.
+    Attributes:
+        images: Memory-mapped and read-only, `uint8 (num_images, picture_size, picture_size, 3)`, RGB.
+        table: The manifest, one row for each file of the source.
+        preparation: The settings that the pictures were prepared with.
+        manifest_sha256: Digest of the manifest, 64 hexadecimal digits.
     """
 
-    def __init__(self, *arrays: np.ndarray):
-        if len({array.shape[1:] for array in arrays}) != 1:
-            raise ValueError(f"The arrays must hold pictures of one shape. Received: {[a.shape for a in arrays]}")
-        self.arrays = arrays
-        self.ends = np.cumsum([len(array) for array in arrays])
+    images: np.ndarray
+    table: pd.DataFrame
+    preparation: Preparation
+    manifest_sha256: str
 
-    def __len__(self) -> int:
-        """Count the pictures."""
-        return int(self.ends[-1])
+    @functools.cached_property
+    def characters(self) -> list[str]:
+        """Characters in label order, which is alphabetical."""
+        return characters(self.table)
 
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Take pictures by their places, `int (m,)`: those of the second array follow those of the first."""
-        taken = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
-        which = np.searchsorted(self.ends, rows, side="right")
-        for number, array in enumerate(self.arrays):
-            mine = which == number
-            taken[mine] = array[rows[mine] - (self.ends[number] - len(array))]
-        return taken
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Label of each row of `images`, `int64 (num_images,)`; -1 where the picture is in no split."""
+        return labels(self.table, len(self.images))
+
+    def rows(self, split: str) -> np.ndarray:
+        """Give the rows of `images` that are in a split, `int64 (n,)`, in the order of the table."""
+        return self.table.image[self.table.split == split].to_numpy()
+
+    def groups(self, split: str) -> np.ndarray:
+        """Give the near-duplicate group of each picture of a split, `int64 (n,)`, in the order of `rows`."""
+        return self.table.group[self.table.split == split].to_numpy()
 
 
-def load(processed: Path, expected_sha256: str | None = None) -> tuple[np.ndarray, pd.DataFrame]:
-    """Open what `prepare` wrote.
+def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
+    """Open prepared pictures.
 
     Args:
-        processed: The folder.
-        expected_sha256: If set, what `manifest_sha256` must be, because a run was trained on it.
+        processed: A folder that `manifest.prepare` wrote.
+        expected_sha256: If set, what the digest of the manifest must be, because a run was trained on it.
 
     Returns:
-        The images, memory-mapped and read-only, `uint8 (rows, picture_size, picture_size, 3)`; and the manifest.
+        The pictures with their labels and splits.
 
     Raises:
-        UserError: If something is missing, damaged or does not fit together, or is not what was expected.
+        UserError: Something is missing, damaged or inconsistent, or is not what was expected.
     """
-    if expected_sha256 is not None and manifest_sha256(processed) != expected_sha256:
+    digest = manifest_sha256(processed)
+    if expected_sha256 not in (None, digest):
         raise UserError(
-            f"The pictures in {processed} were prepared anew since the run was trained. Train again with `make train`."
+            f"The pictures in {processed} were prepared again since the run was trained. Train again with `make train`."
         )
-    table = _read(processed / MANIFEST)
+    table = read_manifest(processed / MANIFEST)
     images = _open_array(processed / IMAGES, memory_mapped=True)
     rows = np.sort(table.image[table.image >= 0].to_numpy())
-    size = settings(processed).get("picture_size")
+    preparation = read_preparation(processed)
+    size = preparation.picture_size
     if images.dtype != np.uint8 or images.shape != (len(rows), size, size, 3):
-        raise _damaged(processed / IMAGES, f"it should hold {len(rows)} pictures of {size} × {size}")
+        raise _damaged(processed / IMAGES, f"it must hold {len(rows)} pictures of {size} × {size}")
     if not np.array_equal(rows, np.arange(len(rows))):
         raise _damaged(processed / MANIFEST, "its rows of images are not numbered one by one")
-    return images, table
+    return Dataset(images, table, preparation, digest)
 
 
-def settings(processed: Path) -> dict[str, Any]:
-    """Read the arguments that `prepare` was called with: picture_size, fit, min_pictures, split, seed, ..."""
+def read_preparation(processed: Path) -> Preparation:
+    """Read the settings that pictures were prepared with."""
+    path = processed / SETTINGS
+    values = records.read_json(path, missing=str(_missing(path)))
     try:
-        return dict(json.loads((processed / SETTINGS).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise _missing(processed / SETTINGS) from None
-    except (OSError, ValueError, TypeError) as problem:
-        raise _damaged(processed / SETTINGS, str(problem)) from None
+        return Preparation.check(values)
+    except UserError as problem:
+        raise _damaged(path, str(problem)) from None
 
 
 def manifest_sha256(processed: Path) -> str:
     """Digest of `manifest.csv`, 64 hexadecimal digits: what a run was trained on."""
     try:
-        return hashlib.sha256((processed / MANIFEST).read_bytes()).hexdigest()
+        return records.file_sha256(processed / MANIFEST)
     except FileNotFoundError:
         raise _missing(processed / MANIFEST) from None
 
@@ -144,7 +153,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 def exclusion_counts(table: pd.DataFrame) -> pd.DataFrame:
     """Count what is not used: index reasons, columns frames and kaggle_test."""
     excluded = table[table.exclusion_reason != ""]
-    official_test = _in_test_set(excluded)
+    official_test = in_official_test(excluded)
     numbers = {"frames": excluded.exclusion_reason[~official_test].value_counts()}
     numbers[TEST_SET] = excluded.exclusion_reason[official_test].value_counts()
     return pd.DataFrame(numbers).reindex(pd.Index(REASONS, name="exclusion reason")).fillna(0).astype("int64")
@@ -165,9 +174,9 @@ def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") 
     Raises:
         UserError: If the pairs of near-copies are missing or damaged.
     """
-    pairs = _open_array(processed / NEAR_COPIES)
+    pairs = _open_array(processed / NEAR_DUPLICATES)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(table)):
-        raise _damaged(processed / NEAR_COPIES, f"it should hold pairs of places below {len(table)}")
+        raise _damaged(processed / NEAR_DUPLICATES, f"it should hold pairs of places below {len(table)}")
     either = np.concatenate([pairs, pairs[:, ::-1]])
     in_train = (table.split == "train").to_numpy()
     seen = np.zeros(len(table), bool)
@@ -175,12 +184,13 @@ def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") 
     return seen[(table.split == split).to_numpy()]
 
 
-def _in_test_set(table: pd.DataFrame) -> pd.Series:
+def in_official_test(table: pd.DataFrame) -> pd.Series:
+    """Say which rows of the manifest are pictures of the archive's own test set."""
     return table.path.str.startswith(f"{TEST_SET}/")
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Read the manifest; an empty text stays one, and a character named `NA` keeps its name."""
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read the manifest; an empty text stays empty, and a character named `NA` keeps its name."""
     try:
         table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values=[], encoding="utf-8")
     except FileNotFoundError:
@@ -207,30 +217,3 @@ def _missing(path: Path) -> UserError:
 
 def _damaged(path: Path, why: str) -> UserError:
     return UserError(f"{path} is damaged or of another version: {why}. Delete {path.parent} and run `make data`.")
-
-
-def draw(
-    characters: list[str], number: int, picture_size: int, resize_mode: str, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw pictures of the characters that can be drawn, none of which is in the sample data set.
-
-    Args:
-        characters: Names in label order; those that are not in `sample.CHARACTERS` are passed over.
-        number: Pictures a character: every other one in a scene, every other one cut out.
-        picture_size: Pixels a side.
-        resize_mode: How a drawing becomes square, as in `pictures.resize`.
-        seed: Decides every pixel.
-
-    Returns:
-        Pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB, and their labels, `int64 (n,)`.
-    """
-    drawn, labels = [], []
-    for label, character in enumerate(characters):
-        for place in range(number if character in sample.CHARACTERS else 0):
-            # Four numbers: the seeds of the sample data set have three.
-            rng = np.random.default_rng([seed, sample.CHARACTERS.index(character), place, 1])
-            picture = (sample.draw_cutout if place % 2 else sample.draw_picture)(character, rng)
-            drawn.append(pictures.resize(picture, picture_size, resize_mode))
-            labels.append(label)
-    shape = (len(drawn), picture_size, picture_size, 3)
-    return np.array(drawn, dtype="uint8").reshape(shape), np.array(labels, dtype="int64")

@@ -3,7 +3,7 @@
 `prepare` writes to `processed/`, the last one last, so that a folder with a manifest is complete:
 
     images.npy       uint8 (rows, picture_size, picture_size, 3), RGB; a row for every readable picture
-    near_copies.npy  int64 (pairs, 2), places of two near-copies in the manifest
+    near_duplicates.npy  int64 (pairs, 2), places of two near-copies in the manifest
     settings.json    the arguments that the rest follows from
     manifest.csv     path, character, width, height, sha256, group, split, left_out, image, detail
 
@@ -16,26 +16,24 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from lib import records
-from lib.data import duplicates, pictures
+from lib.data import dataset, duplicates, pictures
+from lib.data.preparation import Preparation
 from lib.errors import UserError
 
-
-SPLITS = ("grouped", "random")
-PICTURE_SIZES = (16, 512)  # pixels; the decoder's smallest picture, and 0.8 MB a picture
+DEFAULTS = Preparation()
 
 
 # Grey levels RMS between thumbnails. Of the archive's test pictures 95 % are within 1.8 of the frame that they are
@@ -64,13 +62,7 @@ class Decoded(NamedTuple):
 def prepare(
     raw: Path,
     processed: Path,
-    *,
-    picture_size: int = 64,
-    resize_mode: str = "stretch",
-    min_pictures: int = 290,
-    split: str = "grouped",
-    seed: int = 0,
-    exclude_kaggle_test: bool = False,
+    preparation: Preparation = DEFAULTS,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Decode every picture once and divide them into train, validation and test, 70/15/15 for each character.
@@ -78,13 +70,7 @@ def prepare(
     Args:
         raw: Folder with `<character>/<file>` and, if there is one, `kaggle_test/<character>/<file>`.
         processed: Folder to write to; it is made, and an earlier result is replaced.
-        picture_size: Pixels a side, 16 to 512.
-        resize_mode: `"stretch"`, `"pad"` or `"bounded"`, as in `pictures.decode`.
-        min_pictures: Characters with fewer usable pictures are left out.
-        split: `"grouped"` puts near-copies into one split, `"random"` does not look at them.
-        seed: What the split follows from.
-        exclude_kaggle_test: Whether to leave out the frames in whose group of near-copies is a picture of the
-            archive's own test set. The whole group goes, as it does between train and test.
+        preparation: Settings; see their class.
         progress: Whether to show a progress bar where there is a terminal.
 
     Returns:
@@ -94,41 +80,27 @@ def prepare(
         UserError: If an argument is out of range, if there is nothing to divide, if a character has too few
             pictures for three splits, or if `processed` cannot be written.
     """
-    _check(picture_size, resize_mode, min_pictures, split)
-    settings = dict(picture_size=picture_size, resize_mode=resize_mode, min_pictures=min_pictures, split=split, seed=seed)
-    settings["exclude_kaggle_test"] = exclude_kaggle_test
+    picture_size, resize_mode = preparation.picture_size, preparation.resize_mode
     files = _files(raw)
     decode = functools.partial(_decode_chunk, raw, picture_size=picture_size, resize_mode=resize_mode)
     try:
-        with records.atomic_write(processed / IMAGES) as images:
+        with records.atomic_write(processed / dataset.IMAGES) as images:
             decoded = _in_order(decode, files, progress)
             table, hashes, thumbnails = _write_images(images, picture_size, files, decoded)
             pairs = duplicates.near_duplicate_pairs(hashes, thumbnails)
-            table, pairs = _divide(table, pairs, duplicates.thumbnail_rms(thumbnails, pairs), settings)
+            table, pairs = _divide(table, pairs, duplicates.thumbnail_rms(thumbnails, pairs), preparation)
             # From here until the new manifest is in place there is none, so that a half-replaced result is not used.
-            (processed / MANIFEST).unlink(missing_ok=True)
-        with records.atomic_write(processed / NEAR_COPIES) as temporary:
+            (processed / dataset.MANIFEST).unlink(missing_ok=True)
+        with records.atomic_write(processed / dataset.NEAR_DUPLICATES) as temporary:
             np.save(temporary, pairs)
-        records.write_json(processed / SETTINGS, settings)
-        records.write_csv(processed / MANIFEST, table)
+        records.write_json(processed / dataset.SETTINGS, preparation.model_dump())
+        records.write_csv(processed / dataset.MANIFEST, table)
     except OSError as problem:
         raise UserError(
             f"The pictures cannot be prepared in {processed}: {problem.strerror or problem}. "
             "Make room there or give write permission, and try again."
         ) from problem
-    return _read(processed / MANIFEST)
-
-
-def _check(picture_size: int, resize_mode: str, min_pictures: int, split: str) -> None:
-    low, high = PICTURE_SIZES
-    if not low <= picture_size <= high:
-        raise UserError(f"The picture size must be {low} to {high} pixels, not {picture_size}.")
-    if resize_mode not in pictures.RESIZE_MODES:
-        raise UserError(f"The resize mode must be one of {', '.join(pictures.RESIZE_MODES)}, not {resize_mode!r}.")
-    if split not in SPLITS:
-        raise UserError(f"The split must be one of {', '.join(SPLITS)}, not {split!r}. Set SPLIT.")
-    if min_pictures < 1:
-        raise UserError(f"The least number of pictures must be 1 or more, not {min_pictures}. Set MIN_PICTURES.")
+    return dataset.read_manifest(processed / dataset.MANIFEST)
 
 
 # ---------------------------------------------------------------- files → pixels
@@ -138,11 +110,11 @@ def _files(raw: Path) -> list[str]:
     """List the pictures as paths relative to `raw`, sorted, hidden files passed over."""
     if not raw.is_dir():
         raise UserError(f"There is no folder {raw}. Fetch the pictures first: `make data DATA=...`.")
-    found = itertools.chain(raw.glob("*/*"), raw.glob(f"{TEST_SET}/*/*"))
+    found = itertools.chain(raw.glob("*/*"), raw.glob(f"{dataset.TEST_SET}/*/*"))
     places = [path.relative_to(raw) for path in found if path.is_file()]
     files = sorted(p.as_posix() for p in places if not any(part.startswith(".") for part in p.parts))
     # A file right inside kaggle_test/ has no character.
-    files = [file for file in files if not (file.startswith(f"{TEST_SET}/") and file.count("/") == 1)]
+    files = [file for file in files if not (file.startswith(f"{dataset.TEST_SET}/") and file.count("/") == 1)]
     if not files:
         raise UserError(f"{raw} holds no pictures. Expected one folder per character with the pictures in it.")
     return files
@@ -244,7 +216,7 @@ def _write_header(file: IO[bytes], rows: int, size: int) -> int:
 
 
 def _divide(
-    table: pd.DataFrame, pairs: np.ndarray, rms: np.ndarray, settings: dict[str, Any]
+    table: pd.DataFrame, pairs: np.ndarray, rms: np.ndarray, preparation: Preparation
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Add group, reason and split to the table.
 
@@ -252,24 +224,26 @@ def _divide(
         table: One row a file.
         pairs: Near-copies, rows of the images.
         rms: How far the thumbnails of each pair differ.
-        settings: The arguments of `prepare`.
+        preparation: The settings of `prepare`.
 
     Returns:
         The manifest, and the pairs as places in it.
     """
     pairs = np.flatnonzero(table.image >= 0)[pairs]
-    official_test = _in_test_set(table).to_numpy()
+    official_test = dataset.in_official_test(table).to_numpy()
     alike = official_test[pairs[:, 0]] == official_test[pairs[:, 1]]  # both frames, or both of the test set
     table["group"] = _groups(table, pairs[alike])
-    table["exclusion_reason"] = _exclusion_reasons(table, official_test, settings, pairs, alike & (rms < SAME_PICTURE_RMS))
+    table["exclusion_reason"] = _exclusion_reasons(
+        table, official_test, preparation, pairs, alike & (rms < SAME_PICTURE_RMS)
+    )
     table["split"] = ""
     used = (table.exclusion_reason == "").to_numpy()
-    table.loc[used & official_test, "split"] = TEST_SET
+    table.loc[used & official_test, "split"] = dataset.TEST_SET
     frames = table[used & ~official_test]
-    groups = frames.group.to_numpy() if settings["split"] == "grouped" else np.arange(len(frames))
-    table.loc[frames.index, "split"] = _assign(frames.character.to_numpy(), groups, settings["seed"])
+    groups = frames.group.to_numpy() if preparation.split == "grouped" else np.arange(len(frames))
+    table.loc[frames.index, "split"] = _assign(frames.character.to_numpy(), groups, preparation.seed)
     _check_splits(table)
-    return table[list(COLUMNS)], pairs
+    return table[list(dataset.COLUMNS)], pairs
 
 
 def _groups(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
@@ -281,7 +255,7 @@ def _groups(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
 
 
 def _exclusion_reasons(
-    table: pd.DataFrame, official_test: np.ndarray, settings: dict[str, Any], pairs: np.ndarray, same: np.ndarray
+    table: pd.DataFrame, official_test: np.ndarray, preparation: Preparation, pairs: np.ndarray, same: np.ndarray
 ) -> np.ndarray:
     """Decide why a picture is not used: the first reason that holds, an empty string if none does.
 
@@ -291,7 +265,7 @@ def _exclusion_reasons(
     Args:
         table: One row a file.
         official_test: `bool (n,)`: which rows belong to the archive's own test set.
-        settings: The arguments of `prepare`.
+        preparation: The settings of `prepare`.
         pairs: Near-copies, places in the table.
         same: `bool (m,)`: which pairs are the same picture.
     """
@@ -301,16 +275,16 @@ def _exclusion_reasons(
     def leave_out(which: np.ndarray, why: str) -> None:
         reason[which & (reason == "")] = why
 
-    leave_out((table.image < 0).to_numpy(), UNREADABLE)
+    leave_out((table.image < 0).to_numpy(), dataset.UNREADABLE)
     contradicting = pairs[same & (names[pairs[:, 0]] != names[pairs[:, 1]])]
-    leave_out(np.isin(np.arange(len(table)), contradicting), TWO_LABELS)
+    leave_out(np.isin(np.arange(len(table)), contradicting), dataset.TWO_LABELS)
     copies = table.assign(official_test=official_test).duplicated(["official_test", "character", "sha256"]).to_numpy()
-    leave_out(copies & ~official_test, EXACT_COPY)
-    kept = _kept_characters(names[~official_test & (reason == "")], settings["min_pictures"])
-    leave_out(~np.isin(names, kept), TOO_FEW)
-    if settings["exclude_kaggle_test"]:
+    leave_out(copies & ~official_test, dataset.EXACT_COPY)
+    kept = _kept_characters(names[~official_test & (reason == "")], preparation.min_pictures)
+    leave_out(~np.isin(names, kept), dataset.TOO_FEW)
+    if preparation.exclude_kaggle_test:
         groups = duplicates.groups_of_pairs(pairs, len(table))
-        leave_out(~official_test & np.isin(groups, groups[official_test & (reason == "")]), IN_TEST_SET)
+        leave_out(~official_test & np.isin(groups, groups[official_test & (reason == "")]), dataset.IN_TEST_SET)
     return reason
 
 
@@ -353,7 +327,7 @@ def _assign(names: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     label = np.unique(names, return_inverse=True)[1]
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(size)[:-1])
-    wanted = np.bincount(label)[:, None] * np.array(list(SPLIT_FRACTIONS.values()))  # (characters, splits)
+    wanted = np.bincount(label)[:, None] * np.array(list(dataset.SPLIT_FRACTIONS.values()))  # (characters, splits)
     placed = np.zeros_like(wanted)
     split = np.empty(len(names), np.int64)
     shuffled = np.random.default_rng(seed).permutation(len(size))
@@ -362,15 +336,17 @@ def _assign(names: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
         lacking = (1 - placed[labels] / wanted[labels]).sum(axis=0)
         split[members[number]] = chosen = lacking.argmax()
         np.add.at(placed[:, chosen], labels, 1)
-    return np.array(list(SPLIT_FRACTIONS), dtype=object)[split]
+    return np.array(list(dataset.SPLIT_FRACTIONS), dtype=object)[split]
 
 
 def _check_splits(table: pd.DataFrame) -> None:
     # Also a character that has pictures in the archive's own test set alone, all of its frames being left out.
     wanted = table.character[table.exclusion_reason == ""].unique()
-    for name, in_splits in counts(table).reindex(index=wanted, columns=list(SPLIT_FRACTIONS), fill_value=0).iterrows():
+    for name, in_splits in (
+        dataset.counts(table).reindex(index=wanted, columns=list(dataset.SPLIT_FRACTIONS), fill_value=0).iterrows()
+    ):
         if in_splits.min() == 0:
-            groups = table.group[(table.character == name) & table.split.isin(list(SPLIT_FRACTIONS))].nunique()
+            groups = table.group[(table.character == name) & table.split.isin(list(dataset.SPLIT_FRACTIONS))].nunique()
             raise UserError(
                 f"{name} has {in_splits.sum()} usable pictures in {groups} groups of near-copies, too few to have some "
                 "in each of train, validation and test. Add pictures, or raise MIN_PICTURES to leave it out."
@@ -378,5 +354,3 @@ def _check_splits(table: pd.DataFrame) -> None:
 
 
 # ---------------------------------------------------------------- reading
-
-

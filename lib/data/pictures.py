@@ -21,6 +21,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from lib.data.preparation import RESIZE_MODES
 from lib.errors import UserError
 
 MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB
@@ -28,6 +29,7 @@ MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
 MIN_SIDE = 16  # below it even a person sees no character
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 # The first bytes decide, never the name. The plugins are called directly and not through `Image.open`: it
 # would open the JPEGs of many phones as MPO, a container whose damage makes a sound picture unreadable.
 PLUGINS = {
@@ -45,7 +47,6 @@ MAX_READS = 10_000
 START_OF_SCAN = b"\xff\xda"
 MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 
-RESIZE_MODES = ("stretch", "pad", "bounded")
 # A film frame is at most so many times as wide as high, and the archive's pictures that are cut out of frames at most
 # so many times as high as wide (95 of 100). Clip-art of a whole figure, three times as high as wide, would be stretched
 # into a shape that no frame shows; "bounded" stretches up to here and pads beyond.
@@ -243,7 +244,9 @@ def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
 
 def _check_resize_mode(resize_mode: str) -> None:
     if resize_mode not in RESIZE_MODES:
-        raise ValueError(f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: resize_mode={resize_mode!r}")
+        raise ValueError(
+            f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: resize_mode={resize_mode!r}"
+        )
 
 
 def _inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from typing import IO
 import filelock
 from tqdm import tqdm
 
-from lib import paths
+from lib import paths, records
 from lib.errors import UserError, report_error
 
 KAGGLE_HANDLE = "alexattia/the-simpsons-characters-dataset/versions/4"  # unversioned, it calls the network always
@@ -43,7 +43,6 @@ KAGGLE_NESTED_COPY = "simpsons_dataset"  # the folder of the archive that holds 
 
 TEST_SET = "kaggle_test"
 RECORD = "source.json"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 SOURCES = "`sample`, `kaggle`, or the path of a zip, tar or tar.gz archive or of a folder"
 LAYOUT = "one folder per character with the pictures in it, such as homer_simpson/1.jpg"
 
@@ -338,7 +337,7 @@ def _plan(entries: Iterable[Entry], source: str) -> tuple[dict[Place, Entry], Co
     for entry in entries:
         if any(part.startswith(".") or part == "__MACOSX" for part in entry.parts):
             passed_over["hidden"] += 1
-        elif not entry.parts or Path(entry.parts[-1]).suffix.lower() not in SUFFIXES:
+        elif not entry.parts or Path(entry.parts[-1]).suffix.lower() not in pictures.SUFFIXES:
             passed_over["not a picture"] += 1
         else:
             parts = tuple(unicodedata.normalize("NFC", part) for part in entry.parts)
@@ -360,7 +359,7 @@ def _plan(entries: Iterable[Entry], source: str) -> tuple[dict[Place, Entry], Co
 def _root(pictures: list[tuple[str, ...]], source: str) -> tuple[str, ...]:
     """Find the folder that holds the characters' folders: the one with the most pictures two levels below."""
     if not pictures:
-        raise UserError(f"{source} holds no pictures ({', '.join(sorted(SUFFIXES))}). Expected {LAYOUT}.")
+        raise UserError(f"{source} holds no pictures ({', '.join(pictures.SUFFIXES)}). Expected {LAYOUT}.")
     characters: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for parts in pictures:
         if len(parts) > 1 and KAGGLE_TEST_FOLDER not in parts[:-1]:
@@ -406,6 +405,14 @@ def _check_names(places: Iterable[Place], source: str) -> None:
                 )
 
 
+def summary(folder: Path) -> str:
+    """Say in one line what a folder of `data/raw` holds, and what was passed over."""
+    record = records.read_json(folder / RECORD)
+    passed_over = ", ".join(f"{number:,} {what}" for what, number in record.get("passed_over", {}).items())
+    counts = f"{record['pictures']:,} pictures of {record['characters']} characters"
+    return f"{folder}: {counts}" + (f" (passed over: {passed_over})" if passed_over else "")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Fetch a source from the command line.
 
@@ -427,10 +434,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted; nothing was kept.", file=sys.stderr)
         return 130
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    passed_over = ", ".join(f"{number:,} {what}" for what, number in record.get("passed_over", {}).items())
-    print(f"{folder}: {record['pictures']:,} pictures of {record['characters']} characters", end="")
-    print(f" (passed over: {passed_over})" if passed_over else "")
+    print(summary(folder))
     return 0
 
 

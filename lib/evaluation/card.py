@@ -13,7 +13,6 @@ from lib.characters import display_name
 from lib.errors import UserError, report_error
 
 CARD = "MODEL_CARD.md"
-MODEL = "model.tflite"
 MOST_CONFUSED = 8
 
 ARCHIVE = """Frames collected by Alexandre Attia, [The Simpsons Characters
@@ -83,9 +82,9 @@ def model_card(run_folder: Path) -> str:
     Raises:
         UserError: A record is missing or damaged.
     """
-    run, scores = records.read_run(run_folder), records.read_json(run_folder / records.METRICS_RECORD)
+    run, scores = records.read_run(run_folder), records.read_metrics(run_folder)
     try:
-        contents = (run_folder / MODEL).read_bytes()
+        contents = (run_folder / records.LITERT_MODEL).read_bytes()
         characters = pd.read_csv(run_folder / "per_character.csv")
         confusion = pd.read_csv(run_folder / "confusion.csv", index_col="actual")
     except FileNotFoundError as missing:
@@ -95,11 +94,11 @@ def model_card(run_folder: Path) -> str:
     return TEXT.format(
         run=run["name"],
         num_characters=len(run["characters"]),
-        model=MODEL,
+        model=records.LITERT_MODEL,
         size=len(contents),
         digest=hashlib.sha256(contents).hexdigest(),
         threshold=scores["threshold"],
-        flip_tta_threshold=_second_look(run["parameters"].get("flip_tta_threshold", 0.0)),
+        flip_tta_threshold=_second_look(run["recipe"].get("flip_tta_threshold", 0.0)),
         conv_layers=run["conv_layers"],
         num_parameters=run["num_parameters"],
         picture_size=run["picture_size"],
@@ -109,11 +108,11 @@ def model_card(run_folder: Path) -> str:
         cores=run["machine"]["cores"],
         best_epoch=run["best_epoch"],
         val=run["best_val_macro_f1"],
-        seed=run["parameters"]["seed"],
+        seed=run["recipe"]["seed"],
         train_pictures=run["train_pictures"],
         # Only the archive brings a test set of its own.
         source=ARCHIVE if "kaggle_test" in scores else f"The pictures named `{run['data_name']}`.",
-        drawings=_drawings(run["parameters"].get("drawings", 0)),
+        drawings=_drawings(run["recipe"].get("drawings", 0)),
         train_duplicates="\n".join(
             [_leaks("the test split", scores)]
             + ([_leaks("the archive's own test set", scores["kaggle_test"])] if "kaggle_test" in scores else [])

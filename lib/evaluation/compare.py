@@ -33,7 +33,7 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
     """
     rows = []
     for run_folder in run_folders:
-        run, scores = records.read_run(run_folder), records.read_json(run_folder / records.METRICS_RECORD)
+        run, scores = records.read_run(run_folder), records.read_metrics(run_folder)
         low, high = scores.get("macro_f1_interval") or (None, None)
         rows.append(
             {key: run[key] for key in ("conv_layers", "num_parameters", "epochs", "seconds", "seconds_per_epoch")}
@@ -77,9 +77,9 @@ def seeds(run_folders: list[Path]) -> pd.DataFrame:
     """
     table = results(run_folders)[["run", "macro_f1", "lowest_f1", "kaggle_macro_f1"]]
     trained = [records.read_run(run_folder) for run_folder in run_folders]
-    chosen = [{key: value for key, value in run["parameters"].items() if key not in ("run", "seed")} for run in trained]
+    chosen = [{key: value for key, value in run["recipe"].items() if key not in ("run", "seed")} for run in trained]
     table.insert(0, "recipe", [records.digest(parameters) for parameters in chosen])
-    table.insert(2, "seed", [run["parameters"]["seed"] for run in trained])
+    table.insert(2, "seed", [run["recipe"]["seed"] for run in trained])
     table.insert(3, "val_macro_f1", [run["best_val_macro_f1"] for run in trained])
     table = table[table.duplicated("recipe", keep=False)].sort_values(["recipe", "seed"], ignore_index=True)
     table["recipe"] = table.groupby("recipe").run.transform("first")
@@ -106,13 +106,13 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
     }
     if base not in trained:
         return pd.DataFrame(columns=columns)
-    same = trained[base]["parameters"]
+    same = trained[base]["recipe"]
     rows = []
     for name, run in trained.items():
-        chosen = {key: value for key, value in run["parameters"].items() if key != "run"}
+        chosen = {key: value for key, value in run["recipe"].items() if key != "run"}
         changed = [f"{key}={value}" for key, value in chosen.items() if value != same.get(key)]
         scores = (run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60, corruption_loss(runs_folder / name))
-        rows.append((name, ", ".join(changed), run["parameters"]["seed"], *scores))
+        rows.append((name, ", ".join(changed), run["recipe"]["seed"], *scores))
     return pd.DataFrame(rows, columns=columns).sort_values("val_macro_f1", ascending=False, ignore_index=True)
 
 
@@ -154,26 +154,26 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
     return table.sort_values("loss", ignore_index=True)
 
 
-def time_to_target(run_folders: list[Path], of: str) -> pd.DataFrame:
+def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
     """Say how long each run trained until it reached the score that one of them ended with.
 
     Args:
         run_folders: Finished run folders.
-        of: Name of the run whose last validation macro F1 is the mark.
+        reference: Name of the run whose last validation macro F1 is the mark.
 
     Returns:
         One row a run that reached it, soonest first: `run, epoch, minutes, share`; `epoch` is the first whose
-        validation macro F1 is no lower, `share` the time over that of `of`. Left out are runs on another split,
-        whose validation pictures are others, and runs on another machine. Empty where `of` is not among the runs.
+        validation macro F1 is no lower, `share` the time over that of `reference`. Left out are runs on another split,
+        whose validation pictures are others, and runs on another machine. Empty where `reference` is not among the runs.
     """
     columns = ["run", "epoch", "minutes", "share"]
     folders = {run_folder.name: run_folder for run_folder in run_folders}
-    if of not in folders:
+    if reference not in folders:
         return pd.DataFrame(columns=columns)
     trained = {name: records.read_run(it) for name, it in folders.items()}
-    folders = {name: it for name, it in folders.items() if _comparable(trained[name], trained[of])}
+    folders = {name: it for name, it in folders.items() if _comparable(trained[name], trained[reference])}
     histories = {name: pd.read_csv(run_folder / "history.csv") for name, run_folder in folders.items()}
-    mark, rows = histories[of].val_macro_f1.iloc[-1], []
+    mark, rows = histories[reference].val_macro_f1.iloc[-1], []
     for name, history in histories.items():
         reached = history.epoch[history.val_macro_f1 >= mark]
         if len(reached):
@@ -182,7 +182,7 @@ def time_to_target(run_folders: list[Path], of: str) -> pd.DataFrame:
             seconds = run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
             rows.append((name, int(reached.iloc[0]), sum(seconds[: int(reached.iloc[0])]) / 60))
     table = pd.DataFrame(rows, columns=columns[:3])
-    table["share"] = table.minutes / table.minutes[table.run == of].iloc[0]
+    table["share"] = table.minutes / table.minutes[table.run == reference].iloc[0]
     return table.sort_values("minutes", ignore_index=True)
 
 

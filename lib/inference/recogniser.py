@@ -24,14 +24,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from lib import paths
+from lib import paths, records
 from lib.characters import display_name
 from lib.data import pictures
 from lib.errors import UserError
+from lib.machine import cores
 
-FORMAT_VERSION = 1
-MODEL = "model.tflite"
-MODEL_METADATA = "metadata.json"
 MAX_METADATA_BYTES = 1_000_000
 BEST_NETWORK = "springfield"  # runs named after it are of the same network
 DEFAULT_THRESHOLD = 0.5
@@ -105,8 +103,8 @@ class Recogniser:
         self.picture_size: int = metadata["picture_size"]
         self.resize_mode: str = metadata["resize_mode"]
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
-        self.record = _read_run(run_dir)
-        self.metrics = _read_record(run_dir / "metrics.json")
+        self.record = _optional(records.read_run, run_dir, records.RUN_RECORD)
+        self.metrics = _optional(records.read_metrics, run_dir, records.METRICS_RECORD)
         self._networks = _NetworkPool(contents, cores())
         self._try_out()
 
@@ -127,14 +125,14 @@ class Recogniser:
         if not run_dir.is_dir():
             raise UserError(f"There is no run folder {run_dir}. `make train` makes one; see `ls outputs/*`.")
         try:
-            contents = (run_dir / MODEL).read_bytes()
+            contents = (run_dir / records.LITERT_MODEL).read_bytes()
         except FileNotFoundError:
             raise UserError(
-                f"{run_dir} holds no {MODEL}, so it is no run or its training is not finished. "
+                f"{run_dir} holds no {records.LITERT_MODEL}, so it is no run or its training is not finished. "
                 "`make train` finishes it."
             ) from None
         except OSError as problem:
-            raise UserError(f"{run_dir / MODEL} cannot be read: {problem.strerror}.") from None
+            raise UserError(f"{run_dir / records.LITERT_MODEL} cannot be read: {problem.strerror}.") from None
         return cls(contents, run_dir)
 
     @property
@@ -171,15 +169,6 @@ class Recogniser:
             UserError: If the file cannot be read or is no picture.
         """
         return self.predict(read_file(path), top)
-
-    def predict_url(self, url: str, top: int = 3, allow_private: bool = False) -> Answer:
-        """Name the character in the picture behind a URL; see `predict` and `lib.serving.fetch.fetch`.
-
-        Raises:
-            FetchError: If the URL cannot be read.
-            UnreadablePicture: If it leads to something else than a picture.
-        """
-        return self.predict(read_url(url, allow_private), top)
 
     def predict_many(
         self,
@@ -259,7 +248,7 @@ class Recogniser:
         try:
             total = self.predict_pixels(grey).sum()
         except (ValueError, RuntimeError):  # what LiteRT makes of a damaged file, numpy of other shapes
-            raise _damaged(self.run_dir, f"{MODEL} holds no network, or another than it says") from None
+            raise _damaged(self.run_dir, f"{records.LITERT_MODEL} holds no network, or another than it says") from None
         if not abs(total - 1) < 0.01:  # NaN as well
             raise _damaged(self.run_dir, f"its probabilities add up to {total:.3g} instead of 1")
 
@@ -275,11 +264,11 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
         evaluated last.
     """
     found = []
-    for model in Path(outputs).glob(f"*/*/{MODEL}"):
+    for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}"):
         run = model.parent
         published = run.parent.name == paths.PUBLISHED.name
         with contextlib.suppress(UserError):
-            if _read_run(run) or published:
+            if ((run / records.RUN_RECORD).exists() and records.read_run(run)) or published:
                 best = published and run.name.startswith(BEST_NETWORK)
                 found.append((not published, not best, -_macro_f1(run), str(run), run))
     return [run for *_, run in sorted(found)]
@@ -329,28 +318,6 @@ def read_file(path: Path | str) -> bytes:
         raise UserError(f"The file cannot be read: {getattr(problem, 'strerror', None) or problem}.") from None
 
 
-def read_url(url: str, allow_private: bool = False) -> bytes:
-    """Read the picture behind a URL; see `lib.serving.fetch.fetch`.
-
-    Raises:
-        FetchError: If the URL cannot be read, or leads to a page instead of a picture.
-    """
-    from lib.serving import fetch  # a third of a second that only URLs are worth
-
-    contents = fetch.fetch(url, allow_private)
-    if contents.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        raise fetch.FetchError(
-            "The address leads to a web page, not to a picture. Open it, right-click the picture there, and copy "
-            "the picture's own address."
-        )
-    return contents
-
-
-def cores() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _NetworkPool:
     """As many interpreters as there are cores, each lent to one thread at a time, made when first needed.
 
@@ -396,15 +363,18 @@ class _Network:
 def _metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
     """Read and check what the model file says of itself, in the zip archive appended to it."""
     try:
-        with zipfile.ZipFile(io.BytesIO(contents)) as archive, archive.open(MODEL_METADATA) as file:
+        with zipfile.ZipFile(io.BytesIO(contents)) as archive, archive.open(records.MODEL_METADATA) as file:
             metadata = json.loads(file.read(MAX_METADATA_BYTES))
             version = metadata["format_version"]
     except Exception:  # whatever zipfile and json make of damaged bytes
-        raise _damaged(run_dir, f"{MODEL} is cut off or does not hold its {MODEL_METADATA}") from None
-    _check_version(version, run_dir)
+        raise _damaged(
+            run_dir, f"{records.LITERT_MODEL} is cut off or does not hold its {records.MODEL_METADATA}"
+        ) from None
+    records.check_version(version, run_dir)
+    metadata = records.renamed(metadata)
     wrong = [key for key, is_right in METADATA_CHECKS.items() if not is_right(metadata.get(key))]
     if wrong:
-        raise _damaged(run_dir, f"{MODEL_METADATA} in {MODEL} has no valid {', '.join(wrong)}")
+        raise _damaged(run_dir, f"{records.MODEL_METADATA} in {records.LITERT_MODEL} has no valid {', '.join(wrong)}")
     return metadata
 
 
@@ -429,46 +399,19 @@ METADATA_CHECKS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _read_run(run_dir: Path) -> dict[str, Any]:
-    """Read `run.json`, empty if there is none; raises if it says that this is no run to use."""
-    record = _read_record(run_dir / "run.json")
-    if record:
-        _check_version(record.get("format_version"), run_dir)
-        if not record.get("finished"):
-            raise UserError(f"The training of {run_dir} is not finished. `make train` goes on with it.")
-    return record
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    """Read a JSON object, empty if there is no such file."""
-    # lib.records does the same with pandas, whose import takes longer than all of this module's work.
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
-        raise _damaged(path.parent, f"{path.name} cannot be read")
-    return record
-
-
 def _macro_f1(run_dir: Path) -> float:
     """Read a run's score, -1 if it has none."""
-    score = _read_record(run_dir / "metrics.json").get("macro_f1")
+    score = _optional(records.read_metrics, run_dir, records.METRICS_RECORD).get("macro_f1")
     return float(score) if _is_number(score) else -1.0
+
+
+def _optional(read: Callable[[Path], dict[str, Any]], run_dir: Path, name: str) -> dict[str, Any]:
+    """Read a record that a run folder may lack: a model file alone is enough to predict."""
+    return read(run_dir) if (run_dir / name).exists() else {}
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _check_version(version: Any, run_dir: Path) -> None:
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{run_dir} has format version {version}, expected {FORMAT_VERSION}. Train it again with `make train "
-            "evaluate`, or use the version of this project that wrote it."
-        )
 
 
 def _damaged(run_dir: Path, what: str) -> UserError:

@@ -17,8 +17,7 @@ import traitlets
 
 from lib.data import pictures
 from lib.errors import UserError
-from lib.inference.recogniser import read_url
-from lib.serving import page
+from lib.serving import fetch, page
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +152,7 @@ class DropZone(anywidget.AnyWidget):
         url = question.get("url")
         if not isinstance(url, str):
             raise UserError(UNKNOWN)
-        return self._recognise_shrunk(read_url(url), question)
+        return self._recognise_shrunk(fetch.read_picture(url), question)
 
     def _recognise_shrunk(self, contents: bytes, question: dict) -> Reply:
         """Do what the browser could not: make the picture small, and hand it over to be shown."""

@@ -79,6 +79,21 @@ def fetch(url: str, allow_private: bool = False) -> bytes:
     return Fetcher(allow_private=allow_private).fetch(url)
 
 
+def read_picture(url: str, allow_private: bool = False) -> bytes:
+    """Read the picture behind a URL; see `fetch`.
+
+    Raises:
+        FetchError: The URL cannot be read, or leads to a page instead of a picture.
+    """
+    contents = fetch(url, allow_private)
+    if contents.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise FetchError(
+            "The address leads to a web page, not to a picture. Open it, right-click the picture there, and copy "
+            "the picture's own address."
+        )
+    return contents
+
+
 def is_public(address: str) -> bool:
     """Say whether an address is one that anybody on the internet can reach.
 

@@ -298,11 +298,11 @@ def voila_config(settings: Settings) -> Config:
 def kernel_environment(settings: Settings) -> dict[str, str]:
     """Give what the kernels find in their environment: ours without the token, and where the runs are."""
     # make passes what stood on its command line on in variables of its own, the token among it.
-    ours = {"TOKEN", "RUN", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"}
+    ours = {"TOKEN", "MODEL_DIR", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"}
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment["OUTPUTS"] = str(settings.outputs.resolve())
     if settings.run is not None:
-        environment["RUN"] = str(settings.run.resolve())
+        environment["MODEL_DIR"] = str(settings.run.resolve())
     return environment
 
 
@@ -386,9 +386,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """
     given = _parser().parse_args(arguments)
 
-    def value(name: str, convert: Callable[[str], Any], default: Any) -> Any:
+    def value(name: str, convert: Callable[[str], Any], default: Any, variable: str = "") -> Any:
         text = getattr(given, name)
-        text = environment.get(name.upper(), "") if text is None else text
+        text = environment.get(variable or name.upper(), "") if text is None else text
         return convert(text) if text else default
 
     return Settings(
@@ -404,7 +404,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         make_ahead=value("make_ahead", _switch("MAKE_AHEAD"), True),
         leave_seconds=value("leave_seconds", _number("LEAVE_SECONDS", 1, 86_400), 60),
         outputs=value("outputs", Path, paths.OUTPUTS),
-        run=value("run", _run, None),
+        run=value("run", _run, None, variable="MODEL_DIR"),
         notebook=value("notebook", _notebook, None) or _notebook(str(NOTEBOOK)),
     )
 

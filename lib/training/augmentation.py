@@ -1,87 +1,54 @@
 """Random changes of a training picture that leave the character the same."""
 
-import dataclasses
 import math
 
 import cv2
 import numpy as np
 
+from lib.training.recipe import Recipe
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How much a picture is changed at random, each time that it is shown.
-
-    Attributes:
-        shift: Largest shift in width and in height, share of the picture; edges are repeated.
-        flip: Whether a picture is mirrored left to right half of the time.
-        zoom: Largest enlargement or reduction of the scale, share; 0.2 is 0.8 to 1.25 times.
-        rotate: Largest turn to either side, degrees.
-        colour_jitter: Largest change of brightness, contrast and of each channel's weight, share.
-        random_erasing: Side of the largest square painted over with random grey, share of the picture.
-        background_swap: Share of pictures whose flat colours that reach the edge are painted over, as in clip-art; half of
-            them are trimmed to the figure.
-        shrink_and_paste: Share of pictures shrunk to 0.35 to 0.95 of the frame, each side stretched or squeezed by up to a
-            third besides, and put on a plain or noisy ground.
-        quality_jitter: Share of pictures blurred, compressed as JPEG, made grey, or given noise.
-        style_jitter: Share of pictures drawn in another manner: flat colours, thick outlines, other hues, hard edges,
-            coarse pixels, or lines alone.
-    """
-
-    shift: float = 0.0
-    flip: bool = False
-    zoom: float = 0.0
-    rotate: float = 0.0
-    colour_jitter: float = 0.0
-    random_erasing: float = 0.0
-    background_swap: float = 0.0
-    shrink_and_paste: float = 0.0
-    quality_jitter: float = 0.0
-    style_jitter: float = 0.0
-
-
-NO_AUGMENTATION = Augmentation()
 # A flood that covers more of a picture has run into the figure.
 MOST_BACKGROUND = 0.8
 LEAST_FIGURE = 0.35  # share of height and of width that a figure takes up, to be enlarged to the whole
 
 
-def augment(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
     """Change one picture at random.
 
     Args:
         picture: `uint8 (height, width, 3)`, RGB.
-        augmentation: How much.
+        recipe: Says how much; see the fields from `shift` to `style_jitter`.
         rng: Where chance comes from.
 
     Returns:
         A new picture of the same shape and type.
     """
-    warped = _warp(picture, augmentation, rng)
-    if augmentation.background_swap and rng.random() < augmentation.background_swap:
+    warped = _warp(picture, recipe, rng)
+    if recipe.background_swap and rng.random() < recipe.background_swap:
         warped = _repaint(warped, rng)
-    if augmentation.shrink_and_paste and rng.random() < augmentation.shrink_and_paste:
+    if recipe.shrink_and_paste and rng.random() < recipe.shrink_and_paste:
         warped = _place(warped, rng)
-    if augmentation.style_jitter and rng.random() < augmentation.style_jitter:
+    if recipe.style_jitter and rng.random() < recipe.style_jitter:
         warped = _restyle(warped, rng)
-    if augmentation.colour_jitter:
-        warped = _recolour(warped, augmentation.colour_jitter, rng)
-    if augmentation.quality_jitter and rng.random() < augmentation.quality_jitter:
+    if recipe.colour_jitter:
+        warped = _recolour(warped, recipe.colour_jitter, rng)
+    if recipe.quality_jitter and rng.random() < recipe.quality_jitter:
         warped = _degrade(warped, rng)
-    if augmentation.random_erasing:
-        warped = _cut_out(warped, augmentation.random_erasing, rng)
+    if recipe.random_erasing:
+        warped = _cut_out(warped, recipe.random_erasing, rng)
     return warped
 
 
-def _warp(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def _warp(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
     """Flip, shift, zoom and turn in one resampling, so that the picture is blurred once at most."""
     height, width = picture.shape[:2]
-    mirror = -1.0 if augmentation.flip and rng.random() < 0.5 else 1.0
-    right, down = rng.uniform(-augmentation.shift, augmentation.shift, 2) * (width, height)
-    if not augmentation.zoom and not augmentation.rotate:
+    mirror = -1.0 if recipe.flip and rng.random() < 0.5 else 1.0
+    right, down = rng.uniform(-recipe.shift, recipe.shift, 2) * (width, height)
+    if not recipe.zoom and not recipe.rotate:
         return _shift(picture[:, ::-1] if mirror < 0 else picture, round(right), round(down))
     # Plain numbers: with arrays as small as these, NumPy takes nearly as long as OpenCV for the picture.
-    scale = math.exp(rng.uniform(-1, 1) * math.log1p(augmentation.zoom))
-    angle = math.radians(rng.uniform(-augmentation.rotate, augmentation.rotate))
+    scale = math.exp(rng.uniform(-1, 1) * math.log1p(recipe.zoom))
+    angle = math.radians(rng.uniform(-recipe.rotate, recipe.rotate))
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     x, y = (width - 1) / 2, (height - 1) / 2  # stay where they are, but for the shift
     across = (mirror * cosine, -sine, x + right - mirror * cosine * x + sine * y)

@@ -5,6 +5,7 @@ that both readers open it as it is; the archive holds `metadata.json`.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -23,19 +24,17 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from lib import records
+from lib.data.dataset import Dataset
 from lib.errors import UserError
-from lib.training import quantization
+from lib.training import networks, optimizers, quantization
+from lib.training.recipe import Recipe
+from lib.training.resume import Training
 
-FORMAT_VERSION = 1
-KERAS_MODEL = "model.keras"
-EXPORTED_MODEL = "model.tflite"
-METADATA = "metadata.json"
 # From the smallest to the most exact.
 WEIGHTS = ("int8", "float16", "float32")
-# The parameters of a run that decide how it is exported and nothing that it learns.
-PARAMETERS = ("export_weights", "flip_tta_threshold")
 # One answer in a thousand may differ, and one may in any set however small: a tie that rounding decides.
 TOLERATED_SHARE = 0.001
+CALIBRATION_PICTURES = 128  # training pictures that show how to quantise
 
 
 def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], weights: str = "float16") -> None:
@@ -58,7 +57,7 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
             command = [sys.executable, "-m", __name__, str(model_path), str(temporary), "--weights", weights]
             subprocess.run(command, check=True)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(METADATA, json.dumps(metadata, ensure_ascii=False, indent=2))
+            archive.writestr(records.MODEL_METADATA, json.dumps(metadata, ensure_ascii=False, indent=2))
 
 
 def export_verified(
@@ -108,7 +107,7 @@ def _to_int8(model_path: Path, exported_path: Path, metadata: dict[str, Any], pi
     model = keras.saving.load_model(model_path, compile=False)
     quantization.round_kernels(model, pictures)
     with tempfile.TemporaryDirectory() as temporary:
-        rounded_path = Path(temporary) / KERAS_MODEL
+        rounded_path = Path(temporary) / records.KERAS_MODEL
         model.save(rounded_path)
         to_litert(rounded_path, exported_path, metadata, "int8")
 
@@ -148,7 +147,7 @@ def describe(
         The metadata record.
     """
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": records.FORMAT_VERSION,
         "run": run,
         "characters": list(characters),
         "picture_size": picture_size,
@@ -156,6 +155,105 @@ def describe(
         "colour_order": "RGB",
         "value_range": [0, 255],
         "flip_tta_threshold": flip_tta_threshold,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What became of a trained network.
+
+    Attributes:
+        model: The network with its best weights, in float32.
+        path: The LiteRT file.
+        weights: How it stores weights: "int8", "float16" or "float32".
+        mismatches: On how many test pictures its answer differs from the network's own.
+    """
+
+    model: keras.Model
+    path: Path
+    weights: str
+    mismatches: int
+
+    def __str__(self) -> str:
+        size = self.path.stat().st_size
+        return f"{self.path.name}: {size:,} bytes, weights as {self.weights}, {self.mismatches} answers differ"
+
+
+def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: list[np.ndarray]) -> Exported:
+    """Write `model.keras` and `model.tflite` of a run.
+
+    The network is saved in 32-bit arithmetic, which every machine has. The export must give the same answers: it is
+    compared with the network on the test pictures, without a look at their labels.
+
+    Args:
+        folder: Folder of the run.
+        run: Name of the run.
+        data: The pictures that it was trained on.
+        recipe: Its recipe.
+        best_weights: Those of the best epoch.
+
+    Returns:
+        The network and what is known of its export.
+
+    Raises:
+        UserError: No way of storing weights gives the same answers.
+    """
+    keras.config.set_dtype_policy("float32")
+    model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
+    model.set_weights(best_weights)
+    with records.atomic_write(folder / records.KERAS_MODEL) as temporary:
+        model.save(temporary)
+    preparation = data.preparation
+    metadata = describe(
+        run, data.characters, preparation.picture_size, preparation.resize_mode, recipe.flip_tta_threshold
+    )
+    train = data.rows("train")
+    calibration = data.images[train[:: max(1, len(train) // CALIBRATION_PICTURES)]]
+    path = folder / records.LITERT_MODEL
+    test = data.images[data.rows("test")]
+    found = export_verified(folder / records.KERAS_MODEL, path, metadata, test, calibration, recipe.export_weights)
+    return Exported(model, path, *found)
+
+
+def run_record(run: str, data_name: str, data: Dataset, training: Training, exported: Exported) -> dict[str, Any]:
+    """Describe a finished training for `run.json`.
+
+    Args:
+        run: Name of the run.
+        data_name: Name of the prepared pictures.
+        data: The pictures.
+        training: Its course.
+        exported: What it left behind.
+
+    Returns:
+        The record.
+    """
+    checkpoint, recipe = training.checkpoint, training.recipe
+    return {
+        "name": run,
+        "data_name": data_name,
+        "format_version": records.FORMAT_VERSION,
+        "finished": True,
+        "recipe": recipe.model_dump(),
+        "characters": data.characters,
+        "picture_size": data.preparation.picture_size,
+        "resize_mode": data.preparation.resize_mode,
+        "manifest_sha256": data.manifest_sha256,
+        "num_parameters": exported.model.count_params(),
+        "conv_layers": networks.conv_layers_of(exported.model),
+        "epochs": checkpoint.epoch,
+        "best_epoch": checkpoint.best_epoch,
+        "best_val_macro_f1": checkpoint.best_score,
+        "seconds": checkpoint.seconds,
+        "seconds_per_epoch": checkpoint.seconds / checkpoint.epoch,
+        "epoch_seconds": checkpoint.epoch_seconds,
+        "train_pictures": len(data.rows("train")),
+        "exported_weights": exported.weights,
+        "export_differs_on": exported.mismatches,
+        "model_sha256": records.file_sha256(exported.path),
+        "backend": keras.backend.backend(),
+        "dtype": optimizers.precision(recipe.precision),
+        **records.provenance(),
     }
 
 

@@ -4,10 +4,10 @@ Each takes RGB pictures of 0 to 255 and gives a probability per character; scali
 network cannot be fed the wrong range.
 """
 
-import inspect
-
 import keras
 from keras import layers
+
+from lib.training.recipe import Recipe
 
 # Filters of the successive pairs of convolutions, as in the original project.
 CNN_FILTERS = (32, 64, 256)
@@ -16,24 +16,20 @@ CNN_FILTERS = (32, 64, 256)
 SPRINGFIELD_BLOCKS = (1, 2, 3, 1)
 
 
-def build(network: str, **settings) -> keras.Model:
-    """Build a network by its name in a parameter file.
+def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> keras.Model:
+    """Build the network of a recipe.
 
     Args:
-        network: A key of `NETWORKS`.
-        **settings: The settings of all networks; each builder is given those that it knows, since a parameter
-            file has `conv_layers` even where the network's depth is fixed.
+        recipe: Names the network and its settings.
+        num_characters: Width of the softmax.
+        picture_size: Height and width of the pictures, pixels; None leaves them open, for progressive resizing.
 
     Returns:
         The network, built but not compiled.
-
-    Raises:
-        ValueError: There is no such network.
     """
-    if network not in NETWORKS:
-        raise ValueError(f"`network` must be one of {sorted(NETWORKS)}. Received: network={network!r}")
-    known = inspect.signature(NETWORKS[network]).parameters
-    return NETWORKS[network](**{name: value for name, value in settings.items() if name in known})
+    if recipe.network == "cnn":
+        return build_cnn(recipe.conv_layers, num_characters, picture_size, recipe.dense_units, recipe.dropout)
+    return build_springfield(num_characters, picture_size, recipe.width, recipe.dropout)
 
 
 def build_cnn(
@@ -139,6 +135,3 @@ def _residual_block(x, filters: int, strides: int):
     y = _convolution(activated, filters, strides)
     y = _convolution(layers.ReLU()(y), filters, strides=1)
     return layers.Add()([shortcut, y])
-
-
-NETWORKS = {"cnn": build_cnn, "springfield": build_springfield}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import keras
 
-SCHEDULES = ("constant", "step", "cosine", "one_cycle")
+from lib.training.recipe import Recipe
+
 # Of Muon's rate; biases and normalisation want smaller steps than orthogonal ones.
-ADAM_SHARE = 0.2
+ADAM_RATE_RATIO = 0.2
 # Of all that is no kernel of a convolution, under Muon; Keras' own value.
 ADAM_DECAY = 0.004
-OPTIMIZERS = ("adamw", "lion", "muon", "rmsprop", "sgd")
 
 
 def precision(choice: str = "auto") -> str:
@@ -80,80 +80,58 @@ class Muon(keras.optimizers.Muon):
         return x * (self.rms_rate * longer_side**0.5)
 
 
-def optimizer(
-    name: str,
-    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-) -> keras.optimizers.Optimizer:
-    """Make an optimiser by its name in a parameter file.
+def build(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Build the optimiser of a recipe.
 
     Args:
-        name: "rmsprop", "sgd" (with Nesterov momentum), "adamw", "lion" or "muon".
-        learning_rate: A number, or a schedule of steps.
-        momentum: For "sgd" and "muon", 0 to 1.
-        weight_decay: Decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101), 0 for none. Of
-            "muon" it is that of the convolutions' kernels; the rest has `ADAM_DECAY`, or none where this is 0.
+        recipe: Names the optimiser, its settings and its learning-rate schedule.
+        steps_per_epoch: Batches in an epoch.
 
     Returns:
-        The optimiser.
-
-    Raises:
-        ValueError: There is no such optimiser.
+        The optimiser. Weight decay is decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101); that
+        of Muon is for the kernels of convolutions, all else has `ADAM_DECAY`, or none where the recipe has none.
     """
-    common = {"learning_rate": learning_rate, "weight_decay": weight_decay or None}
-    match name:
-        case "rmsprop":
-            return keras.optimizers.RMSprop(**common)
-        case "sgd":
-            return keras.optimizers.SGD(momentum=momentum, nesterov=True, **common)
-        case "adamw":
-            return keras.optimizers.AdamW(**(common | {"weight_decay": weight_decay}))
-        case "lion":
-            return keras.optimizers.Lion(**common)
-        case "muon":
-            settings = {"weight_decay": weight_decay, "adam_weight_decay": ADAM_DECAY if weight_decay else 0.0}
-            settings["adam_lr_ratio"] = ADAM_SHARE
-            return Muon(**(common | settings), momentum=momentum)
-    raise ValueError(f"`optimizer` must be one of {', '.join(OPTIMIZERS)}. Received: optimizer={name!r}")
+    rate = learning_rate(recipe, steps_per_epoch)
+    decay = recipe.weight_decay or None
+    if recipe.optimizer == "rmsprop":
+        return keras.optimizers.RMSprop(rate, weight_decay=decay)
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, recipe.momentum, nesterov=True, weight_decay=decay)
+    if recipe.optimizer == "adamw":
+        return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    return Muon(
+        rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        adam_weight_decay=ADAM_DECAY if recipe.weight_decay else 0.0,
+        adam_lr_ratio=ADAM_RATE_RATIO,
+    )
 
 
-def learning_rate(
-    schedule: str, peak: float, epochs: int, steps_per_epoch: int, drop_every: int = 10
-) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Make the course of the learning rate, a function of the optimiser's step alone.
+def learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Build the learning-rate schedule of a recipe, a function of the optimiser's step alone.
 
-    The step is saved with the optimiser, so a run that goes on has the rate that it would have had.
+    The step is saved with the optimiser, so that a resumed training has the rate that it would have had.
 
     Args:
-        schedule: "constant"; "step", divided by 10 every `drop_every` epochs; "cosine", from `peak` to nothing;
-            "one_cycle", a linear rise over the first fifth and a cosine fall (after Smith 2018, arXiv:1803.09820).
-        peak: The highest rate.
-        epochs: Epochs in the whole run.
+        recipe: Its `schedule` is "constant"; "step", divided by 10 every `drop_every` epochs; "cosine", from
+            `learning_rate` to zero; or "one_cycle", a linear warm-up over the first fifth and a cosine decay (after
+            Smith 2018, arXiv:1803.09820).
         steps_per_epoch: Batches in an epoch.
-        drop_every: Epochs between two divisions by 10, for "step".
 
     Returns:
         A number for "constant", else a Keras schedule.
-
-    Raises:
-        ValueError: There is no such schedule.
     """
-    steps = epochs * steps_per_epoch
-    match schedule:
-        case "constant":
-            return peak
-        case "step":
-            boundaries = [n * steps_per_epoch for n in range(drop_every, epochs, drop_every)]
-            if not boundaries:
-                return peak
-            values = [peak / 10**drops for drops in range(len(boundaries) + 1)]
-            return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
-        case "cosine":
-            return keras.optimizers.schedules.CosineDecay(peak, steps)
-        case "one_cycle":
-            rise = math.ceil(steps / 5)
-            return keras.optimizers.schedules.CosineDecay(
-                peak / 25, steps - rise, warmup_target=peak, warmup_steps=rise
-            )
-    raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}. Received: schedule={schedule!r}")
+    peak, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch
+    if recipe.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(peak, steps)
+    if recipe.schedule == "one_cycle":
+        warmup = math.ceil(steps / 5)
+        return keras.optimizers.schedules.CosineDecay(
+            peak / 25, steps - warmup, warmup_target=peak, warmup_steps=warmup
+        )
+    drops = range(recipe.drop_every, recipe.epochs, recipe.drop_every) if recipe.schedule == "step" else range(0)
+    if not drops:
+        return peak
+    values = [peak / 10**number for number in range(len(drops) + 1)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay([epoch * steps_per_epoch for epoch in drops], values)

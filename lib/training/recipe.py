@@ -1,65 +1,182 @@
-"""Which values of the training notebook's parameters can be meant."""
+"""The recipe of a training: every parameter with its type, range, default and meaning, written down once.
 
-from typing import Any
+A recipe is a YAML file in `notebooks/params/`. `extends: springfield` starts from another recipe, so that a file
+holds only what differs. A file may also hold several recipes that change one base, under `variants:`.
+"""
 
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from lib import paths, records
 from lib.errors import UserError
-from lib.training import export, networks, optimizers
+from lib.settings import Settings
 
-CHOICES = {
-    "network": tuple(networks.NETWORKS),
-    "optimizer": optimizers.OPTIMIZERS,
-    "schedule": optimizers.SCHEDULES,
-    "precision": ("auto", "float32", "mixed_bfloat16"),
-    "export_weights": export.WEIGHTS,
-    "conv_layers": (4, 6),
-}
-# Lowest and highest value that can be meant. A rate above 1 or a shift above one half is a slip of the finger.
-RANGES = {
-    "dense_units": (1, 65536),
-    "width": (1, 1024),
-    "dropout": (0, 0.95),
-    "learning_rate": (1e-8, 1),
-    "momentum": (0, 0.9999),
-    "weight_decay": (0, 1),
-    "label_smoothing": (0, 0.9),
-    "drop_every": (1, 100_000),
-    "epochs": (1, 100_000),
-    "patience": (0, 100_000),
-    "batch_size": (1, 65536),
-    "shift": (0, 0.5),
-    "zoom": (0, 4),
-    "rotate": (0, 180),
-    "colour_jitter": (0, 1),
-    "random_erasing": (0, 1),
-    "background_swap": (0, 1),
-    "shrink_and_paste": (0, 1),
-    "quality_jitter": (0, 1),
-    "style_jitter": (0, 1),
-    "drawings": (0, 10_000),
-    "progressive_size": (8, 1024),
-    "progressive_fraction": (0, 1),
-    "flip_tta_threshold": (0, 1),
-    "seed": (0, 2**32 - 1),
-}
+SAMPLE = "sample"  # folder of the recipes that replace others on the drawn sample
+SUFFIX = ".yaml"
 
 
-def check(parameters: dict[str, Any]) -> None:
-    """Refuse parameters that cannot be meant, before anything is computed.
+class Recipe(Settings):
+    """All that decides a training, besides the pictures.
 
-    Args:
-        parameters: Values by name; names that have neither choices nor a range are not looked at.
-
-    Raises:
-        UserError: A value is not among its choices, is outside of its range, or does not fit another one.
+    Example:
+        >>> Recipe.load("springfield", epochs=10).epochs
+        10
     """
-    for name, value in parameters.items():
-        if name in CHOICES and value not in CHOICES[name]:
-            raise UserError(f"`{name}` must be one of {', '.join(map(str, CHOICES[name]))}, not {value!r}.")
-        if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
-            low, high = RANGES[name]
-            raise UserError(f"`{name}` must be from {low:g} to {high:g}, not {value!r}.")
-    if parameters.get("progressive_fraction") and parameters.get("network") == "cnn":
-        raise UserError(
-            "`progressive_fraction` must be 0 for the network cnn, whose dense layer fits one picture size; springfield, "
-            "which pools over all places, can begin with smaller pictures."
-        )
+
+    network: Literal["cnn", "springfield"] = Field(description="what to build")
+    conv_layers: Literal[4, 6] = Field(4, description="depth of cnn")
+    dense_units: int = Field(512, ge=1, le=65_536, description="width of the dense layer of cnn")
+    width: int = Field(32, ge=1, le=1024, description="filters of the first stage of springfield")
+    dropout: float = Field(0.25, ge=0, le=0.95, description="fraction of activations dropped after each stage")
+
+    optimizer: Literal["rmsprop", "sgd", "adamw", "muon"] = Field("rmsprop", description="how weights are updated")
+    learning_rate: float = Field(0.0001, ge=1e-8, le=1, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, le=0.9999, description="of sgd and muon")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay, multiplied by the rate")
+    label_smoothing: float = Field(
+        0.0, ge=0, le=0.9, description="fraction of the target probability spread over all characters"
+    )
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
+        "constant", description="learning-rate schedule"
+    )
+    drop_every: int = Field(
+        10, ge=1, le=100_000, description="epochs between two divisions of the rate by 10, in the step schedule"
+    )
+    epochs: int = Field(32, ge=1, le=100_000, description="passes over the training pictures")
+    patience: int = Field(
+        0, ge=0, le=100_000, description="epochs without a better validation score before stopping; 0 never stops"
+    )
+    batch_size: int = Field(32, ge=1, le=65_536, description="pictures per step")
+    progressive_fraction: float = Field(
+        0.0, ge=0, le=1, description="fraction of the epochs, the first ones, that train on small pictures; cnn needs 0"
+    )
+    progressive_size: int = Field(64, ge=8, le=1024, description="side of a small picture, pixels")
+
+    shift: float = Field(0.1, ge=0, le=0.5, description="largest shift in width and height, fraction of the picture")
+    flip: bool = Field(True, description="mirror half of the pictures")
+    zoom: float = Field(0.0, ge=0, le=4, description="largest change of scale, fraction")
+    rotate: float = Field(0.0, ge=0, le=180, description="largest rotation, degrees")
+    colour_jitter: float = Field(
+        0.0, ge=0, le=1, description="largest change of brightness, contrast and tint, fraction"
+    )
+    random_erasing: float = Field(0.0, ge=0, le=1, description="side of the largest erased square, fraction")
+    background_swap: float = Field(
+        0.0, ge=0, le=1, description="fraction of pictures whose flat background is painted over"
+    )
+    shrink_and_paste: float = Field(
+        0.0, ge=0, le=1, description="fraction of pictures shrunk and pasted on a plain or noisy background"
+    )
+    quality_jitter: float = Field(
+        0.0, ge=0, le=1, description="fraction of pictures blurred, compressed, made grey or noisy"
+    )
+    style_jitter: float = Field(
+        0.0, ge=0, le=1, description="fraction of pictures filtered to look drawn in another style"
+    )
+    drawings_per_character: int = Field(
+        0, ge=0, le=10_000, description="drawings of this project added to the training pictures, for each character"
+    )
+
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = Field("auto", description="arithmetic of the training")
+    export_weights: Literal["int8", "float16", "float32"] = Field(
+        "float16", description="how the exported file stores weights"
+    )
+    flip_tta_threshold: float = Field(
+        0.0, ge=0, le=1, description="probability below which the recogniser averages with the mirrored picture"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides initial weights, order and augmentation")
+
+    @pydantic.model_validator(mode="after")
+    def _sizes_fit_the_network(self) -> "Recipe":
+        if self.progressive_fraction and self.network == "cnn":
+            raise ValueError(
+                "`progressive_fraction` must be 0 for the network cnn, whose dense layer fits one picture size; "
+                "springfield pools over all places and can start with smaller pictures."
+            )
+        return self
+
+    @classmethod
+    def load(cls, name: str, origins: dict[str, str] | None = None, /, **overrides: Any) -> "Recipe":
+        """Read a recipe by its name.
+
+        Args:
+            name: Name of a file in `notebooks/params/` without its suffix, such as "springfield"; or
+                "<file>/<variant>", such as "ablation/sgd".
+            origins: Where each of the overrides comes from, for messages.
+            **overrides: Values that replace the file's.
+
+        Returns:
+            The checked recipe.
+
+        Raises:
+            UserError: There is no such recipe, or a value is unknown, of a wrong type or out of range.
+        """
+        values, files = _resolve(_name(name, "recipe"), ())
+        files |= dict.fromkeys(overrides, "overrides") | (origins or {})
+        return cls.check(values | overrides, {"network": f"{name}{SUFFIX}"} | files)
+
+    def table(self) -> Any:
+        """Lay out this recipe for a notebook: a DataFrame with a row for each parameter that is in use."""
+        import pandas as pd  # not at the top: make asks for recipes and needs no tables
+
+        rows = [{"parameter": row["parameter"], "value": getattr(self, row["parameter"])} | row for row in self.rows()]
+        table = pd.DataFrame(rows)[["parameter", "value", "default", "meaning"]]
+        return table.astype(str).set_index("parameter")
+
+    def training_part(self) -> dict[str, Any]:
+        """Give the parameters that decide the trained weights, without those of the export."""
+        return self.model_dump(exclude=set(EXPORT_PARAMETERS))
+
+
+EXPORT_PARAMETERS = ("export_weights", "flip_tta_threshold")
+
+
+def names() -> list[str]:
+    """List the recipes that can be trained: files, and the variants inside of files."""
+    found = []
+    for path in sorted(paths.PARAMS.glob(f"*{SUFFIX}")):
+        variants = records.read_yaml(path).get("variants")
+        found += [f"{path.stem}/{variant}" for variant in variants] if isinstance(variants, dict) else [path.stem]
+    return found
+
+
+def on_sample(name: str) -> str:
+    """Name the recipe that a run uses on the drawn sample: its own for the sample, where there is one."""
+    return f"{SAMPLE}/{name}" if (paths.PARAMS / SAMPLE / f"{name}{SUFFIX}").is_file() else name
+
+
+def _resolve(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Follow `extends:`; returns the values by name, and the file that each comes from."""
+    if name in seen:
+        raise UserError(f"{seen[0]}{SUFFIX}: `extends` goes in a circle: {' → '.join([*seen, name])}.")
+    values, file = _read(name)
+    base = values.pop("extends", None)
+    inherited, origins = ({}, {}) if base is None else _resolve(_name(base, file), (*seen, name))
+    return inherited | values, origins | dict.fromkeys(values, file)
+
+
+def _read(name: str) -> tuple[dict[str, Any], str]:
+    path = paths.PARAMS / f"{name}{SUFFIX}"
+    file, _, variant = name.rpartition("/")
+    if path.is_file():
+        values = records.read_yaml(path)
+        if "variants" not in values:
+            return values, path.name
+        raise UserError(f"{path.name} holds several recipes: {', '.join(f'{name}/{v}' for v in values['variants'])}.")
+    if file and (container := paths.PARAMS / f"{file}{SUFFIX}").is_file():
+        values = records.read_yaml(container)
+        variants = values.pop("variants", {})
+        if variant in variants:
+            return values | (variants[variant] or {}), container.name
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names())}."
+    raise UserError(f"There is no recipe {name!r}. {hint} A new one is a file in notebooks/params/.")
+
+
+def _name(base: Any, file: str) -> str:
+    if not isinstance(base, str) or Path(base).is_absolute() or ".." in Path(base).parts:
+        raise UserError(f"{file}: a recipe has a name, such as springfield, not {base!r}.")
+    return base.removesuffix(SUFFIX)

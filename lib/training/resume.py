@@ -1,12 +1,13 @@
-"""A run that was killed goes on where it was, and ends as if it had not been killed.
+"""A killed training continues from its last epoch, and ends as if it had not been killed.
 
-Keras' `BackupAndRestore` brings back weights, optimiser and epoch, but not the best score that checkpointing and
-early stopping remember, so that a resumed run can overwrite a better model. Here one callback keeps all of it in
-one file, written by rename at the end of each epoch.
+Keras' `BackupAndRestore` restores weights, optimiser and epoch, but not the best score that checkpointing and early
+stopping remember, so that a resumed run can overwrite a better model. Here one callback keeps all of it in one file,
+written atomically at the end of each epoch.
 """
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,71 @@ import numpy as np
 import pandas as pd
 
 from lib import records
+from lib.data.dataset import Dataset
 from lib.errors import UserError
+from lib.training import batches
+from lib.training.progress import Progress
+from lib.training.recipe import Recipe
 
 STATE_FILE = "state.npz"
 
 
+class Training:
+    """The course of one training: where it stands, the stages that are left, and the callbacks of `fit`.
+
+    Example:
+        training = Training(folder, model, data, recipe)
+        for stage in training.stages():
+            model.fit(train, callbacks=training.callbacks(train, validation), **stage)
+
+    Args:
+        folder: Folder of the run, where the state is kept.
+        model: Compiled; it is restored to the last finished epoch of the same training, if there is one.
+        data: The pictures that it trains on.
+        recipe: The recipe; with the pictures, the network and the backend it decides what may be continued.
+    """
+
+    def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe):
+        decisive = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
+        key = records.digest([*decisive, keras.backend.backend()])
+        self.recipe = recipe
+        self.checkpoint = Checkpoint(folder, key, monitor="val_macro_f1", patience=recipe.patience)
+        epoch = self.checkpoint.restore(model)
+        print(f"Continuing after epoch {epoch}." if epoch else "Starting at epoch 1.")
+
+    def stages(self) -> Iterator[dict[str, int]]:
+        """Yield the epochs of each stage that is left, as arguments of `fit`: one stage for each picture size.
+
+        Keras expects the shape of the first batches to stay the same within one `fit`.
+        """
+        for end in sorted({batches.progressive_epochs(self.recipe), self.recipe.epochs}):
+            if self.checkpoint.epoch < self.checkpoint.last_epoch(end):
+                yield {"initial_epoch": self.checkpoint.epoch, "epochs": end}
+
+    def callbacks(self, *data: batches.Batches) -> list[keras.callbacks.Callback]:
+        """Make the callbacks of `fit`: the order of the batches, the checkpoint, a line for each epoch.
+
+        Args:
+            *data: The batches of training and of validation.
+        """
+
+        def begin(epoch: int, logs: dict[str, float] | None = None) -> None:
+            for each in data:
+                each.begin(epoch)
+
+        begin(self.checkpoint.epoch)
+        order = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+        return [order, self.checkpoint, Progress(self.recipe.epochs, self.checkpoint.epoch_seconds)]
+
+
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the history, the best weights by a validation score, and the patience, across a `kill -9`.
+    """Keep the history, the best weights by a validation score, and the patience, across a `kill -9`.
 
     Pass it to `fit` with `initial_epoch=checkpoint.epoch`, after `restore`.
 
     Args:
         folder: Where the state is kept; made if need be.
-        key: A digest of everything that decides the run. A state with another key is another run's and is not used.
+        key: A digest of everything that decides the run. A state with another key belongs to another training and is not used.
         monitor: The score to choose the weights by; the first highest wins.
         patience: Epochs without a better score after which training stops; 0 never stops.
 
@@ -66,7 +119,7 @@ class Checkpoint(keras.callbacks.Callback):
         return bool(self.patience) and self.epoch - self.best_epoch >= self.patience
 
     def restore(self, model: keras.Model) -> int:
-        """Bring a compiled model to where its run was.
+        """Restore a compiled model to its last finished epoch.
 
         Args:
             model: Built and compiled as it was when the state was written.
@@ -98,17 +151,17 @@ class Checkpoint(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Take down the epoch, keep the weights if they are the best so far, and save everything.
+        """Record the epoch, keep the weights if they are the best so far, and save everything.
 
         Raises:
-            UserError: The loss is no number any more; the state stays that of the epoch before.
+            UserError: The loss is not finite; the state stays that of the epoch before.
         """
         model = self.model
         scores = {name: float(value) for name, value in (logs or {}).items()}
         if not all(np.isfinite(value) for name, value in scores.items() if name.endswith("loss")):
             raise UserError(
-                f"Training diverged: in epoch {epoch + 1} the loss is no number any more. Lower `learning_rate` in the "
-                "parameter file, or set `precision: float32`."
+                f"Training diverged: the loss of epoch {epoch + 1} is not a finite number. Lower `learning_rate` in the recipe, "
+                "or set `precision: float32`."
             )
         self.epoch = epoch + 1
         self.rows.append({"epoch": self.epoch, **scores, "learning_rate": float(model.optimizer.learning_rate)})

@@ -1,0 +1,47 @@
+"""The settings of the preparation: how pictures become arrays, and how they are divided into splits."""
+
+import typing
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lib.settings import Settings
+
+ResizeMode = Literal["stretch", "pad", "bounded"]
+RESIZE_MODES: tuple[str, ...] = typing.get_args(ResizeMode)
+
+
+class Preparation(Settings):
+    """All that decides the prepared pictures, besides the source."""
+
+    picture_size: int = Field(64, ge=16, le=512, description="height and width of a prepared picture, pixels")
+    resize_mode: ResizeMode = Field(
+        "stretch",
+        description="how a picture becomes square: stretch, as the original project did; pad; or bounded: uniform "
+        "borders are cropped, then stretched up to 16:9, padded beyond",
+    )
+    min_pictures: int = Field(
+        290, ge=1, le=999_999, description="characters with fewer pictures are excluded (290 in the original project)"
+    )
+    split: Literal["grouped", "random"] = Field(
+        "grouped", description="grouped keeps near-duplicates on one side of the split, random does not"
+    )
+    exclude_kaggle_test: bool = Field(
+        False, description="exclude the frames that match a picture of the archive's own test set"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides the split")
+
+    @classmethod
+    def of(cls, source: str, settings: dict[str, Any], origins: dict[str, str] | None = None) -> "Preparation":
+        """Make the settings for a source: the drawn sample has fewer pictures of each character than the archive.
+
+        Args:
+            source: `"sample"`, `"kaggle"`, or a path.
+            settings: What differs from the defaults, by name.
+            origins: Where each value comes from, for messages.
+
+        Raises:
+            UserError: A value is unknown, of a wrong type or out of range.
+        """
+        defaults = {"min_pictures": 20} if source == "sample" else {}
+        return cls.check(defaults | settings, origins)

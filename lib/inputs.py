@@ -1,0 +1,134 @@
+"""What a product was made from: digests of code, parameters and data, kept beside it.
+
+Make decides by time what might be stale; a step decides by these digests. Comments, docstrings, file times and the
+prose of a notebook change none of them.
+"""
+
+import ast
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from lib import paths, records
+from lib.errors import UserError
+
+INPUTS = "inputs.json"
+MISSING = "it is missing"
+
+# Rooms from left to right, as data flows; no module imports from a room to its right.
+ROOMS = ("drawing", "data", "training", "inference", "evaluation", "serving")
+# What lies to the right of a step's own room only shows what the step has made, and decides no product.
+ROOM_OF_STEP = {
+    "01_prepare": "data",
+    "02_train": "training",
+    "03_evaluate": "evaluation",
+    "05_robustness": "evaluation",
+}
+
+
+def files(notebook: Path) -> list[Path]:
+    """List the files of `lib` that decide what a notebook of the pipeline writes.
+
+    Args:
+        notebook: One of the notebooks in `ROOM_OF_STEP`.
+
+    Returns:
+        Paths of the modules that its cells import and of those that these import, with the tables (YAML) beside
+        them, sorted.
+    """
+    rooms = ROOMS[: ROOMS.index(ROOM_OF_STEP[notebook.stem]) + 1]
+    waiting, found = _imported("\n".join(_code_cells(notebook))), set()
+    while waiting:
+        path = waiting.pop()
+        room = path.relative_to(paths.ROOT).parts[1]
+        if path not in found and (room in rooms or room.endswith(".py")):
+            found.add(path)
+            waiting |= _imported(path.read_text(encoding="utf-8"))
+    tables = {table for path in found if path.parent.name in rooms for table in path.parent.glob("*.yaml")}
+    return sorted(found | tables)
+
+
+def _imported(source: str) -> set[Path]:
+    """Find the modules of `lib` that a source imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    places = [paths.ROOT.joinpath(*name.split(".")) for name in names if name.split(".")[0] == "lib"]
+    found = {place.with_suffix(".py") for place in places} | {place / "__init__.py" for place in places}
+    return {path for path in found if path.is_file()}
+
+
+def _code_cells(notebook: Path) -> list[str]:
+    """Give the sources of the code cells, without that of the parameters, whose values are inputs of their own."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    return ["".join(cell["source"]) for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
+
+
+def code_digests(notebook: Path) -> dict[str, str]:
+    """Hash the code that decides what a notebook writes.
+
+    Args:
+        notebook: One of the notebooks in `ROOM_OF_STEP`.
+
+    Returns:
+        A digest for each file, by its path below the repository, and for the notebook's code cells.
+    """
+    found = {path.relative_to(paths.ROOT).as_posix(): _digest(path) for path in files(notebook)}
+    cells = [ast.dump(ast.parse(cell)) for cell in _code_cells(notebook)]
+    return found | {notebook.relative_to(paths.ROOT).as_posix(): records.digest(cells)}
+
+
+@functools.cache
+def _digest(path: Path) -> str:
+    """Hash the syntax tree of a module, which has no comments, without the docstrings; of a table its values."""
+    if path.suffix == ".yaml":
+        return records.digest(records.read_yaml(path))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(node.body) > 1:
+                del node.body[0]
+    return records.digest(ast.dump(tree))
+
+
+def changed(product: Path, inputs: dict[str, Any]) -> list[str]:
+    """Say why a product is stale.
+
+    Args:
+        product: The file that a step writes last.
+        inputs: Digests or values by name, as they are now.
+
+    Returns:
+        A reason for each input that differs from what the product was made from; empty if it is up to date.
+    """
+    if not product.is_file():
+        return [MISSING]
+    made_from = _read(product.parent).get(product.name)
+    if made_from is None:
+        return [f"{product.name} has no record of its inputs"]
+    if made_from.get(product.name) != records.file_sha256(product):
+        return [f"{product.name} was changed by something else"]
+    now = inputs | {product.name: made_from[product.name]}
+    names = sorted(name for name in now.keys() | made_from.keys() if now.get(name) != made_from.get(name))
+    return [f"{name} changed" for name in names]
+
+
+def write(product: Path, inputs: dict[str, Any]) -> None:
+    """Record what a product was made from, with the digest of the product itself."""
+    kept = {name: value for name, value in _read(product.parent).items() if (product.parent / name).exists()}
+    record = inputs | {product.name: records.file_sha256(product)}
+    records.write_json(product.parent / INPUTS, kept | {product.name: record})
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Read the record of a folder; one that is missing or damaged says nothing, so that the step runs."""
+    try:
+        return records.read_json(folder / INPUTS)
+    except UserError:
+        return {}

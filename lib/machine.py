@@ -1,0 +1,86 @@
+"""The machine that this process runs on: cores, processor, and how trainings share it."""
+
+import contextlib
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import psutil
+
+# A training of cnn6, the largest network of the study, takes 1.5 GB at its peak.
+TRAINING_BYTES = 3_000_000_000
+SLOT_SECONDS = 1.0
+PROGRESS_VARIABLE = "STUDY_PROGRESS"  # names the file that a notebook writes its line of progress to
+PARENT_CHECK_SECONDS = 0.5
+
+
+def cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Name the processor as the system does, or at least its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def jobs(makeflags: str) -> int:
+    """Read from make's flags how many of its recipes may run at once: 1 without `-j`."""
+    found = re.search(r"(?:^|\s)-j(\d*)", makeflags)
+    return int(found[1] or cores()) if found else 1
+
+
+@contextlib.contextmanager
+def training_slot(folder: Path, makeflags: str) -> Iterator[dict[str, str]]:
+    """Wait until a training may start beside those that `make -j` runs at the same time.
+
+    As many run at once as make asks for, as there are cores, and as fit into memory; the cores are divided among them.
+
+    Args:
+        folder: Where the lock files of the slots are kept.
+        makeflags: The variable MAKEFLAGS of make.
+
+    Yields:
+        Environment variables that limit the threads of the training.
+    """
+    slots = max(1, min(jobs(makeflags), cores(), psutil.virtual_memory().total // TRAINING_BYTES))
+    if slots == 1 and jobs(makeflags) == 1:
+        yield {}
+        return
+    threads = str(max(1, cores() // slots))
+    folder.mkdir(parents=True, exist_ok=True)
+    locks = [filelock.FileLock(folder / f".slot-{number}.lock") for number in range(slots)]
+    while not (held := next((lock for lock in locks if _acquired(lock)), None)):
+        time.sleep(SLOT_SECONDS)
+    try:
+        yield {name: threads for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
+    finally:
+        held.release()
+
+
+def _acquired(lock: filelock.FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def end_with_parent() -> None:
+    """End this process when its parent is gone: `kill -9` of make alone must not leave a training running."""
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)

@@ -1,0 +1,347 @@
+"""The steps of the pipeline as make calls them: `python -m lib.pipeline train cnn4`.
+
+`plan` prints a fragment of a makefile with the names and dependencies that the graph needs. Values come from the
+environment, so that none passes through a shell.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lib import inputs, machine, paths, records
+from lib.data.preparation import Preparation
+from lib.errors import UserError, report_error, report_interrupt
+from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
+from lib.training.recipe import Recipe
+
+# What is published: no figure with frames in it, and a network only on request, since everyone clones it.
+PUBLISHED_FILES = (
+    *(records.RUN_RECORD, records.HISTORY, records.METRICS_RECORD, records.PER_CHARACTER, records.CONFUSION),
+    *(records.PREDICTIONS, records.ROBUSTNESS),
+    *(f"{records.FIGURES}/{name}.png" for name in ("confusion_matrix", "learning_curves", "per_character")),
+    f"{records.FIGURES}/robustness.png",
+)
+MODEL_CARD = "MODEL_CARD.md"
+
+REQUEST, RECIPE = "request.json", "recipe.json"
+MAKING = {"data", "train", "evaluate", "robustness", "publish"}  # the goals that make something of pictures
+
+
+# ---------------------------------------------------------------- what make asks for
+
+
+def makefile(plan: Plan) -> str:
+    """Write the names and the dependencies that are computed, as definitions of make.
+
+    Args:
+        plan: What one call of make works on.
+
+    Returns:
+        Lines of a makefile.
+    """
+    definitions = {
+        "DATASET_ID": plan.data_name,
+        "RAW": _relative(plan.raw),
+        "PREPARED": _relative(plan.prepared),
+        "RUNS_DIR": _relative(plan.run_folder("x").parent),
+        "RUN_NAMES": " ".join(plan.runs),
+    }
+    for step in STEPS.values():
+        needed = [step.notebook, *inputs.files(step.notebook)]
+        definitions[f"{step.name.upper()}_CODE"] = " ".join(map(_relative, needed))
+    return "".join(f"{name} := {value}\n" for name, value in definitions.items())
+
+
+def _relative(path: Path) -> str:
+    return Path(os.path.relpath(path, paths.ROOT)).as_posix() if path.is_relative_to(paths.ROOT) else str(path)
+
+
+def write_requests(plan: Plan, goals: set[str]) -> None:
+    """Write what is asked for beside each product, where it changed: make compares their times with the products'.
+
+    Args:
+        plan: What one call of make works on.
+        goals: The targets named on the command line.
+    """
+    if not goals & MAKING:
+        return
+    _check_source(plan)
+    _write_if_changed(plan.prepared / REQUEST, {"source": plan.source} | plan.preparation.model_dump())
+    if goals & (MAKING - {"data"}):
+        for name, run in plan.runs.items():
+            _write_if_changed(plan.run_folder(name) / RECIPE, run.recipe.model_dump())
+
+
+def _check_source(plan: Plan) -> None:
+    if plan.source == PUBLISHED:
+        raise UserError(
+            f"DATA={PUBLISHED} names the committed records, which only `make compare` reads; rename your archive or "
+            "folder if it has this name."
+        )
+    known = plan.source in ("sample", "kaggle") or Path(plan.source).expanduser().exists()
+    if not known and not (plan.raw / "source.json").exists():
+        raise UserError(f"DATA: there is no file or folder {plan.source!r}. Expected {VARIABLES['DATA']}.")
+
+
+def _write_if_changed(path: Path, record: dict[str, Any]) -> None:
+    with contextlib.suppress(UserError):
+        if records.read_json(path) == record:
+            return
+    records.write_json(path, record)
+
+
+# ---------------------------------------------------------------- steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One notebook of the pipeline: what it reads, and what it writes last."""
+
+    name: str
+    notebook: Path
+    executed: str  # the executed notebook
+    product: str  # the file that it writes last
+    doing: str
+    parameters: Callable[[Plan, str], dict[str, Any]]
+    data: Callable[[Plan, str], dict[str, Path]]
+
+    def folder(self, plan: Plan, run: str) -> Path:
+        """Where it writes."""
+        return plan.run_folder(run) if run else plan.prepared
+
+
+def _run_parameters(plan: Plan, run: str) -> dict[str, Any]:
+    return {"data_name": plan.data_name, "run": run, "outputs": plan.outputs}
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step(
+            "prepare",
+            paths.NOTEBOOKS / "01_prepare.ipynb",
+            "prepare.ipynb",
+            "manifest.csv",
+            "Preparing",
+            lambda plan, _: {
+                "source": plan.source,
+                "raw_name": plan.raw_name,
+                "data_name": plan.data_name,
+                "settings": plan.preparation.model_dump(),
+            },
+            lambda plan, _: {"source": plan.raw / "source.json"},
+        ),
+        Step(
+            "train",
+            paths.NOTEBOOKS / "02_train.ipynb",
+            "train.ipynb",
+            records.RUN_RECORD,
+            "Training",
+            lambda plan, run: (
+                _run_parameters(plan, run)
+                | {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
+            ),
+            lambda plan, _: {"manifest": plan.prepared / "manifest.csv"},
+        ),
+        Step(
+            "evaluate",
+            paths.NOTEBOOKS / "03_evaluate.ipynb",
+            "evaluate.ipynb",
+            records.METRICS_RECORD,
+            "Evaluating",
+            _run_parameters,
+            lambda plan, run: {"run": plan.run_folder(run) / records.RUN_RECORD},
+        ),
+        Step(
+            "robustness",
+            paths.NOTEBOOKS / "05_robustness.ipynb",
+            "robustness.ipynb",
+            records.ROBUSTNESS,
+            "Changing the test pictures for",
+            lambda plan, run: _run_parameters(plan, run) | {"raw_name": plan.raw_name},
+            lambda plan, run: {"run": plan.run_folder(run) / records.RUN_RECORD},
+        ),
+    )
+}
+
+
+def run_step(step: Step, plan: Plan, run: str = "") -> None:
+    """Run a step, unless its product was made from the same code, parameters and data.
+
+    Args:
+        step: One of `STEPS`.
+        plan: What one call of make works on.
+        run: Name of the run; empty for the preparation.
+
+    Raises:
+        UserError: The notebook failed, or another process is working on the folder.
+    """
+    from lib import notebooks  # papermill, which planning does not need
+
+    folder = step.folder(plan, run)
+    product = folder / step.product
+    parameters = step.parameters(plan, run)
+    with records.lock(folder):
+        decisive = plan.runs[run].recipe.model_dump() if step.name == "train" else parameters
+        now = inputs.code_digests(step.notebook) | {"parameters": decisive}
+        now |= {name: records.file_sha256(path) for name, path in step.data(plan, run).items()}
+        why = inputs.changed(product, now)
+        if not why:
+            product.touch()
+            return
+        reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why)}"
+        with contextlib.ExitStack() as stack:
+            if step.name == "train":
+                makeflags = os.environ.get("MAKEFLAGS", "")
+                os.environ |= stack.enter_context(machine.training_slot(paths.ROOT / plan.outputs, makeflags))
+            print(f"{step.doing} {run or plan.data_name}{reason}", file=sys.stderr, flush=True)
+            notebooks.run(step.notebook, folder / step.executed, parameters)
+        inputs.write(product, now)
+
+
+def publish(plan: Plan) -> None:
+    """Copy the records of the runs to the committed ones; the network and its card too where asked for.
+
+    Raises:
+        UserError: The runs are not of real pictures, or a record of other pictures stands in their place.
+    """
+    if plan.source == "sample":
+        raise UserError("Only runs on real pictures are published; name them, for example `make publish DATA=kaggle`.")
+    others = [run for run in plan.runs if _data_name_of(plan.published_folder(run)) not in (None, plan.data_name)]
+    if others:
+        raise UserError(
+            f"The published records of {', '.join(others)} are of other pictures than {plan.data_name}. Remove them "
+            "first, or give your run a name of its own."
+        )
+    for run in plan.runs:
+        source, target = plan.run_folder(run), plan.published_folder(run)
+        for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
+            if (source / name).exists():
+                with records.atomic_write(target / name) as temporary:
+                    shutil.copyfile(source / name, temporary)
+        if plan.publish_model:
+            from lib.evaluation import card  # pandas, which no other command here needs
+
+            with records.atomic_write(target / MODEL_CARD) as temporary:
+                temporary.write_text(card.model_card(target), encoding="utf-8")
+        print(_relative(target))
+
+
+def _data_name_of(folder: Path) -> str | None:
+    return records.read_run(folder)["data_name"] if (folder / records.RUN_RECORD).exists() else None
+
+
+def print_plan(plan: Plan) -> None:
+    """Write the requests and print the fragment of a makefile."""
+    write_requests(plan, set(os.environ.get("MAKECMDGOALS", "").split()))
+    print(makefile(plan), end="")
+
+
+def fetch(plan: Plan) -> None:
+    """Bring the pictures to `data/raw`."""
+    from lib.data import sources
+
+    print(sources.summary(sources.fetch(plan.source, plan.raw_name)))
+
+
+def summary(plan: Plan) -> None:
+    """Print the places of the reports and the table of the runs, and keep the text."""
+    from lib import report
+
+    text = report.summary([plan.run_folder(run) for run in plan.runs], plan.source)
+    print(f"\n{text}", end="")
+    with records.atomic_write(plan.run_folder("x").parent / "summary.txt") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def compare(plan: Plan) -> None:
+    """Put all finished runs of one set of pictures side by side."""
+    from lib import notebooks
+
+    folder = plan.run_folder("x").parent
+    with records.lock(folder):
+        parameters = {"data_name": plan.data_name, "outputs": plan.outputs}
+        notebooks.run(paths.NOTEBOOKS / "04_compare.ipynb", folder / "compare.ipynb", parameters)
+
+
+def open_reports(plan: Plan) -> None:
+    """Show the executed notebooks of the run named in RUN as web pages."""
+    from lib import report
+
+    run = os.environ.get("RUN", "").strip() or next(iter(plan.runs))
+    for page in report.write_pages(plan.run_folder(run)):
+        report.open_page(page)
+
+
+def write_docs(plan: Plan) -> None:
+    """Write the tables in `docs/` that are generated from the code."""
+    for name, table in generated_tables().items():
+        path = paths.DOCS / name
+        with records.atomic_write(path) as temporary:
+            temporary.write_text(with_table(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
+def generated_tables() -> dict[str, str]:
+    """Give the tables of the docs that are generated from the code, by file name."""
+    variables = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items())
+    return {
+        "recipes.md": Recipe.markdown(),
+        "configuration.md": f"| variable | meaning |\n|---|---|\n{variables}\n\n{Preparation.markdown()}",
+    }
+
+
+TABLE_START, TABLE_END = "<!-- written by `make docs` -->\n", "<!-- end -->\n"
+
+
+def with_table(text: str, table: str) -> str:
+    """Replace what stands between the two marks of a page."""
+    before, _, rest = text.partition(TABLE_START)
+    return f"{before}{TABLE_START}{table}\n{TABLE_END}{rest.partition(TABLE_END)[2]}"
+
+
+COMMANDS = {
+    "plan": print_plan,
+    "fetch": fetch,
+    "summary": summary,
+    "compare": compare,
+    "publish": publish,
+    "report": open_reports,
+    "docs": write_docs,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command of the pipeline.
+
+    Args:
+        arguments: As on the command line; those of the process by default.
+
+    Returns:
+        Exit status: 0, 2 for a mistake, 130 for Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lib.pipeline", description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=[*COMMANDS, *STEPS])
+    parser.add_argument("run", nargs="?", default="", help="name of a run, for train, evaluate and robustness")
+    options = parser.parse_args(arguments)
+    machine.end_with_parent()
+    try:
+        plan = make_plan(os.environ)
+        if options.command in STEPS:
+            run_step(STEPS[options.command], plan, options.run)
+        else:
+            COMMANDS[options.command](plan)
+    except (UserError, OSError) as problem:
+        return report_error(problem)
+    except KeyboardInterrupt:
+        return report_interrupt()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""What make's variables mean: names, settings and recipes, checked all at once."""
+
+import dataclasses
+import difflib
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lib import paths, records
+from lib.data.preparation import Preparation
+from lib.errors import UserError
+from lib.training import recipe as recipes
+from lib.training.recipe import Recipe
+
+PUBLISHED = "published"  # the data name of the committed records
+# The variables of make and what they are for; `make help` prints them.
+VARIABLES = {
+    "DATA": "sample, kaggle, or the path of an archive or a folder of pictures",
+    "RUNS": "names of recipes in notebooks/params/, or all",
+    "EPOCHS": "instead of the recipe's",
+    "SET": "changes of the recipe, such as 'learning_rate=0.001 seed=1'; the run is named after them",
+    "SPLIT": "grouped, or random: near-duplicates may cross the split",
+    "SIZE": "side of a prepared picture, pixels",
+    "RESIZE": "how a picture becomes square: stretch, pad or bounded",
+    "MIN_PICTURES": "characters with fewer pictures are excluded",
+    "EXCLUDE_KAGGLE_TEST": "1 excludes the frames that match the archive's own test set",
+    "OUTPUTS": "folder of the runs",
+    "MODEL": "1 publishes the network and its model card too",
+}
+# Variables of the other targets, and of the environment.
+OTHER_VARIABLES = (
+    *("IMAGE", "MODEL_DIR", "RUN", "HOST", "PORT", "TOKEN", "HOSTNAMES", "BASE_URL", "BEHIND_PROXY", "MAX_VISITORS"),
+    *("MAX_PREDICTIONS", "MAKE_AHEAD", "LEAVE_SECONDS", "NOTEBOOK", "PYTHON", "ENVIRONMENT", "SHELL", "KERAS_BACKEND"),
+    *("SIMPSONS_ARCHIVE", "KILLS", "KILL_SEED"),
+)
+PREPARATION_VARIABLES = {"SPLIT": "split", "SIZE": "picture_size", "RESIZE": "resize_mode"}
+PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST": "exclude_kaggle_test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run to be made: the name of its recipe, what is changed of it, and the result."""
+
+    recipe_name: str
+    overrides: dict[str, Any]
+    recipe: Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one call of make works on.
+
+    Attributes:
+        source: `sample`, `kaggle`, or a path.
+        raw_name: Folder of `data/raw`.
+        data_name: Folder of `data/processed` and of the outputs.
+        outputs: Folder of the runs, as given.
+        preparation: Settings of the prepared pictures.
+        runs: What each run is made with, by its name.
+        publish_model: Whether publishing copies the network too.
+    """
+
+    source: str
+    raw_name: str
+    data_name: str
+    outputs: str
+    preparation: Preparation
+    runs: dict[str, Run]
+    publish_model: bool
+
+    @property
+    def raw(self) -> Path:
+        """Folder of the unchanged pictures."""
+        return paths.RAW / self.raw_name
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared pictures."""
+        return paths.PROCESSED / self.data_name
+
+    def run_folder(self, run: str) -> Path:
+        """Folder of a run."""
+        return records.folder(self.outputs, self.data_name, run)
+
+    def published_folder(self, run: str) -> Path:
+        """Folder of a run among the committed records."""
+        return paths.PUBLISHED / (run + ("-random" if self.preparation.split == "random" else ""))
+
+
+def make_plan(variables: Mapping[str, str]) -> Plan:
+    """Check make's variables and say what they mean.
+
+    Args:
+        variables: Values by name, as in the environment; one that is missing or empty has its default.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UserError: One line for each mistake, with the variable, what is allowed, and what was received.
+    """
+    given = {name: variables.get(name, "").strip() for name in VARIABLES}
+    mistakes: list[str] = []
+
+    def attempt(check: Callable, *arguments: Any) -> Any:
+        try:
+            return check(*arguments)
+        except UserError as problem:
+            mistakes.extend(str(problem).splitlines())
+            return None
+
+    for name in variables.get("GIVEN", "").split():
+        if name not in (*VARIABLES, *OTHER_VARIABLES):
+            near = difflib.get_close_matches(name, [*VARIABLES, *OTHER_VARIABLES], n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join((*VARIABLES, *OTHER_VARIABLES))}."
+            mistakes.append(
+                f"There is no variable {name}. {hint} What programs read is set before make: NAME=value make …"
+            )
+    source = given["DATA"] or "sample"
+    raw_name = attempt(_name_of, source)
+    preparation = attempt(_preparation, source, given)
+    named = attempt(_runs, given, source) if source != PUBLISHED else {}
+    outputs = given["OUTPUTS"] or paths.OUTPUTS.name
+    if not re.fullmatch(r"[\w./-]+", outputs):
+        mistakes.append(f"OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not {outputs!r}.")
+    if given["MODEL"] not in ("", "0", "1"):
+        mistakes.append(f"MODEL must be 0 or 1, not {given['MODEL']!r}.")
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    data_name = raw_name + _suffix(preparation)
+    return Plan(source, raw_name, data_name, outputs, preparation, named, given["MODEL"] == "1")
+
+
+def _name_of(source: str) -> str:
+    """Name a data set after its source: the last part of its path without a suffix, in letters of any script."""
+    name = unicodedata.normalize("NFC", Path(source).name)
+    name = re.sub(r"[^\w.-]+", "-", re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name)).lstrip(".-")
+    if not name:
+        raise UserError(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
+    return name
+
+
+def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
+    settings = {name: _value(given[variable]) for variable, name in PREPARATION_VARIABLES.items() if given[variable]}
+    if settings.get("exclude_kaggle_test") in (0, 1):
+        settings["exclude_kaggle_test"] = bool(settings["exclude_kaggle_test"])
+    return Preparation.of(source, settings, {name: variable for variable, name in PREPARATION_VARIABLES.items()})
+
+
+def _value(text: str) -> Any:
+    """Read a value as a YAML file has it."""
+    try:
+        return records.parse_yaml(text)
+    except ValueError:
+        return text
+
+
+def _suffix(preparation: Preparation) -> str:
+    """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
+    parts = ["random"] if preparation.split == "random" else []
+    parts += ["no-kaggle-test"] if preparation.exclude_kaggle_test else []
+    parts += [f"{preparation.picture_size}px"] if preparation.picture_size != 64 else []
+    parts += [preparation.resize_mode] if preparation.resize_mode != "stretch" else []
+    return "".join(f"-{part}" for part in parts)
+
+
+def _runs(given: Mapping[str, str], source: str) -> dict[str, Run]:
+    """Load the recipe of each run; all mistakes of all runs at once."""
+    known = recipes.names()
+    asked = given["RUNS"].split() or ["cnn4", "cnn6"]
+    asked = [name for name in known if "/" not in name] if asked == ["all"] else asked
+    changes = _changes(given["SET"])
+    overrides = {name: _value(value) for name, value in changes.items()}
+    origins = dict.fromkeys(changes, "SET")
+    if given["EPOCHS"]:
+        overrides["epochs"], origins["epochs"] = _value(given["EPOCHS"]), "EPOCHS"
+    suffix = "".join(f"-{name}-{value}" for name, value in changes.items())
+    found, mistakes = {}, []
+    for name in asked:
+        try:
+            recipe_name = recipes.on_sample(name) if source == "sample" else name
+            found[name + suffix] = Run(recipe_name, overrides, Recipe.load(recipe_name, origins, **overrides))
+        except UserError as problem:
+            mistakes += [line for line in str(problem).splitlines() if line not in mistakes]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return found
+
+
+def _changes(text: str) -> dict[str, str]:
+    """Read `learning_rate=0.001 seed=1`."""
+    changes: dict[str, str] = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not equals or not re.fullmatch(r"\w+", name) or not re.fullmatch(r"[\w.+-]+", value):
+            raise UserError(f"SET must hold `name=value` pairs, such as 'learning_rate=0.001 seed=1', not {word!r}.")
+        if name in changes:
+            raise UserError(f"SET names `{name}` twice.")
+        changes[name] = value
+    return changes

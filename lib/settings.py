@@ -1,0 +1,112 @@
+"""What every checked set of values has in common: one class with types, ranges, units and meanings.
+
+`Settings` is a pydantic model that rejects unknown names, and whose mistakes are told in one line each.
+"""
+
+import difflib
+import typing
+from typing import Any
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lib.errors import UserError
+
+TYPE_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a list of names and values",
+}
+
+
+class Settings(BaseModel):
+    """Base of the recipe and of the settings of the preparation; instances cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _number_from_text(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """Accept 1e-3, which YAML 1.1 reads as text; a whole number may be written 40.0."""
+        expected = cls.model_fields[info.field_name].annotation
+        if expected is float and isinstance(value, str):
+            try:
+                return float(value)
+            except ValueError:
+                return value
+        return int(value) if expected is int and isinstance(value, float) and value.is_integer() else value
+
+    @classmethod
+    def check(cls, values: dict[str, Any], origins: dict[str, str] | None = None) -> "typing.Self":
+        """Make an instance, or name every mistake.
+
+        Args:
+            values: Values by name.
+            origins: Where each value comes from, such as the name of a file.
+
+        Returns:
+            The checked settings.
+
+        Raises:
+            UserError: One line for each mistake: origin, name, allowed values, what was received.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as problems:
+            lines = [cls._explain(problem, origins or {}) for problem in problems.errors()]
+        raise UserError("\n".join(lines))
+
+    @classmethod
+    def _explain(cls, problem: Any, origins: dict[str, str]) -> str:
+        if not problem["loc"]:
+            return problem["msg"].removeprefix("Value error, ")
+        name = str(problem["loc"][0])
+        origin = f"{origins[name]}: " if name in origins else ""
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, cls.model_fields, n=1)
+            hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(cls.model_fields)}."
+            return f"{origin}there is no parameter `{name}`. {hint}"
+        if problem["type"] == "missing":
+            return f"{origin}`{name}` is missing; it must be {cls.allowed(name)}."
+        return f"{origin}`{name}` must be {cls.allowed(name)}, not {problem['input']!r}."
+
+    @classmethod
+    def allowed(cls, name: str) -> str:
+        """Say in words what a parameter may be, such as "a number from 0 to 1"."""
+        field = cls.model_fields[name]
+        if typing.get_origin(field.annotation) is typing.Literal:
+            return f"one of {', '.join(map(str, typing.get_args(field.annotation)))}"
+        low, high = cls.limits(name)
+        limits = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
+        return TYPE_NAMES[field.annotation] + limits
+
+    @classmethod
+    def limits(cls, name: str) -> tuple[float | None, float | None]:
+        """Give the lowest and the highest allowed value of a number; None where there is no limit."""
+        metadata = cls.model_fields[name].metadata
+        bounds = (next((getattr(m, key) for m in metadata if hasattr(m, key)), None) for key in ("ge", "le"))
+        low, high = bounds
+        return low, high
+
+    @classmethod
+    def rows(cls) -> list[dict[str, str]]:
+        """Describe every parameter: name, allowed values, default, meaning."""
+        return [
+            {
+                "parameter": name,
+                "allowed": cls.allowed(name),
+                "default": "required" if field.is_required() else str(field.default),
+                "meaning": field.description or "",
+            }
+            for name, field in cls.model_fields.items()
+        ]
+
+    @classmethod
+    def markdown(cls) -> str:
+        """Lay out `rows` as a Markdown table."""
+        rows = cls.rows()
+        lines = ["| parameter | allowed | default | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{r['parameter']}` | {r['allowed']} | {r['default']} | {r['meaning']} |" for r in rows]
+        return "\n".join(lines)
