@@ -46,10 +46,12 @@ constraints: ## resolve the dependencies of pyproject.toml again into constraint
 STEP := @$(PYTHON) -m lib.pipeline
 
 ifneq ($(filter-out help test lint bench constraints .venv/.installed,$(or $(MAKECMDGOALS),help)),)
-# Another file for other variables. Made anew once per call, then make starts over with it.
+# A file for each set of values. It is written once per call, then make starts over with it; it exists from the
+# beginning, or make would complain that it does not.
 PLAN := .make/$(shell for name in $(USER_VARIABLES); do printenv "$$name"; echo; done | cksum | tr ' ' '-').mk
+$(shell mkdir -p .make && { [ -e $(PLAN) ] || touch -t 200001010000 $(PLAN); })
 $(PLAN): $(ENVIRONMENT) $(if $(MAKE_RESTARTS),,FORCE)
-	@mkdir -p $(@D) && $(PYTHON) -m lib.pipeline plan > $@
+	@$(PYTHON) -m lib.pipeline plan > $@.tmp && mv -f $@.tmp $@
 FORCE:
 include $(PLAN)
 endif
@@ -113,7 +115,7 @@ test: $(ENVIRONMENT) ## run every test
 lint: $(ENVIRONMENT) ## check style, the import order, and that notebooks are stored without outputs
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m importlinter.cli 2>/dev/null || $(dir $(PYTHON))lint-imports
+	$(dir $(PYTHON))lint-imports --no-cache
 	$(PYTHON) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 bench: $(ENVIRONMENT) ## run the benchmarks; each prints a ratio

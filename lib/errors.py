@@ -11,12 +11,15 @@ class UserError(Exception):
 
 
 def report_error(problem: Exception) -> int:
-    """Print each line of what was wrong, without a traceback; returns the exit status of a mistake."""
+    """Print what was wrong, without a traceback; returns the exit status of a mistake.
+
+    Each line of the text is a mistake of its own, but for indented ones, which belong to the one before.
+    """
     if isinstance(problem, OSError) and problem.strerror:
         where = f"{problem.filename}: " if problem.filename else ""
         problem = UserError(f"{where}{problem.strerror}.")
     for line in str(problem).splitlines() or [type(problem).__name__]:
-        print(f"error: {line}", file=sys.stderr)
+        print(line if line.startswith(" ") else f"error: {line}", file=sys.stderr)
     return EXIT_USAGE
 
 

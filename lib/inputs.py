@@ -39,6 +39,7 @@ def files(notebook: Path) -> list[Path]:
     """
     rooms = ROOMS[: ROOMS.index(ROOM_OF_STEP[notebook.stem]) + 1]
     waiting, found = _imported("\n".join(_code_cells(notebook))), set()
+    waiting = set(waiting)
     while waiting:
         path = waiting.pop()
         room = path.relative_to(paths.ROOT).parts[1]
@@ -49,6 +50,7 @@ def files(notebook: Path) -> list[Path]:
     return sorted(found | tables)
 
 
+@functools.cache
 def _imported(source: str) -> set[Path]:
     """Find the modules of `lib` that a source imports, inside functions too."""
     names = set()
@@ -83,12 +85,17 @@ def code_digests(notebook: Path) -> dict[str, str]:
     return found | {notebook.relative_to(paths.ROOT).as_posix(): records.digest(cells)}
 
 
-@functools.cache
 def _digest(path: Path) -> str:
-    """Hash the syntax tree of a module, which has no comments, without the docstrings; of a table its values."""
+    """Hash what a file says: the code of a module, the values of a table."""
     if path.suffix == ".yaml":
         return records.digest(records.read_yaml(path))
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _code_digest(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _code_digest(source: str) -> str:
+    """Hash the syntax tree, which has no comments, without the docstrings."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

@@ -209,8 +209,8 @@ def _explain(problem: PapermillExecutionError, notebook: Path, failed: Path) -> 
     return "\n".join(
         [
             f"{notebook.stem} failed in code cell {problem.exec_count}, which begins `{source}`.",
-            *(f"    {line}" for line in lines),
-            f"The notebook, as far as it came, is {failed}.",
+            *(f"    {line}" for line in lines if line.strip()),
+            f"    The notebook, as far as it came, is {failed}.",
         ]
     )
 

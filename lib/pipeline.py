@@ -69,6 +69,11 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
         plan: What one call of make works on.
         goals: The targets named on the command line.
     """
+    if plan.raw_name == PUBLISHED and goals & (MAKING | {"clean"}):
+        raise UserError(
+            f"DATA={plan.source} has the name of the committed records, which only `make compare` reads. Rename your "
+            "archive or folder."
+        )
     if not goals & MAKING:
         return
     _check_source(plan)
@@ -79,11 +84,6 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
 
 
 def _check_source(plan: Plan) -> None:
-    if plan.source == PUBLISHED:
-        raise UserError(
-            f"DATA={PUBLISHED} names the committed records, which only `make compare` reads; rename your archive or "
-            "folder if it has this name."
-        )
     known = plan.source in ("sample", "kaggle") or Path(plan.source).expanduser().exists()
     if not known and not (plan.raw / "source.json").exists():
         raise UserError(f"DATA: there is no file or folder {plan.source!r}. Expected {VARIABLES['DATA']}.")

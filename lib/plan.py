@@ -121,7 +121,7 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
     source = given["DATA"] or "sample"
     raw_name = attempt(_name_of, source)
     preparation = attempt(_preparation, source, given)
-    named = attempt(_runs, given, source) if source != PUBLISHED else {}
+    named = attempt(_runs, given, source) if raw_name != PUBLISHED else {}
     outputs = given["OUTPUTS"] or paths.OUTPUTS.name
     if not re.fullmatch(r"[\w./-]+", outputs):
         mistakes.append(f"OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not {outputs!r}.")
@@ -136,7 +136,7 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
 def _name_of(source: str) -> str:
     """Name a data set after its source: the last part of its path without a suffix, in letters of any script."""
     name = unicodedata.normalize("NFC", Path(source).name)
-    name = re.sub(r"[^\w.-]+", "-", re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name)).lstrip(".-")
+    name = re.sub(r"[^\w.-]+", "-", re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name)).lstrip(".-").rstrip("-")
     if not name:
         raise UserError(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
     return name
@@ -180,6 +180,8 @@ def _runs(given: Mapping[str, str], source: str) -> dict[str, Run]:
     found, mistakes = {}, []
     for name in asked:
         try:
+            if name not in known:
+                raise recipes.unknown(name)
             recipe_name = recipes.on_sample(name) if source == "sample" else name
             found[name + suffix] = Run(recipe_name, overrides, Recipe.load(recipe_name, origins, **overrides))
         except UserError as problem:

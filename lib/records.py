@@ -172,7 +172,7 @@ class _StrictLoader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
         if repeated:
-            raise yaml.YAMLError(f"the key `{repeated[0]}` stands there twice")
+            raise yaml.YAMLError(f"the key `{repeated[0]}` appears twice")
         return super().construct_mapping(node, deep)
 
 

@@ -1,5 +1,7 @@
 """How notebooks are stored, and how `python -m lib.notebooks` runs them."""
 
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -14,7 +16,6 @@ from lib.errors import UserError
 
 STORED = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 PIPELINE = [path for path in STORED if re.match(r"\d\d_", path.name)]
-PARAMETER_FILES = sorted(paths.PARAMS.rglob("*.yaml"))
 MOST_LINES = 15
 
 
@@ -71,62 +72,36 @@ def test_prose_quotes_no_score(path):
         assert not re.search(r"\b0?\.\d{2,}|\b\d+\.\d+ ?%", cell.source)
 
 
-@pytest.mark.parametrize("path", PARAMETER_FILES, ids=stem)
-def test_each_parameter_file_is_accepted(path):
-    values = notebooks.read_parameters(path)
-    notebooks.checked(values, notebooks.defaults(paths.NOTEBOOKS / "02_train.ipynb"), path.name)
-    assert values
+def test_no_path_is_pushed_onto_the_search_path():
+    sources = [*paths.ROOT.glob("lib/**/*.py"), *STORED]
+    assert [source.name for source in sources if "sys.path" in source.read_text(encoding="utf-8")] == []
 
 
-@pytest.mark.parametrize("path", PARAMETER_FILES, ids=stem)
-def test_a_parameter_file_says_only_what_differs_or_what_the_study_fixes(path):
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    assert all(re.match(r"\w+: \S+", line) for line in lines)
+KNOWN = {"epochs": 40, "rate": 0.1, "flip": True, "run": "cnn4", "overrides": {}}
 
 
-KNOWN = {"epochs": 40, "learning_rate": 0.1, "flip": True, "run": "cnn4"}
-
-
-def test_values_of_the_right_types_pass_and_whole_numbers_are_numbers():
-    given = {"epochs": 3, "learning_rate": 1, "flip": False, "run": "x"}
-    assert notebooks.checked(given, KNOWN, "x.yaml") == given
-    assert type(notebooks.checked({"learning_rate": 1}, KNOWN, "x.yaml")["learning_rate"]) is float
+def test_parameters_of_the_right_types_pass():
+    given = {"epochs": 3, "rate": 1, "flip": False, "run": "x", "overrides": {"seed": 1}}
+    assert notebooks.checked(given, KNOWN, "x.ipynb") == given
 
 
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"epoch": 3}, "x.yaml: there is no parameter `epoch`. Did you mean `epochs`?"),
-        ({"zzz": 3}, "Known: epochs, learning_rate, flip, run."),
+        ({"epoch": 3}, "x.ipynb: there is no parameter `epoch`. Did you mean `epochs`?"),
+        ({"zzz": 3}, "Known: epochs, rate, flip, run, overrides."),
         ({"epochs": "abc"}, "`epochs` must be a whole number, not 'abc'."),
-        ({"epochs": 2.5}, "`epochs` must be a whole number, not 2.5."),
         ({"epochs": True}, "`epochs` must be a whole number, not True."),
+        ({"rate": None}, "`rate` must be a number, not None."),
         ({"flip": 1}, "`flip` must be true or false, not 1."),
         ({"run": 4}, "`run` must be text, not 4."),
-        ({"learning_rate": "1e-3"}, "`learning_rate` must be a number, not '1e-3'. Write 0.001 instead."),
-        ({"learning_rate": None}, "`learning_rate` must be a number, not None."),
+        ({"overrides": 4}, "`overrides` must be a list of names and values, not 4."),
     ],
 )
-def test_a_wrong_value_is_named(values, says):
+def test_a_wrong_parameter_is_named(values, says):
     with pytest.raises(UserError) as problem:
-        notebooks.checked(values, KNOWN, "x.yaml")
+        notebooks.checked(values, KNOWN, "x.ipynb")
     assert says in str(problem.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"), [("epochs: [", "not a YAML file"), ("- epochs", "one `name: value` a line"), ("3: 4", "`name:")]
-)
-def test_a_broken_parameter_file_gets_a_sentence(tmp_path, text, says):
-    (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(UserError, match=says):
-        notebooks.read_parameters(tmp_path / "x.yaml")
-
-
-def test_a_missing_parameter_file_gets_a_sentence_and_an_empty_one_changes_nothing(tmp_path):
-    with pytest.raises(UserError, match="There is no parameter file"):
-        notebooks.read_parameters(tmp_path / "x.yaml")
-    (tmp_path / "x.yaml").write_text("# nothing\n")
-    assert notebooks.read_parameters(tmp_path / "x.yaml") == {}
 
 
 @pytest.fixture
@@ -161,7 +136,7 @@ def test_a_failed_notebook_is_kept_and_its_cell_and_last_line_are_named(notebook
     assert [p.name for p in product.parent.iterdir()] == ["done.failed.ipynb"]
 
 
-def test_a_mistake_of_the_user_is_a_sentence_without_traceback(notebook, tmp_path, capfd):
+def test_a_mistake_of_the_user_is_told_without_traceback(notebook, tmp_path, capfd):
     book = notebook("from lib.errors import UserError\nraise UserError('There is no picture in x.')")
     assert notebooks.main([str(book), str(tmp_path / "done.ipynb")]) == 2
     assert capfd.readouterr().err.strip().splitlines()[-1] == "error: There is no picture in x."
@@ -177,7 +152,7 @@ def test_a_killed_kernel_is_no_success(notebook, tmp_path, capfd):
 def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd):
     book = notebook("raise RuntimeError")
     assert notebooks.main([str(book), str(tmp_path / "done.ipynb"), "-p", "number", "abc"]) == 2
-    assert "command line: `number` must be a whole number, not 'abc'" in capfd.readouterr().err
+    assert "`number` must be a whole number, not 'abc'" in capfd.readouterr().err
 
 
 def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, monkeypatch):
@@ -208,3 +183,14 @@ def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
     # The lock is free as soon as the runner has ended; `lock` waits for it, and raises when it is not.
     with records.lock(tmp_path / "run"):
         pass
+
+
+def test_what_a_cell_writes_of_its_progress_is_drawn_on_a_terminal_alone(notebook, tmp_path):
+    line = "import os, time, pathlib\npathlib.Path(os.environ['STUDY_PROGRESS']).write_text('half')\ntime.sleep(2)\nprint('done')"
+    command = [sys.executable, "-m", "lib.notebooks", str(notebook(line)), str(tmp_path / "out" / "done.ipynb")]
+    piped = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
+    assert "done" in piped and "half" not in piped
+    terminal, its_end = pty.openpty()
+    subprocess.run(command, cwd=paths.ROOT, stdout=its_end, stderr=subprocess.DEVNULL, check=True)
+    shown = os.read(terminal, 10_000).decode()
+    assert "\r\x1b[Khalf" in shown and "done" in shown

@@ -171,9 +171,15 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
         variants = values.pop("variants", {})
         if variant in variants:
             return values | (variants[variant] or {}), container.name
+    raise unknown(name)
+
+
+def unknown(name: str) -> UserError:
+    """Say that there is no such recipe, and which there are."""
     near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names())}."
-    raise UserError(f"There is no recipe {name!r}. {hint} A new one is a file in notebooks/params/.")
+    known = sorted({f"{name.partition('/')[0]}/…" if "/" in name else name for name in names()})
+    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+    return UserError(f"There is no recipe {name!r}. {hint} A new one is a file in notebooks/params/.")
 
 
 def _name(base: Any, file: str) -> str:

@@ -1,0 +1,124 @@
+"""Which products are made again when something changes, and which are not."""
+
+import json
+import shutil
+
+import nbformat
+import pytest
+
+from lib import inputs, paths
+
+NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.ROOM_OF_STEP}
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the modules and notebooks, which a test may change."""
+    for folder in ("lib", "notebooks"):
+        shutil.copytree(paths.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    inputs._imported.cache_clear()  # it holds paths of the repository itself
+    yield tmp_path
+    inputs._imported.cache_clear()
+
+
+def digests(copy):
+    return {stem: inputs.code_digests(copy / "notebooks" / f"{stem}.ipynb") for stem in inputs.ROOM_OF_STEP}
+
+
+def steps_changed(copy, before):
+    return {stem for stem, found in digests(copy).items() if found != before[stem]}
+
+
+def test_each_module_reruns_the_steps_that_use_it_and_no_others(copy):
+    before = digests(copy)
+    for module in sorted(copy.glob("lib/**/*.py")):
+        source = module.read_text(encoding="utf-8")
+        module.write_text(source + "\nADDED = 1\n", encoding="utf-8")
+        name = module.relative_to(copy).as_posix()
+        expected = {stem for stem, modules in before.items() if name in modules}
+        assert steps_changed(copy, before) == expected, name
+        module.write_text(source, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("module", "steps"),
+    [
+        ("data/manifest.py", {"01_prepare"}),
+        ("data/duplicates.py", {"01_prepare"}),
+        ("data/pictures.py", {"01_prepare", "02_train", "03_evaluate", "05_robustness"}),
+        ("drawing/figures.py", {"01_prepare", "02_train"}),
+        ("training/augmentation.py", {"02_train"}),
+        ("training/quantization.py", {"02_train"}),
+        ("training/recipe.py", {"02_train"}),
+        ("inference/recogniser.py", {"03_evaluate", "05_robustness"}),
+        ("evaluation/metrics.py", {"03_evaluate", "05_robustness"}),
+        ("evaluation/plots.py", {"03_evaluate", "05_robustness"}),
+        ("evaluation/corruptions.py", {"05_robustness"}),
+        ("evaluation/card.py", set()),
+        ("evaluation/compare.py", set()),
+        ("serving/server.py", set()),
+        ("predict.py", set()),
+        ("plan.py", set()),
+    ],
+)
+def test_the_steps_that_use_a_module(module, steps):
+    assert {
+        stem for stem, notebook in NOTEBOOKS.items() if paths.ROOT / "lib" / module in inputs.files(notebook)
+    } == steps
+
+
+def test_a_table_beside_a_module_is_an_input_too():
+    assert paths.ROOT / "lib" / "drawing" / "characters.yaml" in inputs.files(NOTEBOOKS["01_prepare"])
+
+
+def test_a_comment_a_docstring_and_the_time_of_a_file_change_nothing(copy):
+    before = digests(copy)
+    module = copy / "lib" / "data" / "pictures.py"
+    source = module.read_text(encoding="utf-8")
+    module.write_text(source.replace('"""', '"""Reworded. ', 1) + "\n# A comment.\n", encoding="utf-8")
+    assert steps_changed(copy, before) == set()
+
+
+def test_the_prose_and_the_parameters_cell_of_a_notebook_change_nothing_and_its_code_does(copy):
+    before = digests(copy)
+    path = copy / "notebooks" / "02_train.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.cells[0].source += "\nMore prose."
+    book.cells[1].source = book.cells[1].source.replace('"cnn4"', '"cnn6"')
+    book.metadata["signature"] = "as JupyterLab leaves it"
+    nbformat.write(book, path)
+    assert steps_changed(copy, before) == set()
+    book.cells[-1].source += "\nprint(1)"
+    nbformat.write(book, path)
+    assert steps_changed(copy, before) == {"02_train"}
+
+
+def test_a_product_is_up_to_date_until_one_of_its_inputs_changes(tmp_path):
+    product = tmp_path / "run.json"
+    assert inputs.changed(product, {"recipe": 1}) == [inputs.MISSING]
+    product.write_text("{}")
+    assert inputs.changed(product, {"recipe": 1}) == ["run.json has no record of its inputs"]
+    inputs.write(product, {"recipe": 1, "old.py": "a"})
+    assert inputs.changed(product, {"recipe": 1, "old.py": "a"}) == []
+    assert inputs.changed(product, {"recipe": 2, "new.py": "b"}) == [
+        "new.py changed",
+        "old.py changed",
+        "recipe changed",
+    ]
+    product.write_text('{"made": "by hand"}')
+    assert inputs.changed(product, {"recipe": 1, "old.py": "a"}) == ["run.json was changed by something else"]
+
+
+def test_the_products_of_one_folder_share_a_record(tmp_path):
+    for name in ("run.json", "metrics.json"):
+        (tmp_path / name).write_text(name)
+        inputs.write(tmp_path / name, {"code": name})
+    assert json.loads((tmp_path / inputs.INPUTS).read_text()).keys() == {"run.json", "metrics.json"}
+    assert inputs.changed(tmp_path / "run.json", {"code": "run.json"}) == []
+
+
+def test_a_damaged_record_of_inputs_makes_the_product_again(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / inputs.INPUTS).write_text("[1")
+    assert inputs.changed(tmp_path / "run.json", {}) == ["run.json has no record of its inputs"]

@@ -1,0 +1,54 @@
+import threading
+import time
+
+import pytest
+
+from lib import machine
+
+
+@pytest.mark.parametrize(
+    ("makeflags", "jobs"), [("", 1), ("k --no-print-directory", 1), (" -j2 --jobserver-auth=3,4", 2), ("-j12", 12)]
+)
+def test_the_number_of_jobs_is_read_from_the_flags_of_make(makeflags, jobs):
+    assert machine.jobs(makeflags) == jobs
+
+
+def test_without_a_number_there_are_as_many_jobs_as_cores():
+    assert machine.jobs(" -j --jobserver-auth=3,4") == machine.cores()
+
+
+def test_one_training_at_a_time_has_all_cores(tmp_path):
+    with machine.training_slot(tmp_path / "outputs", "") as environment:
+        assert environment == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trainings_side_by_side_divide_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    monkeypatch.setattr(machine, "TRAINING_BYTES", 1)
+    with machine.training_slot(tmp_path, "-j2") as first, machine.training_slot(tmp_path, "-j2") as second:
+        assert first["TF_NUM_INTRAOP_THREADS"] == second["TF_NUM_INTRAOP_THREADS"] == "2"
+
+
+def test_a_training_that_does_not_fit_into_memory_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    monkeypatch.setattr(machine, "TRAINING_BYTES", 10**18)
+    monkeypatch.setattr(machine, "SLOT_SECONDS", 0.01)
+    started = threading.Event()
+
+    def train():
+        with machine.training_slot(tmp_path, "-j2"):
+            started.set()
+
+    with machine.training_slot(tmp_path, "-j2") as environment:
+        assert environment["TF_NUM_INTRAOP_THREADS"] == "4"
+        waiting = threading.Thread(target=train)
+        waiting.start()
+        time.sleep(0.1)
+        assert not started.is_set()
+    waiting.join()
+    assert started.is_set()
+
+
+def test_the_processor_has_a_name():
+    assert machine.processor_name()

@@ -1,0 +1,129 @@
+"""What make's variables mean, and what is said of mistakes in them."""
+
+import pytest
+
+from lib import paths, pipeline, records
+from lib.errors import UserError
+from lib.plan import make_plan
+
+
+def mistakes(**variables):
+    with pytest.raises(UserError) as problem:
+        make_plan(variables)
+    return str(problem.value).splitlines()
+
+
+def test_without_variables_the_two_networks_are_trained_on_the_sample():
+    plan = make_plan({})
+    assert (plan.source, plan.data_name, list(plan.runs)) == ("sample", "sample", ["cnn4", "cnn6"])
+    assert (plan.preparation.min_pictures, plan.preparation.picture_size) == (20, 64)
+    assert [run.recipe_name for run in plan.runs.values()] == ["sample/cnn4", "sample/cnn6"]
+
+
+def test_real_pictures_use_the_recipes_themselves_and_the_threshold_of_the_original():
+    plan = make_plan({"DATA": "kaggle", "RUNS": "cnn4"})
+    assert plan.runs["cnn4"].recipe_name == "cnn4"
+    assert plan.preparation.min_pictures == 290
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("kaggle", "kaggle"),
+        ("some/where/archive.zip", "archive"),
+        ("/tmp/my pictures/", "my-pictures"),
+        ("a.tar.gz", "a"),
+        ("辛普森", "辛普森"),
+        ("Élodie's $(frames).tgz", "Élodie-s-frames"),
+    ],
+)
+def test_a_data_set_is_named_after_its_source(source, name):
+    assert make_plan({"DATA": source}).raw_name == name
+
+
+def test_differently_prepared_pictures_have_folders_of_their_own():
+    variables = {"DATA": "a.zip", "SPLIT": "random", "EXCLUDE_KAGGLE_TEST": "1", "SIZE": "96", "RESIZE": "bounded"}
+    assert make_plan(variables).data_name == "a-random-no-kaggle-test-96px-bounded"
+
+
+def test_all_runs_are_the_files_and_not_the_ablation():
+    runs = make_plan({"RUNS": "all"}).runs
+    assert {"cnn4", "cnn6", "springfield"} <= runs.keys()
+    assert not any("/" in name for name in runs)
+
+
+def test_a_changed_recipe_is_a_run_named_after_its_changes():
+    runs = make_plan({"RUNS": "cnn4", "SET": "learning_rate=1e-3 seed=1", "EPOCHS": "3"}).runs
+    assert list(runs) == ["cnn4-learning_rate-1e-3-seed-1"]
+    run = runs["cnn4-learning_rate-1e-3-seed-1"]
+    assert (run.recipe.learning_rate, run.recipe.seed, run.recipe.epochs) == (0.001, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"RUNS": "cnn5"}, "There is no recipe 'cnn5'. Did you mean"),
+        ({"RUNS": "sample/cnn6"}, "There is no recipe 'sample/cnn6'"),
+        ({"EPOCHS": "abc"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 'abc'."),
+        ({"EPOCHS": "0"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 0."),
+        ({"SPLIT": "half"}, "SPLIT: `split` must be one of grouped, random, not 'half'."),
+        ({"SIZE": "3"}, "SIZE: `picture_size` must be a whole number from 16 to 512, not 3."),
+        ({"RESIZE": "crop"}, "RESIZE: `resize_mode` must be one of stretch, pad, bounded, not 'crop'."),
+        ({"MIN_PICTURES": "many"}, "MIN_PICTURES: `min_pictures` must be a whole number from 1 to 999999, not 'many'."),
+        ({"EXCLUDE_KAGGLE_TEST": "2"}, "EXCLUDE_KAGGLE_TEST: `exclude_kaggle_test` must be true or false, not 2."),
+        ({"OUTPUTS": "two words"}, "OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not"),
+        ({"OUTPUTS": "$(shell touch F)"}, "OUTPUTS must be the path of a folder"),
+        ({"MODEL": "yes"}, "MODEL must be 0 or 1, not 'yes'."),
+        ({"SET": "seed"}, "SET must hold `name=value` pairs"),
+        ({"SET": "seed=1 seed=2"}, "SET names `seed` twice."),
+        ({"SET": "sed=1"}, "SET: there is no parameter `sed`. Did you mean `seed`?"),
+        ({"DATA": "/"}, "DATA must be sample, kaggle, or the path of an archive or a folder of pictures, not '/'."),
+        ({"GIVEN": "EPOCH"}, "There is no variable EPOCH. Did you mean EPOCHS?"),
+        ({"GIVEN": "XYZZY"}, "There is no variable XYZZY. Known: DATA, RUNS,"),
+    ],
+)
+def test_a_mistake_is_named_with_its_variable(variables, says):
+    assert says in mistakes(**variables)[0]
+
+
+def test_every_mistake_is_named_at_once():
+    found = mistakes(RUNS="cnn5 cnn4", EPOCHS="0", SPLIT="half", SIZE="3", MODEL="2", GIVEN="EPOCH")
+    assert len(found) == 6
+
+
+def test_nothing_is_written_for_a_source_that_there_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    plan = make_plan({"DATA": str(tmp_path / "nowhere.zip")})
+    with pytest.raises(UserError, match=r"DATA: there is no file or folder .*nowhere\.zip"):
+        pipeline.write_requests(plan, {"train"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_of_the_committed_records_is_kept():
+    plan = make_plan({"DATA": "published"})
+    assert plan.runs == {}
+    for goal in ("train", "clean"):
+        with pytest.raises(UserError, match="only `make compare` reads"):
+            pipeline.write_requests(plan, {goal})
+    pipeline.write_requests(plan, {"compare"})
+
+
+def test_requests_are_written_where_they_changed_and_for_what_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    recipe = tmp_path / "outputs" / "sample" / "cnn4" / pipeline.RECIPE
+    pipeline.write_requests(make_plan({}), {"data"})
+    assert (tmp_path / "processed" / "sample" / pipeline.REQUEST).exists() and not recipe.exists()
+    pipeline.write_requests(make_plan({}), {"train"})
+    before = recipe.stat()
+    pipeline.write_requests(make_plan({}), {"train"})
+    assert recipe.stat() == before
+    pipeline.write_requests(make_plan({"EPOCHS": "3"}), {"train"})
+    assert records.read_json(recipe)["epochs"] == 3
+
+
+def test_the_makefile_names_what_each_step_depends_on():
+    lines = dict(line.split(" := ") for line in pipeline.makefile(make_plan({})).splitlines())
+    assert lines["RUN_NAMES"] == "cnn4 cnn6"
+    assert "lib/training/batches.py" in lines["TRAIN_CODE"].split()
+    assert "lib/training/batches.py" not in lines["EVALUATE_CODE"].split()
