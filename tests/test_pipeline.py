@@ -24,7 +24,7 @@ from lib.evaluation import corruptions
 
 CHARACTERS = ["bart_simpson", "homer_simpson", "lisa_simpson"]
 PRODUCTS = [
-    *("run.json", "history.csv", "model.keras", "model.tflite", "train.ipynb", "evaluate.ipynb"),
+    *("run.json", "history.csv", "model.keras", "model.tflite", "train.ipynb", "evaluate.ipynb", "recipe.json"),
     *("predictions.csv", "per_character.csv", "confusion.csv", "metrics.json"),
 ]
 FIGURES = ["confusion_matrix", "learning_curves", "per_character", "predictions", "worst_mistakes"]
@@ -106,7 +106,7 @@ def test_the_records_have_what_others_rely_on(trained):
     checkout, _ = trained
     run, metrics = (json.loads((checkout.out / "cnn4" / name).read_text()) for name in ("run.json", "metrics.json"))
     assert run["characters"] == metrics["characters"] == CHARACTERS
-    assert (run["epochs"], run["conv_layers"], run["picture_size"], run["parameters"]["epochs"]) == (2, 4, 64, 2)
+    assert (run["epochs"], run["conv_layers"], run["picture_size"], run["recipe"]["epochs"]) == (2, 4, 64, 2)
     assert {"accuracy", "macro_f1", "log_loss", "test_pictures", "threshold"} <= metrics.keys()
     assert metrics["near_duplicates_in_train"] == 0
     table = pd.read_csv(checkout.out / "cnn4" / "per_character.csv")
@@ -122,11 +122,9 @@ def test_the_chosen_epoch_is_the_best_on_validation(trained):
     assert run["best_epoch"] == history.epoch[history.val_macro_f1.idxmax()]
 
 
-def planned(checkout, *arguments):
-    """Name the runs that make would train and those that it would evaluate."""
-    lines = checkout.make("-n", *arguments).stdout.splitlines()
-    said = [line.split('"')[1] for line in lines if line.startswith("echo")]
-    return [s.split()[1] for s in said if s.startswith("Training")], [s.split()[1] for s in said if s[:4] == "Eval"]
+def steps_run(made):
+    """Name the steps that make ran and did not merely find up to date."""
+    return [line for line in made.stderr.splitlines() if line.startswith(("Preparing", "Training", "Evaluating"))]
 
 
 def touch(path):
@@ -136,53 +134,77 @@ def touch(path):
 
 
 @pytest.fixture
-def touched(trained):
-    """Touch a file of the checkout for one test."""
+def edited(trained):
+    """Append to a file of the checkout for one test, which makes it newer than every product."""
     checkout, _ = trained
     before = []
 
-    def change(name):
+    def edit(name, text=""):
         path = checkout.folder / name
-        before.append((path, path.stat()))
+        before.append((path, path.read_text(encoding="utf-8")))
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
         touch(path)
         return checkout
 
-    yield change
-    for path, stat in before:
-        os.utime(path, (stat.st_atime, stat.st_mtime))
+    yield edit
+    for path, text in before:
+        path.write_text(text, encoding="utf-8")
+        touch(path)
+    checkout.make("evaluate")
 
 
-def test_a_touched_parameter_file_reruns_that_run_alone(touched):
-    assert planned(touched("notebooks/params/cnn4.yaml"), "evaluate") == (["cnn4"], ["cnn4"])
+def test_a_touched_module_notebook_or_recipe_makes_nothing_again(edited):
+    edited("lib/training/batches.py", "\n# A comment.\n")
+    edited("notebooks/02_train.ipynb")
+    edited("notebooks/params/cnn4.yaml", "# A comment.\n")
+    checkout = edited("lib/evaluation/metrics.py")
+    made = checkout.make("evaluate")
+    assert (made.returncode, steps_run(made)) == (0, [])
+    assert checkout.make("-q", "evaluate").returncode == 0
 
 
-def test_a_line_of_the_ablation_follows_from_springfields_file_too(checkout):
-    listed = checkout.make("-n", "-p", "train", "RUNS=ablation/sgd springfield-short cnn4").stdout.splitlines()
-    rules = [line for line in listed if "/run.json:" in line and "manifest.csv" in line]
-    based = {line.partition("/run.json:")[0].rpartition("tiny/")[2]: "springfield.yaml" in line for line in rules}
-    assert based == {"ablation/sgd": True, "springfield-short": True, "cnn4": False}
+def test_changed_code_of_the_evaluation_evaluates_again_and_trains_nothing(edited):
+    made = edited("lib/evaluation/metrics.py", "\nADDED = 1\n").make("evaluate")
+    assert made.returncode == 0, made.stderr
+    assert steps_run(made) == [f"Evaluating {run} again: lib/evaluation/metrics.py changed" for run in ("cnn4", "cnn6")]
 
 
-def test_what_a_recipe_needs_on_the_sample_goes_on_top_there_alone(checkout):
-    def files(*arguments):
-        listed = checkout.make("-n", "train", *arguments).stdout.splitlines()
-        commands = [line.split() for line in listed if "02_train" in line]
-        return [[word for word in words if word.endswith(".yaml")] for words in commands]
-
-    cnn4, cnn6, on_top = (f"notebooks/params/{name}.yaml" for name in ("cnn4", "cnn6", "sample/cnn6"))
-    assert files("DATA=sample") == [[cnn4], [cnn6, on_top]]
-    assert files("DATA=elsewhere") == [[cnn4], [cnn6]]
-    refused = checkout.make("-n", "train", "RUNS=sample/cnn6")
-    assert refused.returncode and "there is no run `sample/cnn6`" in refused.stderr
+def test_a_changed_recipe_trains_that_run_alone(edited):
+    made = edited("notebooks/params/cnn4.yaml", "batch_size: 16\n").make("train")
+    assert steps_run(made) == ["Training cnn4 again: parameters changed"]
 
 
-def test_a_changed_plot_retrains_nothing(touched):
-    assert planned(touched("lib/evaluation/plots.py"), "train", "evaluate") == ([], ["cnn4", "cnn6"])
-
-
-def test_another_number_of_epochs_trains_again(trained):
+def test_a_run_of_a_changed_recipe_is_named_after_the_changes_and_compared(trained):
     checkout, _ = trained
-    assert planned(checkout, "train", "EPOCHS=1")[0] == ["cnn4", "cnn6"]
+    made = checkout.make("train", "evaluate", "RUNS=cnn4", "SET=seed=1", "EPOCHS=1")
+    assert made.returncode == 0, made.stderr
+    run = json.loads((checkout.out / "cnn4-seed-1" / "run.json").read_text())
+    assert (run["recipe"]["seed"], run["recipe"]["epochs"], run["name"]) == (1, 1, "cnn4-seed-1")
+    compared = checkout.make("compare")
+    assert compared.returncode == 0, compared.stderr
+    shutil.rmtree(checkout.out / "cnn4-seed-1")
+
+
+def test_two_runs_train_side_by_side(checkout):
+    made = checkout.make("-j2", "train", "EPOCHS=1", "OUTPUTS=beside")
+    assert made.returncode == 0, made.stderr
+    assert {path.parent.name for path in (checkout.folder / "beside").glob("*/*/run.json")} == {"cnn4", "cnn6"}
+
+
+def test_reports_are_web_pages(trained):
+    checkout, _ = trained
+    made = checkout.make("report", "RUN=cnn4")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.split() == ["outputs/tiny/cnn4/train.html", "outputs/tiny/cnn4/evaluate.html"]
+    assert "Classification report" in (checkout.out / "cnn4" / "evaluate.html").read_text()
+
+
+def test_executed_notebooks_hold_no_errors_or_warnings(trained):
+    checkout, _ = trained
+    for path in [*checkout.out.glob("*/*.ipynb"), checkout.folder / "data" / "processed" / "tiny" / "prepare.ipynb"]:
+        for cell in json.loads(path.read_text())["cells"]:
+            said = [o for o in cell.get("outputs", []) if o.get("name") == "stderr" or o["output_type"] == "error"]
+            assert said == [], path.name
 
 
 def test_compare_puts_the_runs_side_by_side(trained):
@@ -222,7 +244,7 @@ def test_a_record_of_other_pictures_is_not_overwritten(trained):
     assert checkout.make("publish", "RUNS=cnn4").returncode == 0
     refused = checkout.make("publish", "RUNS=cnn4", "EXCLUDE_KAGGLE_TEST=1")
     assert refused.returncode == 2
-    assert "outputs/published/cnn4: published of other pictures than tiny-no-kaggle-test" in refused.stderr
+    assert "published records of cnn4 are of other pictures than tiny-no-kaggle-test" in refused.stderr
 
 
 def test_nothing_to_compare_is_said(checkout):
@@ -243,50 +265,44 @@ def test_a_random_split_has_a_place_of_its_own(trained):
     checkout, _ = trained
     made = checkout.make("data", "SPLIT=random")
     assert made.returncode == 0, made.stderr
-    assert "near-copy in train" in made.stdout
+    assert "in train" in made.stdout
     assert (checkout.folder / "data" / "processed" / "tiny-random" / "manifest.csv").is_file()
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "DATA=nowhere.zip"], "nowhere.zip"),
-        (["train", "DATA="], "DATA is empty"),
-        (["train", "RUNS=cnn5"], "there is no run `cnn5`; known: "),
-        (["train", "RUNS="], "RUNS is empty"),
-        (["train", "EPOCHS=abc"], "EPOCHS must be a whole number from 1, not `abc`"),
-        (["train", "EPOCHS=0"], "EPOCHS must be a whole number from 1, not `0`"),
-        (["train", "SPLIT=half"], "SPLIT must be `grouped` or `random`, not `half`"),
-        (["clean", "DATA="], "DATA is empty"),
-        (["clean", "DATA=published"], "`published` is kept for the committed records"),
-        (["data", "MIN_PICTURES=1000"], "MIN_PICTURES"),
-        (["predict", "IMAGE="], "say which picture"),
-        (["train", "EPOCH=3"], "There is no variable `EPOCH`; known: DATA RUNS EPOCHS"),
-        (["train", "RUN=cnn6"], "RUN is the folder of a network"),
-        (["publish", "MODEL=yes"], "MODEL must be 0 or 1, not `yes`"),
-        (["publish", "DATA=sample"], "those of real pictures"),
+        (["train", "DATA=nowhere.zip"], ["DATA: there is no file or folder 'nowhere.zip'"]),
+        (["train", "RUNS=cnn5", "SPLIT=half"], ["There is no recipe 'cnn5'", "SPLIT: `split` must be one of"]),
+        (["train", "EPOCH=3"], ["There is no variable EPOCH. Did you mean EPOCHS?"]),
+        (["clean", "DATA=published"], ["the name of the committed records"]),
+        (["data", "MIN_PICTURES=1000"], ["MIN_PICTURES=20 or lower"]),
+        (["predict", "IMAGE="], ["say which picture"]),
+        (["publish", "DATA=sample"], ["Only runs on real pictures are published"]),
+        (["report", "RUN=nobody"], ["There is no report in outputs/tiny/nobody yet"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_gets_a_sentence_and_no_traceback(checkout, arguments, says):
+def test_a_mistake_gets_a_message_and_no_traceback(checkout, arguments, says):
     made = checkout.make(*arguments)
     assert made.returncode == 2
-    assert says in made.stderr
+    assert [message for message in says if message not in made.stderr] == []
     assert "Traceback" not in made.stdout + made.stderr
 
 
-def test_an_unknown_key_and_a_wrong_type_in_a_parameter_file_are_named(trained):
-    checkout, _ = trained
-    for line, says in [("epoch: 3", "Did you mean `epochs`?"), ("epochs: many", "must be a whole number, not 'many'")]:
-        (checkout.folder / "notebooks" / "params" / "mine.yaml").write_text(f"{line}\n")
-        made = checkout.make("train", "RUNS=mine")
-        assert (made.returncode, says in made.stderr, "Traceback" in made.stderr) == (2, True, False)
-    (checkout.folder / "notebooks" / "params" / "mine.yaml").unlink()
+@pytest.mark.parametrize("variable", ["DATA", "IMAGE", "RUN", "MODEL_DIR", "OUTPUTS", "PORT", "SET"])
+def test_no_value_is_expanded_by_make_or_run_by_a_shell(checkout, variable):
+    goal = {"DATA": "data", "IMAGE": "predict", "RUN": "report", "PORT": "dashboard", "MODEL_DIR": "predict"}
+    for value in ("$(shell touch F)", "`touch F`", "x;touch F", "'; touch F; '"):
+        given = [f"{variable}={value}", *(["IMAGE=x.png"] if variable == "MODEL_DIR" else [])]
+        made = checkout.make(goal.get(variable, "train"), *given)
+        assert made.returncode == 2, made.stdout
+    assert not (checkout.folder / "F").exists()
 
 
 def test_make_alone_prints_help(checkout):
     made = checkout.make()
-    assert "make train" in made.stdout and "DATA=sample" in made.stdout
+    assert "make train" in made.stdout and "DATA=kaggle" in made.stdout
 
 
 def saved_weights(run_folder: Path) -> list[np.ndarray]:
