@@ -1,0 +1,351 @@
+"""The pages say what the code and the committed records say."""
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from lib import paths, pipeline, plan, records
+from lib.characters import display_name
+from lib.evaluation import compare, metrics
+
+README, RESULTS = paths.ROOT / "README.md", paths.DOCS / "results.md"
+PAGES = sorted(paths.DOCS.glob("*.md"))
+WRITTEN = [README, paths.ROOT / "CONTRIBUTING.md", *PAGES]
+
+
+def name(path):
+    return path.relative_to(paths.ROOT).as_posix()
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------- shape
+
+
+def test_the_readme_takes_two_minutes():
+    assert len(text_of(README).splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_page_is_short_and_linked_from_the_readme(page):
+    assert len(text_of(page).splitlines()) <= 200
+    assert f"]({name(page)})" in text_of(README)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_every_link_inside_the_repository_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        target, _, anchor = link.partition("#")
+        if "://" not in link:
+            file = page.parent / target if target else page
+            assert file.exists(), link
+            assert not anchor or anchor in anchors(file), link
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_nothing_is_left_to_fill_in(page):
+    assert "@@" not in text_of(page)
+
+
+# ---------------------------------------------------------------- what the code says
+
+
+@pytest.mark.parametrize(("page", "table"), pipeline.generated_tables().items())
+def test_a_generated_table_is_up_to_date(page, table):
+    text = text_of(paths.DOCS / page)
+    assert text == pipeline.with_table(text, table), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_every_command_and_variable_of_make_exists(page):
+    targets = set(re.findall(r"^([a-z]+):", text_of(paths.ROOT / "Makefile"), re.MULTILINE))
+    code = "\n".join(re.findall(r"`[^`\n]+`|^    .+$", text_of(page), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)", code)) <= targets
+    assert set(re.findall(r"\b([A-Z_]{2,})=", code)) <= {*plan.VARIABLES, *plan.OTHER_VARIABLES}
+
+
+def test_every_module_of_a_room_is_in_the_table_of_rooms():
+    listed = {
+        row["room"].strip("`"): set(re.findall(r"`(\w+)`", row["modules"]))
+        for row in table_rows(paths.DOCS / "architecture.md")
+        if "room" in row
+    }
+    found = {
+        folder.name: {module.stem for module in folder.glob("*.py")} - {"__init__"}
+        for folder in (paths.ROOT / "lib").iterdir()
+        if (folder / "__init__.py").exists()
+    }
+    assert listed == found
+
+
+# ---------------------------------------------------------------- what the records say
+
+
+class Published:
+    """A committed run folder, and the numbers that pages quote of it."""
+
+    def __init__(self, run: str):
+        self.run = run
+        self.folder = paths.PUBLISHED / run
+
+    @functools.cached_property
+    def record(self) -> dict[str, Any]:
+        return records.read_run(self.folder)
+
+    @functools.cached_property
+    def scores(self) -> dict[str, Any]:
+        return records.read_metrics(self.folder)
+
+    @functools.cached_property
+    def corrupted(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / records.ROBUSTNESS)
+
+    @property
+    def unchanged(self) -> float:
+        return self.corrupted.macro_f1[self.corrupted.kind == "unchanged"].item()
+
+    @property
+    def changed(self) -> float:
+        return self.corrupted.macro_f1[self.corrupted.kind != "unchanged"].mean()
+
+    @property
+    def loss(self) -> float:
+        return self.unchanged - self.changed
+
+    @property
+    def recovered(self) -> float:
+        return 1 - self.loss / Published("springfield-frames-only").loss
+
+    @property
+    def own_test(self) -> dict[str, Any]:
+        return self.scores["kaggle_test"]
+
+    @property
+    def grouped(self) -> "Published":
+        return Published(self.run.removesuffix("-random"))
+
+
+@functools.cache
+def times_to_target():
+    return compare.time_to_target(compare.evaluated(paths.PUBLISHED), reference="cnn6").set_index("run")
+
+
+# What stands under each heading of a table whose rows begin with the name of a published run.
+COLUMNS = {
+    "conv layers": lambda of: of.record["conv_layers"],
+    "parameters": lambda of: of.record["num_parameters"],
+    "epochs": lambda of: of.record["epochs"],
+    "s per epoch": lambda of: of.record["seconds_per_epoch"],
+    "minutes": lambda of: of.record["seconds"] / 60,
+    "seed": lambda of: of.record["recipe"]["seed"],
+    "macro F1, validation": lambda of: of.record["best_val_macro_f1"],
+    "accuracy": lambda of: of.scores["accuracy"],
+    "macro F1": lambda of: of.scores["macro_f1"],
+    "95 % interval": lambda of: of.scores["macro_f1_interval"],
+    "lowest F1": lambda of: of.scores["lowest_f1"],
+    "lowest character": lambda of: [display_name(of.scores["lowest_character"]), of.scores["lowest_f1"]],
+    "archive's own test": lambda of: of.own_test["macro_f1"],
+    "near-duplicates in train": lambda of: of.scores["near_duplicates_in_train"],
+    "accuracy on near-duplicates": lambda of: of.scores["accuracy_of_near_duplicates"],
+    "accuracy on others": lambda of: of.scores["accuracy_of_others"],
+    "macro F1, grouped split": lambda of: of.grouped.scores["macro_f1"],
+    "archive's own test, grouped split": lambda of: of.grouped.own_test["macro_f1"],
+    "reached in epoch": lambda of: times_to_target().epoch[of.run],
+    "after minutes": lambda of: times_to_target().minutes[of.run],
+    "fraction of `cnn6`'s time": lambda of: times_to_target().minutes[of.run] / times_to_target().minutes["cnn6"],
+    "unchanged": lambda of: of.unchanged,
+    "changed": lambda of: of.changed,
+    "loss": lambda of: of.loss,
+    "recovered": lambda of: of.recovered,
+}
+IN_WORDS = {"run", "change"}
+
+
+def table_rows(page: Path) -> Iterator[dict[str, str]]:
+    """Give the rows of all tables of a page, each as its cells by heading."""
+    for table in re.findall(r"(?:^\|.*\|\n)+", text_of(page), re.MULTILINE):
+        headings, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        yield from (dict(zip(headings, row, strict=True)) for row in rows)
+
+
+def published_rows(page):
+    """Give the rows that begin with the name of a published run, with the run."""
+    for row in table_rows(page):
+        found = re.match(r"\W*`([\w/-]+)`", next(iter(row.values())))
+        if "run" in row and found and (paths.PUBLISHED / found[1] / records.RUN_RECORD).exists():
+            yield Published(found[1]), row
+
+
+def as_printed(value, like):
+    """Write a value as a page has it, with as many decimals as the number `like`."""
+    return value if isinstance(value, str) else f"{value:,.{len(like.partition('.')[2])}f}"
+
+
+@pytest.mark.parametrize(
+    ("page", "least"), [(README, 5), (RESULTS, 11 + 2 + 3 + 4 + 8), (paths.DOCS / "robustness.md", 4 + 2)], ids=str
+)
+def test_rows_of_published_runs_are_those_of_their_records(page, least):
+    rows = list(published_rows(page))
+    assert len(rows) == least
+    for run, row in rows:
+        for heading in row.keys() - IN_WORDS:
+            value = COLUMNS[heading](run)
+            values = value if isinstance(value, list) else [value]
+            printed = re.findall(r"[A-Z][\w ]+[a-z]|\d[\d,]*\.?\d*", row[heading])
+            assert printed == [as_printed(*pair) for pair in zip(values, printed, strict=True)], (run.run, heading)
+
+
+def test_scores_of_each_kind_of_change_are_those_of_the_records():
+    rows = [row for row in table_rows(paths.DOCS / "robustness.md") if "`springfield-seed-2`" in row]
+    for heading in rows[0].keys() - {"change"}:
+        table = Published(heading.strip("`")).corrupted
+        scores = table[table.kind != "unchanged"].groupby("kind", sort=False).macro_f1
+        expected = {kind.replace("_", " "): " / ".join(f"{score:.3f}" for score in found) for kind, found in scores}
+        assert {row["change"]: row[heading] for row in rows} == expected
+
+
+def missing(page, *fragments):
+    text = text_of(page)
+    return [fragment for fragment in fragments if fragment not in text]
+
+
+def interval(low, high):
+    return f"{low:.3f} to {high:.3f}"
+
+
+def percent(fraction):
+    return f"{fraction:.0%}".replace("%", " %")
+
+
+def listed(scores):
+    *first, last = (f"{score['macro_f1']:.3f}" for score in scores)
+    return f"{', '.join(first)} and {last}"
+
+
+def predictions(run):
+    return metrics.read_predictions(paths.PUBLISHED / run / records.PREDICTIONS)
+
+
+BEST, FRAMES_ONLY = Published("springfield-seed-2"), Published("springfield-frames-only")
+SEEDS = [Published("springfield"), Published("springfield-seed-1"), BEST]
+
+
+def test_the_gain_by_depth_is_that_of_the_predictions():
+    deep, shallow = predictions("cnn6-matched"), predictions("cnn4-matched")
+    answers = (deep.probabilities.argmax(axis=1), shallow.probabilities.argmax(axis=1))
+    found = compare.macro_f1_difference(deep.actual, *answers, len(deep.characters), deep.groups)
+    gain, bounds = f"gains {found['difference']:.3f} macro F1", interval(*found["difference_interval"])
+    assert not missing(README, f"{gain} (95 % interval {bounds})")
+    assert not missing(RESULTS, gain, f"The 95 % interval over test pictures is {bounds}")
+
+
+def test_the_gain_by_near_duplicates_is_that_of_the_records():
+    leaky, clean = Published("cnn6-random"), Published("cnn6")
+    gain = f"{leaky.scores['macro_f1'] - clean.scores['macro_f1']:.3f}"
+    loss = f"{clean.own_test['macro_f1'] - leaky.own_test['macro_f1']:.3f}"
+    assert not missing(README, f"`cnn6` gains {gain} but loses {loss} on the archive's own test set")
+    assert not missing(RESULTS, f"`cnn6` gains {gain} on the test split", f"it loses {loss}")
+    gain = Published("springfield-random").scores["macro_f1"] - Published("springfield").scores["macro_f1"]
+    assert not missing(RESULTS, f"`springfield` gains {gain:.3f}")
+
+
+def test_the_targets_are_measured_as_the_records_say():
+    score, lowest, seconds = BEST.scores["macro_f1"], BEST.scores["lowest_f1"], BEST.record["seconds"]
+    size = (BEST.folder / records.LITERT_MODEL).stat().st_size
+    assert not missing(README, f"reaches {score:.3f}", f"on {BEST.scores['test_pictures']:,} test pictures")
+    assert not missing(
+        RESULTS,
+        f"| {score:.3f} ({interval(*BEST.scores['macro_f1_interval'])}) | missed by {0.975 - score:.4f};",
+        f"| {lowest:.4f} | missed by {0.94 - lowest:.4f},",
+        f"| {BEST.own_test['macro_f1']:.3f} ({interval(*BEST.own_test['macro_f1_interval'])}) | met",
+        f"| {seconds / 60:.0f} min | met",
+        f"| {BEST.record['num_parameters'] / 1e6:.2f} million | met",
+        f"| {size / 1e6:.2f} MB | met",
+    )
+
+
+def test_the_robustness_loss_is_that_of_the_records():
+    loss, base_loss = f"{BEST.loss:.3f}", f"{FRAMES_ONLY.loss:.3f}"
+    assert not missing(
+        README, f"loses {loss} on changed pictures", f"{base_loss} is lost without robustness augmentation"
+    )
+    assert not missing(RESULTS, f"{percent(BEST.recovered)} recovered: {loss} is lost instead of {base_loss}")
+    short, short_base = Published("ablation/base"), Published("ablation/frames-only")
+    assert not missing(
+        paths.DOCS / "robustness.md",
+        f"In six epochs, robustness augmentation recovers {percent(1 - short.loss / short_base.loss)} of the loss",
+        f"costs {short_base.unchanged - short.unchanged:.3f} on these 500 unchanged pictures",
+        f"In 44 epochs it recovers {percent(BEST.recovered)}",
+        f"{listed(run.scores for run in SEEDS)} against {FRAMES_ONLY.scores['macro_f1']:.3f} on the test split",
+        f"{listed(run.own_test for run in SEEDS)} against {FRAMES_ONLY.own_test['macro_f1']:.3f} on the archive's own",
+    )
+
+
+def test_the_errors_that_all_seeds_share_are_those_of_the_predictions():
+    found = metrics.ensemble_agreement([predictions(seed.run) for seed in SEEDS])
+    assert not missing(
+        RESULTS,
+        f"scores {found['mean_macro_f1']:.3f} too",
+        f"the same {found['wrong_by_all']} of the {found['test_pictures']:,} test pictures, "
+        f"and give {found['same_wrong_label']} of these the same wrong label",
+    )
+
+
+# ---------------------------------------------------------------- language
+
+
+# Private vocabulary that readers of the field would not know.
+NOT_ENGLISH = [
+    *("near-copy", "near-copies", "learn from", "learns from", "learnt from", "told apart", "cannot be meant"),
+    *("plain margin", "holds the code to", "the house has", "bear other pictures", "which alone may choose"),
+    *("what is left is hardly chance", "won back", "second look", "what stands on the terminal"),
+    *("with a sentence when something is amiss", "take down the parameters", "none of them does"),
+    *("chosen so that what each layer gives", "honest sentence", "in the kernel of a visitor"),
+]
+SUFFIXES = {".md", ".yaml", ".py", ".ipynb"}
+FOLDERS = ("docs", "lib", "notebooks", "tests", "outputs/published")
+
+
+def sources():
+    below = (path for folder in FOLDERS for path in (paths.ROOT / folder).rglob("*"))
+    for path in [*paths.ROOT.glob("*.*"), *paths.DATA.glob("*.*"), *below]:
+        hidden = any(part.startswith(".") for part in path.relative_to(paths.ROOT).parts)
+        if path.suffix in SUFFIXES and path.is_file() and not hidden and path != Path(__file__):
+            yield path
+
+
+@pytest.mark.parametrize("phrase", NOT_ENGLISH)
+def test_no_file_has_private_vocabulary(phrase):
+    unwrapped = {path: re.sub(r"\n\s*(# ?)?", " ", text_of(path)).lower() for path in sources()}
+    assert [name(path) for path, text in unwrapped.items() if phrase in text] == []
+
+
+# ---------------------------------------------------------------- licence and citation
+
+
+def test_the_licence_is_mit_for_the_code_and_that_of_the_data_for_what_is_published():
+    text = " ".join(text_of(paths.ROOT / "LICENSE").split())
+    assert "Permission is hereby granted, free of charge, to any person obtaining a copy" in text
+    assert 'THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND' in text
+    assert "outputs/published" in text and "CC BY-NC-SA 4.0" in text
+
+
+def test_the_citation_has_the_version_and_the_licence_of_the_package():
+    citation = yaml.safe_load(text_of(paths.ROOT / "CITATION.cff"))
+    project = tomllib.loads(text_of(paths.ROOT / "pyproject.toml"))["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert (str(citation["version"]), citation["license"]) == (project["version"], project["license"])
