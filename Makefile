@@ -1,7 +1,7 @@
 # The study as a graph of files. `make` alone prints help.
 #
-# Python checks the variables, names the files and finds what each notebook depends on (lib/pipeline.py); its answer is
-# included below as a makefile. Make decides by time which step to call; a step decides by content whether to run.
+# Python checks the variables and finds what each notebook depends on (lib/pipeline.py); its answer is included below as
+# a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
 USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST OUTPUTS MODEL
 USER_VARIABLES += IMAGE MODEL_DIR RUN HOST PORT
@@ -46,8 +46,7 @@ constraints: ## resolve the dependencies of pyproject.toml again into constraint
 STEP := @$(PYTHON) -m lib.pipeline
 
 ifneq ($(filter-out help test lint bench constraints .venv/.installed,$(or $(MAKECMDGOALS),help)),)
-# A file for each set of values. It is written once per call, then make starts over with it; it exists from the
-# beginning, or make would complain that it does not.
+# Written once per call, then make starts over with it. It exists from the beginning, or make would complain.
 PLAN := .make/$(shell for name in $(USER_VARIABLES); do printenv "$$name"; echo; done | cksum | tr ' ' '-').mk
 $(shell mkdir -p .make && { [ -e $(PLAN) ] || touch -t 200001010000 $(PLAN); })
 $(PLAN): $(ENVIRONMENT) $(if $(MAKE_RESTARTS),,FORCE)
@@ -85,7 +84,7 @@ evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the ta
 robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
 	$(STEP) compare
-# Runs of an ablation are compared on validation alone, so they need not be evaluated.
+# Runs of the ablation are compared on validation alone.
 publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
 	$(STEP) publish
 
@@ -125,10 +124,8 @@ clean: $(ENVIRONMENT) ## remove what was made of DATA: prepared pictures and run
 	rm -rf $(PREPARED) $(RUNS_DIR)
 
 help: ## print this
-	@echo "Recognise the characters of The Simpsons. Start with: make train evaluate"
-	@echo
+	@printf 'Recognise the characters of The Simpsons. Start with: make train evaluate\n\n'
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
-	@echo
-	@echo "Variables and their defaults: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS=\"cnn4 cnn6\", EPOCHS=10."
+	@printf '\nVariables: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS="cnn4 cnn6", EPOCHS=10.\n'
 
 .PHONY: FORCE constraints data train evaluate robustness compare publish predict dashboard lab report docs test lint bench clean help

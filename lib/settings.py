@@ -79,7 +79,7 @@ class Settings(BaseModel):
         if typing.get_origin(field.annotation) is typing.Literal:
             return f"one of {', '.join(map(str, typing.get_args(field.annotation)))}"
         low, high = cls.limits(name)
-        limits = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
+        limits = f" from {_spelt(low)} to {_spelt(high)}" if low is not None and high is not None else ""
         return TYPE_NAMES[field.annotation] + limits
 
     @classmethod
@@ -110,3 +110,7 @@ class Settings(BaseModel):
         lines = ["| parameter | allowed | default | meaning |", "|---|---|---|---|"]
         lines += [f"| `{r['parameter']}` | {r['allowed']} | {r['default']} | {r['meaning']} |" for r in rows]
         return "\n".join(lines)
+
+
+def _spelt(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"

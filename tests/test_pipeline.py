@@ -21,6 +21,7 @@ import pytest
 from lib import paths, records
 from lib.drawing import sample
 from lib.evaluation import corruptions
+from lib.inference.recogniser import Recogniser
 
 CHARACTERS = ["bart_simpson", "homer_simpson", "lisa_simpson"]
 PRODUCTS = [
@@ -350,6 +351,45 @@ def test_a_killed_training_ends_as_if_it_had_not_been_killed(trained):
     made = checkout.make(*arguments, "OUTPUTS=killed")
     assert made.returncode == 0, made.stderr
     assert_the_same(killed, whole)
+
+
+FLAGSHIP = """extends: springfield
+width: 4
+epochs: 4
+progressive_size: 32
+drawings_per_character: 4
+"""
+
+
+def test_the_flagship_recipe_survives_a_kill_from_training_to_evaluation(trained):
+    checkout, _ = trained
+    recipe = checkout.folder / "notebooks" / "params" / "small.yaml"
+    recipe.write_text(FLAGSHIP)
+    whole, killed = (checkout.folder / outputs / "tiny-bounded" / "small" for outputs in ("whole", "killed"))
+    arguments = ["train", "evaluate", "RUNS=small", "EPOCHS=", "RESIZE=bounded"]
+    made = checkout.make(*arguments, "OUTPUTS=whole")
+    assert made.returncode == 0, made.stderr
+    # The stages of progressive resizing are counted through.
+    assert [line.split()[1] for line in made.stdout.splitlines() if line.startswith("epoch")] == [
+        "1/4",
+        "2/4",
+        "3/4",
+        "4/4",
+    ]
+    with subprocess.Popen(checkout.command(*arguments, "OUTPUTS=killed"), cwd=checkout.folder, **QUIET) as make:
+        wait_for(killed / "state.npz", make)
+        kill_with_children(make)
+    assert 1 <= epochs_done(killed) < 4
+    made = checkout.make(*arguments, "OUTPUTS=killed")
+    assert made.returncode == 0, made.stderr
+    assert "Continuing after epoch" in made.stdout
+    assert_the_same(killed, whole)
+    assert (killed / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+    run = records.read_run(killed)
+    network = Recogniser.load(killed)
+    assert (run["recipe"]["optimizer"], run["recipe"]["export_weights"]) == ("muon", "int8")
+    assert (network.flip_tta_threshold, network.resize_mode, network.picture_size) == (0.8, "bounded", 64)
+    recipe.unlink()
 
 
 def epochs_done(run_folder: Path) -> int:

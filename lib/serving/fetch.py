@@ -1,7 +1,7 @@
 """A URL to the bytes behind it, without opening a way into the network that this machine stands in.
 
 A visitor who names a URL makes this machine connect somewhere. So every address that a name resolves to must be
-public, the connection goes to the very address that was checked (a second look-up might answer otherwise), and
+public, the connection goes to the very address that was checked (another look-up might answer otherwise), and
 each redirect starts over. Nothing here reads the environment, so no proxy resolves the name instead of us.
 
 What the bytes are is for the decoder to say.

@@ -1,4 +1,4 @@
-"""What the server answers: the page, `/predict`, `/health`, and an honest sentence for everything else."""
+"""What the server answers: the page, `/predict`, `/health`, and error responses."""
 
 import asyncio
 import base64
@@ -87,12 +87,12 @@ class SecurityHeaders(tornado.web.OutputTransform):
 
 
 class Handler(tornado.web.RequestHandler):
-    """Answers with a sentence, as JSON for programs and as a small page for people."""
+    """Error responses: JSON for programs, a small page for people."""
 
     for_programs = False
 
     def say(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
-        """Finish with a sentence that says what is wrong and what to do."""
+        """Finish with what is wrong and what to do."""
         headers = {"Cache-Control": "no-store"} | dict(headers or {})
         self.clear()
         self.set_status(status)

@@ -161,7 +161,7 @@ class Networks:
 def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict[str, Any]]:
     """Draw pictures for visitors who have none at hand.
 
-    A network that learnt from frames of the series errs on many drawings, so one of each character is drawn and
+    A network that was trained on frames of the series errs on many drawings, so one of each character is drawn and
     those are taken that it names best; the page says so.
 
     Args:

@@ -168,7 +168,7 @@ class VisitorConnection(ZMQChannelsWebsocketConnection):
         errors = self.multi_kernel_manager.errors
         errors[self.kernel_id] += 1
         if errors[self.kernel_id] <= MAX_LOGGED_ERRORS:
-            log.warning("In the kernel of a visitor: %r", error[-500:])
+            log.warning("Visitor kernel error: %r", error[-500:])
 
 
 class CompiledTemplates(jinja2.BytecodeCache):
