@@ -22,8 +22,7 @@ ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && python -I -c 'import i
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 
-# uv installs several times as fast as pip; where there is none, pip fetches it into .venv. pip itself remains for where
-# that fails. Bytecode is compiled now: TensorFlow's import takes three times as long where it cannot be stored later.
+# uv installs several times as fast as pip, which remains for where uv cannot be had. Bytecode is compiled now.
 .venv/.installed: pyproject.toml constraints.txt
 	@python=$$(for p in python3.13 python3.12 python3.11 python3; do \
 	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && command -v $$p && break; done); \

@@ -23,7 +23,7 @@ import pytest
 from axe_playwright_python import sync_playwright as axe
 from PIL import Image
 
-from lib import paths
+from lib import notebooks, paths
 from lib.errors import UserError
 from lib.serving import dropzone, page
 from tests import small_model

@@ -186,7 +186,8 @@ def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
 
 
 def test_what_a_cell_writes_of_its_progress_is_drawn_on_a_terminal_alone(notebook, tmp_path):
-    line = "import os, time, pathlib\npathlib.Path(os.environ['STUDY_PROGRESS']).write_text('half')\ntime.sleep(2)\nprint('done')"
+    line = "import os, time, pathlib\npathlib.Path(os.environ['STUDY_PROGRESS']).write_text('half')"
+    line += "\ntime.sleep(2)\nprint('done')"
     command = [sys.executable, "-m", "lib.notebooks", str(notebook(line)), str(tmp_path / "out" / "done.ipynb")]
     piped = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
     assert "done" in piped and "half" not in piped
