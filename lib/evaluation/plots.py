@@ -24,7 +24,7 @@ from lib import records
 from lib.characters import display_name
 from lib.evaluation import fonts
 
-WIDTH = 9.0  # inches, at 100 dots an inch the width of a notebook's page
+WIDTH = 9.0  # inches; at 100 dots per inch the width of a notebook's page
 LETTER = 0.072  # inches, the mean width of a letter at 9 points
 INK, FAINT = "#222222", "#6b6b6b"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
@@ -59,7 +59,7 @@ STYLE = {
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
 }
-styled = matplotlib.rc_context(STYLE)  # a decorator: the style holds while a figure is made, not elsewhere
+styled = matplotlib.rc_context(STYLE)  # a decorator: the style applies while a figure is made, not elsewhere
 
 
 class Chart(Figure):
