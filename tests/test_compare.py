@@ -200,7 +200,8 @@ def test_without_the_reference_there_are_no_times(tmp_path):
 
 def test_a_network_does_not_differ_from_itself():
     actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
-    assert compare.macro_f1_difference(actual, predicted, predicted, 3) == (0, 0, 0)
+    found = compare.macro_f1_difference(actual, predicted, predicted, 3)
+    assert found == {"difference": 0, "difference_interval": [0, 0]}
 
 
 def test_the_interval_of_a_difference_is_paired():
@@ -208,8 +209,9 @@ def test_the_interval_of_a_difference_is_paired():
     actual = random.integers(18, size=600)
     worse = np.where(random.random(600) < 0.7, actual, random.integers(18, size=600))
     better = np.where(np.arange(600) % 20 == 0, actual, worse)  # the same answers, some of them corrected
-    difference, low, high = compare.macro_f1_difference(actual, better, worse, 18)
-    assert 0 < low < difference < high
+    found = compare.macro_f1_difference(actual, better, worse, 18)
+    low, high = found["difference_interval"]
+    assert 0 < low < found["difference"] < high
     single = intervals.bootstrap_intervals(actual, worse, 18)["macro_f1_interval"]
     assert high - low < single[1] - single[0]
 

@@ -216,7 +216,7 @@ def macro_f1_difference(
     num_characters: int,
     groups: np.ndarray | None = None,
     seed: int = 0,
-) -> tuple[float, float, float]:
+) -> dict[str, Any]:
     """Compare two networks on the same pictures.
 
     Both are scored on the same resamples (see `intervals.bootstrap_intervals`). A picture that is hard for one network
@@ -232,13 +232,13 @@ def macro_f1_difference(
         seed: Seed of the bootstrap.
 
     Returns:
-        Macro F1 of `predicted` minus that of `other`, then the ends of its 95 % interval.
+        `difference` (macro F1 of `predicted` minus that of `other`) and `difference_interval` (95 %, `[low, high]`).
     """
     # The same seed draws the same groups, so that subtracting element by element pairs the resamples.
     _, first = intervals.resampled_scores(actual, predicted, num_characters, groups, seed)
     _, second = intervals.resampled_scores(actual, other, num_characters, groups, seed)
     difference = metrics.macro_f1(actual, predicted) - metrics.macro_f1(actual, other)
-    return difference, *intervals.percentile_interval(first - second)
+    return {"difference": difference, "difference_interval": intervals.percentile_interval(first - second)}
 
 
 def differences(predictions: dict[str, metrics.Predictions], best: str, seed: int = 0) -> pd.DataFrame:
@@ -256,10 +256,11 @@ def differences(predictions: dict[str, metrics.Predictions], best: str, seed: in
     reference = predictions[best]
     rows = []
     for run, other in predictions.items():
-        found = (np.nan, np.nan, np.nan)
+        row = (run, np.nan, np.nan, np.nan)
         if other.paths == reference.paths and other.characters == reference.characters:
             answers = (network.probabilities.argmax(axis=1) for network in (reference, other))
             found = macro_f1_difference(reference.actual, *answers, len(reference.characters), reference.groups, seed)
-        rows.append((run, *found))
+            row = (run, found["difference"], *found["difference_interval"])
+        rows.append(row)
     table = pd.DataFrame(rows, columns=["run", "below_best", "low", "high"])
     return table.sort_values("below_best", ignore_index=True)
