@@ -16,76 +16,53 @@ REPORTS = ("train", "evaluate", "robustness")  # executed notebooks of a run fol
 SAMPLE_SENTENCE = (
     "These are scores on drawings by this project: they show that everything works, and say nothing about film frames."
 )
-HEADINGS = {
-    "run": "run",
-    "conv_layers": "conv layers",
-    "num_parameters": "parameters",
-    "epochs": "epochs",
-    "seconds": "seconds",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-}
+SUMMARY = ["run", "conv layers", "parameters", "epochs", "seconds", "accuracy", "macro F1"]
+COMPARISON = ["run", "conv layers", "parameters", "epochs", "s per epoch", "minutes", "accuracy", "macro F1"]
+COMPARISON += ["95 % interval", "lowest character", "archive's own test", "near-duplicates in train"]
 
 
-def table(results: pd.DataFrame) -> str:
+def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
     """Lay out the results of runs as text.
 
     Args:
-        results: What `lib.records.results` gives.
+        results: As from `compare.results`.
+        columns: Headings, `SUMMARY` or `COMPARISON`.
 
     Returns:
-        One line a run under a line of headings.
+        One line per run under a line of headings.
     """
-    shown = results[list(HEADINGS)].rename(columns=HEADINGS)
-    formats = {
-        "parameters": "{:,}".format,
-        "seconds": "{:.0f}".format,
-        "accuracy": "{:.3f}".format,
-        "macro F1": "{:.3f}".format,
-    }
-    return shown.to_string(index=False, formatters=formats)
-
-
-def comparison(results: pd.DataFrame) -> str:
-    """Lay out all that the records of runs say for a comparison.
-
-    Args:
-        results: What `lib.records.results` gives.
-
-    Returns:
-        One line a run under a line of headings.
-    """
-    interval = [
-        f"{row.macro_f1_low:.3f} to {row.macro_f1_high:.3f}" if pd.notna(row.macro_f1_low) else ""
-        for row in results.itertuples()
-    ]
-    lowest = [f"{display_name(row.lowest_character)} {row.lowest_f1:.3f}" for row in results.itertuples()]
-    columns = {
+    rows = list(results.itertuples())
+    texts = {
         "run": results.run,
         "conv layers": results.conv_layers,
         "parameters": results.num_parameters.map("{:,}".format),
         "epochs": results.epochs,
+        "seconds": results.seconds.map("{:.0f}".format),
         "s per epoch": results.seconds_per_epoch.map("{:.0f}".format),
         "minutes": (results.seconds / 60).map("{:.1f}".format),
         "accuracy": results.accuracy.map("{:.3f}".format),
         "macro F1": results.macro_f1.map("{:.3f}".format),
-        "95 % interval": interval,
-        "lowest character": lowest,
+        "95 % interval": [_interval(row.macro_f1_low, row.macro_f1_high) for row in rows],
+        "lowest character": [f"{display_name(row.lowest_character)} {row.lowest_f1:.3f}" for row in rows],
         "archive's own test": results.kaggle_macro_f1.map("{:.3f}".format, na_action="ignore").fillna(""),
-        "near-copies in train": results.near_duplicates_in_train,
+        "near-duplicates in train": results.near_duplicates_in_train,
     }
-    return pd.DataFrame(columns).to_string(index=False)
+    return pd.DataFrame(texts)[columns].to_string(index=False)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:.3f} to {high:.3f}" if pd.notna(low) else ""
 
 
 def summary(run_folders: list[Path], source: str) -> str:
-    """Write what stands on the terminal at the end of `make evaluate`.
+    """Write the text that `make evaluate` prints at the end.
 
     Args:
         run_folders: Evaluated run folders.
-        source: Where the pictures come from; about the drawn sample there is more to say.
+        source: Source of the pictures; `"sample"` adds what scores on drawings can and cannot show.
 
     Returns:
-        The places of the reports and the table of the results.
+        The paths of the reports and the table of the results.
     """
     reports = "\n".join(f"  {_shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
     text = f"Reports (`make report RUN={run_folders[0].name}` opens one):\n{reports}\n"
@@ -109,22 +86,20 @@ def write_pages(run_folder: Path) -> list[Path]:
     Raises:
         UserError: There is no executed notebook.
     """
-    from nbconvert import HTMLExporter  # half a second that only this needs
+    from nbconvert import HTMLExporter  # takes half a second to import, and only this needs it
 
-    executed = [run_folder / f"{name}.ipynb" for name in REPORTS if (run_folder / f"{name}.ipynb").exists()]
-    if not executed:
+    notebooks = [path for name in REPORTS if (path := run_folder / f"{name}.ipynb").exists()]
+    if not notebooks:
         raise UserError(f"There is no report in {_shown(run_folder)} yet. `make train evaluate` writes them.")
-    pages = []
-    for notebook in executed:
+    for notebook in notebooks:
         page, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
-        pages.append(notebook.with_suffix(".html"))
-        with records.atomic_write(pages[-1]) as temporary:
+        with records.atomic_write(notebook.with_suffix(".html")) as temporary:
             temporary.write_text(page, encoding="utf-8")
-    return pages
+    return [notebook.with_suffix(".html") for notebook in notebooks]
 
 
 def open_page(page: Path) -> None:
-    """Open a page in the browser, where there is a screen, and print where it is."""
+    """Print the path of a page, and open it in the browser where there is a screen."""
     print(_shown(page))
     if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(page.resolve().as_uri())

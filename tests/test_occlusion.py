@@ -1,5 +1,3 @@
-"""Which parts of a picture an answer rests on."""
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ WHITE = np.full((16, 16, 3), 255, np.uint8)
 
 
 def looks_at(rows: slice, columns: slice):
-    """Make a network that is as sure of its first character as a part of the picture is bright."""
+    """Make a network whose probability of the first character is the brightness of a part of the picture."""
 
     def predict(pixels: np.ndarray) -> np.ndarray:
         sure = pixels[:, rows, columns].mean(axis=(1, 2, 3)) / 255
@@ -19,34 +17,34 @@ def looks_at(rows: slice, columns: slice):
     return predict
 
 
-def test_what_the_network_looks_at_matters_most():
+def test_the_part_that_the_network_looks_at_is_most_important():
     found = occlusion.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
     assert found.importance[0, 15] == found.importance.max() == 1
     assert found.importance[8:, :].max() == 0 == found.importance[:, :8].max()
 
 
-def test_the_numbers_are_those_of_the_answer():
-    # The cover is 16 / 4 = 4 pixels wide and lies exactly on the part: 255 becomes 127.
+def test_label_and_probabilities_are_those_of_the_answers():
+    # The grey square is 16 / 4 = 4 pixels wide and covers exactly this part: 255 becomes 127.
     found = occlusion.occlusion(looks_at(slice(0, 4), slice(12, 16)), WHITE)
     assert (found.label, found.probability) == (0, 1)
     assert found.lowest == pytest.approx(127 / 255)
 
 
-def test_the_network_is_asked_once():
-    asked = []
-    occlusion.occlusion(lambda pixels: asked.append(pixels) or np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
-    ((pixels),) = asked
+def test_the_network_is_called_once():
+    calls = []
+    occlusion.occlusion(lambda pixels: calls.append(pixels) or np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
+    (pixels,) = calls
     assert pixels.dtype == np.uint8 and pixels.shape[1:] == (16, 16, 3)
     assert (pixels[0] == 255).all() and all((covered == 127).any() for covered in pixels[1:])
 
 
-def test_where_nothing_matters_nothing_is_important():
+def test_importance_is_0_where_no_part_matters():
     found = occlusion.occlusion(lambda pixels: np.tile(np.float32([0.2, 0.8]), (len(pixels), 1)), WHITE)
     assert (found.label, found.importance.max()) == (1, 0)
     assert found.lowest == found.probability == pytest.approx(0.8)
 
 
-def test_a_gain_is_no_loss():
+def test_a_gain_counts_as_no_loss():
     def surer_when_covered(pixels: np.ndarray) -> np.ndarray:
         sure = 1 - 0.4 * looks_at(slice(0, 4), slice(0, 4))(pixels)[:, 0]
         return np.stack([sure, 1 - sure], axis=1)
@@ -58,24 +56,23 @@ def test_a_gain_is_no_loss():
 
 @pytest.mark.parametrize("size", [1, 2, 5, 64, 100])
 def test_every_pixel_is_covered_at_any_size(size):
-    covered = np.zeros((size, size), bool)
-    for cover in occlusion._covers(size):
-        covered[cover] = True
-    assert covered.all()
+    picture = np.full((size, size, 3), 255, np.uint8)
+    darker_is_worse = looks_at(slice(None), slice(None))
+    assert (occlusion.occlusion(darker_is_worse, picture).importance > 0).all()
 
 
 @pytest.mark.parametrize("picture", [WHITE[:8], WHITE.astype(np.float32), WHITE[..., :1]])
-def test_another_shape_or_type_is_refused(picture):
-    with pytest.raises(ValueError, match="picture"):
+def test_another_shape_or_type_is_rejected(picture):
+    with pytest.raises(ValueError, match=r"Expected uint8 of shape \(size, size, 3\)"):
         occlusion.occlusion(looks_at(slice(0, 4), slice(0, 4)), picture)
 
 
-def test_of_a_stretched_picture_nothing_is_cut_off():
+def test_a_stretched_picture_fills_the_square():
     square = np.random.default_rng(0).random((16, 16), np.float32)
     np.testing.assert_array_equal(occlusion.shown_part(square, (16, 16), (0, 0, 200, 100), (100, 200)), square)
 
 
-def test_a_margin_that_was_taken_off_mattered_to_nobody():
+def test_a_cropped_border_has_no_importance():
     # The figure is the 40 × 20 pixels at (10, 5) of a picture of 100 × 50.
     whole = occlusion.shown_part(np.ones((16, 16), np.float32), (16, 16), (10, 5, 50, 25), (50, 100))
     assert whole.shape == (50, 100)
@@ -83,28 +80,28 @@ def test_a_margin_that_was_taken_off_mattered_to_nobody():
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (301, 200), (99, 100), (2000, 16)])
-def test_the_padding_is_cut_off_as_the_decoder_puts_it_on(width, height):
+def test_shown_part_removes_exactly_the_padding_of_the_decoder(width, height):
     picture = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
     square = pictures.resize(picture, 64, "pad")
     frame = pictures.framing(picture, 64, "pad")
     part = occlusion.shown_part(square, frame.inner, frame.box, picture.shape[:2])
     inner_height, inner_width = part.shape[:2]
     top, left = (64 - inner_height) // 2, (64 - inner_width) // 2
-    copies = np.pad(part, ((top, 64 - inner_height - top), (left, 64 - inner_width - left), (0, 0)), mode="edge")
-    assert (square == copies).all()
+    padded = np.pad(part, ((top, 64 - inner_height - top), (left, 64 - inner_width - left), (0, 0)), mode="edge")
+    assert (square == padded).all()
     smaller = part[1:] if top else part[:, 1:]
-    assert smaller.size == 0 or not (smaller[0, 0] == part[0, 0]).all()  # no row or column of copies is left in it
+    assert smaller.size == 0 or not (smaller[0, 0] == part[0, 0]).all()  # no row or column of padding remains
 
 
-def test_the_veil_is_clear_where_it_matters_and_dark_elsewhere():
+def test_the_overlay_is_clear_on_important_parts_and_dark_elsewhere():
     importance = np.zeros((32, 64), np.float32)
     importance[:, 48:] = 1
-    heatmap_overlay = occlusion.heatmap_overlay(importance)
-    assert heatmap_overlay.shape == (128, 256, 4)
-    assert heatmap_overlay[64, -1, 3] == 0
-    assert heatmap_overlay[64, 0, 3] == pytest.approx(255 * occlusion.DARKEST, abs=1)
+    overlay = occlusion.heatmap_overlay(importance)
+    assert overlay.shape == (128, 256, 4)
+    assert overlay[64, -1, 3] == 0
+    assert overlay[64, 0, 3] == pytest.approx(255 * occlusion.MAX_OPACITY, abs=1)
 
 
-def test_the_veil_is_dark_all_over_if_nothing_matters():
-    heatmap_overlay = occlusion.heatmap_overlay(np.zeros((16, 16), np.float32))
-    assert np.unique(heatmap_overlay[..., 3]).tolist() == [round(255 * occlusion.DARKEST)]
+def test_the_overlay_is_dark_everywhere_if_nothing_matters():
+    overlay = occlusion.heatmap_overlay(np.zeros((16, 16), np.float32))
+    assert np.unique(overlay[..., 3]).tolist() == [round(255 * occlusion.MAX_OPACITY)]

@@ -1,4 +1,4 @@
-"""The network that comes with the project is the one that its card describes."""
+"""The published network and its records agree."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from lib import paths, records
 from lib.evaluation import card, compare
 from lib.inference.recogniser import Recogniser, load_best
 
-# The seed that is best on validation; the others' records stand beside it, without a network.
+# The best seed on validation; the records of the others are beside it, without a network.
 FOLDER = paths.PUBLISHED / "springfield-seed-2"
 
 
@@ -18,42 +18,43 @@ def network():
     return Recogniser.load(FOLDER)
 
 
-def test_it_is_what_answers_by_default():
+def test_the_published_network_is_the_default():
     assert load_best().run_dir == FOLDER
 
 
-def test_it_is_the_best_seed_by_validation():
+def test_the_published_network_is_the_best_seed_on_validation():
     scores = compare.seeds(compare.evaluated(paths.PUBLISHED)).set_index("run").val_macro_f1
     assert scores.idxmax() == FOLDER.name and len(scores) >= 3
 
 
-def test_its_label_order_is_the_alphabet_of_the_archives_eighteen(network):
+def test_labels_are_the_eighteen_characters_in_alphabetical_order(network):
     assert network.characters == sorted(network.characters) and len(network.characters) == 18
     assert network.characters == records.read_run(FOLDER)["characters"]
     assert {"homer_simpson", "krusty_the_clown", "sideshow_bob"} <= set(network.characters)
 
 
-def test_it_sees_what_its_record_says(network):
+def test_the_input_is_as_recorded(network):
     assert network.picture_size == records.read_run(FOLDER)["picture_size"]
     assert network.resize_mode == records.read_run(FOLDER)["resize_mode"]
 
 
-def test_it_is_small(network):
+def test_the_network_is_small(network):
     assert network.num_parameters <= 2_000_000
     assert (FOLDER / records.LITERT_MODEL).stat().st_size <= 4_000_000
 
 
-def test_the_card_is_that_of_its_records(network):
+def test_the_model_card_is_written_from_the_records():
+    # To write it again: (FOLDER / card.CARD).write_text(card.model_card(FOLDER), encoding="utf-8")
     assert (FOLDER / card.CARD).read_text(encoding="utf-8") == card.model_card(FOLDER)
     assert hashlib.sha256((FOLDER / records.LITERT_MODEL).read_bytes()).hexdigest() in card.model_card(FOLDER)
 
 
-def test_no_picture_was_published():
+def test_no_frames_are_published():
     for path in paths.PUBLISHED.rglob("*.png"):
         assert path.stem in {"confusion_matrix", "learning_curves", "per_character", "robustness", "comparison"}, path
 
 
-def test_no_record_names_a_place_on_the_machine_that_made_it():
+def test_no_record_has_an_absolute_path():
     for path in paths.PUBLISHED.rglob("*.json"):
         assert not any(str(value).startswith("/") for value in _leaves(json.loads(path.read_text()))), path
 

@@ -1,1 +1,1 @@
-"""Scores and figures of a finished run; functions of arrays that show nothing by themselves."""
+"""Scores, figures and tables of finished runs; nothing here is shown or written unless asked for."""

@@ -1,8 +1,8 @@
-"""What happens to pictures before people upload them, as functions of a picture and a strength.
+"""Corruptions of test pictures that imitate what happens to pictures before people upload them.
 
-The table that comes of it says how far a network that learnt from film frames can be trusted with anything else.
-Training has augmentations of its own (`lib.training.batches`); none of these functions is used there, and where both
-know a kind of change (JPEG, blur, a small figure), the way of making it or its strength differs.
+Scores on corrupted pictures show how far a network trained on film frames can be trusted with other pictures. Training
+has its own augmentations (`lib.training.augmentation`) and uses none of these functions. Where both have a kind of
+corruption (JPEG, blur, a small figure), its method or its strength differs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,41 +11,37 @@ import cv2
 import numpy as np
 
 STRENGTHS = ("slight", "medium", "strong")
-Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
 def corrupt(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndarray:
-    """Change a picture as an uploader might have.
+    """Corrupt a picture as an uploader might have.
 
     Args:
         picture: `uint8 (height, width, 3)`, RGB, of any size.
         kind: A key of `KINDS`.
         strength: One of `STRENGTHS`.
-        seed: What chance follows from; the same seed changes the same picture in the same way.
+        seed: Seed of everything random; the same seed corrupts the same picture in the same way.
 
     Returns:
-        The changed picture, `uint8 (new_height, new_width, 3)`.
+        The corrupted picture, `uint8 (new_height, new_width, 3)`.
 
     Raises:
-        ValueError: There is no such kind or strength.
+        KeyError: There is no such kind.
+        ValueError: There is no such strength.
     """
-    if kind not in KINDS or strength not in STRENGTHS:
-        raise ValueError(
-            f"`kind` must be one of {', '.join(KINDS)} and `strength` one of {', '.join(STRENGTHS)}. "
-            f"Received: kind={kind!r}, strength={strength!r}"
-        )
     return KINDS[kind](np.ascontiguousarray(picture), STRENGTHS.index(strength), np.random.default_rng(seed))
 
 
 def iterate(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str, str, Iterator[np.ndarray]]]:
-    """Change pictures in every way there is.
+    """Corrupt pictures in every kind and strength.
 
     Args:
-        originals: Pictures as they came, `uint8 (height, width, 3)` each, RGB.
-        seed: What the changes follow from, with the number of the picture.
+        originals: Decoded pictures, `uint8 (height, width, 3)` each, RGB.
+        seed: Seed of the first picture; each next one has the next seed.
 
     Yields:
-        Kind, strength, and the pictures changed so, in order, made as they are taken. The first kind is
+        Kind, strength, and the corrupted pictures in order, made one by one as they are taken. The first kind is
         "unchanged", of strength "".
     """
     yield "unchanged", "", iter(originals)
@@ -55,7 +51,7 @@ def iterate(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[st
 
 
 def _cut_out(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Cut the figure out and put it on white: GrabCut (Rother et al. 2004) from a rectangle around the middle."""
+    """Cut the figure out and put it on white, by GrabCut (Rother et al. 2004) from a rectangle around the centre."""
     height, width = picture.shape[:2]
     margin = (0.02, 0.06, 0.12)[strength]
     left, top = max(1, round(margin * width)), max(1, round(margin * height))
@@ -68,7 +64,7 @@ def _cut_out(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np
 
 
 def _on_white(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Put the picture on a white page of its own shape, of which it takes a half, a quarter, a tenth."""
+    """Put the picture on a white page of the same shape, of which it takes a half, a quarter or a tenth."""
     height, width = picture.shape[:2]
     scale = (2.0, 4.0, 10.0)[strength] ** 0.5
     page = np.full((round(height * scale), round(width * scale), 3), 255, dtype="uint8")
@@ -78,13 +74,13 @@ def _on_white(picture: np.ndarray, strength: int, rng: np.random.Generator) -> n
 
 
 def _on_stripes(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Put the picture on slanted stripes of two colours, as on a poster."""
-    place = int(rng.integers(2**32))
-    on_white = _on_white(picture, strength, np.random.default_rng(place))
-    outside = _on_white(np.zeros_like(picture), strength, np.random.default_rng(place))[:, :, :1] == 255
+    """Put the picture on diagonal stripes of two colours, as on a poster."""
+    seed = int(rng.integers(2**32))
+    on_white = _on_white(picture, strength, np.random.default_rng(seed))
+    background = _on_white(np.zeros_like(picture), strength, np.random.default_rng(seed))[:, :, :1] == 255
     rows, columns = np.indices(on_white.shape[:2])
     stripe = (rows + columns) // max(4, len(on_white) // 12) % 2
-    return np.where(outside, rng.integers(0, 256, (2, 3), dtype="uint8")[stripe], on_white)
+    return np.where(background, rng.integers(0, 256, (2, 3), dtype="uint8")[stripe], on_white)
 
 
 def _screenshot(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,15 +95,15 @@ def _screenshot(picture: np.ndarray, strength: int, rng: np.random.Generator) ->
 
 
 def _close_up(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Keep only the part around the upper middle, where faces are."""
+    """Crop to the upper middle, where faces are."""
     height, width = picture.shape[:2]
-    share = (0.8, 0.65, 0.5)[strength]
-    top, left = round((1 - share) * height * 0.35), round((1 - share) * width / 2)
-    return picture[top : top + round(share * height), left : left + round(share * width)]
+    kept = (0.8, 0.65, 0.5)[strength]  # fraction of the sides
+    top, left = round((1 - kept) * height * 0.35), round((1 - kept) * width / 2)
+    return picture[top : top + round(kept * height), left : left + round(kept * width)]
 
 
 def _squeezed(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Make the picture narrower or flatter, then pad it to a square, so that the shape stays wrong."""
+    """Change the aspect ratio, then pad to a square, so that resizing to a square does not undo it."""
     factor = (0.75, 0.6, 0.45)[strength]
     side = max(picture.shape[:2])
     size = (round(side * factor), side) if rng.random() < 0.5 else (side, round(side * factor))
@@ -119,34 +115,34 @@ def _squeezed(picture: np.ndarray, strength: int, rng: np.random.Generator) -> n
 
 
 def _jpeg(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Save at low quality."""
+    """Compress as JPEG of low quality."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, (20, 10, 5)[strength]])
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
 
 
 def _small(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Shrink to a thumbnail of 48, 32, 24 pixels."""
+    """Shrink to a thumbnail of 48, 32 or 24 pixels."""
     side = (48, 32, 24)[strength]
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _desaturate(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Take out half, four fifths, all of the colour."""
+    """Remove half, four fifths or all of the saturation."""
     kept = (0.5, 0.2, 0.0)[strength]
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None].astype("float32")
     return np.rint(grey + kept * (picture - grey)).clip(0, 255).astype("uint8")
 
 
 def _lighting(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Make dark or bright by a power of the brightness, as a camera or a bad screen does."""
-    power = (1.4, 1.9, 2.6)[strength]
-    power = power if rng.random() < 0.5 else 1 / power
-    return cv2.LUT(picture, np.rint(255 * (np.arange(256) / 255) ** power).astype("uint8"))
+    """Darken or brighten by a gamma curve, as a camera or a bad screen does."""
+    gamma = (1.4, 1.9, 2.6)[strength]
+    gamma = gamma if rng.random() < 0.5 else 1 / gamma
+    return cv2.LUT(picture, np.rint(255 * (np.arange(256) / 255) ** gamma).astype("uint8"))
 
 
 def _screen_photo(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Photograph a screen: in perspective, turned, a bluish cast, fine stripes, a bright spot."""
+    """Imitate a photo of a screen: perspective, rotation, a bluish cast, fine stripes and a bright spot."""
     height, width = picture.shape[:2]
     bend = (0.04, 0.08, 0.14)[strength]
     corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
@@ -166,18 +162,18 @@ def _screen_photo(picture: np.ndarray, strength: int, rng: np.random.Generator) 
 
 
 def _motion_blur(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Blur along a line, as a hand that moves does."""
+    """Blur along a line, as by a moving hand."""
     length = (3, 6, 10)[strength]
-    line = np.zeros((length, length), dtype="float32")
+    kernel = np.zeros((length, length), dtype="float32")
     if rng.random() < 0.5:
-        line[length // 2] = 1 / length
+        kernel[length // 2] = 1 / length
     else:
-        np.fill_diagonal(line, 1 / length)
-    return cv2.filter2D(picture, -1, line, borderType=cv2.BORDER_REPLICATE)
+        np.fill_diagonal(kernel, 1 / length)
+    return cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
 def _captioned(picture: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Write a caption over it, white with a black edge, as on a meme."""
+    """Write one to three lines of capitals over the picture, white with a black outline, as on a meme."""
     height, width = picture.shape[:2]
     captioned, scale = picture.copy(), width / 128
     for line in range(strength + 1):
@@ -189,8 +185,8 @@ def _captioned(picture: np.ndarray, strength: int, rng: np.random.Generator) -> 
     return captioned
 
 
-# In the order of the table.
-KINDS: dict[str, Change] = {
+# In the order of the table. The names are those of the published `robustness.csv` files.
+KINDS: dict[str, Corruption] = {
     "cut_out_on_white": _cut_out,
     "small_on_white": _on_white,
     "small_on_stripes": _on_stripes,

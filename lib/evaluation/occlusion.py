@@ -1,7 +1,7 @@
-"""What in a picture made the network answer as it did: cover each part in turn and watch the answer.
+"""Occlusion maps: which parts of a picture an answer depends on.
 
-Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014, section 4.2) needs
-nothing of the network but its answers, so it works on the exported one, and in the same way on every one.
+Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014, section 4.2) covers each
+part in turn and measures the change of the answer. It needs nothing but answers, so it works on any exported network.
 """
 
 from collections.abc import Callable
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# A quarter of the picture's side hides an eye or a mouth, and not the face. Eight positions along each side make
-# 65 pictures in all, a quarter of a second on one core; more of them change the map little.
-COVER = 1 / 4
+# A quarter of the picture's side hides an eye or a mouth, but not the face. Eight positions along each side make
+# 65 pictures in all, a quarter of a second on one core; more positions change the map little.
+PATCH_SIDE = 1 / 4
 POSITIONS = 8
 GREY = 127
 
-VEIL = (14, 16, 26)  # RGB of what lies over the parts that do not matter
-DARKEST = 0.75  # so that the picture can still be made out
-BLUR = 1 / 30  # of the side: softens the edges that the grid of squares leaves
+OVERLAY_COLOUR = (14, 16, 26)  # RGB, over the parts that do not matter
+MAX_OPACITY = 0.75  # so that the picture stays recognisable
+BLUR = 1 / 30  # of the longer side: smooths the edges of the grid of patches
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """What covering a picture part by part does to the answer.
+    """Effect of covering a picture patch by patch.
 
     Attributes:
         label: Index of the character that the network names when nothing is covered.
         probability: Its probability then, 0 to 1.
-        lowest: Its probability with the most important part covered.
-        importance: `float32 (size, size)`, 0 to 1: how much probability is lost, on average, when a pixel is
-            among the covered, as a share of the most that any pixel loses; all 0 if no cover loses any.
+        lowest: Its probability with the most important patch covered.
+        importance: `float32 (size, size)`, 0 to 1: the mean loss of probability over the patches that cover a pixel,
+            divided by the highest such mean of any pixel; all 0 if no patch lowers the probability.
     """
 
     label: int
@@ -40,7 +40,7 @@ class Occlusion:
 
 
 def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> Occlusion:
-    """Cover a picture with a grey square, place by place, and measure what the answer loses.
+    """Cover a picture with a grey square, position by position, and measure the loss of probability.
 
     Args:
         predict: From `uint8 (n, size, size, 3)` to probabilities `float32 (n, num_characters)`, as
@@ -48,7 +48,7 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) 
         picture: RGB `uint8 (size, size, 3)`.
 
     Returns:
-        The losses of the character that is named when nothing is covered.
+        The losses of the character that the network names when nothing is covered.
 
     Raises:
         ValueError: If the picture has another shape or type.
@@ -59,30 +59,30 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) 
             "Invalid value for argument `picture`. Expected uint8 of shape (size, size, 3). "
             f"Received: {picture.dtype} of shape {picture.shape}"
         )
-    covers = _covers(size)
-    batch = np.repeat(picture[np.newaxis], 1 + len(covers), axis=0)
-    for covered, cover in zip(batch[1:], covers, strict=True):
-        covered[cover] = GREY
+    patches = _patches(size)
+    batch = np.repeat(picture[np.newaxis], 1 + len(patches), axis=0)  # the first stays uncovered
+    for pixels, patch in zip(batch[1:], patches, strict=True):
+        pixels[patch] = GREY
     probabilities = predict(batch)
     label = int(probabilities[0].argmax())
-    whole, rest = float(probabilities[0, label]), probabilities[1:, label]
-    return Occlusion(label, whole, float(min(whole, rest.min())), _importance(size, covers, whole - rest))
+    whole, covered = float(probabilities[0, label]), probabilities[1:, label]
+    return Occlusion(label, whole, float(min(whole, covered.min())), _importance(size, patches, whole - covered))
 
 
 def shown_part(
     square: np.ndarray, inner: tuple[int, int], box: tuple[int, int, int, int], shape: tuple[int, int]
 ) -> np.ndarray:
-    """Bring what is known of the square that a network sees back to the picture that it was made of.
+    """Map values of a network's square input back to the picture that it was made of.
 
     Args:
         square: `float32 (size, size)`.
-        inner: Width and height that the picture takes in the square, centred; the rest is padding.
-        box: Left, top, right and bottom of the part of the picture that was taken, pixels.
+        inner: Width and height of the picture inside the square, centred; the rest is padding.
+        box: Left, top, right and bottom of the part of the picture that was used, pixels.
         shape: Height and width of the picture, pixels.
 
     Returns:
-        `float32`, of the part of the square inside the padding where all of the picture was taken; otherwise of the
-        picture's own shape, with zeros for the margin that was taken off.
+        `float32`: the part of the square inside the padding if all of the picture was used; otherwise an array of the
+        picture's own shape, with zeros for the cropped border.
     """
     (inner_width, inner_height), size = inner, len(square)
     left, top = (size - inner_width) // 2, (size - inner_height) // 2
@@ -96,13 +96,13 @@ def shown_part(
 
 
 def heatmap_overlay(importance: np.ndarray, longest: int = 256) -> np.ndarray:
-    """Turn importance into a picture to lay over the original: the less a part matters, the darker.
+    """Turn importance into an overlay for the original picture: the less a part matters, the darker.
 
-    A veil rather than a rainbow: what mattered stays as it is, and no eye needs to tell colours apart.
+    Darkening rather than a colour map leaves the important parts as they are, and readers need not distinguish colours.
 
     Args:
         importance: `float32 (height, width)`, 0 to 1.
-        longest: Pixels of the longer side of the result.
+        longest: Longer side of the result, pixels.
 
     Returns:
         RGBA `uint8 (height, width, 4)`.
@@ -112,23 +112,23 @@ def heatmap_overlay(importance: np.ndarray, longest: int = 256) -> np.ndarray:
     smooth = cv2.GaussianBlur(smooth, (0, 0), BLUR * longest)
     smooth /= max(smooth.max(), np.finfo(np.float32).tiny)
     result = np.empty((*smooth.shape, 4), np.uint8)
-    result[..., :3] = VEIL
-    result[..., 3] = np.round(255 * DARKEST * (1 - np.clip(smooth, 0, 1)))
+    result[..., :3] = OVERLAY_COLOUR
+    result[..., 3] = np.round(255 * MAX_OPACITY * (1 - np.clip(smooth, 0, 1)))
     return result
 
 
-def _covers(size: int) -> list[tuple[slice, slice]]:
+def _patches(size: int) -> list[tuple[slice, slice]]:
     """Place the grey square evenly over the picture, from edge to edge."""
-    side = max(1, round(COVER * size))
+    side = max(1, round(PATCH_SIDE * size))
     starts = np.unique(np.linspace(0, size - side, POSITIONS).round().astype(int))
     return [(slice(y, y + side), slice(x, x + side)) for y in starts for x in starts]
 
 
-def _importance(size: int, covers: list[tuple[slice, slice]], losses: np.ndarray) -> np.ndarray:
-    """Average, for each pixel, the losses of the squares that cover it; a gain counts as no loss."""
+def _importance(size: int, patches: list[tuple[slice, slice]], losses: np.ndarray) -> np.ndarray:
+    """Average, for each pixel, the losses of the patches that cover it; a gain counts as no loss."""
     total, count = np.zeros((2, size, size), np.float32)
-    for cover, loss in zip(covers, losses, strict=True):
-        total[cover] += max(0.0, float(loss))
-        count[cover] += 1
+    for patch, loss in zip(patches, losses, strict=True):
+        total[patch] += max(0.0, float(loss))
+        count[patch] += 1
     mean = total / count
     return mean / mean.max() if mean.max() > 0 else mean

@@ -1,11 +1,12 @@
 """Figures of a finished run: each function takes data and returns a figure, none shows or writes one.
 
-The figures are about 900 px wide on a notebook's page. Colours are Okabe and Ito's, which people with any
-kind of colour vision tell apart (https://jfly.uni-koeln.de/color/); right and wrong differ by a sign as well.
+The figures are about 900 px wide on a notebook's page. The colours are Okabe and Ito's, which people with any kind of
+colour vision can distinguish (https://jfly.uni-koeln.de/color/). Right and wrong answers differ by a sign as well.
 """
 
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,14 +17,15 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from lib import records
 from lib.characters import display_name
-from lib.evaluation import compare
+from lib.evaluation import fonts
 
-WIDTH = 9.0  # inches, at 100 dots an inch the width of a notebook's page
-LETTER = 0.072  # inches, the mean width of a letter in 9 points
+WIDTH = 9.0  # inches; at 100 dots per inch the width of a notebook's page
+LETTER = 0.072  # inches, the mean width of a letter at 9 points
 INK, FAINT = "#222222", "#6b6b6b"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
 RED, SKY, YELLOW, GREY = "#d55e00", "#56b4e9", "#f0e442", "#b8b8b8"
@@ -33,7 +35,7 @@ MARKERS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 RIGHT, WRONG = ("✓", "#00785a"), ("✗", "#b84c00")
 
 STYLE = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib and has both signs
+    "font.family": [fonts.DEFAULT],  # has both signs
     "font.size": 9,
     "text.parse_math": False,  # a "$" in a file name is a "$"
     "text.color": INK,
@@ -57,19 +59,26 @@ STYLE = {
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
 }
-styled = matplotlib.rc_context(STYLE)  # a decorator: the style holds while a figure is made, not elsewhere
+styled = matplotlib.rc_context(STYLE)  # a decorator: the style applies while a figure is made, not elsewhere
 
 
 class Chart(Figure):
     """A figure that a notebook shows when it is a cell's value.
 
-    A bare `Figure` is shown only once pyplot has loaded its inline backend, and a figure of pyplot's is shown
-    a second time by that backend and kept in memory until it is closed.
+    A bare `Figure` is shown only once pyplot has loaded its inline backend. A figure made by pyplot is shown a second
+    time by that backend, and kept in memory until it is closed.
     """
 
     def draw(self, renderer) -> None:
-        """Draw in the style it was made in: ticks are born here, and they look their style up."""
-        with matplotlib.rc_context(STYLE):
+        """Draw in the style that the figure was made in, with fonts that have all its letters."""
+        # Ticks are created, and look up their style, only now.
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts` warns once for all of them
+            texts = [text for text in self.findobj(Text) if not text.get_text().isascii()]
+            if texts:
+                families = fonts.families_for("".join(text.get_text() for text in texts))
+                for text in texts:
+                    text.set_fontfamily(families)
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
@@ -79,12 +88,12 @@ class Chart(Figure):
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure, whole or not at all.
+    """Write a figure, atomically.
 
     Args:
-        figure: What one of the functions below returned.
-        path: Where to; the suffix decides the format (`.png`, `.svg`, `.pdf`). Missing folders are made.
-        dpi: Dots an inch, 150 gives pictures about 1350 px wide.
+        figure: A figure that one of the functions below returned.
+        path: Name of the file; its suffix decides the format (`.png`, `.svg`, `.pdf`). Missing folders are made.
+        dpi: Dots per inch; 150 gives pictures about 1350 px wide.
     """
     with records.atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format=Path(path).suffix.removeprefix("."))
@@ -98,7 +107,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
     """Draw loss and accuracy of every epoch side by side.
 
     Args:
-        history: One row an epoch with columns `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy`,
+        history: One row per epoch with columns `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy`,
             optionally `val_macro_f1`.
         best_epoch: The epoch (a value of `epoch`) whose weights were kept; marked in both panels.
 
@@ -119,7 +128,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
     )
     left.set_title("Loss (cross-entropy, lower is better)")
     left.set_ylim(bottom=0)
-    right.set_title("Accuracy (share of right names)")
+    right.set_title("Accuracy (fraction of correct answers)")
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     for axes in (left, right):
         axes.set_xlabel("epoch")
@@ -133,8 +142,8 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
 
 
 def _curves(axes: Axes, history: pd.DataFrame, lines: dict[str, tuple[str, str, str]]) -> None:
-    """Draw the columns that are there: column -> (label, colour, line style)."""
-    # A single epoch is a point, no line; two hundred points would be a smear.
+    """Draw those columns that exist: column -> (label, colour, line style)."""
+    # A single epoch needs a marker, since it has no line; hundreds of markers would overlap.
     points = {"marker": "o" if len(history) <= 30 else "", "markersize": 3.5}
     for column, (label, colour, line) in lines.items():
         if column in history:
@@ -146,19 +155,19 @@ def _curves(axes: Axes, history: pd.DataFrame, lines: dict[str, tuple[str, str, 
 
 @styled
 def confusion_matrix(confusion: pd.DataFrame) -> Chart:
-    """Draw who was taken for whom.
+    """Draw a confusion matrix.
 
-    Numbers are pictures, the colour is the share of the row. Its scale is a square root, on which one picture
-    in a hundred is already seen; cells without a picture stay blank.
+    Numbers are pictures, the colour is the fraction of the row. The colour scale is a square root, on which one picture
+    in a hundred is visible. Cells without pictures stay blank.
 
     Args:
-        confusion: Counts as `metrics.confusion` gives them, 2 to about 42 characters.
+        confusion: Counts, as from `metrics.confusion`, of 2 to about 42 characters.
 
     Returns:
         A heat map; with more than about 20 characters it is wider than the other figures.
     """
     names = _wrapped(confusion.index, 32)
-    # Names of two lines need more room than slanted ones have.
+    # Names of two lines need more room than slanted labels have.
     rotation = 90 if any("\n" in name for name in names) else 45
     cell = float(np.clip(5.8 / len(names), 0.3, 0.9))  # inches; three digits fit into 0.3
     side, label = cell * len(names), _text_width(names)
@@ -174,10 +183,10 @@ def confusion_matrix(confusion: pd.DataFrame) -> Chart:
         norm=PowerNorm(0.5, 0, 1),
         linewidths=0.5,
         linecolor="#e6e6e6",
-        xticklabels=names,
-        yticklabels=names,
+        xticklabels=False,
+        yticklabels=False,
         cbar_kws={
-            "label": "share of the actual\ncharacter's pictures",
+            "label": "fraction of the actual\ncharacter's pictures",
             "ticks": [0, 0.01, 0.05, 0.2, 0.5, 1],
             "format": PercentFormatter(1, decimals=0),
             "shrink": min(1.0, 4 / side),
@@ -187,8 +196,9 @@ def confusion_matrix(confusion: pd.DataFrame) -> Chart:
         ax=axes,
     )
     slant = {"rotation": rotation, "ha": "right", "va": "center", "rotation_mode": "anchor"}
-    axes.set_xticks(axes.get_xticks(), names, **slant)
-    axes.set_yticks(axes.get_yticks(), names, rotation=0)
+    centres = np.arange(len(names)) + 0.5
+    axes.set_xticks(centres, names, **slant)
+    axes.set_yticks(centres, names, va="center")
     axes.tick_params(length=0)
     axes.set(xlabel="predicted", ylabel="actual")
     return figure
@@ -199,20 +209,18 @@ def per_character_scores(table: pd.DataFrame) -> Chart:
     """Draw the F1 of every character, best first, with the number of its pictures.
 
     Args:
-        table: Columns `character`, `f1` and `support` as `metrics.per_character` gives them.
+        table: Columns `character`, `f1` and `support`, as from `metrics.per_character`.
 
     Returns:
         A bar for each character and a line at the macro average; a character without pictures has no bar.
     """
-    if table.empty:
-        return _nothing("No character to score.")
     table = table.assign(shown=table["f1"].where(table["support"] > 0))
     table = table.sort_values("shown", ascending=False, kind="stable", na_position="last")
     rows = np.arange(len(table))
     figure = _figure(WIDTH, 0.28 * len(table) + 1.1)
     axes = figure.subplots()
     axes.barh(rows, table["shown"], color=SKY, height=0.72)
-    # The numbers stand in columns beyond the bars, where the line of the average does not cross them.
+    # Numbers are in columns beside the bars, where the line of the average does not cross them.
     columns = {1.09: ["F1"], 1.21: ["pictures"]}
     columns[1.09] += [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
     columns[1.21] += [f"{support:,}" for support in table["support"]]
@@ -235,17 +243,15 @@ def per_character_scores(table: pd.DataFrame) -> Chart:
 
 @styled
 def robustness(table: pd.DataFrame) -> Chart:
-    """Draw how much of the score is left when the test pictures are changed.
+    """Draw the scores on corrupted test pictures.
 
     Args:
-        table: One row a change with columns `kind`, `strength` and `macro_f1`; kinds and strengths are drawn
-            in the order of their first appearance, a pair that is missing stays blank.
+        table: One row per corruption with columns `kind`, `strength` and `macro_f1`. Kinds and strengths are drawn in
+            the order of their first appearance; a missing pair stays blank.
 
     Returns:
-        A heat map, kinds down, strengths across.
+        A heat map with one row per kind and one column per strength.
     """
-    if table.empty:
-        return _nothing("No changed pictures to score.")
     scores = table.pivot(index="kind", columns="strength", values="macro_f1")
     scores = scores.loc[table["kind"].unique(), table["strength"].unique()]
     kinds = [_fill(str(kind).replace("_", " "), 40) for kind in scores.index]
@@ -259,15 +265,15 @@ def robustness(table: pd.DataFrame) -> Chart:
         vmin=0,
         vmax=1,
         linewidths=1,
-        yticklabels=kinds,
-        xticklabels=[str(strength) for strength in scores.columns],
+        xticklabels=False,
+        yticklabels=False,
         cbar_kws={"label": "macro F1"},
         ax=axes,
     )
-    axes.set_yticks(axes.get_yticks(), kinds, rotation=0)
-    axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=0)
+    axes.set_xticks(np.arange(scores.shape[1]) + 0.5, map(str, scores.columns))
+    axes.set_yticks(np.arange(scores.shape[0]) + 0.5, kinds, va="center")
     axes.tick_params(length=0)
-    axes.set(xlabel="strength of the change", ylabel="")
+    axes.set(xlabel="strength of the corruption", ylabel="")
     return figure
 
 
@@ -276,44 +282,42 @@ def robustness(table: pd.DataFrame) -> Chart:
 
 @styled
 def comparison(table: pd.DataFrame) -> Chart:
-    """Draw all finished runs, the best first: their scores beside the time that they took.
+    """Draw the scores of runs beside their training times.
 
-    A row for each run and not a point in a plane, because labels in a plane lie over each other as soon as
-    two runs come out alike.
+    Each run has a row of its own. As points in a plane of score and time, runs with similar results would have
+    overlapping labels.
 
     Args:
-        table: One row a run with columns `run`, `conv_layers`, `num_parameters`, `epochs`, `seconds` and
-            `macro_f1`, optionally `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_duplicates_in_train` and
-            `test_pictures`. A missing number is left out.
+        table: One row per run, as from `compare.ranked`, with columns `run`, `conv_layers`, `num_parameters`, `epochs`,
+            `seconds`, `macro_f1`, `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_duplicates_in_train` and
+            `test_pictures`. Missing values are not drawn.
 
     Returns:
-        Two panels with common rows: macro F1, and training time on a logarithmic scale. Colour and shape tell
-        the number of convolutional layers. Runs whose test pictures have near-copies in training come last, hollow.
+        Two panels with common rows, in the order of the table: macro F1, and training time on a logarithmic scale.
+        Colour and shape show the number of convolutional layers. Markers of runs whose test pictures have
+        near-duplicates in train are hollow.
     """
-    if table.empty:
-        return _nothing("No finished run to compare.")
-    table = compare.ranked(table)
-    # A column that is missing, or empty in every run, becomes numbers too: NaN, which is not drawn.
+    # A column of None alone becomes NaN, which is not drawn.
     numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_duplicates_in_train", "test_pictures"]
-    table[numbers] = table.reindex(columns=numbers).astype(float)
+    table = table.reset_index(drop=True).astype(dict.fromkeys(numbers, float))
     figure = _figure(WIDTH, 0.55 * len(table) + 1.5)
     scores, times = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     depths = sorted(table["conv_layers"].unique())
     for index, depth in enumerate(depths):
-        those = table[table["conv_layers"] == depth]
+        runs = table[table["conv_layers"] == depth]
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         look = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
-        scores.plot(those["macro_f1"], those.index, label=f"{depth} convolutional layers", **look)
-        times.plot(those["seconds"], those.index, **look)
-        scores.hlines(those.index, those["macro_f1_low"], those["macro_f1_high"], color=colour, linewidth=2)
-    train_duplicates = table[table["near_duplicates_in_train"] > 0]
+        scores.plot(runs["macro_f1"], runs.index, label=f"{depth} convolutional layers", **look)
+        times.plot(runs["seconds"], runs.index, **look)
+        scores.hlines(runs.index, runs["macro_f1_low"], runs["macro_f1_high"], color=colour, linewidth=2)
+    leaky = table[table["near_duplicates_in_train"] > 0]
     for axes, column in ((scores, "macro_f1"), (times, "seconds")):
-        axes.plot(train_duplicates[column], train_duplicates.index, "o", color="white", markersize=3.5)
+        axes.plot(leaky[column], leaky.index, "o", color="white", markersize=3.5)
     for row in table.itertuples():
         _above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
         _above(times, row.seconds, row.Index, _duration(row.seconds))
         scores.annotate(
-            _size(row.num_parameters, row.epochs) + _copies(row.near_duplicates_in_train, row.test_pictures),
+            _size(row.num_parameters, row.epochs) + _near_duplicates(row.near_duplicates_in_train, row.test_pictures),
             (0, row.Index),
             (-6, -2),
             xycoords=scores.get_yaxis_transform(),
@@ -327,8 +331,8 @@ def comparison(table: pd.DataFrame) -> Chart:
     scores.set_ylim(len(table) - 0.5, -0.7)
     scores.margins(x=0.12)
     low, high = scores.get_xlim()
-    narrow = max(0, 0.05 - (high - low))  # at least five hundredths, or a difference of nothing looks large
-    scores.set_xlim(low - narrow / 2, high + narrow / 2)
+    widening = max(0, 0.05 - (high - low))  # at least 0.05 wide, or a negligible difference looks large
+    scores.set_xlim(low - widening / 2, high + widening / 2)
     scores.xaxis.set_major_locator(MaxNLocator(5))
     scores.set_title("Macro F1" + (" with its 95% interval" if table["macro_f1_low"].notna().any() else ""))
     times.set_title("Time to train")
@@ -342,16 +346,14 @@ def comparison(table: pd.DataFrame) -> Chart:
 
 @styled
 def counts_bar(counts: pd.DataFrame) -> Chart:
-    """Draw how many pictures of each character there are, and in which split.
+    """Draw the number of pictures of each character and split.
 
     Args:
-        counts: Pictures; index characters, columns splits in the order in which they are stacked.
+        counts: Pictures; index characters, columns splits in stacking order.
 
     Returns:
         A stacked bar for each character, most pictures first, with its total.
     """
-    if counts.empty:
-        return _nothing("No pictures to count.")
     totals = counts.sum(axis=1).sort_values(ascending=False, kind="stable")
     counts, rows = counts.loc[totals.index], np.arange(len(counts))
     figure = _figure(WIDTH, 0.28 * len(counts) + 1.2)
@@ -389,19 +391,17 @@ def prediction_grid(
     """Show pictures with the actual name above, the answer and its probability below.
 
     Args:
-        images: RGB uint8 `(num_pictures, height, width, 3)`; as many as are to be shown.
+        images: RGB uint8 `(num_pictures, height, width, 3)`, all of which are shown; at least one.
         actual: Labels, int `(num_pictures,)`.
         predicted: Labels, int `(num_pictures,)`.
-        probabilities: Of the predicted character, 0 to 1, `(num_pictures,)`.
+        probabilities: Probability of the predicted character, 0 to 1, `(num_pictures,)`.
         characters: Names in label order.
         columns: Pictures side by side.
-        heading: A line above all of them.
+        heading: A line above all pictures.
 
     Returns:
         A frame for each picture: green and ✓ where the answer is right, red and ✗ where it is wrong.
     """
-    if len(images) == 0:
-        return _nothing("No pictures to show.")
     verdicts = [RIGHT if label == answer else WRONG for label, answer in zip(actual, predicted, strict=True)]
     letters = _grid_letters(columns)
     above = [_fill(display_name(characters[label]), letters) for label in actual]
@@ -428,28 +428,25 @@ def worst_mistakes(
     top: int = 12,
     columns: int = 4,
 ) -> Chart:
-    """Show the wrong answers that the network was surest of.
+    """Show the wrong answers with the highest probabilities.
 
     Args:
-        images: RGB uint8 `(num_pictures, height, width, 3)`, all test pictures; only those shown are read, so
+        images: RGB uint8 `(num_pictures, height, width, 3)`, all test pictures. Only those shown are read, so
             a memory map will do.
-        actual: Labels, int `(num_pictures,)`.
+        actual: Labels, int `(num_pictures,)`; at least one differs from the prediction.
         predicted: Labels, int `(num_pictures,)`.
-        probabilities: Of the predicted character, 0 to 1, `(num_pictures,)`.
+        probabilities: Probability of the predicted character, 0 to 1, `(num_pictures,)`.
         characters: Names in label order.
-        top: How many at most.
+        top: Number of pictures at most.
         columns: Pictures side by side.
 
     Returns:
-        `prediction_grid` of these pictures, surest first; a sentence where there is no mistake.
+        `prediction_grid` of these pictures, the highest probability first.
     """
-    actual, predicted, probabilities = map(np.asarray, (actual, predicted, probabilities))
     mistakes = np.flatnonzero(actual != predicted)
-    if len(mistakes) == 0:
-        return _nothing(f"No mistake: all {len(actual):,} pictures got the right name.")
     worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:top]
     heading = (
-        f"The {len(worst)} surest of {len(mistakes):,} mistakes among {len(actual):,} pictures "
+        f"The {len(worst)} most confident of {len(mistakes):,} mistakes among {len(actual):,} pictures "
         "(above: the actual name, below: the answer)"
     )
     shown = [images[index] for index in worst]
@@ -463,16 +460,14 @@ def picture_grid(
     """Show pictures, each with a title.
 
     Args:
-        images: RGB uint8 `(height, width, 3)` each; sizes may differ.
-        titles: One a picture, shown as they are, broken into lines where they must; or none at all.
+        images: RGB uint8 `(height, width, 3)` each, at least one; sizes may differ.
+        titles: One per picture, broken into lines where too long; or none at all.
         columns: Pictures side by side.
-        heading: A line above all of them.
+        heading: A line above all pictures.
 
     Returns:
-        Rows of pictures; a sentence where there is none.
+        Rows of pictures.
     """
-    if len(images) == 0:
-        return _nothing("No pictures to show.")
     titles = [_fill(title, _grid_letters(columns)) for title in titles] or [""] * len(images)
     figure, frames = _grid(len(images), columns, _lines(titles), heading)
     for axes, image, title in zip(frames, images, titles, strict=True):
@@ -485,21 +480,12 @@ def picture_grid(
 
 
 def _figure(width: float, height: float) -> Chart:
-    """An empty figure, in inches; made without pyplot, so that nothing is shown twice nor kept."""
+    """Make an empty figure, in inches; without pyplot, which would show it a second time and keep it in memory."""
     return Chart(figsize=(width, height), layout="constrained")
 
 
-def _nothing(sentence: str) -> Chart:
-    """A figure that says why there is nothing to see."""
-    figure = _figure(WIDTH, 0.8)
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, sentence, ha="center", va="center", fontsize=11, color=FAINT)
-    return figure
-
-
 def _grid(num_pictures: int, columns: int, lines: int, heading: str) -> tuple[Chart, list[Axes]]:
-    """A figure with frames for pictures and their lines of text in rows; empty places are left blank."""
+    """Make a figure with rows of axes for pictures and their lines of text; surplus axes stay blank."""
     rows = -(-num_pictures // columns)
     height = WIDTH / columns + 0.16 * lines + 0.1
     figure = _figure(WIDTH, rows * height + (0.35 if heading else 0))
@@ -513,7 +499,7 @@ def _grid(num_pictures: int, columns: int, lines: int, heading: str) -> tuple[Ch
 
 
 def _grid_letters(columns: int) -> int:
-    """How many letters fit above a picture of a grid."""
+    """Estimate the letters that fit above a picture of a grid."""
     return int(WIDTH / columns / LETTER)
 
 
@@ -524,47 +510,47 @@ def _show(axes: Axes, image: np.ndarray, title: str) -> None:
 
 
 def _fill(text: str, letters: int) -> str:
-    """Break a text into lines of at most so many letters, at spaces and after slashes; its own lines stay."""
-    mark = "\0"  # stands where a path may be broken
+    """Break a text into lines of at most `letters`, at spaces and after slashes; existing line breaks stay."""
+    mark = "\0"  # where a path may be broken
     lines = [textwrap.fill(line.replace("/", f"/{mark} "), letters) for line in text.split("\n")]
     return "\n".join(lines).replace(f"{mark} ", "").replace(mark, "")
 
 
 def _lines(texts: Sequence[str]) -> int:
-    """Of the text that has most; none where all are empty."""
+    """Count the lines of the longest text; 0 where all are empty."""
     return max(text.count("\n") + bool(text) for text in texts)
 
 
 def _wrapped(labels: Sequence[str], letters: int) -> list[str]:
-    """Names for people in lines of at most so many letters, nothing left out."""
+    """Give display names in lines of at most `letters`."""
     return [_fill(display_name(label), letters) for label in labels]
 
 
 def _text_width(texts: Sequence[str]) -> float:
-    """Inches that the longest line takes, about."""
+    """Estimate the width of the longest line, inches."""
     return LETTER * max(len(line) for text in texts for line in text.split("\n"))
 
 
 def _above(axes: Axes, x: float, y: float, text: str) -> None:
-    """Write a number above its point; nothing where the number is missing."""
+    """Write a number above its point, unless it is missing."""
     if np.isfinite(x):
         axes.annotate(text, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8.5)
 
 
 def _size(num_parameters: float, epochs: float) -> str:
-    """Three digits are enough to compare networks: 1.25 million parameters, 12 epochs."""
+    """Describe a network and its training with three digits: 1.25 million parameters, 12 epochs."""
     millions = f"{num_parameters / 1e6:.3g} million"
     parameters = millions if num_parameters >= 999_500 else f"{num_parameters:,.0f}"
     return f"{parameters} parameters, {epochs:.0f} epoch{'' if epochs == 1 else 's'}"
 
 
-def _copies(near_duplicates: float, test_pictures: float) -> str:
-    """Say how many of the test pictures the network had all but seen, on a line of its own; nothing where none."""
-    return f"\n{near_duplicates:,.0f} of {test_pictures:,.0f} test pictures: near-copies" if near_duplicates > 0 else ""
+def _near_duplicates(number: float, test_pictures: float) -> str:
+    """Count the test pictures with near-duplicates in train, on a line of its own; empty where there are none."""
+    return f"\nnear-duplicates in train: {number:,.0f} of {test_pictures:,.0f}" if number > 0 else ""
 
 
 def _duration(seconds: float) -> str:
-    """A time as a person says it: 45 s, 2.5 min, 38 min, 2.5 h."""
+    """Write a time in its natural unit: 45 s, 2.5 min, 38 min, 2.5 h."""
     for limit, unit, name in [(60, 1, "s"), (3600, 60, "min"), (np.inf, 3600, "h")]:
         if seconds < limit:
             value = seconds / unit
@@ -573,7 +559,7 @@ def _duration(seconds: float) -> str:
 
 
 def _duration_axis(axes: Axes, seconds: pd.Series) -> None:
-    """A logarithmic axis with the units of a clock and at most four ticks, whose names have room."""
+    """Make a logarithmic time axis with at most four ticks, so that their labels do not overlap."""
     low, high = (seconds.min(), seconds.max()) if len(seconds) else (1, 3600)
     low, high = max(low, 0.1) / 4, max(high, 0.1) * 4
     axes.set_xscale("log")

@@ -1,0 +1,229 @@
+import numpy as np
+import pytest
+
+from lib import records
+from lib.evaluation import compare, intervals, metrics
+
+RUN = {
+    "name": "cnn4",
+    "data_name": "frames",
+    "format_version": records.FORMAT_VERSION,
+    "finished": True,
+    "conv_layers": 4,
+    "num_parameters": 6_497_842,
+    "epochs": 40,
+    "seconds": 120.4,
+    "seconds_per_epoch": 3.01,
+    "manifest_sha256": "0123456789abcdef",
+    "picture_size": 64,
+    "resize_mode": "stretch",
+    "best_val_macro_f1": 0.95,
+    "recipe": {"network": "cnn", "conv_layers": 4, "optimizer": "muon", "seed": 0},
+}
+METRICS = {"accuracy": 0.9125, "macro_f1": 0.9, "lowest_character": "lisa_simpson", "lowest_f1": 0.8, "log_loss": 0.3}
+METRICS |= {"macro_f1_interval": [0.85, 0.94]}
+NAMES = ["bart_simpson", "homer_simpson"]
+
+
+def trained_run(folder, recipe=None, **changes):
+    """Write the record of a trained run; returns its folder."""
+    records.write_json(folder / records.RUN_RECORD, RUN | {"recipe": RUN["recipe"] | (recipe or {})} | changes)
+    return folder
+
+
+def evaluated_run(folder, recipe=None, scores=None, **changes):
+    """Write the records of an evaluated run; returns its folder."""
+    records.write_json(folder / records.METRICS_RECORD, METRICS | (scores or {}))
+    return trained_run(folder, recipe, **changes)
+
+
+def predictions(answers, paths="abcd"):
+    """Predictions of a network that is sure of its answers; two pictures of bart, then two of homer."""
+    return metrics.Predictions(list(paths), np.array([0, 0, 1, 1]), np.eye(2)[answers], NAMES, None)
+
+
+# ---------------------------------------------------------------- scores and parameters
+
+
+def test_only_evaluated_runs_are_listed(tmp_path):
+    evaluated_run(tmp_path / "b")
+    evaluated_run(tmp_path / "a")
+    trained_run(tmp_path / "trained")
+    assert [folder.name for folder in compare.evaluated(tmp_path)] == ["a", "b"]
+
+
+def test_results_have_one_row_per_run(tmp_path):
+    row = compare.results([evaluated_run(tmp_path / "cnn4")]).iloc[0]
+    assert (row.run, row.conv_layers, row.macro_f1, row.macro_f1_low, row.macro_f1_high) == ("cnn4", 4, 0.9, 0.85, 0.94)
+
+
+def test_results_read_the_keys_of_the_first_format(tmp_path):
+    scores = {"near_copies_in_train": 7, "kaggle_test": {"macro_f1": 0.7}}
+    row = compare.results([evaluated_run(tmp_path / "cnn4", scores=scores)]).iloc[0]
+    assert (row.near_duplicates_in_train, row.kaggle_macro_f1) == (7, 0.7)
+
+
+def test_runs_with_near_duplicates_in_train_rank_last(tmp_path):
+    for name, score, near_duplicates in [("honest", 0.8, 0), ("leaky", 0.99, 7), ("best", 0.9, 0)]:
+        scores = {"macro_f1": score, "near_duplicates_in_train": near_duplicates}
+        evaluated_run(tmp_path / name, scores=scores)
+    ranked = compare.ranked(compare.results(compare.evaluated(tmp_path)))
+    assert list(ranked.run) == ["best", "honest", "leaky"] and list(ranked.index) == [0, 1, 2]
+
+
+def test_runs_that_counted_no_near_duplicates_rank_by_score(tmp_path):
+    for name, score in [("good", 0.8), ("best", 0.9)]:
+        evaluated_run(tmp_path / name, scores={"macro_f1": score})
+    assert list(compare.ranked(compare.results(compare.evaluated(tmp_path))).run) == ["best", "good"]
+
+
+def test_only_parameters_that_differ_are_listed(tmp_path):
+    runs = [trained_run(tmp_path / "a"), trained_run(tmp_path / "b", recipe={"conv_layers": 6, "seed": 1})]
+    table = compare.differing_parameters(runs)
+    assert list(table) == ["parameter", "a", "b"]
+    assert table.to_numpy().tolist() == [["conv_layers", 4, 6], ["seed", 0, 1]]
+
+
+def test_the_prepared_pictures_count_as_parameters(tmp_path):
+    runs = [trained_run(tmp_path / "a"), trained_run(tmp_path / "b", manifest_sha256="f" * 64, resize_mode="pad")]
+    table = compare.differing_parameters(runs)
+    assert table.to_numpy().tolist() == [["manifest", "01234567", "ffffffff"], ["resize_mode", "stretch", "pad"]]
+
+
+def test_a_parameter_newer_than_a_run_has_its_default_there(tmp_path):
+    runs = [trained_run(tmp_path / "old"), trained_run(tmp_path / "new", recipe={"flip_tta_threshold": 0.0})]
+    assert compare.differing_parameters(runs).empty
+    runs.append(trained_run(tmp_path / "other", recipe={"flip_tta_threshold": 0.8}))
+    assert compare.differing_parameters(runs).to_numpy().tolist() == [["flip_tta_threshold", 0.0, 0.0, 0.8]]
+
+
+@pytest.mark.parametrize("names", [[], ["cnn4"]])
+def test_fewer_than_two_runs_differ_in_nothing(tmp_path, names):
+    assert compare.differing_parameters([trained_run(tmp_path / name) for name in names]).empty
+
+
+# ---------------------------------------------------------------- seeds and ablation
+
+
+def test_seeds_are_runs_of_one_recipe_on_the_same_pictures(tmp_path):
+    evaluated_run(tmp_path / "cnn4")
+    evaluated_run(tmp_path / "cnn4-again", recipe={"seed": 1})
+    evaluated_run(tmp_path / "cnn6", recipe={"conv_layers": 6})
+    evaluated_run(tmp_path / "other-pictures", recipe={"seed": 2}, data_name="other")
+    table = compare.seeds(compare.evaluated(tmp_path))
+    assert list(table.run) == ["cnn4", "cnn4-again"] and list(table.seed) == [0, 1]
+    assert set(table.recipe) == {"cnn4"} and set(table.macro_f1) == {0.9} and set(table.val_macro_f1) == {0.95}
+
+
+def test_without_runs_there_are_no_seeds():
+    assert compare.seeds([]).empty
+
+
+def test_an_ablation_lists_what_each_run_changed(tmp_path):
+    for name, changed, score in [
+        ("base", {}, 0.9),
+        ("sgd", {"optimizer": "sgd"}, 0.8),
+        ("base-seed-1", {"seed": 1}, 0.91),
+    ]:
+        trained_run(tmp_path / name, recipe=changed, best_val_macro_f1=score, seconds=90.0)
+    table = compare.ablation(tmp_path)
+    assert list(table.run) == ["base-seed-1", "base", "sgd"]
+    assert list(table.changed) == ["seed=1", "", "optimizer=sgd"]
+    assert list(table.minutes) == [1.5, 1.5, 1.5]
+    assert table.corruption_loss.isna().all()
+
+
+def test_an_ablation_without_its_base_is_empty(tmp_path):
+    trained_run(tmp_path / "sgd")
+    assert compare.ablation(tmp_path).empty
+
+
+# ---------------------------------------------------------------- robustness
+
+
+def test_corruption_loss_is_the_mean_over_all_corruptions(tmp_path):
+    assert compare.corruption_loss(tmp_path) is None
+    (tmp_path / records.ROBUSTNESS).write_text(
+        "kind,strength,macro_f1\nunchanged,,0.9\njpeg,slight,0.8\njpeg,strong,0.5\n"
+    )
+    # (0.8 + 0.5) / 2 = 0.65, and 0.9 - 0.65 = 0.25.
+    assert compare.corruption_loss(tmp_path) == pytest.approx(0.25)
+
+
+def test_loss_recovered_is_relative_to_the_loss_of_the_base(tmp_path):
+    for name, unchanged, changed in [("film", 0.9, 0.5), ("uploads", 0.875, 0.775)]:
+        (tmp_path / name).mkdir()
+        rows = f"unchanged,,{unchanged}\nfaded,slight,{changed + 0.1}\nfaded,strong,{changed - 0.1}\n"
+        (tmp_path / name / records.ROBUSTNESS).write_text(f"kind,strength,macro_f1\n{rows}")
+    folders = [tmp_path / name for name in ("film", "uploads", "not-scored")]
+    table = compare.robustness(folders, base="film")
+    assert list(table.run) == ["uploads", "film"]
+    # The base loses 0.4, the other 0.1: a quarter remains.
+    assert list(table.loss) == pytest.approx([0.1, 0.4]) and list(table.loss_recovered) == pytest.approx([0.75, 0.0])
+    assert compare.robustness(folders[1:], base="film").loss_recovered.isna().all()
+
+
+# ---------------------------------------------------------------- time to a target score
+
+
+def write_history(folder, scores):
+    rows = "".join(f"{epoch},{score}\n" for epoch, score in enumerate(scores, start=1))
+    (folder / records.HISTORY).write_text(f"epoch,val_macro_f1\n{rows}")
+
+
+def test_time_to_target_ends_with_the_first_epoch_that_reaches_it(tmp_path):
+    folders = []
+    for name, scores, seconds in [("cnn6", [0.5, 0.9, 0.8], [60, 60, 60]), ("quick", [0.7, 0.85], [6, 18])]:
+        folders.append(trained_run(tmp_path / name, epoch_seconds=seconds))
+        write_history(folders[-1], scores)
+    table = compare.time_to_target(folders, reference="cnn6")
+    # The target is 0.8, where cnn6 ended: cnn6 passed it in its second minute, quick after 6 + 18 = 24 s.
+    assert list(table.run) == ["quick", "cnn6"] and list(table.epoch) == [2, 2]
+    assert list(table.minutes) == pytest.approx([0.4, 2.0])
+    assert list(table.relative_time) == pytest.approx([0.2, 1.0])
+
+
+def test_times_on_other_pictures_or_another_machine_are_excluded(tmp_path):
+    folders = [trained_run(tmp_path / "cnn6"), trained_run(tmp_path / "random", manifest_sha256="other")]
+    folders.append(trained_run(tmp_path / "elsewhere", machine={"processor": "another"}))
+    for folder in folders:
+        write_history(folder, [0.9])
+    assert list(compare.time_to_target(folders, reference="cnn6").run) == ["cnn6"]
+
+
+def test_without_the_reference_there_are_no_times(tmp_path):
+    assert compare.time_to_target([trained_run(tmp_path / "cnn4")], reference="cnn6").empty
+
+
+# ---------------------------------------------------------------- differences on the same pictures
+
+
+def test_a_network_does_not_differ_from_itself():
+    actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
+    found = compare.macro_f1_difference(actual, predicted, predicted, 3)
+    assert found == {"difference": 0, "difference_interval": [0, 0]}
+
+
+def test_the_interval_of_a_difference_is_paired():
+    random = np.random.default_rng(0)
+    actual = random.integers(18, size=600)
+    worse = np.where(random.random(600) < 0.7, actual, random.integers(18, size=600))
+    better = np.where(np.arange(600) % 20 == 0, actual, worse)  # the same answers, some of them corrected
+    found = compare.macro_f1_difference(actual, better, worse, 18)
+    low, high = found["difference_interval"]
+    assert 0 < low < found["difference"] < high
+    single = intervals.bootstrap_intervals(actual, worse, 18)["macro_f1_interval"]
+    assert high - low < single[1] - single[0]
+
+
+def test_runs_are_compared_with_the_best_one_on_the_same_pictures():
+    networks = {
+        "half": predictions([0, 1, 1, 0]),
+        "best": predictions([0, 0, 1, 1]),
+        "other pictures": predictions([0, 0, 1, 1], paths="ebcd"),
+    }
+    table = compare.differences(networks, best="best").set_index("run")
+    # Each character has precision 1/2 and recall 1/2, so F1 1/2; the best has 1.
+    assert table.below_best["half"] == 0.5
+    assert table.loc["best"].tolist() == [0, 0, 0]
+    assert table.loc["other pictures"].isna().all()
