@@ -27,7 +27,6 @@ PUBLISHED_FILES = (
     *(f"{records.FIGURES}/{name}.png" for name in ("confusion_matrix", "learning_curves", "per_character")),
     f"{records.FIGURES}/robustness.png",
 )
-MODEL_CARD = "MODEL_CARD.md"
 
 REQUEST, RECIPE = "request.json", "recipe.json"
 MAKING = {"data", "train", "evaluate", "robustness", "publish"}  # the goals that make something of pictures
@@ -228,7 +227,7 @@ def publish(plan: Plan) -> None:
         if plan.publish_model:
             from lib.evaluation import card  # pandas, which no other command here needs
 
-            with records.atomic_write(target / MODEL_CARD) as temporary:
+            with records.atomic_write(target / records.MODEL_CARD) as temporary:
                 temporary.write_text(card.model_card(target), encoding="utf-8")
         print(_relative(target))
 

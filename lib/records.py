@@ -41,6 +41,7 @@ PER_CHARACTER = "per_character.csv"
 CONFUSION = "confusion.csv"
 ROBUSTNESS = "robustness.csv"
 FIGURES = "figures"
+MODEL_CARD = "MODEL_CARD.md"
 
 # Format 1 spelt some keys otherwise. The published records keep their spelling on disk; readers see today's.
 RENAMED_KEYS = {

@@ -44,8 +44,8 @@ def test_the_network_is_small(network):
 
 
 def test_the_model_card_is_written_from_the_records():
-    # To write it again: (FOLDER / card.CARD).write_text(card.model_card(FOLDER), encoding="utf-8")
-    assert (FOLDER / card.CARD).read_text(encoding="utf-8") == card.model_card(FOLDER)
+    # To write it again: (FOLDER / records.MODEL_CARD).write_text(card.model_card(FOLDER), encoding="utf-8")
+    assert (FOLDER / records.MODEL_CARD).read_text(encoding="utf-8") == card.model_card(FOLDER)
     assert hashlib.sha256((FOLDER / records.LITERT_MODEL).read_bytes()).hexdigest() in card.model_card(FOLDER)
 
 

@@ -13,7 +13,6 @@ from lib.characters import display_name
 from lib.errors import UserError
 from lib.evaluation import metrics
 
-CARD = "MODEL_CARD.md"
 MOST_CONFUSED = 8
 
 ARCHIVE = """Frames collected by Alexandre Attia,
