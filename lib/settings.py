@@ -106,10 +106,23 @@ class Settings(BaseModel):
     @classmethod
     def markdown(cls) -> str:
         """Lay out `rows` as a Markdown table."""
-        rows = cls.rows()
-        lines = ["| parameter | allowed | default | meaning |", "|---|---|---|---|"]
-        lines += [f"| `{r['parameter']}` | {r['allowed']} | {r['default']} | {r['meaning']} |" for r in rows]
-        return "\n".join(lines)
+        return _markdown(cls.rows())
+
+    def _repr_markdown_(self) -> str:
+        """Show the values in a notebook, in bold where they are not the default."""
+        rows = []
+        for row in self.rows():
+            value = str(getattr(self, row["parameter"]))
+            shown = value if value == row["default"] else f"**{value}**"
+            rows.append({"parameter": row["parameter"], "value": shown} | row)
+        return _markdown([{key: row[key] for key in ("parameter", "value", "default", "meaning")} for row in rows])
+
+
+def _markdown(rows: list[dict[str, str]]) -> str:
+    """Lay out rows as a Markdown table; the first column is code."""
+    lines = [rows[0].keys(), ["---"] * len(rows[0])]
+    lines += [[f"`{first}`", *rest] for first, *rest in (row.values() for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _spelt(number: float) -> str:

@@ -163,10 +163,11 @@ def test_every_parameter_has_a_meaning_and_numbers_have_limits():
             assert None not in Recipe.limits(name), name
 
 
-def test_the_table_shows_the_values_of_this_recipe():
-    table = Recipe.load("cnn6").table()
-    assert (table.value["conv_layers"], table.default["conv_layers"]) == ("6", "4")
-    assert list(table.index) == list(Recipe.model_fields)
+def test_a_notebook_shows_every_value_and_stresses_what_is_not_the_default():
+    lines = Recipe.load("cnn6")._repr_markdown_().splitlines()
+    assert len(lines) == 2 + len(Recipe.model_fields)
+    assert "| `conv_layers` | **6** | 4 | depth of cnn |" in lines
+    assert "| `momentum` | 0.9 | 0.9 | of sgd and muon |" in lines
 
 
 def test_the_networks_of_a_recipe_are_those_that_can_be_built():

@@ -118,14 +118,6 @@ class Recipe(Settings):
         files |= dict.fromkeys(overrides, "overrides") | (origins or {})
         return cls.check(values | overrides, {"network": f"{name}{SUFFIX}"} | files)
 
-    def table(self) -> Any:
-        """Lay out this recipe for a notebook: a DataFrame with a row for each parameter that is in use."""
-        import pandas as pd  # not at the top: make asks for recipes and needs no tables
-
-        rows = [{"parameter": row["parameter"], "value": getattr(self, row["parameter"])} | row for row in self.rows()]
-        table = pd.DataFrame(rows)[["parameter", "value", "default", "meaning"]]
-        return table.astype(str).set_index("parameter")
-
     def training_part(self) -> dict[str, Any]:
         """Give the parameters that decide the trained weights, without those of the export."""
         return self.model_dump(exclude=set(EXPORT_PARAMETERS))
