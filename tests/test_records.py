@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 
@@ -7,25 +8,7 @@ import pytest
 from lib import paths, records
 from lib.errors import UserError
 
-RUN = {
-    "name": "cnn4",
-    "format_version": records.FORMAT_VERSION,
-    "conv_layers": 4,
-    "num_parameters": 6_497_842,
-    "epochs": 40,
-    "seconds": 120.4,
-    "seconds_per_epoch": 3.01,
-    "manifest_sha256": "d1",
-    "best_val_macro_f1": 0.95,
-    "recipe": {"run": "cnn4", "conv_layers": 4, "seed": 0},
-}
-METRICS = {"accuracy": 0.9125, "macro_f1": 0.9, "lowest_character": "lisa_simpson", "lowest_f1": 0.8, "log_loss": 0.3}
-
-
-def finished_run(folder, **changes):
-    records.write_json(folder / records.RUN_RECORD, RUN | changes)
-    records.write_json(folder / records.METRICS_RECORD, METRICS | {"macro_f1_interval": [0.85, 0.94]})
-    return folder
+RUN = {"name": "cnn4", "format_version": records.FORMAT_VERSION, "finished": True, "recipe": {"seed": 0}}
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -58,22 +41,82 @@ def test_csv_comes_back_as_it_was(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), table, check_exact=True)
 
 
-@pytest.mark.parametrize(("text", "says"), [("{", "cannot be read"), ("[1]", "one JSON object")])
-def test_a_damaged_record_gets_a_sentence(tmp_path, text, says):
-    (tmp_path / "run.json").write_text(text)
-    with pytest.raises(UserError, match=says):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", "must hold one JSON object"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ("\xff", "cannot be read"),
+    ],
+    ids=["cut off", "a list", "nested", "not UTF-8"],
+)
+def test_a_damaged_record_is_named(tmp_path, text, says):
+    (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=f"run.json .*{says}.* Delete .*run.json and run `make train evaluate` again"):
         records.read_json(tmp_path / "run.json")
 
 
-def test_an_unfinished_run_gets_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="this run is not finished; `make train evaluate` writes it"):
+def test_a_record_of_endless_size_is_refused():
+    with pytest.raises(UserError, match="/dev/zero cannot be read: it is not a regular file"):
+        records.read_json("/dev/zero")
+
+
+def test_a_record_that_is_too_large_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "MAX_DOCUMENT_BYTES", 10)
+    (tmp_path / "run.json").write_text('{"name": "cnn4"}')
+    with pytest.raises(UserError, match="larger than"):
+        records.read_json(tmp_path / "run.json")
+
+
+def test_a_run_without_a_record_is_unfinished(tmp_path):
+    with pytest.raises(UserError, match=r"run\.json is missing, so this run is not finished"):
         records.read_run(tmp_path)
 
 
-def test_another_format_version_gets_a_sentence(tmp_path):
-    finished_run(tmp_path, format_version=99)
-    with pytest.raises(UserError, match="has format version 99, expected 1"):
+def test_a_run_whose_record_says_so_is_unfinished(tmp_path):
+    records.write_json(tmp_path / "run.json", RUN | {"finished": False})
+    with pytest.raises(UserError, match=r"The training of .* is not finished"):
         records.read_run(tmp_path)
+
+
+def test_another_format_version_is_refused(tmp_path):
+    records.write_json(tmp_path / "run.json", RUN | {"format_version": 99})
+    with pytest.raises(UserError, match="has format version 99, expected 1 or 2"):
+        records.read_run(tmp_path)
+
+
+def test_the_keys_of_format_1_are_read_as_those_of_today(tmp_path):
+    parameters = {"run": "cnn4", "outputs": "outputs", "data_name": "x", "cutout": 0.4, "second_look": 0.8, "seed": 3}
+    old = {"name": "cnn4", "format_version": 1, "finished": True, "fit": "pad", "parameters": parameters}
+    records.write_json(tmp_path / "run.json", old)
+    found = records.read_run(tmp_path)
+    assert found["resize_mode"] == "pad" and "fit" not in found and "parameters" not in found
+    assert found["recipe"] == {"random_erasing": 0.4, "flip_tta_threshold": 0.8, "seed": 3}
+
+
+def test_the_scores_of_format_1_are_read_with_the_keys_of_today(tmp_path):
+    records.write_json(
+        tmp_path / "metrics.json", {"near_copies_in_train": 3, "kaggle_test": {"near_copies_in_train": 4}}
+    )
+    found = records.read_metrics(tmp_path)
+    assert (found["near_duplicates_in_train"], found["kaggle_test"]["near_duplicates_in_train"]) == (3, 4)
+
+
+PUBLISHED = sorted(path.parent for path in paths.PUBLISHED.rglob(records.RUN_RECORD))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.relative_to(paths.PUBLISHED).as_posix())
+def test_every_published_record_is_readable(folder):
+    assert {"resize_mode", "recipe", "epochs", "best_val_macro_f1"} <= records.read_run(folder).keys()
+    if (folder / records.METRICS_RECORD).exists():
+        assert 0 <= records.read_metrics(folder)["macro_f1"] <= 1
+
+
+def test_a_full_disk_is_told_with_the_file_that_was_written(tmp_path):
+    with pytest.raises(OSError, match="No space left on device") as problem, records.atomic_write(tmp_path / "a.npz"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert problem.value.filename == str(tmp_path / "a.npz")
 
 
 def test_a_relative_outputs_folder_counts_from_the_repository(tmp_path, monkeypatch):
@@ -84,7 +127,8 @@ def test_a_relative_outputs_folder_counts_from_the_repository(tmp_path, monkeypa
 
 def test_a_second_process_is_told_that_the_folder_is_taken(tmp_path, monkeypatch):
     target = tmp_path / "cnn4"
-    hold = "import sys, pathlib, lib.records\nwith lib.records.lock(pathlib.Path(sys.argv[1])): print(1, flush=True), input()"
+    hold = "import sys, pathlib, lib.records as records\n"
+    hold += "with records.lock(pathlib.Path(sys.argv[1])): print(1, flush=True), input()"
     command = [sys.executable, "-c", hold, str(target)]
     with subprocess.Popen(command, cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
