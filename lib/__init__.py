@@ -1,4 +1,4 @@
-"""The helpers that the notebooks share: data, training, evaluation, serving."""
+"""The modules that the notebooks share."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""What the networks are, how they are trained, and how a run survives being killed."""
+"""The networks, how they are trained, and what a training leaves behind."""
