@@ -1,1 +1,1 @@
-"""What the networks are, how they are trained, and how a run survives being killed."""
+"""Training: recipe, networks, batches, optimisers, checkpoints and export."""
