@@ -281,10 +281,10 @@ def test_a_name_with_any_private_address_is_rejected(internet, addresses):
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(internet):
-    answers = iter([[PUBLIC], ["127.0.0.1"]])  # DNS rebinding: the second look-up returns another address
+    answers = iter([[PUBLIC], ["127.0.0.1"]])  # DNS rebinding: another look-up returns a different address
     assert internet.fetch(resolve=lambda host, port: next(answers)) == PICTURE
     assert internet.dialled == [PUBLIC]
-    assert next(answers) == ["127.0.0.1"]  # there was no second look-up
+    assert next(answers) == ["127.0.0.1"]  # there was no other look-up
 
 
 def test_a_name_is_checked_again_after_a_redirect(internet, server):

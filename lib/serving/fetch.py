@@ -1,8 +1,8 @@
 """A URL → its bytes, without giving access to the network of this machine (server-side request forgery).
 
 Whoever enters a URL makes this machine open a connection. Therefore every address that a host name resolves to must be
-public, the connection goes to the address that was checked (a second look-up could return another), and each redirect
-is checked again. The environment is ignored, so no proxy resolves the name instead.
+public, the connection goes to the address that was checked (another look-up could return a different one), and each
+redirect is checked again. The environment is ignored, so no proxy resolves the name instead.
 
 The decoder decides whether the bytes are a picture.
 """
