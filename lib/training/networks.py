@@ -33,11 +33,7 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
 
 
 def build_cnn(
-    conv_layers: int,
-    num_characters: int,
-    picture_size: int = 64,
-    dense_units: int = 512,
-    dropout: float = 0.25,
+    conv_layers: int, num_characters: int, picture_size: int, dense_units: int, dropout: float
 ) -> keras.Model:
     """Build the plain convolutional network of the study.
 
@@ -69,12 +65,7 @@ def build_cnn(
     return keras.Model(pictures, outputs, name=f"cnn{conv_layers}")
 
 
-def build_springfield(
-    num_characters: int,
-    picture_size: int | None = 64,
-    width: int = 32,
-    dropout: float = 0.2,
-) -> keras.Model:
+def build_springfield(num_characters: int, picture_size: int | None, width: int, dropout: float) -> keras.Model:
     """Build the small residual network, which scores higher than cnn6 with a fifth of its parameters.
 
     A convolution with stride 2, then four stages of pre-activation residual blocks (He et al. 2016,
