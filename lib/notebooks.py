@@ -192,6 +192,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], terminal:
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=str(paths.ROOT),
+                extra_arguments=["--IPKernelApp.capture_fd_output=False"],  # native messages go to the log instead
                 progress_bar=False,
                 stdout_file=terminal,
             )

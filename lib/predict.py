@@ -1,6 +1,6 @@
 """Name the characters in pictures from the command line: `python -m lib.predict PICTURE…`.
 
-Exit status: 0 when every picture got an answer, 1 when some did not, 2 for unusable arguments.
+Exit status: 0 if every picture was answered, 1 if some were not, 2 for unusable arguments.
 """
 
 import argparse
@@ -18,14 +18,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from lib import records
 from lib.data import pictures
-from lib.errors import UserError
+from lib.errors import EXIT_USAGE, UserError
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
 
 TOP = 3  # characters in a JSON line, unless --all asks for every one
-DECIMALS = 6  # of a probability that programs read; float32 has no more
-ANSWERED, SOME_UNANSWERED, UNUSABLE = 0, 1, 2
+DECIMALS = 6  # of a probability in JSON and CSV; float32 has no more
+ANSWERED, SOME_UNANSWERED = 0, 1
 
 Writer = Callable[[str, Answer | UserError], None]
 
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: Words after the program's name; those of the process by default.
+        arguments: Arguments without the program's name; those of the process by default.
 
     Returns:
         The exit status.
@@ -47,19 +48,18 @@ def main(arguments: list[str] | None = None) -> int:
             return _predict(options, network, write)
     except UserError as problem:
         print(f"error: {printable(str(problem))}", file=sys.stderr)
-        return UNUSABLE
+        return EXIT_USAGE
 
 
 def find_pictures(argument: str) -> list[str]:
-    """List the pictures that one argument stands for.
+    """List the pictures that an argument names.
 
     Args:
         argument: A file, a folder or a URL.
 
     Returns:
-        The argument itself; for a folder the picture files below it, sorted, hidden ones left out, each folder
-        entered once however many links lead there. A folder without pictures stands for itself, so that there
-        is something to report.
+        For a folder, the picture files in it and below, sorted, without hidden ones; each folder is entered once,
+        however many links point to it. Otherwise, and for a folder without pictures, the argument itself.
     """
     if not argument or _is_url(argument) or not _is_folder(argument):
         return [argument]
@@ -77,26 +77,28 @@ def find_pictures(argument: str) -> list[str]:
                     waiting += sorted(visible, reverse=True)
             elif is_picture and stat.S_ISREG(status.st_mode):
                 found.append(str(path))
-        except OSError:  # a link that leads nowhere, a folder that may not be read: reading it says so
+        except OSError:  # a broken link or an unreadable folder; reading it later reports the reason
             if is_picture or path.is_dir():
                 found.append(str(path))
     return found or [argument]
 
 
 def printable(text: str) -> str:
-    r"""Spell out what would move the cursor, colour the terminal or break a line, `\x1b` for an escape.
+    r"""Replace control characters by escape sequences, such as `\x1b`.
+
+    They could move the cursor, colour the terminal or break a line.
 
     Args:
-        text: Any text; file names may hold every byte but zero and the slash.
+        text: Any text; a file name may contain every byte except null and the slash.
 
     Returns:
-        The text in printable characters and spaces, fit for any encoding that knows its letters.
+        The text in printable characters and spaces.
     """
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text)
 
 
 def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file name that is no text
+    if "\udc80" <= character <= "\udcff":  # how Python represents a byte of a file name that is not valid text
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
@@ -123,10 +125,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) -> int:
-    """Answer for every picture in order; returns the exit status."""
+    """Write an answer for every picture, in order; returns the exit status."""
     found = [find_pictures(argument) for argument in options.pictures]
-    names = [picture for several in found for picture in several]
-    folders = any(several != [argument] for several, argument in zip(found, options.pictures, strict=True))
+    names = [picture for in_argument in found for picture in in_argument]
+    folders = any(in_argument != [argument] for in_argument, argument in zip(found, options.pictures, strict=True))
     top = len(network.characters) if options.all else TOP
     answers = network.predict_many(names, top=top, read=_reader(options.allow_private_addresses))
     status = ANSWERED
@@ -151,7 +153,7 @@ def _reader(allow_private: bool) -> Callable[[str], bytes]:
             if picture and _is_folder(picture):
                 raise UserError(f"The folder holds no pictures ({', '.join(pictures.SUFFIXES)}), or may not be read.")
             return recogniser.read_file(picture)
-        from lib.serving import fetch  # a third of a second that only URLs are worth
+        from lib.serving import fetch  # its import takes a third of a second, which only URLs need
 
         try:
             return fetch.read_picture(picture, allow_private)
@@ -163,7 +165,7 @@ def _reader(allow_private: bool) -> Callable[[str], bytes]:
 
 @contextlib.contextmanager
 def _writer(options: argparse.Namespace, network: Recogniser) -> Iterator[Writer]:
-    """Choose how answers are written."""
+    """Choose the function that writes an answer."""
     if options.csv:
         with _csv_writer(options.csv, network.characters if options.all else []) as write:
             yield write
@@ -189,7 +191,7 @@ def _write_every_line(picture: str, answer: Answer | UserError) -> None:
 
 
 def _write_fields(*fields: str) -> None:
-    # Flushed, so that a program that reads along has each line at once, and one that has gone is noticed.
+    # Flushed, so that a reader has each line at once, and one that has exited is noticed.
     print("\t".join(map(printable, fields)), flush=True)
 
 
@@ -204,7 +206,7 @@ def _write_json(picture: str, answer: Answer | UserError) -> None:
     else:
         line |= _rounded(answer.top[0])
         line["top"] = [_rounded(guess) for guess in answer.top]
-    print(json.dumps(line), flush=True)  # in ASCII, which no terminal takes for a command
+    print(json.dumps(line), flush=True)  # ASCII without control characters
 
 
 def _rounded(guess: recogniser.Guess) -> dict:
@@ -213,10 +215,8 @@ def _rounded(guess: recogniser.Guess) -> dict:
 
 @contextlib.contextmanager
 def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
-    """Write a table, whole or not at all: a row a picture, and with `characters` a column for each of them."""
-    from lib import records  # with pandas, whose import takes longer than a picture
-
-    path = path.resolve()  # through a link: the file that it leads to is replaced, not the link
+    """Write a table atomically: a row for each picture, and a column for each of `characters`."""
+    path = path.resolve()  # replaces the target of a link, not the link
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}. Make it, or choose another.")
     if path.exists() and not path.is_file():
@@ -256,12 +256,12 @@ def _is_folder(argument: str) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep out what LiteRT's C++ side reports on standard error, past Python: that it works as usual."""
+    """Discard what LiteRT's C++ code writes to standard error, such as the name of its delegate."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("wb") as discard:
+            os.dup2(discard.fileno(), 2)
         yield
     finally:
         os.dup2(kept, 2)
@@ -269,19 +269,19 @@ def _quiet() -> Iterator[None]:
 
 
 def _end_by(number: int) -> None:
-    """End as a program does that does not handle the signal: at once, and so that the shell knows."""
+    """End as if the signal were not handled: at once, and with the exit status that the shell expects."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
 def _run() -> None:
-    # A letter that the terminal's encoding lacks must not stop the rest.
+    # A character that the terminal's encoding lacks must not stop the command.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         _end_by(signal.SIGINT)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader has exited, as `head` does
         _end_by(signal.SIGPIPE)
 
 

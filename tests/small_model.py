@@ -1,7 +1,7 @@
-"""A run folder with a real LiteRT network in it, made in milliseconds and without TensorFlow.
+"""A run folder with a real LiteRT network, made in milliseconds and without TensorFlow.
 
-The network names the character whose colour is nearest to the mean colour of the picture, so that a test knows
-the right answer: `colours(3)` are red, green and blue.
+The network names the character whose colour is nearest to the mean colour of the picture, so that a test knows the
+right answer: `colours(3)` are red, green and blue.
 """
 
 import colorsys
@@ -15,12 +15,16 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
+from lib import records
+
 CHARACTERS = ("homer_simpson", "krusty_the_clown", "marge_simpson")
-SHARPNESS = 10.0  # how fast the probability falls with the distance to a colour
+SHARPNESS = 10.0  # how fast the probability falls with the distance from a colour
+# As format 1 spelt the keys of the metadata.
+FORMAT_1_KEYS = {"resize_mode": "fit", "flip_tta_threshold": "second_look"}
 
 
 def colours(n: int) -> np.ndarray:
-    """Give the colours that stand for n characters: float32 (n, 3), 0 to 1, evenly round the colour circle."""
+    """Give the colours of n characters, `float32 (n, 3)`, 0 to 1, of evenly spaced hues."""
     return np.array([colorsys.hsv_to_rgb(i / n, 1, 1) for i in range(n)], np.float32)
 
 
@@ -39,7 +43,7 @@ def write_run(
     metrics: dict | None = None,
     metadata: dict | None = None,
 ) -> Path:
-    """Write a run folder as training and evaluation leave it, as far as serving reads it.
+    """Write the files of a run folder that the recogniser and the page read.
 
     Args:
         run_dir: Folder to make.
@@ -53,7 +57,8 @@ def write_run(
         `run_dir`.
     """
     run_dir.mkdir(parents=True)
-    record = {"name": run_dir.name, "format_version": 1, "finished": True, "num_parameters": 4 * len(characters)}
+    record = {"name": run_dir.name, "format_version": records.FORMAT_VERSION, "finished": True}
+    record |= {"num_parameters": 4 * len(characters), "recipe": {}}
     (run_dir / "run.json").write_text(json.dumps(record | (run or {})))
     if metrics is not None:
         (run_dir / "metrics.json").write_text(json.dumps(metrics))
@@ -65,23 +70,26 @@ def write_run(
 def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, metadata: dict | None = None) -> bytes:
     """Give the bytes of a model file: the network, and its metadata in an appended zip archive."""
     entries = {
-        "format_version": 1,
+        "format_version": records.FORMAT_VERSION,
         "run": "small",
         "characters": list(characters),
         "picture_size": picture_size,
         "resize_mode": "stretch",
         "colour_order": "RGB",
         "value_range": [0, 255],
-    }
+        "flip_tta_threshold": 0.0,
+    } | (metadata or {})
+    if entries["format_version"] == 1:
+        entries = {FORMAT_1_KEYS.get(key, key): value for key, value in entries.items()}
     file = io.BytesIO()
     file.write(network(len(characters), picture_size))
     with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("metadata.json", json.dumps(entries | (metadata or {})))
+        archive.writestr("metadata.json", json.dumps(entries))
     return file.getvalue()
 
 
 def network(n: int, picture_size: int) -> bytes:
-    """Give a LiteRT flatbuffer: mean over height and width, one dense layer, softmax.
+    """Give a LiteRT flatbuffer: the mean over height and width, a dense layer, the softmax.
 
     |mean - colour|² is smallest where 2 colour·mean - |colour|² is largest, which a dense layer computes.
     """

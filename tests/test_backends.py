@@ -9,21 +9,22 @@ import pytest
 
 from lib import paths
 
-# In a process of its own: Keras settles for one backend at import.
+# In a process of its own: Keras chooses its backend at import.
 ONE_EPOCH = """
 import keras, numpy as np
-from lib.training import batches
-from lib.training import networks, optimizers
+from lib.training import batches, networks, optimizers
+from lib.training.recipe import Recipe
+from tests import small_data
 
-keras.utils.set_random_seed(0)
-pictures = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype="uint8")
-change = augmentation.Augmentation(shift=0.1, flip=True, backdrop=0.5)
-train = batches.Batches(pictures, np.arange(12) % 3, num_characters=3, batch_size=4, shuffle=True, augmentation=change)
-for network in networks.NETWORKS:
-    model = networks.build(network, conv_layers=4, num_characters=3, picture_size=32, dense_units=8, width=4)
+for network in ("cnn", "springfield"):
+    keras.utils.set_random_seed(0)
+    recipe = Recipe(network=network, dense_units=8, width=4, optimizer="muon", learning_rate=0.01, schedule="one_cycle",
+                    epochs=1, batch_size=4, background_swap=0.5)
+    data = small_data.dataset(picture_size=32)
+    train = batches.for_training(data, recipe)
+    model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
     before = [weights.copy() for weights in model.get_weights()]
-    rate = optimizers.learning_rate("one_cycle", 0.01, epochs=1, steps_per_epoch=3)
-    model.compile(optimizer=optimizers.optimizer("muon", rate), loss="categorical_crossentropy")
+    model.compile(optimizer=optimizers.build(recipe, len(train)), loss="categorical_crossentropy")
     begin = keras.callbacks.LambdaCallback(on_epoch_begin=train.begin)
     history = model.fit(train, epochs=1, shuffle=False, verbose=0, callbacks=[begin])
     assert np.isfinite(history.history["loss"][0])

@@ -126,6 +126,15 @@ def test_a_notebook_runs_with_its_parameters_from_the_repository(notebook, tmp_p
     assert [p.name for p in product.parent.iterdir()] == ["done.ipynb"]
 
 
+def test_messages_of_native_libraries_are_not_in_the_notebook(notebook, tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it, ipykernel captures nothing
+    # C++ code writes to the file descriptor, not to `sys.stderr`. A pipe holds 64 kB: whoever captures must read this.
+    book = notebook("import os\nos.write(2, b'native message' * 50_000);")
+    assert notebooks.main([str(book), str(tmp_path / "done.ipynb")]) == 0
+    assert [cell.outputs for cell in cells(tmp_path / "done.ipynb", "code")] == [[], []]
+    assert "native message" not in capfd.readouterr().err
+
+
 def test_a_failed_notebook_is_kept_and_its_cell_and_last_line_are_named(notebook, tmp_path, capfd):
     book = notebook("ok = 1", "numbers = []\nnumbers[7]")
     product = tmp_path / "out" / "done.ipynb"

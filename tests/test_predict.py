@@ -1,4 +1,4 @@
-"""The command line: what it prints where, and how it ends."""
+"""The command line: its output, its errors and its exit status."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def predicted(run_dir, capfd):
-    """Run the command line here; gives exit status, lines of standard output, lines of standard error."""
+    """Run the command in this process; gives exit status, lines of standard output, lines of standard error."""
 
     def run(*arguments):
         status = predict.main([*arguments, "--run", run_dir])
@@ -63,18 +63,18 @@ def test_a_file_is_one_line(folder, predicted):
     assert predicted("homer.png") == (0, ["homer.png\tHomer Simpson\t100%"], [])
 
 
-def test_a_folder_is_read_with_all_below_it(folder, predicted):
+def test_a_folder_includes_all_folders_below_it(folder, predicted):
     status, out, err = predicted("album")
     assert out == ["album/krusty.JPG\tKrusty the Clown\t100%", "album/old/marge.gif\tMarge Simpson\t100%"]
     assert (status, err) == (0, [])
 
 
-def test_several_arguments_keep_their_order(folder, predicted):
+def test_arguments_keep_their_order(folder, predicted):
     _, out, _ = predicted("album/old", "homer.png")
     assert [line.split("\t")[0] for line in out] == ["album/old/marge.gif", "homer.png"]
 
 
-def test_all_prints_every_character_highest_first(folder, predicted):
+def test_all_prints_every_character_most_probable_first(folder, predicted):
     write(Path("purple.png"), (150, 0, 255))
     _, out, _ = predicted("purple.png", "--all")
     assert [line.split("\t")[:2] for line in out] == [
@@ -94,7 +94,7 @@ def test_one_bad_picture_does_not_stop_the_rest(folder, predicted):
     assert len(err) == 2
 
 
-def test_a_folder_without_pictures_is_a_sentence(folder, predicted):
+def test_a_folder_without_pictures_is_an_error(folder, predicted):
     Path("empty").mkdir()
     status, out, err = predicted("empty", "homer.png")
     assert (status, len(out)) == (1, 1)
@@ -113,7 +113,7 @@ def test_devices_and_pipes_are_not_waited_for(folder, predicted):
     assert all("a device or a pipe" in line for line in err)
 
 
-def test_names_cannot_command_the_terminal_or_break_the_table(folder, predicted):
+def test_control_characters_in_names_are_escaped(folder, predicted):
     write(Path("a\tb\nc\x1b[31m\u202e.png"), RED)
     write(Path(os.fsdecode(b"bad.d/\xff.png")), RED)
     status, out, _ = predicted("a\tb\nc\x1b[31m\u202e.png", "bad.d")
@@ -122,12 +122,12 @@ def test_names_cannot_command_the_terminal_or_break_the_table(folder, predicted)
     assert out[1] == r"bad.d/\xff.png" + "\tHomer Simpson\t100%"
 
 
-def test_names_in_errors_are_spelled_out_as_well(predicted):
+def test_control_characters_in_errors_are_escaped(predicted):
     _, _, err = predicted("\x1b]0;title\x07")
     assert err[0].startswith(r"\x1b]0;title\x07: ")
 
 
-def test_letters_and_spaces_of_every_script_stay(folder, predicted):
+def test_letters_and_spaces_of_every_script_are_kept(folder, predicted):
     write(Path("Ωmér 霍默\u202f1.png"), RED)
     assert predicted("Ωmér 霍默\u202f1.png")[1] == ["Ωmér 霍默\u202f1.png\tHomer Simpson\t100%"]
 
@@ -135,13 +135,13 @@ def test_letters_and_spaces_of_every_script_stay(folder, predicted):
 # ---------------------------------------------------------------- folders
 
 
-def test_hidden_files_and_folders_are_passed_over(folder):
+def test_hidden_files_and_folders_are_skipped(folder):
     write(Path("album/._krusty.JPG"), RED)
     write(Path("album/.trash/homer.png"), RED)
     assert predict.find_pictures("album") == ["album/krusty.JPG", "album/old/marge.gif"]
 
 
-def test_a_link_back_up_does_not_go_round(folder):
+def test_a_link_to_a_parent_folder_is_not_a_loop(folder):
     Path("album/old/up").symlink_to("..", target_is_directory=True)
     assert predict.find_pictures("album") == ["album/krusty.JPG", "album/old/marge.gif"]
 
@@ -154,14 +154,14 @@ def test_links_to_pictures_and_folders_are_followed_once(folder):
     assert predict.find_pictures("links") == ["links/a.png", "links/b/marge.gif"]
 
 
-def test_a_link_that_leads_nowhere_is_reported(folder, predicted):
+def test_a_broken_link_is_an_error(folder, predicted):
     Path("album/broken.png").symlink_to("nowhere")
     status, out, err = predicted("album")
     assert (status, len(out)) == (1, 2)
     assert err[0].startswith("album/broken.png: There is no such file")
 
 
-def test_pipes_in_folders_are_no_pictures(folder):
+def test_pipes_in_folders_are_skipped(folder):
     os.mkfifo("album/pipe.png")
     assert "album/pipe.png" not in predict.find_pictures("album")
 
@@ -169,7 +169,7 @@ def test_pipes_in_folders_are_no_pictures(folder):
 # ---------------------------------------------------------------- JSON and CSV
 
 
-def test_json_is_one_object_a_line(folder, predicted):
+def test_json_is_one_object_per_line(folder, predicted):
     status, out, err = predicted("homer.png", "missing.png", "--json")
     homer, missing = map(json.loads, out)
     assert list(homer) == ["picture", "character", "name", "probability", "top", "error"]
@@ -187,7 +187,7 @@ def test_json_is_one_object_a_line(folder, predicted):
     assert (status, err) == (1, [])
 
 
-def test_json_holds_the_three_best_or_all(tmp_path, capsys):
+def test_json_holds_the_three_most_probable_characters_or_all(tmp_path, capsys):
     characters = ("abraham_grampa_simpson", "bart_simpson", "ned_flanders", "moe_szyslak")
     run_dir = str(small_model.write_run(tmp_path / "four", characters))
     (tmp_path / "red.png").write_bytes(small_model.picture(RED))
@@ -215,14 +215,14 @@ def test_csv_is_a_table_of_all_pictures(folder, predicted):
     assert rows[1]["error"].startswith("There is no such file")
 
 
-def test_csv_of_all_has_a_column_a_character(folder, predicted):
+def test_csv_of_all_has_a_column_for_each_character(folder, predicted):
     predicted("homer.png", "--csv", "answers.csv", "--all")
     (row,) = csv.DictReader(io.StringIO(Path("answers.csv").read_text()))
     assert list(row)[5:] == list(small_model.CHARACTERS)
     assert [float(row[character]) for character in small_model.CHARACTERS] == [1, 0, 0]
 
 
-def test_csv_keeps_names_with_breaks_and_bytes(folder, predicted):
+def test_csv_keeps_names_with_line_breaks_and_invalid_bytes(folder, predicted):
     name = os.fsdecode(b'a\n"b",\xff.png')
     write(Path(name), RED)
     predicted(name, "--csv", "answers.csv")
@@ -231,14 +231,14 @@ def test_csv_keeps_names_with_breaks_and_bytes(folder, predicted):
 
 
 @pytest.mark.parametrize("target", ["nowhere/answers.csv", "album", "/dev/null", "homer.png/answers.csv"])
-def test_a_csv_that_cannot_be_written_is_said_before_anything_is_done(folder, predicted, target):
+def test_a_csv_that_cannot_be_written_is_an_error_before_the_first_picture(folder, predicted, target):
     status, out, err = predicted("homer.png", "--csv", target)
     assert (status, out) == (2, [])
     assert "cannot be written" in err[0]
     assert not Path("nowhere").exists()
 
 
-def test_a_csv_is_left_as_it_was_when_the_work_is_broken_off(folder, predicted, monkeypatch):
+def test_an_interrupted_command_leaves_an_existing_csv_unchanged(folder, predicted, monkeypatch):
     Path("answers.csv").write_text("before")
 
     def interrupted(*arguments):
@@ -254,12 +254,12 @@ def test_a_csv_is_left_as_it_was_when_the_work_is_broken_off(folder, predicted, 
 # ---------------------------------------------------------------- URLs
 
 
-def test_a_url_is_fetched(predicted, monkeypatch):
+def test_a_url_is_downloaded(predicted, monkeypatch):
     monkeypatch.setattr(fetch, "fetch", lambda url, allow_private: small_model.picture(BLUE))
     assert predicted("https://pictures.example/a") == (0, ["https://pictures.example/a\tMarge Simpson\t100%"], [])
 
 
-def test_a_private_address_is_refused_with_the_option_that_allows_it(predicted):
+def test_a_private_address_is_rejected_and_the_option_named(predicted):
     status, out, err = predicted("http://127.0.0.1:9/homer.jpg")
     assert (status, out) == (1, [])
     assert err[0].endswith("If it is your own, add --allow-private-addresses.")
@@ -273,13 +273,13 @@ def test_the_option_allows_private_addresses(predicted, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["ftp://pictures.example/a.jpg", "file:///etc/passwd"])
-def test_other_schemes_are_a_sentence(predicted, url):
+def test_other_schemes_are_rejected(predicted, url):
     status, _, err = predicted(url)
     assert status == 1
     assert err[0].startswith(f"{url}: The address must begin with http")
 
 
-# ---------------------------------------------------------------- how it ends
+# ---------------------------------------------------------------- exit status
 
 
 @pytest.mark.parametrize(
@@ -298,25 +298,25 @@ def test_a_missing_run_ends_with_2(folder, capsys):
     assert capsys.readouterr().err.startswith("error: There is no run folder nowhere.")
 
 
-def test_no_run_at_all_ends_with_2_and_says_what_to_do(folder, capsys, monkeypatch):
+def test_no_run_ends_with_2(folder, capsys, monkeypatch):
     monkeypatch.setattr(predict.recogniser.load_best, "__defaults__", (folder,))
     assert predict.main(["homer.png"]) == 2
-    assert "Run `make train` first" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: There is no trained network in")
 
 
-def test_as_a_program_it_prints_answers_alone(folder, run_dir):
+def test_the_command_prints_nothing_but_answers(folder, run_dir):
     result = subprocess.run(command("homer.png", "--run", run_dir), capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "homer.png\tHomer Simpson\t100%\n", "")
 
 
-def test_a_terminal_without_the_letters_gets_them_spelled_out(folder, run_dir):
+def test_letters_that_the_terminal_lacks_are_escaped(folder, run_dir):
     write(Path("Ω.png"), RED)
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run(command("Ω.png", "--run", run_dir), capture_output=True, env=environment)
     assert (result.returncode, result.stdout) == (0, b"\\u03a9.png\tHomer Simpson\t100%\n")
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(folder, run_dir):
+def test_a_closed_pipe_ends_the_command_quietly(folder, run_dir):
     pictures = ["homer.png"] * 20_000  # 600 kB of answers, more than a pipe holds
     process = subprocess.Popen(command(*pictures, "--run", run_dir), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
@@ -326,9 +326,9 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(folder, run_dir):
     process.stderr.close()
 
 
-def test_ctrl_c_ends_it_quietly_at_once(folder, run_dir):
-    pictures = ["homer.png"] * 20_000  # 600 kB of answers, more than a pipe holds, so it cannot be done already
-    # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+def test_ctrl_c_ends_the_command_quietly(folder, run_dir):
+    pictures = ["homer.png"] * 20_000  # 600 kB of answers, more than a pipe holds, so it is still running
+    # Tests that a shell starts in the background ignore Ctrl-C, and so do their children.
     listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command(*pictures, "--run", run_dir), **pipes, **listening)
@@ -346,13 +346,13 @@ def test_a_progress_bar_is_shown_for_folders_on_a_terminal(folder, run_dir, argu
     os.close(end)
     try:
         written = os.read(terminal, 10_000)
-    except OSError:  # how Linux says that nothing was written
+    except OSError:  # Linux reports that nothing was written
         written = b""
     os.close(terminal)
     assert (result.returncode, b"pictures" in written) == (0, shown)
 
 
-def test_it_runs_from_another_directory_than_the_repository(folder):
+def test_the_command_runs_from_any_directory(folder):
     assert Path.cwd() != paths.ROOT
     result = subprocess.run(command("--help"), capture_output=True, text=True)
     assert (result.returncode, "--allow-private-addresses" in result.stdout) == (0, True)

@@ -1,93 +1,138 @@
+"""A training that was killed resumes, and ends as one that was not."""
+
 import keras
 import numpy as np
 import pytest
 
 from lib.errors import UserError
-from lib.training import augmentation, batches, networks, optimizers, resume
+from lib.training import batches, optimizers, resume
+from lib.training.recipe import Recipe
+from tests import small_data
 
-EPOCHS = 4
+# Everything that has a state: dropout, momentum, schedule, shuffling, augmentation, two stages.
+RECIPE = Recipe(
+    network="springfield",  # its name only: `network` below is faster
+    optimizer="sgd",
+    learning_rate=0.01,
+    schedule="cosine",
+    epochs=4,
+    batch_size=8,
+    progressive_fraction=0.5,
+    progressive_size=8,
+)
+
+
+class Killed(Exception):
+    """Stands for `kill -9`."""
+
+
+def network(num_characters):
+    """A small network for pictures of any size, with dropout."""
+    layers = [
+        keras.Input((None, None, 3)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(8, 3, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(num_characters, activation="softmax"),
+    ]
+    return keras.Sequential(layers)
+
+
+def train(folder, recipe=RECIPE, kill_after=None):
+    """Train as the notebook does; returns the network and its training."""
+    data = small_data.dataset()
+    keras.utils.clear_session()  # the names of layers are part of the key
+    keras.utils.set_random_seed(1)
+    model = network(len(data.characters))
+    train, validation = batches.for_training(data, recipe), batches.for_validation(data, recipe)
+    f1 = keras.metrics.F1Score(average="macro", name="macro_f1")
+    model.compile(optimizers.build(recipe, len(train)), "categorical_crossentropy", metrics=["accuracy", f1])
+    training = resume.Training(folder, model, data, recipe)
+
+    def kill(epoch, logs):
+        if epoch == kill_after:
+            raise Killed
+
+    killer = keras.callbacks.LambdaCallback(on_epoch_begin=kill)
+    for stage in training.stages():
+        callbacks = [*training.callbacks(train, validation), killer]
+        model.fit(train, validation_data=validation, callbacks=callbacks, shuffle=False, verbose=0, **stage)
+    return model, training
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype="uint8")
+def trained(tmp_path_factory):
+    """A network that was trained without interruption, and its training."""
+    return train(tmp_path_factory.mktemp("trained"))
 
 
-def train(folder, pictures, epochs=EPOCHS, key="key", patience=0):
-    """Train a tiny network with everything that has a state: dropout, momentum, schedule, shuffling."""
-    keras.utils.set_random_seed(1)
-    model = networks.build_cnn(conv_layers=4, num_characters=3, picture_size=16, dense_units=8)
-    rate = optimizers.learning_rate("cosine", 0.01, EPOCHS, steps_per_epoch=3)
-    f1 = keras.metrics.F1Score(average="macro", name="macro_f1")
-    model.compile(optimizers.optimizer("sgd", rate), "categorical_crossentropy", metrics=["accuracy", f1])
-    checkpoint = resume.Checkpoint(folder, key, patience=patience)
-    first = checkpoint.restore(model)
-    labels = np.arange(len(pictures)) % 3
-    shown = batches.Batches(
-        pictures,
-        labels,
-        num_characters=3,
-        batch_size=8,
-        shuffle=True,
-        augmentation=augmentation.Augmentation(shift=0.1, flip=True),
-    )
-    held_out = batches.Batches(pictures, labels, num_characters=3)
-    model.fit(
-        shown,
-        validation_data=held_out,
-        epochs=checkpoint.last_epoch(epochs),
-        initial_epoch=first,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=shown.begin), checkpoint],
-        shuffle=False,
-        verbose=0,
-    )
-    return model, checkpoint
-
-
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path, pictures):
-    whole, whole_state = train(tmp_path / "whole", pictures)
-    train(tmp_path / "killed", pictures, epochs=2)
-    resumed, resumed_state = train(tmp_path / "killed", pictures)
-    assert resumed_state.history.equals(whole_state.history)
-    for one, other in zip(resumed.variables, whole.variables, strict=True):
+def test_a_killed_training_ends_as_one_that_was_not_killed(tmp_path, trained, capsys):
+    expected, expected_training = trained
+    for kill_after in (1, 3):  # in the first stage and in the second
+        with pytest.raises(Killed):
+            train(tmp_path, kill_after=kill_after)
+    resumed, training = train(tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    # Over all stages and processes, each epoch is trained once and counted through.
+    assert [" ".join(line.split()[:2]) for line in said if line.startswith("epoch")] == [
+        f"epoch {n}/4" for n in (1, 2, 3, 4)
+    ]
+    assert training.checkpoint.history.equals(expected_training.checkpoint.history)
+    assert training.checkpoint.best_epoch == expected_training.checkpoint.best_epoch
+    for one, other in zip(resumed.variables, expected.variables, strict=True):
         np.testing.assert_array_equal(one, other)
-    for one, other in zip(resumed_state.best_weights, whole_state.best_weights, strict=True):
+    for one, other in zip(training.checkpoint.best_weights, expected_training.checkpoint.best_weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert resumed_state.best_epoch == whole_state.best_epoch
 
 
-def test_a_state_of_other_parameters_is_not_used(tmp_path, pictures):
-    train(tmp_path, pictures, epochs=2, key="one")
-    _, checkpoint = train(tmp_path, pictures, epochs=1, key="other")
-    assert list(checkpoint.history.epoch) == [1]
+def test_a_training_with_another_recipe_starts_at_the_first_epoch(tmp_path, capsys):
+    with pytest.raises(Killed):
+        train(tmp_path, kill_after=1)
+    with pytest.raises(Killed):
+        train(tmp_path, RECIPE.model_copy(update={"seed": 1}), kill_after=0)
+    assert capsys.readouterr().out.count("Starting at epoch 1.") == 2
 
 
-def test_patience_survives_a_stop(tmp_path, pictures):
-    _, checkpoint = train(tmp_path, pictures, patience=1)
-    stopped_at = checkpoint.epoch
-    _, again = train(tmp_path, pictures, patience=1)
-    assert again.epoch == stopped_at < EPOCHS
-    assert again.finished_early
+def test_parameters_of_the_export_do_not_restart_a_training(tmp_path, capsys):
+    with pytest.raises(Killed):
+        train(tmp_path, kill_after=1)
+    with pytest.raises(Killed):
+        train(tmp_path, RECIPE.model_copy(update={"export_weights": "int8"}), kill_after=1)
+    assert "Continuing after epoch 1." in capsys.readouterr().out
 
 
-def test_a_diverged_training_says_so_and_keeps_the_state_of_before(tmp_path, pictures):
-    _, checkpoint = train(tmp_path, pictures, epochs=1)
-    state = checkpoint.path.read_bytes()
+def test_early_stopping_is_remembered(tmp_path):
+    # At this rate nothing improves after the first epoch.
+    recipe = RECIPE.model_copy(update={"patience": 1, "learning_rate": 1e-8})
+    _, training = train(tmp_path, recipe)
+    stopped_after = training.checkpoint.epoch
+    _, again = train(tmp_path, recipe)
+    assert again.checkpoint.epoch == stopped_after < recipe.epochs
+    assert list(again.stages()) == []
+
+
+def test_a_diverged_training_is_an_error_and_keeps_the_state_of_the_previous_epoch(tmp_path):
+    with pytest.raises(Killed):
+        train(tmp_path, kill_after=1)
+    state = tmp_path / resume.STATE_FILE
+    before = state.read_bytes()
+    checkpoint = resume.Checkpoint(tmp_path, key="any")
     checkpoint.on_epoch_begin(1)
-    with pytest.raises(UserError, match=r"in epoch 2 the loss is no number any more\. Lower `learning_rate`"):
+    with pytest.raises(UserError, match=r"the loss of epoch 2 is not a finite number\. Lower `learning_rate`"):
         checkpoint.on_epoch_end(1, {"loss": float("nan"), "val_loss": 1.0, "val_macro_f1": 0.5})
-    assert checkpoint.path.read_bytes() == state
+    assert state.read_bytes() == before
 
 
-def test_the_best_weights_are_those_of_the_best_epoch(tmp_path, pictures):
-    _, checkpoint = train(tmp_path, pictures)
-    scores = checkpoint.history.val_macro_f1
-    # The first highest wins; epochs count from 1.
-    assert checkpoint.best_epoch == int(scores.idxmax()) + 1
-    assert checkpoint.best_score == scores.max()
+def test_the_best_weights_are_those_of_the_first_epoch_with_the_best_score(trained):
+    _, training = trained
+    scores = training.checkpoint.history.val_macro_f1
+    assert training.checkpoint.best_epoch == int(scores.idxmax()) + 1  # epochs count from 1
+    assert training.checkpoint.best_score == scores.max()
 
 
-def test_the_state_is_removed_when_the_run_is_finished(tmp_path, pictures):
-    _, checkpoint = train(tmp_path, pictures, epochs=1)
-    checkpoint.delete()
+def test_the_state_can_be_deleted(tmp_path):
+    with pytest.raises(Killed):
+        train(tmp_path, kill_after=1)
+    resume.Checkpoint(tmp_path, key="any").delete()
     assert list(tmp_path.iterdir()) == []

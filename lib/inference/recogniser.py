@@ -1,8 +1,7 @@
-"""From the bytes of a picture to the name of a character, with the network that a run left behind.
+"""The bytes of a picture → the name of a character, with the exported network of a run.
 
-The exported network is a LiteRT file that carries its own label order and picture size, so a run folder that
-holds nothing else is enough. TensorFlow and Keras are never imported: they would cost seconds and half a
-gigabyte.
+The export is a LiteRT file that contains its label order and picture size, so a run folder with that file alone is
+enough. TensorFlow and Keras are never imported: they would cost seconds and half a gigabyte.
 """
 
 import contextlib
@@ -31,13 +30,15 @@ from lib.errors import UserError
 from lib.machine import cores
 
 MAX_METADATA_BYTES = 1_000_000
-BEST_NETWORK = "springfield"  # runs named after it are of the same network
+MAX_PICTURE_SIZE = 1024
+MIN_PARALLEL = 16  # pictures; for fewer, starting threads costs more than it saves
+BEST_NETWORK = "springfield"  # its runs have names that begin with it
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
 
 
 class Guess(NamedTuple):
-    """One character and how probable it is."""
+    """A character and its probability."""
 
     character: str
     name: str
@@ -46,14 +47,14 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of one picture.
+    """The prediction for one picture.
 
     Attributes:
-        character: Label of the most probable character, `homer_simpson`.
-        name: The same as a person writes it, `Homer Simpson`.
+        character: Label of the most probable character, such as `homer_simpson`.
+        name: Its display name, such as `Homer Simpson`.
         probability: Its probability, 0 to 1.
-        top: The most probable characters that were asked for, best first.
-        all: Every character that the network knows, best first.
+        top: The most probable characters, as many as requested, highest first.
+        all: Every character that the network knows, highest first.
     """
 
     character: str
@@ -64,7 +65,7 @@ class Answer:
 
 
 class Recogniser:
-    """The network of one run, ready to name characters; safe to call from several threads at once.
+    """The exported network of a run. It may be called from several threads at once.
 
     Example:
         >>> recogniser = load_best()
@@ -74,25 +75,25 @@ class Recogniser:
     Attributes:
         run_dir: The folder that it was loaded from.
         name: Name of the run.
-        characters: Labels in the network's own order.
-        names: The same as a person writes them.
-        picture_size: Pixels a side of the square that the network sees.
-        resize_mode: How a picture becomes that square, as in `pictures.decode`.
-        flip_tta_threshold: Probability below which the network is asked about the mirrored picture too.
+        characters: Labels, in the order of the network's outputs.
+        names: Their display names.
+        picture_size: Height and width of the network's input, pixels.
+        resize_mode: How a picture is made square, as in `pictures.decode`.
+        flip_tta_threshold: Probability below which the answer is averaged with that of the mirrored picture.
         digest: SHA-256 of the model file.
         record: Contents of `run.json`; empty if there is none.
         metrics: Contents of `metrics.json`; empty if there is none.
     """
 
     def __init__(self, contents: bytes, run_dir: Path):
-        """Read a model file; use `load` for a run folder.
+        """Load a model file; `load` does so for a run folder.
 
         Args:
             contents: Bytes of the model file.
             run_dir: The run folder that they come from.
 
         Raises:
-            UserError: If the bytes are damaged or of another format version.
+            UserError: The file or a record beside it is damaged or of another format version.
         """
         self.run_dir = run_dir
         self.digest = hashlib.sha256(contents).hexdigest()
@@ -103,8 +104,9 @@ class Recogniser:
         self.picture_size: int = metadata["picture_size"]
         self.resize_mode: str = metadata["resize_mode"]
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
-        self.record = _optional(records.read_run, run_dir, records.RUN_RECORD)
-        self.metrics = _optional(records.read_metrics, run_dir, records.METRICS_RECORD)
+        # A model file alone is enough to predict.
+        self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
+        self.metrics = _metrics(run_dir)
         self._networks = _NetworkPool(contents, cores())
         self._try_out()
 
@@ -116,19 +118,19 @@ class Recogniser:
             run_dir: A run folder; its `model.tflite` is enough.
 
         Returns:
-            The recogniser, tried out on one picture.
+            The recogniser, tried on one picture.
 
         Raises:
-            UserError: If the folder is missing, unfinished, damaged or of another format version.
+            UserError: The run is missing, unfinished, damaged or of another format version.
         """
         run_dir = Path(run_dir)
         if not run_dir.is_dir():
-            raise UserError(f"There is no run folder {run_dir}. `make train` makes one; see `ls outputs/*`.")
+            raise UserError(f"There is no run folder {run_dir}. `ls outputs/*` lists the runs, `make train` adds one.")
         try:
             contents = (run_dir / records.LITERT_MODEL).read_bytes()
         except FileNotFoundError:
             raise UserError(
-                f"{run_dir} holds no {records.LITERT_MODEL}, so it is no run or its training is not finished. "
+                f"{run_dir} holds no {records.LITERT_MODEL}: it is not a run folder, or its training is not finished. "
                 "`make train` finishes it."
             ) from None
         except OSError as problem:
@@ -137,12 +139,12 @@ class Recogniser:
 
     @property
     def num_parameters(self) -> int | None:
-        """Number of weights, if `run.json` is there."""
+        """Number of weights; None without `run.json`."""
         return self.record.get("num_parameters")
 
     @property
     def threshold(self) -> float:
-        """Probability below which an answer is unsure: the evaluation's, else one half."""
+        """Probability below which an answer is uncertain: that of the evaluation, or one half without one."""
         threshold = self.metrics.get("threshold")
         return float(threshold) if _is_number(threshold) else DEFAULT_THRESHOLD
 
@@ -151,13 +153,13 @@ class Recogniser:
 
         Args:
             contents: Bytes of a JPEG, PNG, WebP, GIF or BMP file.
-            top: How many characters `Answer.top` holds.
+            top: Number of characters in `Answer.top`.
 
         Returns:
             The answer.
 
         Raises:
-            UnreadablePicture: If the bytes are no picture or break a limit.
+            UnreadablePicture: The bytes are not a picture, or exceed a limit.
         """
         picture = pictures.decode(contents, self.picture_size, self.resize_mode)
         return self._answer(self.predict_pixels(picture[np.newaxis])[0], top)
@@ -166,7 +168,7 @@ class Recogniser:
         """Name the character in a picture file; see `predict`.
 
         Raises:
-            UserError: If the file cannot be read or is no picture.
+            UserError: The file cannot be read or is not a picture.
         """
         return self.predict(read_file(path), top)
 
@@ -180,14 +182,14 @@ class Recogniser:
         """Name the characters in many pictures, on all cores.
 
         Args:
-            items: Bytes or paths of pictures; read as answers are taken, so they may be without end.
-            top: How many characters `Answer.top` holds.
-            batch: How many pictures a thread takes at a time.
-            read: From an item to bytes; may raise `UserError`. By default bytes are taken as they are, and
-                anything else is a path.
+            items: Bytes or paths of pictures. They are read as answers are consumed, so an endless iterator works.
+            top: Number of characters in `Answer.top`.
+            batch: Pictures that a thread takes at a time.
+            read: Function from an item to bytes, which may raise `UserError`. By default, bytes are used as they are
+                and anything else is a path.
 
         Yields:
-            An answer for each item, in order, or the error that kept it from having one.
+            For each item, in order, the answer, or the error if it has none.
         """
         read = read or _read_item
 
@@ -200,42 +202,40 @@ class Recogniser:
         yield from _map_in_threads(answer, items, batch, threads=cores())
 
     def predict_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Give the probabilities of decoded pictures.
+        """Compute the probabilities of decoded pictures.
 
-        Where the network is in doubt it is asked about the mirrored picture too, and both answers are averaged. Sure
-        answers, which are most, would not change, so that this costs little time.
+        Flip test-time augmentation: if the highest probability is below `flip_tta_threshold`, the probabilities are
+        averaged with those of the mirrored picture. Confident answers are most and would not change, so the extra time
+        is small.
 
         Args:
-            pixels: RGB `uint8` array of shape `(n, picture_size, picture_size, 3)`.
+            pixels: `uint8 (n, picture_size, picture_size, 3)`, RGB.
 
         Returns:
-            `float32` array of shape `(n, num_characters)`, columns in the order of `characters`.
+            Probabilities, `float32 (n, num_characters)`, in the order of `characters`.
 
         Raises:
-            ValueError: If shape or type are others.
+            ValueError: The shape or the type of `pixels` is different.
         """
-        expected = (self.picture_size, self.picture_size, 3)
-        if pixels.shape[1:] != expected or pixels.dtype != np.uint8:
+        if pixels.shape[1:] != (self.picture_size, self.picture_size, 3) or pixels.dtype != np.uint8:
             raise ValueError(
-                f"Invalid value for argument `pixels`. Expected uint8 of shape (n, *{expected}). "
+                f"`pixels` must be uint8 of shape (n, {self.picture_size}, {self.picture_size}, 3). "
                 f"Received: {pixels.dtype} of shape {pixels.shape}"
             )
-        probabilities = np.empty((len(pixels), len(self.characters)), np.float32)
 
-        def fill(rows: slice) -> None:
+        def probabilities(picture: np.ndarray) -> np.ndarray:
             with self._networks.borrow() as network:
-                for row in range(*rows.indices(len(pixels))):
-                    probabilities[row] = network(pixels[row])
-                    if probabilities[row].max() < self.flip_tta_threshold:
-                        probabilities[row] = (probabilities[row] + network(pixels[row, :, ::-1])) / 2
+                found = network(picture)
+                if found.max() < self.flip_tta_threshold:
+                    found = (found + network(picture[:, ::-1])) / 2
+                return found
 
-        parts = _slices(len(pixels), self._networks.size)
-        if len(parts) == 1:
-            fill(parts[0])
+        if len(pixels) < MIN_PARALLEL:
+            rows = [probabilities(picture) for picture in pixels]
         else:
-            with ThreadPoolExecutor(len(parts)) as executor:
-                list(executor.map(fill, parts))
-        return probabilities
+            with ThreadPoolExecutor(cores()) as executor:
+                rows = list(executor.map(probabilities, pixels))
+        return np.array(rows, np.float32).reshape(len(pixels), len(self.characters))
 
     def _answer(self, probabilities: np.ndarray, top: int) -> Answer:
         order = np.argsort(-probabilities, kind="stable")
@@ -243,13 +243,15 @@ class Recogniser:
         return Answer(*guesses[0], top=guesses[:top], all=guesses)
 
     def _try_out(self) -> None:
-        """Answer once, so that a damaged network shows now and the first visitor finds it warm."""
+        """Predict once, so that a damaged network is found now and the first real prediction is fast."""
         grey = np.full((1, self.picture_size, self.picture_size, 3), 128, np.uint8)
         try:
             total = self.predict_pixels(grey).sum()
-        except (ValueError, RuntimeError):  # what LiteRT makes of a damaged file, numpy of other shapes
-            raise _damaged(self.run_dir, f"{records.LITERT_MODEL} holds no network, or another than it says") from None
-        if not abs(total - 1) < 0.01:  # NaN as well
+        except (ValueError, RuntimeError):  # from LiteRT for a damaged file, from numpy for other shapes
+            raise _damaged(
+                self.run_dir, f"{records.LITERT_MODEL} holds no network, or one that does not match its metadata"
+            ) from None
+        if not abs(total - 1) < 0.01:  # true for NaN too
             raise _damaged(self.run_dir, f"its probabilities add up to {total:.3g} instead of 1")
 
 
@@ -257,20 +259,21 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
     """List the runs that a recogniser can be loaded from, best first.
 
     Args:
-        outputs: Folder of runs: `published/<run>/` and `<data name>/<run>/`.
+        outputs: The folder with `published/<run>/` and `<data name>/<run>/`.
 
     Returns:
-        Published runs, those of springfield first, then the finished ones of this machine; each by macro F1, those not
-        evaluated last.
+        Published runs of springfield, other published runs, then the finished runs of this machine; in each group by
+        macro F1, with runs that are not evaluated last.
     """
     found = []
     for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}"):
         run = model.parent
         published = run.parent.name == paths.PUBLISHED.name
+        best = published and run.name.startswith(BEST_NETWORK)
         with contextlib.suppress(UserError):
-            if ((run / records.RUN_RECORD).exists() and records.read_run(run)) or published:
-                best = published and run.name.startswith(BEST_NETWORK)
-                found.append((not published, not best, -_macro_f1(run), str(run), run))
+            if not published or (run / records.RUN_RECORD).exists():
+                records.read_run(run)  # raises if the training is not finished
+            found.append((not published, not best, -_macro_f1(run), str(run), run))
     return [run for *_, run in sorted(found)]
 
 
@@ -278,7 +281,7 @@ def load_best(outputs: Path = paths.OUTPUTS) -> Recogniser:
     """Load the first of `find_runs` that can be loaded.
 
     Raises:
-        UserError: If there is none; where every one is damaged, what is wrong with the first.
+        UserError: There is none; or all are damaged, in which case the error is that of the first.
     """
     problems = []
     for run in find_runs(outputs):
@@ -286,22 +289,20 @@ def load_best(outputs: Path = paths.OUTPUTS) -> Recogniser:
             return Recogniser.load(run)
         except UserError as problem:
             problems.append(problem)
-    raise (
-        problems[0] if problems else UserError(f"There is no trained network in {outputs} yet. Run `make train` first.")
-    )
+    raise problems[0] if problems else UserError(f"There is no trained network in {outputs}. Run `make train` first.")
 
 
 def read_file(path: Path | str) -> bytes:
-    """Read a picture file, but no further than a picture may go.
+    """Read a picture file, up to the decoder's size limit.
 
     Args:
-        path: A regular file. Devices and pipes are refused, as they may never end.
+        path: A regular file. Devices and pipes are rejected, because they may never end.
 
     Returns:
-        Its bytes; of a file over the decoder's limit only so many that the decoder refuses them.
+        Its bytes; of a larger file one byte more than the limit, which the decoder rejects.
 
     Raises:
-        UserError: If there is no such file or it cannot be read.
+        UserError: There is no such file, or it cannot be read.
     """
     path = Path(path)
     try:
@@ -314,21 +315,20 @@ def read_file(path: Path | str) -> bytes:
             return file.read(min(size, pictures.MAX_BYTES) + 1)
     except FileNotFoundError:
         raise UserError("There is no such file. Check the spelling of its path.") from None
-    except (OSError, ValueError) as problem:  # a name with a zero byte is a ValueError
+    except (OSError, ValueError) as problem:  # ValueError: a null byte in the path
         raise UserError(f"The file cannot be read: {getattr(problem, 'strerror', None) or problem}.") from None
 
 
 class _NetworkPool:
-    """As many interpreters as there are cores, each lent to one thread at a time, made when first needed.
+    """A LiteRT interpreter for each core, used by one thread at a time and created when first needed.
 
-    An interpreter is not thread-safe but lets go of the interpreter lock while it computes: two of them on two
-    cores answer twice as many pictures a second as one behind a lock. Each computes one picture at a time,
-    since batches are no faster here (3.6 ms a picture alone, 3.8 in 32), must be paid with a resize, and would
-    let the answer for a picture depend on its neighbours.
+    An interpreter is not thread-safe, but releases Python's global lock while it computes: two interpreters on two
+    cores process twice as many pictures a second as one behind a lock. Each computes one picture at a time. Batches are
+    not faster (3.6 ms per picture alone, 3.8 in batches of 32), need a resize of the tensors, and would make the answer
+    for a picture depend on its neighbours.
     """
 
     def __init__(self, contents: bytes, size: int):
-        self.size = size
         self._contents = contents
         self._idle: queue.LifoQueue[_Network | None] = queue.LifoQueue()
         for _ in range(size):
@@ -336,7 +336,7 @@ class _NetworkPool:
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator["_Network"]:
-        network = self._idle.get()  # the one that was used last, if it is free
+        network = self._idle.get()  # the one used last comes first, so that few are created
         try:
             network = network or _Network(self._contents)
             yield network
@@ -345,7 +345,7 @@ class _NetworkPool:
 
 
 class _Network:
-    """One interpreter: RGB `uint8 (size, size, 3)` to `float32 (num_characters,)`."""
+    """One interpreter: from `uint8 (picture_size, picture_size, 3)`, RGB, to `float32 (num_characters,)`."""
 
     def __init__(self, contents: bytes):
         self._interpreter = Interpreter(model_content=contents, num_threads=1)
@@ -361,20 +361,18 @@ class _Network:
 
 
 def _metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
-    """Read and check what the model file says of itself, in the zip archive appended to it."""
+    """Read and check the metadata in the zip archive appended to the model file."""
     try:
         with zipfile.ZipFile(io.BytesIO(contents)) as archive, archive.open(records.MODEL_METADATA) as file:
             metadata = json.loads(file.read(MAX_METADATA_BYTES))
             version = metadata["format_version"]
-    except Exception:  # whatever zipfile and json make of damaged bytes
-        raise _damaged(
-            run_dir, f"{records.LITERT_MODEL} is cut off or does not hold its {records.MODEL_METADATA}"
-        ) from None
+    except Exception:  # zipfile and json raise many kinds for damaged bytes
+        raise _damaged(run_dir, f"{records.LITERT_MODEL} is truncated or lacks its {records.MODEL_METADATA}") from None
     records.check_version(version, run_dir)
     metadata = records.renamed(metadata)
-    wrong = [key for key, is_right in METADATA_CHECKS.items() if not is_right(metadata.get(key))]
-    if wrong:
-        raise _damaged(run_dir, f"{records.MODEL_METADATA} in {records.LITERT_MODEL} has no valid {', '.join(wrong)}")
+    invalid = [key for key, is_valid in METADATA_CHECKS.items() if not is_valid(metadata.get(key))]
+    if invalid:
+        raise _damaged(run_dir, f"{records.MODEL_METADATA} in {records.LITERT_MODEL} has no valid {', '.join(invalid)}")
     return metadata
 
 
@@ -387,27 +385,28 @@ def _is_characters(value: Any) -> bool:
     )
 
 
-# What each entry must be: colours and range are not converted to, so others cannot be served.
+# What each entry must be. Pictures are always decoded as RGB with values 0 to 255.
 METADATA_CHECKS: dict[str, Callable[[Any], bool]] = {
     "run": lambda value: isinstance(value, str),
     "characters": _is_characters,
-    "picture_size": lambda value: isinstance(value, int) and 1 <= value <= 1024,
+    "picture_size": lambda value: isinstance(value, int) and 1 <= value <= MAX_PICTURE_SIZE,
     "resize_mode": lambda value: value in pictures.RESIZE_MODES,
     "colour_order": lambda value: value == "RGB",
     "value_range": lambda value: value == [0, 255],
-    "flip_tta_threshold": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),  # not in older files
+    # Missing in the oldest files.
+    "flip_tta_threshold": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
 }
 
 
+def _metrics(run_dir: Path) -> dict[str, Any]:
+    """Read the metrics of a run; empty if it is not evaluated."""
+    return records.read_metrics(run_dir) if (run_dir / records.METRICS_RECORD).exists() else {}
+
+
 def _macro_f1(run_dir: Path) -> float:
-    """Read a run's score, -1 if it has none."""
-    score = _optional(records.read_metrics, run_dir, records.METRICS_RECORD).get("macro_f1")
+    """Read the macro F1 of a run; -1 if it has none."""
+    score = _metrics(run_dir).get("macro_f1")
     return float(score) if _is_number(score) else -1.0
-
-
-def _optional(read: Callable[[Path], dict[str, Any]], run_dir: Path, name: str) -> dict[str, Any]:
-    """Read a record that a run folder may lack: a model file alone is enough to predict."""
-    return read(run_dir) if (run_dir / name).exists() else {}
 
 
 def _is_number(value: Any) -> bool:
@@ -422,24 +421,17 @@ def _read_item(item: bytes | Path | str) -> bytes:
     return item if isinstance(item, bytes) else read_file(item)
 
 
-def _slices(n: int, most: int) -> list[slice]:
-    """Cut `range(n)` into at most `most` runs of about the same length, none so short that a thread costs more."""
-    parts = max(1, min(most, n // 8))
-    ends = [n * part // parts for part in range(parts + 1)]
-    return [slice(start, end) for start, end in itertools.pairwise(ends)]
-
-
 def _map_in_threads(function: Callable, items: Iterable, batch: int, threads: int) -> Iterator:
-    """Yield `function(item)` in order; only a few batches are taken ahead of what the caller has taken."""
+    """Yield `function(item)` in order; only a few batches are computed ahead of the caller."""
     executor = ThreadPoolExecutor(threads)
     ahead: deque = deque()
     items = iter(items)
     try:
         while True:
-            while len(ahead) <= threads and (some := list(itertools.islice(items, batch))):
-                ahead.append(executor.submit(lambda some: [function(item) for item in some], some))
+            while len(ahead) <= threads and (taken := list(itertools.islice(items, batch))):
+                ahead.append(executor.submit(lambda taken: [function(item) for item in taken], taken))
             if not ahead:
                 return
             yield from ahead.popleft().result()
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)  # a caller that stops early need not wait for a server
+        executor.shutdown(wait=False, cancel_futures=True)  # a caller that stops early does not wait

@@ -1,10 +1,10 @@
-"""A URL to the bytes behind it, without opening a way into the network that this machine stands in.
+"""A URL → its bytes, without giving access to the network of this machine (server-side request forgery).
 
-A visitor who names a URL makes this machine connect somewhere. So every address that a name resolves to must be
-public, the connection goes to the very address that was checked (another look-up might answer otherwise), and
-each redirect starts over. Nothing here reads the environment, so no proxy resolves the name instead of us.
+Whoever enters a URL makes this machine open a connection. Therefore every address that a host name resolves to must be
+public, the connection goes to the address that was checked (another look-up could return a different one), and each
+redirect is checked again. The environment is ignored, so no proxy resolves the name instead.
 
-What the bytes are is for the decoder to say.
+The decoder decides whether the bytes are a picture.
 """
 
 import functools
@@ -24,10 +24,10 @@ from lib.errors import UserError
 
 MAX_BYTES = 10_000_000
 MAX_REDIRECTS = 3
-CONNECT_SECONDS = 5.0  # looking up the name included
-TOTAL_SECONDS = 10.0  # from the call to the last byte, redirects included
+CONNECT_SECONDS = 5.0  # including the look-up of the name
+TOTAL_SECONDS = 10.0  # from the call to the last byte, including redirects
 MAX_URL_CHARACTERS = 4_000
-# More addresses than any site of pictures has; each gets its share of the seconds to connect.
+# More addresses than any site has; the time to connect is divided among them.
 MAX_ADDRESSES = 8
 
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -35,27 +35,27 @@ PORTS = {"http": 80, "https": 443}
 HEADERS = {
     "User-Agent": "simpsons-recognition",
     "Accept": "image/jpeg, image/png, image/webp, image/gif, image/bmp, */*;q=0.1",
-    # Pictures are compressed already; without a second compression none can blow up here.
+    # Pictures are compressed already; without a second compression there are no decompression bombs.
     "Accept-Encoding": "identity",
 }
 
-# Ranges that `ipaddress` calls global, or did in some Python 3.11, and that lead somewhere special.
+# Special ranges that `ipaddress` calls global, or did in some releases of Python 3.11.
 NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
         "168.63.129.16/32",  # the host of a virtual machine in Azure
         "192.0.0.0/24",  # protocol assignments, metadata of some clouds
         "192.88.99.0/24",  # relays of 6to4
-        "2001::/23",  # protocol assignments, Teredo among them: an IPv4 address inside, nobody serves from it
-        "2002::/16",  # 6to4: likewise
+        "2001::/23",  # protocol assignments, among them Teredo, which contains an IPv4 address
+        "2002::/16",  # 6to4, which contains an IPv4 address
     )
 )
-GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that is handed out of IPv6
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address as an IPv6-only network writes it
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all IPv6 addresses that are assigned
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses, as IPv6-only networks write them
 
 
 class FetchError(UserError):
-    """The URL cannot be read; the text says why and what to do."""
+    """The URL cannot be read."""
 
 
 class PrivateAddress(FetchError):
@@ -63,27 +63,27 @@ class PrivateAddress(FetchError):
 
 
 def fetch(url: str, allow_private: bool = False) -> bytes:
-    """Read what is behind a URL.
+    """Download a URL.
 
     Args:
         url: An `http` or `https` URL without user name and password.
-        allow_private: Whether the URL may lead to this machine or its own network. Only for URLs that the owner
-            of the machine types, never for those of a visitor.
+        allow_private: Whether the URL may point to this machine or its own network. Only for URLs from the owner of
+            the machine, never for those of a visitor.
 
     Returns:
-        At most `MAX_BYTES` bytes, of whatever type.
+        At most `MAX_BYTES` bytes, of any type.
 
     Raises:
-        FetchError: If the URL is not acceptable, or its bytes cannot be had within the limits.
+        FetchError: The URL is not acceptable, or exceeds a limit.
     """
     return Fetcher(allow_private=allow_private).fetch(url)
 
 
 def read_picture(url: str, allow_private: bool = False) -> bytes:
-    """Read the picture behind a URL; see `fetch`.
+    """Download a picture; see `fetch`.
 
     Raises:
-        FetchError: The URL cannot be read, or leads to a page instead of a picture.
+        FetchError: The URL cannot be read, or is that of a web page.
     """
     contents = fetch(url, allow_private)
     if contents.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
@@ -95,14 +95,14 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
 
 
 def is_public(address: str) -> bool:
-    """Say whether an address is one that anybody on the internet can reach.
+    """Check whether an address is on the public internet.
 
     Args:
-        address: An IPv4 or IPv6 address as `getaddrinfo` spells it.
+        address: An IPv4 or IPv6 address as `getaddrinfo` returns it.
 
     Returns:
-        False for anything private, local, reserved or multicast, and for IPv6 addresses that stand for such an
-        IPv4 address.
+        False for private, local, reserved and multicast addresses, and for IPv6 addresses that represent such an IPv4
+        address.
     """
     ip = ipaddress.ip_address(address)
     if ip.version == 6:
@@ -116,17 +116,17 @@ def is_public(address: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Look a name up.
+    """Look up a host name.
 
     Args:
-        host: A name, or an address in any spelling that the system knows (`127.1` and `2130706433` among them).
+        host: A name, or an address in any notation that the system accepts, such as `127.1` or `2130706433`.
         port: The port to connect to.
 
     Returns:
-        Addresses in the system's order of preference, in their usual spelling.
+        Addresses in the system's order of preference, in standard notation.
 
     Raises:
-        OSError, UnicodeError: If there is no such name.
+        OSError, UnicodeError: There is no such name.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
@@ -137,24 +137,24 @@ def dial(address: str, port: int, seconds: float) -> httpcore.NetworkStream:
     return httpcore.SyncBackend().connect_tcp(address, port, seconds)
 
 
-@functools.cache  # reading some 150 certificates takes 20 ms
+@functools.cache  # reading about 150 certificates takes 20 ms
 def default_ssl_context() -> ssl.SSLContext:
-    """Make the context that checks certificates against those that browsers trust."""
+    """Make the context that verifies certificates against the authorities that browsers trust."""
     return httpcore.default_ssl_context()
 
 
 @dataclass(frozen=True)
 class Fetcher:
-    """How to fetch; `fetch` is this with its defaults.
+    """The limits of a download; `fetch` uses the defaults.
 
     Attributes:
         allow_private: As in `fetch`.
-        total_seconds: From the call to the last byte.
-        connect_seconds: To look up and connect to one host.
+        total_seconds: Time limit from the call to the last byte.
+        connect_seconds: Time limit to look up one host and connect to it.
         max_bytes: Largest body.
-        resolve: From host and port to addresses.
-        dial: From address, port and seconds to a connection.
-        ssl_context: Makes the context that certificates are checked with.
+        resolve: Function from host and port to addresses.
+        dial: Function from address, port and seconds to a connection.
+        ssl_context: Function that makes the context to verify certificates with.
     """
 
     allow_private: bool = False
@@ -166,7 +166,7 @@ class Fetcher:
     ssl_context: Callable[[], ssl.SSLContext] = default_ssl_context
 
     def fetch(self, url: str) -> bytes:
-        """Read what is behind a URL; see the function `fetch`."""
+        """Download a URL; see the function `fetch`."""
         deadline = _Deadline(self.total_seconds)
         target = _parse(url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -180,7 +180,7 @@ class Fetcher:
         )
 
     def _get(self, target: httpx.URL, deadline: "_Deadline") -> bytes | str:
-        """Ask one server; returns the body, or where it redirects to."""
+        """Send one request; returns the body as bytes, or the target of a redirect as text."""
         origin = httpcore.Origin(target.raw_scheme, target.raw_host, target.port or PORTS[target.scheme])
         url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=target.raw_path)
         try:
@@ -201,7 +201,7 @@ class Fetcher:
             ) from None
 
     def _body(self, response: httpcore.Response) -> bytes:
-        """Read the body, no more of it than is allowed."""
+        """Read the body, up to the size limit."""
         if response.status != 200:
             raise FetchError(
                 f"The server answered with status {response.status} instead of a picture. Check that the address "
@@ -225,14 +225,14 @@ class Fetcher:
 
 
 class _Deadline:
-    """One moment by which everything is over; a timeout per read would let a slow server drip for ever."""
+    """A time limit for everything together; a limit for each read would let a slow server continue for ever."""
 
     def __init__(self, seconds: float):
         self._seconds = seconds
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Count the seconds left; raises when there are none."""
+        """Return the remaining seconds; raises FetchError if there are none."""
         seconds = self._end - time.monotonic()
         if seconds <= 0:
             raise self.error()
@@ -243,7 +243,7 @@ class _Deadline:
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    """Resolves, checks, and connects to what was checked; TLS and the Host header keep the name."""
+    """Resolve a name, check its addresses, and connect to a checked one; TLS and the Host header use the name."""
 
     def __init__(self, fetcher: Fetcher, deadline: _Deadline):
         self._fetcher = fetcher
@@ -254,12 +254,12 @@ class _CheckedBackend(httpcore.NetworkBackend):
         addresses = self._addresses(host, port, connecting)
         for position, address in enumerate(addresses):
             try:
-                # A dead first address (IPv6 that leads nowhere, say) leaves time for the others.
+                # A first address that does not answer, such as IPv6 without a route, leaves time for the others.
                 seconds = connecting.remaining() / (len(addresses) - position)
                 stream = self._fetcher.dial(address, port, seconds)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-            self._refuse_own(stream, address, host)
+            self._reject_own(stream, address, host)
             return _LimitedStream(stream, self._deadline, 2 * self._fetcher.max_bytes)
         raise FetchError(f"Nothing answers at {host}, port {port}. Check the address, or try again later.")
 
@@ -270,13 +270,13 @@ class _CheckedBackend(httpcore.NetworkBackend):
             addresses = []
         if not addresses:
             raise FetchError(f"No address was found for {host!r}. Check the spelling.")
-        # One private address among public ones is refused as well: it has no honest reason to be there.
+        # A private address among public ones is rejected too: no honest host has one.
         if not self._fetcher.allow_private and not all(map(is_public, addresses)):
             raise _private(host)
         return list(addresses)[:MAX_ADDRESSES]
 
-    def _refuse_own(self, stream: httpcore.NetworkStream, address: str, host: str) -> None:
-        """Refuse this machine's own public address: connections to oneself pass by the firewall."""
+    def _reject_own(self, stream: httpcore.NetworkStream, address: str, host: str) -> None:
+        """Reject this machine's own public address: connections to it would bypass the firewall."""
         own = stream.get_extra_info("client_addr")
         if not self._fetcher.allow_private and own is not None and own[0] == address:
             stream.close()
@@ -284,10 +284,10 @@ class _CheckedBackend(httpcore.NetworkBackend):
 
 
 class _LimitedStream(httpcore.NetworkStream):
-    """A connection whose every step ends by the deadline, and that carries only so many bytes.
+    """A connection with a deadline and a limit on the bytes received.
 
-    The limit on what is received is loose, because chunks and headers come on top of the body; it ends answers
-    that are nothing but such overhead.
+    The limit is loose, because headers and chunk sizes are received in addition to the body; it ends answers that
+    consist of such overhead.
     """
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline, max_bytes: int):
@@ -317,17 +317,17 @@ class _LimitedStream(httpcore.NetworkStream):
 
 
 def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
-    """Check the form of a URL, resolved against `base`; where it leads is checked on connecting."""
+    """Parse a URL, relative to `base`, and check its form; its address is checked when connecting."""
     if len(url) > MAX_URL_CHARACTERS:
         raise FetchError(f"The address has {len(url)} characters, at most {MAX_URL_CHARACTERS} are read.")
     try:
         parsed = httpx.URL(url.strip()) if base is None else base.join(url)
         host, port = parsed.host, parsed.port
-    except (httpx.InvalidURL, ValueError):  # idna's errors are ValueErrors
+    except (httpx.InvalidURL, ValueError):  # ValueError: from idna
         raise FetchError("This is not an address that can be read. Expected one like https://…/homer.jpg") from None
     if parsed.scheme not in PORTS:
         raise FetchError("The address must begin with http:// or https://. Copy it from your browser's address bar.")
-    if not host or port == 0 or (port or 1) > 65535:  # the system's resolver takes a larger one modulo 65536
+    if not host or port == 0 or (port or 1) > 65535:  # the system takes larger ones modulo 65536
         raise FetchError("The address names no server. Expected one like https://…/homer.jpg")
     if parsed.userinfo:
         raise FetchError("The address holds a user name or password. Leave them out, or download the picture.")
@@ -344,19 +344,19 @@ def _header(response: httpcore.Response, name: bytes) -> str:
 
 
 def _reason(problem: Exception) -> str:
-    """Name a network problem in its own words; certificates are the ones that people can act on."""
+    """Describe a network error; only those about certificates have details that a user can act on."""
     if isinstance(problem.__cause__, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {problem.__cause__.verify_message}"
     return "the server closed it or broke the protocol"
 
 
 def _private(host: str) -> PrivateAddress:
-    # The address itself is not named: it would tell a visitor how this network is laid out.
+    # The address is not named: it would reveal the structure of this network to a visitor.
     return PrivateAddress(f"{host!r} is not on the public internet, so it is not read. Use a public address.")
 
 
 def _in_thread(seconds: float, function: Callable, *arguments):
-    """Call a function and wait only so long: looking a name up cannot be interrupted."""
+    """Call a function and wait for a limited time; looking up a name cannot be interrupted."""
     future: futures.Future = futures.Future()
 
     def call() -> None:

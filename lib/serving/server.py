@@ -38,7 +38,8 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from lib import paths
 from lib.errors import UserError, report_error
-from lib.inference.recogniser import Recogniser, cores, load_best
+from lib.inference.recogniser import Recogniser, load_best
+from lib.machine import cores
 from lib.serving import handlers, limits, visitors
 
 log = logging.getLogger("lib.serving.server")  # __name__ is "__main__" when it is run

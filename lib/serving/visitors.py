@@ -26,7 +26,7 @@ from voila.app import Voila
 from voila.notebook_renderer import NotebookRenderer
 from voila.utils import get_page_config
 
-from lib.inference.recogniser import cores
+from lib.machine import cores
 
 log = logging.getLogger(__name__)
 

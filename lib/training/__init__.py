@@ -1,1 +1,1 @@
-"""The networks, how they are trained, and what a training leaves behind."""
+"""Training: recipe, networks, batches, optimisers, checkpoints and export."""

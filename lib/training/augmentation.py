@@ -1,4 +1,4 @@
-"""Random changes of a training picture that leave the character the same."""
+"""Augmentation: random changes of a training picture that leave the character the same."""
 
 import math
 
@@ -7,58 +7,59 @@ import numpy as np
 
 from lib.training.recipe import Recipe
 
-# A flood that covers more of a picture has run into the figure.
-MOST_BACKGROUND = 0.8
-LEAST_FIGURE = 0.35  # share of height and of width that a figure takes up, to be enlarged to the whole
+# A flood fill that covers more of the picture has leaked into the figure.
+MAX_BACKGROUND_FRACTION = 0.8
+# Of height and width: a figure that is smaller or thinner is too coarse when enlarged to the whole picture.
+MIN_FIGURE_FRACTION = 0.35
 
 
 def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Change one picture at random.
+    """Augment one picture.
 
     Args:
         picture: `uint8 (height, width, 3)`, RGB.
-        recipe: Says how much; see the fields from `shift` to `style_jitter`.
-        rng: Where chance comes from.
+        recipe: Its fields from `shift` to `style_jitter` set the amounts.
+        rng: Random generator.
 
     Returns:
         A new picture of the same shape and type.
     """
-    warped = _warp(picture, recipe, rng)
+    picture = _warp(picture, recipe, rng)
     if recipe.background_swap and rng.random() < recipe.background_swap:
-        warped = _repaint(warped, rng)
+        picture = _swap_background(picture, rng)
     if recipe.shrink_and_paste and rng.random() < recipe.shrink_and_paste:
-        warped = _place(warped, rng)
+        picture = _shrink_and_paste(picture, rng)
     if recipe.style_jitter and rng.random() < recipe.style_jitter:
-        warped = _restyle(warped, rng)
+        picture = _jitter_style(picture, rng)
     if recipe.colour_jitter:
-        warped = _recolour(warped, recipe.colour_jitter, rng)
+        picture = _jitter_colour(picture, recipe.colour_jitter, rng)
     if recipe.quality_jitter and rng.random() < recipe.quality_jitter:
-        warped = _degrade(warped, rng)
+        picture = _jitter_quality(picture, rng)
     if recipe.random_erasing:
-        warped = _cut_out(warped, recipe.random_erasing, rng)
-    return warped
+        picture = _erase(picture, recipe.random_erasing, rng)
+    return picture
 
 
 def _warp(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Flip, shift, zoom and turn in one resampling, so that the picture is blurred once at most."""
+    """Flip, shift, zoom and rotate in one resampling, so that the picture is interpolated at most once."""
     height, width = picture.shape[:2]
-    mirror = -1.0 if recipe.flip and rng.random() < 0.5 else 1.0
+    direction = -1.0 if recipe.flip and rng.random() < 0.5 else 1.0
     right, down = rng.uniform(-recipe.shift, recipe.shift, 2) * (width, height)
     if not recipe.zoom and not recipe.rotate:
-        return _shift(picture[:, ::-1] if mirror < 0 else picture, round(right), round(down))
-    # Plain numbers: with arrays as small as these, NumPy takes nearly as long as OpenCV for the picture.
+        return _shift(picture[:, ::-1] if direction < 0 else picture, round(right), round(down))
+    # Plain floats: for matrices this small, NumPy would take nearly as long as OpenCV takes for the picture.
     scale = math.exp(rng.uniform(-1, 1) * math.log1p(recipe.zoom))
     angle = math.radians(rng.uniform(-recipe.rotate, recipe.rotate))
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
-    x, y = (width - 1) / 2, (height - 1) / 2  # stay where they are, but for the shift
-    across = (mirror * cosine, -sine, x + right - mirror * cosine * x + sine * y)
-    along = (mirror * sine, cosine, y + down - mirror * sine * x - cosine * y)
-    matrix = np.array((across, along))
+    x, y = (width - 1) / 2, (height - 1) / 2  # the centre, which only the shift moves
+    to_x = (direction * cosine, -sine, x + right - direction * cosine * x + sine * y)
+    to_y = (direction * sine, cosine, y + down - direction * sine * x - cosine * y)
+    matrix = np.array((to_x, to_y))
     return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _shift(picture: np.ndarray, right: int, down: int) -> np.ndarray:
-    """Shift by whole pixels, which leaves them as they are; the edge is repeated."""
+    """Shift by whole pixels, without interpolation; the edge is repeated."""
     height, width = picture.shape[:2]
     edges = (max(down, 0), max(-down, 0), max(right, 0), max(-right, 0))  # top, bottom, left, right
     larger = cv2.copyMakeBorder(np.ascontiguousarray(picture), *edges, cv2.BORDER_REPLICATE)
@@ -66,111 +67,119 @@ def _shift(picture: np.ndarray, right: int, down: int) -> np.ndarray:
     return larger[top : top + height, left : left + width]
 
 
-def _repaint(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Paint over what is flat and reaches the edge.
+def _swap_background(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Replace the flat area that reaches the edge.
 
-    Cartoons are drawn in outlines: filled from the edge, a background runs up to the figure and stops. What is left
-    is near enough to a figure cut out, at no cost for outlining it.
+    Cartoons have outlines: a flood fill from the edge covers the background up to the figure and stops there. This
+    segments a figure well enough, without any annotation.
     """
     height, width = picture.shape[:2]
     picture = np.ascontiguousarray(picture)
     filled = np.zeros((height + 2, width + 2), dtype="uint8")
     step = (int(rng.integers(4, 14)),) * 3
-    # Not from below, where figures leave the picture.
+    # Not from the lower edge, where figures extend out of the picture.
     top = [(x, 0) for x in np.linspace(0, width - 1, 5).astype(int)]
     sides = [(x, y) for x in (0, width - 1) for y in np.linspace(0, height - 1, 5).astype(int)[1:4]]
     for x, y in top + sides:
         if not filled[y + 1, x + 1]:
             cv2.floodFill(picture, filled, (int(x), int(y)), 0, step, step, 4 | cv2.FLOODFILL_MASK_ONLY | 1 << 8)
     background = filled[1:-1, 1:-1]
-    # More than that is no background but the figure too.
-    if cv2.countNonZero(background) > MOST_BACKGROUND * background.size:
+    if cv2.countNonZero(background) > MAX_BACKGROUND_FRACTION * background.size:
         return picture
     figure = 1 - background
-    painted = cv2.copyTo(picture, figure, _ground(height, width, rng))
-    return _trim(painted, figure) if rng.random() < 0.5 else painted
+    swapped = cv2.copyTo(picture, figure, _background(height, width, rng))
+    return _crop_to_figure(swapped, figure) if rng.random() < 0.5 else swapped
 
 
-def _trim(picture: np.ndarray, figure: np.ndarray) -> np.ndarray:
-    """Enlarge what a figure, 1 in `uint8 (height, width)`, takes up to the whole picture, as clip-art is cut out."""
+def _crop_to_figure(picture: np.ndarray, figure: np.ndarray) -> np.ndarray:
+    """Crop to the bounding box of a figure and enlarge it to the whole picture, as clip-art is cropped.
+
+    Args:
+        picture: `uint8 (height, width, 3)`.
+        figure: Mask, `uint8 (height, width)`, 1 where the figure is.
+
+    Returns:
+        The enlarged figure, or the picture as it is where the figure is too small.
+    """
     height, width = figure.shape
     left, top, figure_width, figure_height = cv2.boundingRect(figure)
-    # A sliver of a figure, enlarged, shows nobody.
-    if min(figure_height / height, figure_width / width) < LEAST_FIGURE:
+    if min(figure_height / height, figure_width / width) < MIN_FIGURE_FRACTION:
         return picture
-    cut = picture[top : top + figure_height, left : left + figure_width]
-    return cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)
+    cropped = picture[top : top + figure_height, left : left + figure_width]
+    return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _place(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shrink the picture and put it somewhere on a ground that is no film frame: white, plain, or noise."""
+def _shrink_and_paste(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shrink the picture and paste it at a random place on a white, solid or noisy background."""
     height, width = picture.shape[:2]
-    share = rng.uniform(0.35, 0.95)
+    scale = rng.uniform(0.35, 0.95)
     stretch = np.exp(rng.uniform(-0.3, 0.3, 2))
     new_width, new_height = (
-        max(8, min(n, round(n * share * s))) for n, s in zip((width, height), stretch, strict=True)
+        max(8, min(n, round(n * scale * s))) for n, s in zip((width, height), stretch, strict=True)
     )
-    # Often the picture's own corner goes on, as around a figure on a white page.
-    own = rng.random() < 0.4
-    ground = _plain(height, width, picture[0, 0]) if own else _ground(height, width, rng)
+    # Often the colour of the corner continues, as around a figure on a white page.
+    continued = rng.random() < 0.4
+    pasted = _solid(height, width, picture[0, 0]) if continued else _background(height, width, rng)
     top, left = rng.integers(0, height - new_height + 1), rng.integers(0, width - new_width + 1)
     small = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_AREA)
-    ground[top : top + new_height, left : left + new_width] = small
-    return ground
+    pasted[top : top + new_height, left : left + new_width] = small
+    return pasted
 
 
-def _ground(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Make a white, solid or noisy picture."""
     kind = rng.random()
     if kind < 0.35:
         return np.full((height, width, 3), 255, dtype="uint8")
     if kind < 0.7:
-        return _plain(height, width, rng.integers(0, 256, 3).astype("uint8"))
-    # Noise of a few cells, enlarged, is as busy as a background and shows nothing.
+        return _solid(height, width, rng.integers(0, 256, 3).astype("uint8"))
+    # A few random cells, enlarged, are as busy as a real background and show no object.
     cells = rng.integers(0, 256, (*rng.integers(2, 9, 2), 3), dtype="uint8")
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _plain(height: int, width: int, colour: np.ndarray) -> np.ndarray:
-    # Ten times as fast as `np.full`, whose inner loop is three bytes long.
+def _solid(height: int, width: int, colour: np.ndarray) -> np.ndarray:
+    # Ten times as fast as `np.full`, whose inner loop covers three bytes.
     return cv2.resize(colour.reshape(1, 1, 3), (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def _recolour(picture: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def _jitter_colour(picture: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Change contrast, brightness and tint."""
     contrast = np.exp(rng.uniform(-1, 1) * np.log1p(amount))
     brightness = rng.uniform(-amount, amount) * 128
     weights = np.exp(rng.uniform(-1, 1, 3) * np.log1p(amount) / 2)
-    # One table of 256 values a channel is the whole of it, and fast.
+    # One look-up table per channel, of 256 values, applies all of them at once.
     values = (np.arange(256.0) - 128) * contrast * weights[:, None] + 128 + brightness
     table = np.clip(values, 0, 255).astype("uint8")
     return cv2.LUT(np.ascontiguousarray(picture), np.ascontiguousarray(table.T)[:, None, :])
 
 
-def _restyle(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw the picture in another manner, by simple filters: what a character is known by must survive it."""
+def _jitter_style(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Filter the picture so that it looks drawn in another style, with the character still recognisable."""
     picture = np.ascontiguousarray(picture)
     kind = rng.integers(6)
     if kind == 0:  # flat colours, as in vector drawings
         levels = int(rng.integers(4, 9))
         table = np.rint(np.floor(np.arange(256) / 256 * levels) * 255 / (levels - 1)).astype("uint8")
         return cv2.LUT(cv2.medianBlur(picture, int(rng.choice((3, 5)))), table)
-    if kind == 1:  # thick outlines: the darkest neighbour wins
+    if kind == 1:  # thick outlines: each pixel takes its darkest neighbour
         side = int(rng.integers(2, 4))
         return cv2.erode(picture, np.ones((side, side), "uint8"))
-    if kind == 2:  # other paints
+    if kind == 2:  # other hue and saturation
         hue, saturation, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
-        turned = (hue.astype("int16") + int(rng.integers(-12, 13))) % 180  # OpenCV's hues go to 180
-        richer = np.clip(saturation * rng.uniform(0.4, 1.8), 0, 255)
-        return cv2.cvtColor(cv2.merge([turned.astype("uint8"), richer.astype("uint8"), value]), cv2.COLOR_HSV2RGB)
-    if kind == 3:  # hard edges, with the halo that sharpening leaves
-        soft = cv2.GaussianBlur(picture, (0, 0), 1.5)
+        shifted = (hue.astype("int16") + int(rng.integers(-12, 13))) % 180  # OpenCV's hues are 0 to 179
+        scaled = np.clip(saturation * rng.uniform(0.4, 1.8), 0, 255)
+        return cv2.cvtColor(cv2.merge([shifted.astype("uint8"), scaled.astype("uint8"), value]), cv2.COLOR_HSV2RGB)
+    if kind == 3:  # sharpened edges, with the halo of an unsharp mask
+        blurred = cv2.GaussianBlur(picture, (0, 0), 1.5)
         strength = rng.uniform(0.8, 2.5)
-        return cv2.addWeighted(picture, 1 + strength, soft, -strength, 0)
+        return cv2.addWeighted(picture, 1 + strength, blurred, -strength, 0)
     if kind == 4:  # coarse pixels
         height, width = picture.shape[:2]
-        share = rng.uniform(0.25, 0.6)
-        small = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        scale = rng.uniform(0.25, 0.6)
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         return cv2.resize(small, (width, height), interpolation=int(rng.choice((cv2.INTER_NEAREST, cv2.INTER_CUBIC))))
-    # Lines alone: what is darker than its surroundings, on a paper that may keep some of the colours.
+    # A line drawing: pixels darker than their surroundings, on white paper or over faint colours.
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     surroundings = cv2.GaussianBlur(grey, (0, 0), 3)
     lines = np.clip(255 + 4.0 * (grey.astype("float32") - surroundings + 4), 0, 255)[:, :, None]
@@ -178,7 +187,8 @@ def _restyle(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.rint(lines * (1 - colours) + picture * (lines / 255) * colours).astype("uint8")
 
 
-def _degrade(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _jitter_quality(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur, compress, desaturate, or add noise."""
     kind = rng.integers(4)
     if kind == 0:
         return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.3))
@@ -193,9 +203,10 @@ def _degrade(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture + noise, 0, 255).astype("uint8")
 
 
-def _cut_out(picture: np.ndarray, largest: float, rng: np.random.Generator) -> np.ndarray:
+def _erase(picture: np.ndarray, max_fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Erase a random square (Zhong et al. 2017, arXiv:1708.04896), its side a fraction of the shorter side."""
     height, width = picture.shape[:2]
-    side = max(1, round(rng.uniform(0, largest) * min(height, width)))
+    side = max(1, round(rng.uniform(0, max_fraction) * min(height, width)))
     top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
     picture = picture.copy()
     picture[top : top + side, left : left + side] = rng.integers(0, 256)

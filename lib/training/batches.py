@@ -1,8 +1,10 @@
-"""Prepared pictures → shuffled, augmented batches for `fit`, whatever the Keras backend.
+"""Prepared pictures → shuffled and augmented batches for `fit`, on any Keras backend.
 
-What a batch holds follows from (seed, epoch, position) alone. A run that was killed and goes on at epoch n sees
-the same epoch n, to the last pixel.
+A batch depends only on seed, epoch and position. A training that resumes at epoch n therefore sees the same epoch n,
+to the last pixel.
 """
+
+import math
 
 import cv2
 import keras
@@ -14,21 +16,20 @@ from lib.drawing import sample
 from lib.training.augmentation import augment
 from lib.training.recipe import Recipe
 
-# Threads that make batches while the network computes. With one, Keras hands the work to tf.data with its autotuner
-# on, whose thread sleeps through the end of an epoch every now and then, up to ten seconds (TensorFlow 2.21).
+# Threads that make batches while the network computes. With one, Keras uses tf.data with its autotuner, whose thread
+# sometimes sleeps past the end of an epoch, by up to ten seconds (TensorFlow 2.21).
 WORKERS = 2
+VALIDATION_BATCH = 128  # no gradients are kept, so more pictures fit than in training
 
 
 class ConcatArrays:
-    """Arrays of pictures one after the other, without a copy of any: a memory-mapped one stays on disk.
+    """Several arrays of pictures, indexed as one but not copied: a memory-mapped array stays on disk.
 
     Args:
-        *arrays: `uint8 (n, height, width, 3)` each, of one height and width.
+        *arrays: `uint8 (n, height, width, 3)` each, all of the same height and width.
     """
 
     def __init__(self, *arrays: np.ndarray):
-        if len({array.shape[1:] for array in arrays}) != 1:
-            raise ValueError(f"The arrays must hold pictures of one shape. Received: {[a.shape for a in arrays]}")
         self.arrays = arrays
         self.ends = np.cumsum([len(array) for array in arrays])
 
@@ -37,33 +38,35 @@ class ConcatArrays:
         return int(self.ends[-1])
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Take pictures by their places, `int (m,)`: those of the second array follow those of the first."""
-        taken = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
-        which = np.searchsorted(self.ends, rows, side="right")
+        """Return the pictures at `rows`, `int (m,)`; the second array is numbered on from the first."""
+        pictures = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
+        array_of_row = np.searchsorted(self.ends, rows, side="right")
         for number, array in enumerate(self.arrays):
-            mine = which == number
-            taken[mine] = array[rows[mine] - (self.ends[number] - len(array))]
-        return taken
+            here = array_of_row == number
+            pictures[here] = array[rows[here] - (self.ends[number] - len(array))]
+        return pictures
 
 
 class Batches(keras.utils.PyDataset):
     """Pictures and labels in batches, from an array that may be memory-mapped.
 
     Args:
-        images: `uint8 (n, height, width, 3)`, RGB, one array or several joined.
+        images: `uint8 (n, height, width, 3)`, RGB.
         labels: `int (n,)`, 0 to num_characters - 1.
-        rows: Which of the pictures, in what order; all of them by default.
+        rows: Indices of the pictures to use, in order; all of them by default.
         num_characters: Number of labels.
-        batch_size: Pictures in a batch; the last one of an epoch may hold fewer.
-        seed: What shuffling and augmentation follow from.
-        shuffle: Whether each epoch has its own order.
-        augmentation: A recipe, which says how pictures are changed at random; None leaves them as they are.
-        progressive_size: Height and width that pictures are shrunk to in the first epochs, pixels.
-        progressive_epochs: How many epochs those are; a network that pools over all places learns from small pictures
-            at a fraction of the cost.
+        batch_size: Pictures in a batch; the last batch of an epoch may be smaller.
+        seed: Seed of shuffling and augmentation.
+        shuffle: Whether to draw a new order for each epoch.
+        augmentation: The recipe to augment pictures with; None leaves them unchanged.
+        progressive_size: Height and width of the pictures in the first epochs, pixels.
+        progressive_epochs: Number of these epochs. Small pictures cost a fraction of the time.
 
-    Keras shuffles the order of batches by Python's global random state, which no checkpoint brings back, and calls
-    `on_epoch_end` once before the first epoch; so use `fit(..., shuffle=False)` with a callback that calls `begin`:
+    Raises:
+        ValueError: There are no pictures, or not as many labels as pictures.
+
+    Use `fit(..., shuffle=False)` with a callback that calls `begin`. Keras would shuffle with Python's global random
+    state, which a checkpoint does not restore, and it calls `on_epoch_end` once before the first epoch.
 
         keras.callbacks.LambdaCallback(on_epoch_begin=train.begin)
     """
@@ -94,30 +97,30 @@ class Batches(keras.utils.PyDataset):
         self.progressive_size = progressive_size
         self.progressive_epochs = progressive_epochs
         if not len(self.rows):
-            raise ValueError("`rows` must name at least one picture. Received: none")
+            raise ValueError("Expected at least one picture. Received: none")
         if len(images) != len(self.labels):
-            raise ValueError(f"`labels` must have one entry a picture, {len(images)}. Received: {len(self.labels)}")
+            raise ValueError(f"Expected {len(images)} labels, one per picture. Received: {len(self.labels)} labels")
         self.begin(0)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
-        return -(-len(self.rows) // self.batch_size)
+        return math.ceil(len(self.rows) / self.batch_size)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Make one batch of the present epoch.
+        """Make one batch of the current epoch.
 
         Args:
             position: 0 to `len(self) - 1`.
 
         Returns:
-            Pictures, `uint8 (batch_size, height, width, 3)`, and labels, one-hot `float32 (batch_size,
-            num_characters)`.
+            Pictures, `uint8 (batch_size, height, width, 3)`, and one-hot labels,
+            `float32 (batch_size, num_characters)`.
         """
-        places = slice(position * self.batch_size, (position + 1) * self.batch_size)
-        rows = self.rows[self.order[places]]
+        start = position * self.batch_size
+        rows = self.rows[self.order[start : start + self.batch_size]]
         pictures = self.images[rows]
         if self.augmentation is not None:
-            # Position is in the seed: a batch is the same whichever thread makes it, and in whatever order.
+            # The position is part of the seed: threads may make the batches in any order.
             rng = np.random.default_rng((self.seed, self.epoch, position))
             pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
         if self.epoch < self.progressive_epochs:
@@ -126,21 +129,18 @@ class Batches(keras.utils.PyDataset):
         return pictures, np.eye(self.num_characters, dtype="float32")[self.labels[rows]]
 
     def begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Draw the order of an epoch, counted from 0; `logs` is there for Keras and not used."""
+        """Start an epoch, counted from 0, and draw its order; `logs` is what Keras passes to callbacks, unused."""
         self.epoch = epoch
-        places = np.arange(len(self.rows))
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(places) if self.shuffle else places
-
-
-VALIDATION_BATCH = 128
+        in_order = np.arange(len(self.rows))
+        self.order = np.random.default_rng((self.seed, epoch)).permutation(in_order) if self.shuffle else in_order
 
 
 def for_training(data: Dataset, recipe: Recipe) -> Batches:
-    """Make the batches that a recipe trains on: frames of the training split, with drawings where it asks for them.
+    """Make the training batches of a recipe: the training split, and the recipe's drawings if it has any.
 
     Args:
         data: Prepared pictures.
-        recipe: Says how many drawings are added, how pictures are changed, and how they are batched.
+        recipe: Sets the number of drawings, the augmentation, the batch size and the sizes of the pictures.
 
     Returns:
         Shuffled and augmented batches.
@@ -163,7 +163,7 @@ def for_training(data: Dataset, recipe: Recipe) -> Batches:
 
 
 def for_validation(data: Dataset, recipe: Recipe) -> Batches:
-    """Make the batches that the best epoch is chosen by: the validation split, unchanged."""
+    """Make the batches that select the best epoch: the validation split, in order and without augmentation."""
     return Batches(
         data.images,
         data.labels,
@@ -176,5 +176,5 @@ def for_validation(data: Dataset, recipe: Recipe) -> Batches:
 
 
 def progressive_epochs(recipe: Recipe) -> int:
-    """Count the first epochs that train on small pictures (progressive resizing)."""
+    """Count the epochs on small pictures, which come first (progressive resizing)."""
     return round(recipe.progressive_fraction * recipe.epochs)

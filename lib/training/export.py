@@ -1,7 +1,7 @@
-"""A trained network → the file that the recogniser loads: LiteRT, with what it takes to use it inside.
+"""A trained network → the LiteRT file that the recogniser loads.
 
-The file is a LiteRT flatbuffer followed by a zip archive (TensorFlow Lite's convention for associated files), so
-that both readers open it as it is; the archive holds `metadata.json`.
+The file is a LiteRT flatbuffer followed by a zip archive that holds `metadata.json` (TensorFlow Lite's convention for
+associated files). Interpreters and zip readers both open it as it is.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-# Before Keras is imported: the converter reads TensorFlow's graphs, whatever backend the network was trained with.
+# Set before Keras is imported: the converter needs TensorFlow, whichever backend the network was trained with.
 if __name__ == "__main__":
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -23,33 +23,30 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from lib import records
+from lib import machine, records
 from lib.data.dataset import Dataset
 from lib.errors import UserError
 from lib.training import networks, optimizers, quantization
 from lib.training.recipe import Recipe
 from lib.training.resume import Training
 
-# From the smallest to the most exact.
+# From the smallest to the most precise.
 WEIGHTS = ("int8", "float16", "float32")
-# One answer in a thousand may differ, and one may in any set however small: a tie that rounding decides.
-TOLERATED_SHARE = 0.001
-CALIBRATION_PICTURES = 128  # training pictures that show how to quantise
+# Fraction of the pictures on which the export may differ; one picture always may, since rounding can break a tie.
+MISMATCH_TOLERANCE = 0.001
+CALIBRATION_PICTURES = 128  # training pictures that the quantisation is fitted to
+PREDICTION_BATCH = 256
 
 
 def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], weights: str = "float16") -> None:
-    """Convert a saved network; in a process of its own where Keras' backend is not TensorFlow.
+    """Convert a saved network, in a process of its own if Keras' backend is not TensorFlow.
 
     Args:
         model_path: A `.keras` file.
-        exported_path: The `.tflite` file to write, whole or not at all.
-        metadata: What the recogniser must know; see `describe`.
-        weights: How weights are stored: "float16", "float32" or "int8", which multiplies whole numbers too.
-
-    Raises:
-        ValueError: Unknown `weights`.
+        exported_path: The `.tflite` file to write, atomically.
+        metadata: What the recogniser needs to know; see `describe`.
+        weights: How weights are stored: "float16", "float32", or "int8", which computes in integers too.
     """
-    _check_weights(weights)
     with records.atomic_write(exported_path) as temporary:
         if keras.backend.backend() == "tensorflow":
             convert(model_path, temporary, weights)
@@ -68,42 +65,42 @@ def export_verified(
     calibration: np.ndarray,
     weights: str = "float16",
 ) -> tuple[str, int]:
-    """Convert a saved network and hold its answers to the network's own.
+    """Convert a saved network and check that the export gives the same answers.
 
     Args:
         model_path: A `.keras` file.
         exported_path: The `.tflite` file to write.
-        metadata: What the recogniser must know; see `describe`.
-        pictures: What both are asked about, `uint8 (n, picture_size, picture_size, 3)`, RGB.
-        calibration: Some pictures that the network learnt from, which show how to round to int8; a hundred do.
-        weights: How weights are stored, one of `WEIGHTS`; a more exact way is taken where this one changes answers.
+        metadata: What the recogniser needs to know; see `describe`.
+        pictures: Pictures to compare the answers on, `uint8 (n, picture_size, picture_size, 3)`, RGB.
+        calibration: About a hundred training pictures that int8 weights are fitted to.
+        weights: How weights are stored, one of `WEIGHTS`. A more precise format is used if this one changes more
+            answers than `MISMATCH_TOLERANCE` allows.
 
     Returns:
-        How weights are stored, and the number of pictures with another answer.
+        How weights are stored, and the number of pictures whose answer differs.
 
     Raises:
-        UserError: Even 32-bit weights change the answer for more than one picture in a thousand.
-        ValueError: Unknown `weights`.
+        UserError: Even 32-bit weights change too many answers.
     """
-    _check_weights(weights)
     model = keras.saving.load_model(model_path, compile=False)
     for candidate in WEIGHTS[WEIGHTS.index(weights) :]:
         if candidate == "int8":
             _to_int8(model_path, exported_path, metadata, calibration)
         else:
             to_litert(model_path, exported_path, metadata, candidate)
-        different = count_mismatches(model, exported_path, pictures)
-        if different <= max(1, TOLERATED_SHARE * len(pictures)):
-            return candidate, different
+        mismatches = count_mismatches(model, exported_path, pictures)
+        if mismatches <= max(1, MISMATCH_TOLERANCE * len(pictures)):
+            return candidate, mismatches
     exported_path.unlink()
     raise UserError(
-        f"The exported network names {different} of {len(pictures)} test pictures differently, at most one in a "
-        "thousand was expected, whatever its weights are stored as; the conversion does not fit this network."
+        f"The exported network must agree with the trained one on all but {MISMATCH_TOLERANCE:.1%} of the test "
+        f"pictures, but differs on {mismatches} of {len(pictures)}, even with float32 weights. LiteRT's converter does "
+        "not support this network; change its layers in lib/training/networks.py."
     )
 
 
 def _to_int8(model_path: Path, exported_path: Path, metadata: dict[str, Any], pictures: np.ndarray) -> None:
-    """Round the kernels with care before the converter would round them to the nearest value."""
+    """Convert with int8 weights, quantised by GPTQ first, since the converter would round to the nearest value."""
     model = keras.saving.load_model(model_path, compile=False)
     quantization.round_kernels(model, pictures)
     with tempfile.TemporaryDirectory() as temporary:
@@ -112,16 +109,11 @@ def _to_int8(model_path: Path, exported_path: Path, metadata: dict[str, Any], pi
         to_litert(rounded_path, exported_path, metadata, "int8")
 
 
-def _check_weights(weights: str) -> None:
-    if weights not in WEIGHTS:
-        raise ValueError(f"`weights` must be one of {', '.join(WEIGHTS)}. Received: weights={weights!r}")
-
-
 def convert(model_path: Path, exported_path: Path, weights: str) -> None:
-    """Write the bare flatbuffer; needs Keras on TensorFlow."""
+    """Write the flatbuffer without metadata; Keras' backend must be TensorFlow."""
     import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")  # where the intermediate files were written is nobody's concern
+    tf.get_logger().setLevel("ERROR")  # it reports where intermediate files are written
     model = keras.saving.load_model(model_path, compile=False)
     settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
     if weights != "float32":
@@ -134,22 +126,22 @@ def convert(model_path: Path, exported_path: Path, weights: str) -> None:
 def describe(
     run: str, characters: list[str], picture_size: int, resize_mode: str, flip_tta_threshold: float = 0.0
 ) -> dict[str, Any]:
-    """Write down all that it takes to use the exported network.
+    """Describe an exported network for whoever runs it.
 
     Args:
         run: Name of the run.
         characters: Labels, in the order of the network's outputs.
         picture_size: Height and width of its input, pixels.
-        resize_mode: How a picture becomes square: "stretch", "pad" or "bounded".
-        flip_tta_threshold: Probability below which the network shall be asked about the mirrored picture too, 0 to 1.
+        resize_mode: How a picture is made square: "stretch", "pad" or "bounded".
+        flip_tta_threshold: Probability, 0 to 1, below which the answer is averaged with that of the mirrored picture.
 
     Returns:
-        The metadata record.
+        The record that becomes `metadata.json`.
     """
     return {
         "format_version": records.FORMAT_VERSION,
         "run": run,
-        "characters": list(characters),
+        "characters": characters,
         "picture_size": picture_size,
         "resize_mode": resize_mode,
         "colour_order": "RGB",
@@ -160,13 +152,13 @@ def describe(
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What became of a trained network.
+    """A trained network and its export.
 
     Attributes:
         model: The network with its best weights, in float32.
         path: The LiteRT file.
-        weights: How it stores weights: "int8", "float16" or "float32".
-        mismatches: On how many test pictures its answer differs from the network's own.
+        weights: How the file stores weights: "int8", "float16" or "float32".
+        mismatches: Number of test pictures on which the answers of file and network differ.
     """
 
     model: keras.Model
@@ -175,6 +167,7 @@ class Exported:
     mismatches: int
 
     def __str__(self) -> str:
+        """Summarise the export in a line."""
         size = self.path.stat().st_size
         return f"{self.path.name}: {size:,} bytes, weights as {self.weights}, {self.mismatches} answers differ"
 
@@ -182,21 +175,21 @@ class Exported:
 def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: list[np.ndarray]) -> Exported:
     """Write `model.keras` and `model.tflite` of a run.
 
-    The network is saved in 32-bit arithmetic, which every machine has. The export must give the same answers: it is
-    compared with the network on the test pictures, without a look at their labels.
+    The network is saved in float32, which every machine supports. The answers of the export are compared with the
+    network's on the test pictures, without their labels.
 
     Args:
         folder: Folder of the run.
         run: Name of the run.
-        data: The pictures that it was trained on.
-        recipe: Its recipe.
-        best_weights: Those of the best epoch.
+        data: The prepared pictures.
+        recipe: Recipe of the run.
+        best_weights: Weights of the best epoch.
 
     Returns:
-        The network and what is known of its export.
+        The network and its export.
 
     Raises:
-        UserError: No way of storing weights gives the same answers.
+        UserError: The export changes too many answers, however its weights are stored.
     """
     keras.config.set_dtype_policy("float32")
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
@@ -210,9 +203,15 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
     train = data.rows("train")
     calibration = data.images[train[:: max(1, len(train) // CALIBRATION_PICTURES)]]
     path = folder / records.LITERT_MODEL
-    test = data.images[data.rows("test")]
-    found = export_verified(folder / records.KERAS_MODEL, path, metadata, test, calibration, recipe.export_weights)
-    return Exported(model, path, *found)
+    weights, mismatches = export_verified(
+        folder / records.KERAS_MODEL,
+        path,
+        metadata,
+        data.images[data.rows("test")],
+        calibration,
+        recipe.export_weights,
+    )
+    return Exported(model, path, weights, mismatches)
 
 
 def run_record(run: str, data_name: str, data: Dataset, training: Training, exported: Exported) -> dict[str, Any]:
@@ -221,9 +220,9 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
     Args:
         run: Name of the run.
         data_name: Name of the prepared pictures.
-        data: The pictures.
-        training: Its course.
-        exported: What it left behind.
+        data: The prepared pictures.
+        training: The training.
+        exported: The network and its export.
 
     Returns:
         The record.
@@ -258,7 +257,7 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
 
 
 def answers(exported_path: Path, pictures: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Ask the exported network.
+    """Run the exported network.
 
     Args:
         exported_path: A `.tflite` file.
@@ -268,7 +267,7 @@ def answers(exported_path: Path, pictures: np.ndarray, batch_size: int = 64) -> 
     Returns:
         Probabilities, `float32 (n, num_characters)`.
     """
-    interpreter = Interpreter(model_path=str(exported_path), num_threads=os.cpu_count())
+    interpreter = Interpreter(model_path=str(exported_path), num_threads=machine.cores())
     index, outputs = interpreter.get_input_details()[0]["index"], []
     for start in range(0, len(pictures), batch_size):
         batch = np.asarray(pictures[start : start + batch_size], dtype="float32")
@@ -281,7 +280,7 @@ def answers(exported_path: Path, pictures: np.ndarray, batch_size: int = 64) -> 
 
 
 def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> int:
-    """Count the pictures that the network and its export name differently.
+    """Count the pictures on which a network and its export differ.
 
     Args:
         model: The network.
@@ -289,17 +288,17 @@ def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarr
         pictures: `uint8 (n, picture_size, picture_size, 3)`, RGB.
 
     Returns:
-        Number of pictures with another most probable character.
+        Number of pictures whose most probable character differs.
     """
-    # `predict` goes through tf.data, whose autotuner can sleep for seconds at the end: see lib.training.batches.
-    starts = range(0, len(pictures), 256)
-    expected = np.concatenate([model.predict_on_batch(pictures[n : n + 256]).argmax(axis=1) for n in starts])
-    return int((answers(exported_path, pictures).argmax(axis=1) != expected).sum())
+    # `predict` uses tf.data, whose autotuner can sleep for seconds at the end; see lib.training.batches.
+    parts = [pictures[start : start + PREDICTION_BATCH] for start in range(0, len(pictures), PREDICTION_BATCH)]
+    expected = np.concatenate([model.predict_on_batch(part) for part in parts])
+    return int((answers(exported_path, pictures).argmax(axis=1) != expected.argmax(axis=1)).sum())
 
 
 def main() -> None:
     """Convert from the command line: `python -m lib.training.export MODEL.keras MODEL.tflite`."""
-    parser = argparse.ArgumentParser(description="Convert a saved network to a bare LiteRT file.")
+    parser = argparse.ArgumentParser(description="Convert a saved network to a LiteRT file without metadata.")
     parser.add_argument("model", type=Path)
     parser.add_argument("exported", type=Path)
     parser.add_argument("--weights", choices=WEIGHTS, default="float16")

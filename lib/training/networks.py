@@ -1,7 +1,7 @@
-"""What the networks are.
+"""The networks.
 
-Each takes RGB pictures of 0 to 255 and gives a probability per character; scaling is a layer, so that a saved
-network cannot be fed the wrong range.
+Each maps RGB pictures with values 0 to 255 to a probability for each character. Rescaling is a layer of the network,
+so that a saved network cannot be given the wrong range.
 """
 
 import keras
@@ -11,8 +11,8 @@ from lib.training.recipe import Recipe
 
 # Filters of the successive pairs of convolutions, as in the original project.
 CNN_FILTERS = (32, 64, 256)
-# Residual blocks of springfield's stages. A block of the first stage takes twice the time of one of the third, for a
-# sixteenth of its weights; most are where they are cheap and the picture is still 12 pixels wide.
+# Residual blocks in each stage of springfield. A block of the first stage takes twice the time of one of the third and
+# has a sixteenth of its weights; most blocks are where they are cheap and feature maps are still 12 pixels wide.
 SPRINGFIELD_BLOCKS = (1, 2, 3, 1)
 
 
@@ -20,12 +20,12 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
     """Build the network of a recipe.
 
     Args:
-        recipe: Names the network and its settings.
-        num_characters: Width of the softmax.
-        picture_size: Height and width of the pictures, pixels; None leaves them open, for progressive resizing.
+        recipe: Its fields `network`, `conv_layers`, `dense_units`, `width` and `dropout` are used.
+        num_characters: Number of outputs.
+        picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
 
     Returns:
-        The network, built but not compiled.
+        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`, not compiled.
     """
     if recipe.network == "cnn":
         return build_cnn(recipe.conv_layers, num_characters, picture_size, recipe.dense_units, recipe.dropout)
@@ -33,32 +33,23 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
 
 
 def build_cnn(
-    conv_layers: int,
-    num_characters: int,
-    picture_size: int = 64,
-    dense_units: int = 512,
-    dropout: float = 0.25,
+    conv_layers: int, num_characters: int, picture_size: int, dense_units: int, dropout: float
 ) -> keras.Model:
     """Build the plain convolutional network of the study.
 
-    Pairs of 3×3 convolutions with ReLU, the first keeping the size ("same") and the second not ("valid"), each
-    pair followed by 2×2 max pooling and dropout; then one dense layer, dropout of one half, and the softmax.
+    Pairs of 3×3 convolutions with ReLU, the first with "same" padding and the second with "valid", each pair followed
+    by 2×2 max pooling and dropout; then a dense layer, dropout of one half, and the softmax.
 
     Args:
         conv_layers: 4 or 6.
-        num_characters: Width of the softmax.
+        num_characters: Number of outputs.
         picture_size: Height and width of the pictures, pixels.
         dense_units: Width of the dense layer.
-        dropout: Share of activations dropped after each pair, 0 to 1.
+        dropout: Fraction of activations dropped after each pair, 0 to 1.
 
     Returns:
         A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`.
-
-    Raises:
-        ValueError: `conv_layers` is neither 4 nor 6.
     """
-    if conv_layers not in (4, 6):
-        raise ValueError(f"`conv_layers` must be 4 or 6. Received: conv_layers={conv_layers!r}")
     pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
     x = layers.Rescaling(1 / 255)(pictures)
     for filters in CNN_FILTERS[: conv_layers // 2]:
@@ -69,32 +60,26 @@ def build_cnn(
     x = layers.Flatten()(x)
     x = layers.Dense(dense_units, activation="relu")(x)
     x = layers.Dropout(0.5)(x)
-    # A softmax in bfloat16 has three significant digits: too few for a probability.
+    # bfloat16 has three significant digits, too few for a probability.
     outputs = layers.Dense(num_characters, activation="softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(pictures, outputs, name=f"cnn{conv_layers}")
 
 
-def build_springfield(
-    num_characters: int,
-    picture_size: int | None = 64,
-    width: int = 32,
-    dropout: float = 0.2,
-) -> keras.Model:
-    """Build the small residual network that does better than cnn6 with a fifth of its parameters.
+def build_springfield(num_characters: int, picture_size: int | None, width: int, dropout: float) -> keras.Model:
+    """Build the small residual network, which scores higher than cnn6 with a fifth of its parameters.
 
-    A convolution at half the resolution, then four stages of pre-activation residual blocks (He et al. 2016,
-    arXiv:1603.05027), each stage at half the size of the one before; global average pooling, the softmax. Halving
-    first makes a picture cost less than in the 4-conv network, at four times its depth; pooling over all places
-    leaves the size of the picture free. Batch normalisation opens each block and is left out inside: what keeps deep
-    residual networks trainable is that it tames the branch (De and Smith 2020, arXiv:2002.10444), and on a processor
-    each one costs nearly as much as a convolution.
+    A convolution with stride 2, then four stages of pre-activation residual blocks (He et al. 2016,
+    arXiv:1603.05027), each stage at half the resolution of the one before; global average pooling; the softmax. The
+    first stride makes a picture cost less than in the 4-conv network, at four times its depth. Global pooling allows
+    any picture size. Each block begins with batch normalisation and has none inside: deep residual networks train
+    because it scales the branch down (De and Smith 2020, arXiv:2002.10444), and on a CPU a batch normalisation costs
+    nearly as much as a convolution.
 
     Args:
-        num_characters: Width of the softmax.
-        picture_size: Height and width of the pictures, pixels; None leaves them open, for a training in which they
-            grow.
+        num_characters: Number of outputs.
+        picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
         width: Filters of the first stage; the stages have 1, 2, 4 and 8 times as many.
-        dropout: Share of the pooled features dropped, 0 to 1.
+        dropout: Fraction of the pooled features dropped, 0 to 1.
 
     Returns:
         A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`.
@@ -105,7 +90,7 @@ def build_springfield(
     for stage, blocks in enumerate(SPRINGFIELD_BLOCKS):
         for block in range(blocks):
             x = _residual_block(x, width * 2**stage, strides=2 if stage and not block else 1)
-    x = _normalised(x)
+    x = _normalise(x)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(dropout)(x)
     outputs = layers.Dense(num_characters, activation="softmax", dtype="float32", name="probabilities")(x)
@@ -113,7 +98,7 @@ def build_springfield(
 
 
 def conv_layers_of(model: keras.Model) -> int:
-    """Count the convolutions on the longest path, as the depth of a network is counted: shortcuts do not add."""
+    """Count the convolutions on the longest path, without the 1×1 convolutions of shortcuts."""
     return sum(isinstance(layer, layers.Conv2D) and layer.kernel_size != (1, 1) for layer in model.layers)
 
 
@@ -123,13 +108,13 @@ def _convolution(x, filters: int, strides: int, kernel_size: int = 3):
     )(x)
 
 
-def _normalised(x):
-    # Statistics over the last 50 batches: short runs have few thousand steps, the default 0.99 lags behind them.
+def _normalise(x):
+    # A short training has a few thousand steps: the default momentum of 0.99 would lag behind.
     return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
 
 
 def _residual_block(x, filters: int, strides: int):
-    activated = _normalised(x)
+    activated = _normalise(x)
     same_shape = strides == 1 and x.shape[-1] == filters
     shortcut = x if same_shape else _convolution(activated, filters, strides, kernel_size=1)
     y = _convolution(activated, filters, strides)

@@ -1,4 +1,4 @@
-"""How a network is trained: arithmetic, optimiser, and the course of the learning rate."""
+"""Numeric precision, optimiser and learning-rate schedule of a recipe."""
 
 import contextlib
 import math
@@ -8,35 +8,34 @@ import keras
 
 from lib.training.recipe import Recipe
 
-# Of Muon's rate; biases and normalisation want smaller steps than orthogonal ones.
-ADAM_RATE_RATIO = 0.2
-# Of all that is no kernel of a convolution, under Muon; Keras' own value.
-ADAM_DECAY = 0.004
+# Muon updates biases, normalisation and dense layers with Adam.
+ADAM_RATE_RATIO = 0.2  # of Muon's rate: these need smaller steps than orthogonalised kernels
+ADAM_DECAY = 0.004  # Keras' default
 
 
 def precision(choice: str = "auto") -> str:
-    """Choose the arithmetic for training.
+    """Choose the numeric precision of the training.
 
     Args:
         choice: "auto", or a Keras dtype policy such as "float32" or "mixed_bfloat16".
 
     Returns:
-        The name of a Keras dtype policy: for "auto", `mixed_bfloat16` where that is faster than `float32`, and on
-        accelerators (of which those before 2020 are slower with it, so name `float32` there).
+        A Keras dtype policy. For "auto", "mixed_bfloat16" on accelerators and on processors where it is faster than
+        "float32". Choose "float32" for accelerators from before 2020, which are slower with bfloat16.
     """
     if choice != "auto":
         return choice
-    return "mixed_bfloat16" if _gains_from_bfloat16() else "float32"
+    return "mixed_bfloat16" if _is_bfloat16_faster() else "float32"
 
 
-def _gains_from_bfloat16() -> bool:
-    """Ask the accelerator, where there is one, else the processor."""
+def _is_bfloat16_faster() -> bool:
+    """Decide by the accelerator if there is one, else by the processor."""
     if keras.backend.backend() == "torch":
         import torch
 
         if torch.cuda.is_available():
             return torch.cuda.is_bf16_supported()
-        # PyTorch's convolutions gain nothing from bfloat16 on these processors: 75 against 80-105 pictures/s.
+        # On CPUs, PyTorch's convolutions are slower in bfloat16: 75 against 80 to 105 pictures/s.
         return False
     if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
         return True
@@ -46,11 +45,11 @@ def _gains_from_bfloat16() -> bool:
 
 
 def is_faster_in_bfloat16(cpuinfo: str) -> bool:
-    """Tell from Linux' description of a processor whether bfloat16 is faster than float32 on it.
+    """Decide from the text of `/proc/cpuinfo` whether bfloat16 is faster than float32 on a processor.
 
-    It is in AMX, and in AVX-512 on AMD's Zen 4 (measured: cnn4 and cnn6 train 1.8 times as fast) and on Intel's
-    Cooper Lake. Intel's later processors, the ones with half precision in AVX-512, are fast in AMX alone, which a
-    virtual machine may hide: there springfield trains 1.5 to 1.7 times as fast in float32.
+    It is with AMX, and with AVX-512 on AMD's Zen 4 (measured: cnn4 and cnn6 train 1.8 times as fast) and Intel's
+    Cooper Lake. Later Intel processors, those with half precision in AVX-512, are fast with AMX only, and a virtual
+    machine may hide AMX: there springfield trains 1.5 to 1.7 times as fast in float32.
     """
     words = set(cpuinfo.split())
     intel_after_amx = {"GenuineIntel", "avx512_fp16"} <= words
@@ -58,24 +57,24 @@ def is_faster_in_bfloat16(cpuinfo: str) -> bool:
 
 
 class Muon(keras.optimizers.Muon):
-    """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/) for networks of convolutions.
+    """Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/) for convolutional networks.
 
-    Each step of a kernel is made orthogonal, so that all of its directions learn at the same pace. Keras' own class
-    does so with matrices alone: convolutions would fall to Adam, and the last dense layer, which should, would not.
-    Here a kernel `(height, width, channels, filters)` counts as a matrix `(height * width * channels, filters)`, and
-    all else falls to Adam.
+    The update of a kernel is orthogonalised, so that all of its directions advance at the same rate. Keras' class
+    orthogonalises matrices only: it would use Adam for convolutions, and Muon for the last dense layer, where Adam is
+    recommended. Here a kernel `(height, width, channels, filters)` is treated as a matrix
+    `(height * width * channels, filters)`, and all other variables use Adam.
     """
 
     def _should_use_adamw(self, variable) -> bool:
         return len(variable.shape) != 4
 
     def zeropower_via_newtonschulz5(self, x, steps: int):
-        """Make a step orthogonal, nearly."""
+        """Orthogonalise an update approximately, by Newton-Schulz iterations."""
         matrix = keras.ops.reshape(x, (-1, x.shape[-1]))
         return keras.ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
 
     def lr_adjust(self, x):
-        """Scale it to the size that Adam's steps have (Liu et al. 2025, arXiv:2502.16982)."""
+        """Scale an orthogonalised update to the size of Adam's (Liu et al. 2025, arXiv:2502.16982)."""
         longer_side = max(math.prod(x.shape[:-1]), x.shape[-1])
         return x * (self.rms_rate * longer_side**0.5)
 
@@ -84,12 +83,12 @@ def build(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Build the optimiser of a recipe.
 
     Args:
-        recipe: Names the optimiser, its settings and its learning-rate schedule.
+        recipe: Sets the optimiser, its parameters and its learning-rate schedule.
         steps_per_epoch: Batches in an epoch.
 
     Returns:
-        The optimiser. Weight decay is decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101); that
-        of Muon is for the kernels of convolutions, all else has `ADAM_DECAY`, or none where the recipe has none.
+        The optimiser. Weight decay is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101). With muon it applies
+        to the kernels of convolutions; if it is not zero, all other variables have `ADAM_DECAY`.
     """
     rate = learning_rate(recipe, steps_per_epoch)
     decay = recipe.weight_decay or None
@@ -109,9 +108,10 @@ def build(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
 
 
 def learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Build the learning-rate schedule of a recipe, a function of the optimiser's step alone.
+    """Build the learning-rate schedule of a recipe.
 
-    The step is saved with the optimiser, so that a resumed training has the rate that it would have had.
+    It depends on the optimiser's step only, which is saved with the optimiser, so that a resumed training continues
+    at the same rate.
 
     Args:
         recipe: Its `schedule` is "constant"; "step", divided by 10 every `drop_every` epochs; "cosine", from
@@ -120,7 +120,7 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimiz
         steps_per_epoch: Batches in an epoch.
 
     Returns:
-        A number for "constant", else a Keras schedule.
+        A number if the rate never changes, else a Keras schedule.
     """
     peak, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch
     if recipe.schedule == "cosine":

@@ -1,4 +1,4 @@
-"""What is shown while a network trains: a line for each epoch, and one that moves within it."""
+"""What is shown during a training: a line for each finished epoch, and one that moves within the current epoch."""
 
 import os
 import time
@@ -8,15 +8,15 @@ import keras
 
 from lib.machine import PROGRESS_VARIABLE
 
-SECONDS_BETWEEN_UPDATES = 0.5
+UPDATE_SECONDS = 0.5
 
 
 class Progress(keras.callbacks.Callback):
-    """Print a line for each epoch, and keep a line on the present one for whoever runs the notebook.
+    """Print a line for each epoch, and write how far the current one is to the file that `lib.notebooks` shows.
 
     Args:
-        epochs: Epochs in the whole training.
-        epoch_seconds: Time of each finished epoch; the list grows as the training goes on.
+        epochs: Epochs of the whole training, over all calls of `fit`.
+        epoch_seconds: Duration of each finished epoch; another callback appends to it before this one is called.
     """
 
     def __init__(self, epochs: int, epoch_seconds: list[float]):
@@ -27,26 +27,34 @@ class Progress(keras.callbacks.Callback):
         self._updated = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Remember the epoch."""
+        """Remember the epoch, which `on_train_batch_end` does not receive."""
         self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Say how far the epoch is."""
-        steps, now = self.params.get("steps"), time.monotonic()
-        if self._file and steps and now - self._updated > SECONDS_BETWEEN_UPDATES:
+        """Write the fraction of the epoch that is done and the loss so far."""
+        now = time.monotonic()
+        if self._file and now - self._updated > UPDATE_SECONDS:
             self._updated = now
-            line = f"epoch {self._epoch}/{self.epochs}: {(batch + 1) / steps:.0%}, loss {float(logs['loss']):.3f}"
-            Path(self._file).write_text(line, encoding="utf-8")
+            done = (batch + 1) / self.params["steps"]
+            self._write(f"epoch {self._epoch}/{self.epochs}: {done:.0%}, loss {float(logs['loss']):.3f}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Print the scores of the epoch and the time that is left."""
+        """Print the scores of the epoch, its duration and the remaining time, in at most 80 columns."""
         if self._file:
-            Path(self._file).write_text("", encoding="utf-8")
+            self._write("")
         seconds = self.epoch_seconds[-1]
-        left = seconds * (self.epochs - self._epoch) / 60
-        width = len(str(self.epochs))
+        remaining = _duration(seconds * (self.epochs - self._epoch))
         print(
-            f"epoch {self._epoch:{width}}/{self.epochs}  loss {logs['loss']:.3f}  "
-            f"validation loss {logs['val_loss']:.3f}, macro F1 {logs['val_macro_f1']:.3f}  "
-            f"{seconds:.0f} s, {left:.0f} min left"
+            f"epoch {self._epoch:{len(str(self.epochs))}}/{self.epochs}  loss {logs['loss']:.3f}  "
+            f"val loss {logs['val_loss']:.3f}  macro F1 {logs['val_macro_f1']:.3f}  "
+            f"{seconds:4.0f} s  {remaining:>6} left"
         )
+
+    def _write(self, line: str) -> None:
+        Path(self._file).write_text(line, encoding="utf-8")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -1,8 +1,8 @@
-"""A killed training continues from its last epoch, and ends as if it had not been killed.
+"""A killed training resumes after its last finished epoch, with the same result as one that was never killed.
 
-Keras' `BackupAndRestore` restores weights, optimiser and epoch, but not the best score that checkpointing and early
-stopping remember, so that a resumed run can overwrite a better model. Here one callback keeps all of it in one file,
-written atomically at the end of each epoch.
+Keras' `BackupAndRestore` restores weights, optimiser and epoch, but not the best score of checkpointing and early
+stopping, so that a resumed training can overwrite a better model. Here one callback saves all of it to one file,
+atomically, at the end of each epoch.
 """
 
 import json
@@ -26,7 +26,7 @@ STATE_FILE = "state.npz"
 
 
 class Training:
-    """The course of one training: where it stands, the stages that are left, and the callbacks of `fit`.
+    """One training: its checkpoint, its remaining stages, and the callbacks of `fit`.
 
     Example:
         training = Training(folder, model, data, recipe)
@@ -34,31 +34,31 @@ class Training:
             model.fit(train, callbacks=training.callbacks(train, validation), **stage)
 
     Args:
-        folder: Folder of the run, where the state is kept.
-        model: Compiled; it is restored to the last finished epoch of the same training, if there is one.
-        data: The pictures that it trains on.
-        recipe: The recipe; with the pictures, the network and the backend it decides what may be continued.
+        folder: Folder of the run, which holds the checkpoint.
+        model: A compiled network. It is restored to the last finished epoch of the same training, if there is one.
+        data: The prepared pictures.
+        recipe: The recipe. A training is the same if recipe, pictures, network and Keras backend are.
     """
 
     def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe):
-        decisive = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
-        key = records.digest([*decisive, keras.backend.backend()])
+        inputs = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
+        key = records.digest([*inputs, keras.backend.backend()])
         self.recipe = recipe
         self.checkpoint = Checkpoint(folder, key, monitor="val_macro_f1", patience=recipe.patience)
         epoch = self.checkpoint.restore(model)
         print(f"Continuing after epoch {epoch}." if epoch else "Starting at epoch 1.")
 
     def stages(self) -> Iterator[dict[str, int]]:
-        """Yield the epochs of each stage that is left, as arguments of `fit`: one stage for each picture size.
+        """Yield arguments of `fit` for each remaining stage, one stage for each picture size.
 
-        Keras expects the shape of the first batches to stay the same within one `fit`.
+        Within one `fit`, Keras expects all batches to have the shape of the first.
         """
         for end in sorted({batches.progressive_epochs(self.recipe), self.recipe.epochs}):
-            if self.checkpoint.epoch < self.checkpoint.last_epoch(end):
+            if self.checkpoint.epoch < end and not self.checkpoint.finished_early:
                 yield {"initial_epoch": self.checkpoint.epoch, "epochs": end}
 
     def callbacks(self, *data: batches.Batches) -> list[keras.callbacks.Callback]:
-        """Make the callbacks of `fit`: the order of the batches, the checkpoint, a line for each epoch.
+        """Make the callbacks of `fit`: one that starts each epoch of the batches, the checkpoint, the progress.
 
         Args:
             *data: The batches of training and of validation.
@@ -68,26 +68,28 @@ class Training:
             for each in data:
                 each.begin(epoch)
 
-        begin(self.checkpoint.epoch)
-        order = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
-        return [order, self.checkpoint, Progress(self.recipe.epochs, self.checkpoint.epoch_seconds)]
+        begin(self.checkpoint.epoch)  # `fit` takes the shape of the pictures from a batch before the first epoch
+        start = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+        return [start, self.checkpoint, Progress(self.recipe.epochs, self.checkpoint.epoch_seconds)]
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keep the history, the best weights by a validation score, and the patience, across a `kill -9`.
+    """Checkpointing and early stopping whose state survives a `kill -9`.
 
-    Pass it to `fit` with `initial_epoch=checkpoint.epoch`, after `restore`.
+    Call `restore`, then pass it to `fit` with `initial_epoch=checkpoint.epoch`.
 
     Args:
-        folder: Where the state is kept; made if need be.
-        key: A digest of everything that decides the run. A state with another key belongs to another training and is not used.
-        monitor: The score to choose the weights by; the first highest wins.
-        patience: Epochs without a better score after which training stops; 0 never stops.
+        folder: Folder of the state; made if missing.
+        key: Digest of everything that determines the training. A state with another key is ignored.
+        monitor: Name of the score that selects the weights, higher is better; of equal scores the first wins.
+        patience: Epochs without a better score before the training stops; 0 never stops.
 
     Attributes:
-        epoch: Finished epochs.
-        best_epoch: The epoch, counted from 1, with the best score; 0 before the first.
-        epoch_seconds: Time spent in each finished epoch, validation included.
+        epoch: Number of finished epochs.
+        best_epoch: The epoch with the best score, counted from 1; 0 if none is finished.
+        best_score: Its score.
+        best_weights: Its weights, as `model.get_weights` returns them.
+        epoch_seconds: Duration of each finished epoch, including validation.
     """
 
     def __init__(self, folder: Path, key: str, monitor: str = "val_macro_f1", patience: int = 0):
@@ -105,12 +107,12 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row a finished epoch: `epoch` from 1, the scores that `fit` reports, `learning_rate`."""
+        """A row for each finished epoch: `epoch` from 1, the scores that `fit` reports, `learning_rate`."""
         return pd.DataFrame(self.rows)
 
     @property
     def seconds(self) -> float:
-        """Time spent in the finished epochs, over all processes."""
+        """Duration of the finished epochs together, over all processes."""
         return sum(self.epoch_seconds)
 
     @property
@@ -122,10 +124,10 @@ class Checkpoint(keras.callbacks.Callback):
         """Restore a compiled model to its last finished epoch.
 
         Args:
-            model: Built and compiled as it was when the state was written.
+            model: Built and compiled as when the state was saved.
 
         Returns:
-            The number of finished epochs, 0 where there is no state of this run.
+            The number of finished epochs, 0 if there is no state of this training.
         """
         model.optimizer.build(model.trainable_variables)
         if not self.path.exists():
@@ -142,26 +144,22 @@ class Checkpoint(keras.callbacks.Callback):
         self.best_score, self.epoch_seconds, self.rows = meta["best_score"], meta["epoch_seconds"], meta["rows"]
         return self.epoch
 
-    def last_epoch(self, epochs: int) -> int:
-        """Tell `fit` where to end: at the present epoch when patience had run out before the kill."""
-        return self.epoch if self.finished_early else epochs
-
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Record the epoch, keep the weights if they are the best so far, and save everything.
+        """Record the scores, keep the weights if they are the best so far, and save the state.
 
         Raises:
-            UserError: The loss is not finite; the state stays that of the epoch before.
+            UserError: The loss is not finite; the saved state is still that of the previous epoch.
         """
         model = self.model
         scores = {name: float(value) for name, value in (logs or {}).items()}
         if not all(np.isfinite(value) for name, value in scores.items() if name.endswith("loss")):
             raise UserError(
-                f"Training diverged: the loss of epoch {epoch + 1} is not a finite number. Lower `learning_rate` in the recipe, "
-                "or set `precision: float32`."
+                f"Training diverged: the loss of epoch {epoch + 1} is not a finite number. Lower `learning_rate` in "
+                "the recipe, or set `precision: float32`."
             )
         self.epoch = epoch + 1
         self.rows.append({"epoch": self.epoch, **scores, "learning_rate": float(model.optimizer.learning_rate)})
@@ -190,10 +188,10 @@ class Checkpoint(keras.callbacks.Callback):
             np.savez(temporary, meta=json.dumps(meta), **arrays)
 
     def delete(self) -> None:
-        """Remove the state of a run that is finished."""
+        """Delete the state, once the training is recorded."""
         self.path.unlink(missing_ok=True)
 
 
 def _variables(model: keras.Model) -> dict[str, list]:
-    """Everything that changes during training; the dropout layers' random state is among the model's variables."""
+    """Give all that changes during training; the random state of dropout is among the variables of the model."""
     return {"model": model.variables, "optimizer": model.optimizer.variables}

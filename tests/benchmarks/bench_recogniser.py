@@ -1,8 +1,8 @@
-"""From the bytes of a picture to the answer: milliseconds alone, pictures a second in a folder.
+"""The recogniser: latency of one picture, throughput of a folder.
 
-Run with `python -m tests.benchmarks.bench_recogniser [--run DIR | --weights int8]`. Without a run it makes the
-springfield network with random weights, which computes as long as a trained one. Ours and Keras take turns on the
-same pictures, so that whatever else the machine does slows both.
+Run with `python -m tests.benchmarks.bench_recogniser [--run DIR | --weights int8]`. Without a run it makes a
+springfield network with random weights, which takes as long as a trained one. The recogniser and Keras take turns on
+the same pictures, so that other load on the machine slows both.
 """
 
 import argparse
@@ -18,24 +18,25 @@ import numpy as np
 
 from lib import records
 from lib.data import pictures
-from lib.inference.recogniser import Recogniser, cores, find_runs
+from lib.inference.recogniser import Recogniser, find_runs
+from lib.machine import cores
 from tests.benchmarks.bench_decode import draw_frames
 
 WIDTH, HEIGHT = 400, 300  # as the frames of the real archive
-# As the published network.
+# Those of the published network.
 CHARACTERS = 18
 PICTURE_SIZE = 96
 ANSWERS = 150  # timed one by one
-KERAS_EVERY = 5  # one answer of Keras for so many of ours: it is the slower one
+KERAS_EVERY = 5  # answers of the recogniser for one of Keras, which is slower
 ROUNDS = 3  # of the folder
 
 
 def main() -> None:
-    """Print one line a question: alone, against Keras, in a folder."""
+    """Print the latency, its ratio to that of Keras, and the throughput."""
     parser = argparse.ArgumentParser(description="Time the recogniser.")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; springfield with random weights without")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; default: springfield, random weights")
     parser.add_argument(
-        "--weights", help="of the random network: int8, float16 or float32; without, as the published network's"
+        "--weights", help="of the random network: int8, float16 or float32; by default those of the published network"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -50,13 +51,13 @@ def main() -> None:
 
 
 def make_run(run_dir: Path, weights: str | None = None) -> Path:
-    """Write a springfield network with random weights as a run folder; they are stored as the published one's."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Write a run folder of a springfield network with random weights, stored as the published one's by default."""
     from lib.training import export, networks
+    from lib.training.recipe import Recipe
 
     weights = weights or records.read_run(find_runs()[0])["exported_weights"]
     run_dir.mkdir()
-    model = networks.build_springfield(num_characters=CHARACTERS, picture_size=PICTURE_SIZE)
+    model = networks.build(Recipe.load("springfield"), CHARACTERS, PICTURE_SIZE)
     model.save(run_dir / "model.keras")
     characters = [f"character_{number}" for number in range(CHARACTERS)]
     metadata = export.describe(f"springfield, random {weights} weights", characters, model.input_shape[1], "stretch")
@@ -65,11 +66,11 @@ def make_run(run_dir: Path, weights: str | None = None) -> Path:
 
 
 def bench_alone(recogniser: Recogniser, frames: list[Path], keras_model: Path) -> None:
-    """Print the median from bytes to answer on one core, and what of it is decoding; then that of Keras."""
+    """Print the median time from bytes to answer on one core, its part for decoding, and the time of Keras."""
     contents = [frame.read_bytes() for frame in frames]
     keras_predict = load_keras(keras_model, recogniser) if keras_model.exists() else None
     for picture in contents[:3] if keras_predict else []:
-        keras_predict(picture)  # the first traces the graph
+        keras_predict(picture)  # builds the graph
     ours, working, decoding, theirs = [], [], [], []
     for number in range(ANSWERS):
         picture = contents[number % len(contents)]
@@ -83,7 +84,7 @@ def bench_alone(recogniser: Recogniser, frames: list[Path], keras_model: Path) -
     ours, working, decoding = map(statistics.median, (ours, working, decoding))
     print(
         f"recogniser alone: {WIDTH}x{HEIGHT} JPEG to answer {ours * 1e3:.1f} ms on one core, "
-        f"{working * 1e3:.1f} ms of it at work, {decoding * 1e3:.1f} ms to decode (target 10 ms)"
+        f"{working * 1e3:.1f} ms of it CPU time, {decoding * 1e3:.1f} ms to decode (target 10 ms)"
     )
     if theirs:
         theirs = statistics.median(theirs)
@@ -93,14 +94,13 @@ def bench_alone(recogniser: Recogniser, frames: list[Path], keras_model: Path) -
 
 
 def bench_folder(recogniser: Recogniser, frames: list[Path]) -> None:
-    """Print pictures a second, files included, best of some rounds."""
+    """Print pictures a second, including reading the files, best of some rounds."""
     rounds = [seconds(lambda: list(recogniser.predict_many(frames))) for _ in range(ROUNDS)]
     print(f"recogniser in a folder: {len(frames) / min(rounds):.0f} pictures/s on {cores()} cores (target 500)")
 
 
 def load_keras(path: Path, recogniser: Recogniser) -> Callable[[bytes], np.ndarray]:
-    """Make the function that does with Keras what `Recogniser.predict` does."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Make a function that does with Keras what `Recogniser.predict` does."""
     import keras
 
     model = keras.saving.load_model(path, compile=False)
@@ -113,7 +113,7 @@ def load_keras(path: Path, recogniser: Recogniser) -> Callable[[bytes], np.ndarr
 
 @contextmanager
 def on_one_core() -> Iterator[None]:
-    """Keep the process on one core, where the system can."""
+    """Restrict the process to one core, if the system can."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,8 +1,8 @@
-"""Pictures a second in training: against PyTorch, against the original's way, and against the machine's peak.
+"""Throughput of training, compared with PyTorch, with the original project, and with the peak of the machine.
 
-Run with `python -m tests.benchmarks.bench_training [cnn4 cnn6 springfield]`. PyTorch is timed where it is installed
-(`pip install torch`). All take turns on the same pictures, so that whatever else the machine does slows all of them;
-all step by SGD, so that the optimiser costs the same.
+Run with `python -m tests.benchmarks.bench_training [cnn4 cnn6 springfield]`. PyTorch is timed if it is installed
+(`pip install torch`). All take turns on the same pictures, so that other load on the machine slows all of them. All use
+SGD, so that the optimiser costs the same.
 """
 
 import argparse
@@ -16,23 +16,22 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import yaml
 
-from lib import paths
-from lib.training import augmentation, batches, networks, optimizers
+from lib.training import batches, networks, optimizers
+from lib.training.recipe import Recipe
 
 NETWORKS = ("cnn4", "cnn6", "springfield")
 PICTURES, SIZE, CHARACTERS, BATCH = 960, 64, 18, 32
-OFTEN = 4  # times that our own way sees each picture: starting `fit` would weigh too much in a shorter epoch
+REPEATS = 4  # of each picture in an epoch of this project: starting `fit` would dominate a shorter epoch
 ROUNDS = 3  # an epoch of springfield takes PyTorch half a minute
 MOMENTUM = 0.9
-RATE = 0.0001  # low enough for random labels; the time of a step does not depend on it
-PASSES = 3  # over a layer: forward, gradient of its inputs, gradient of its weights
-MATRIX = 3072  # rows and columns of the product that the peak is measured by
+RATE = 0.0001  # low enough for random labels; it does not affect the time of a step
+PASSES = 3  # of each layer: forward, gradient of its inputs, gradient of its weights
+MATRIX = 3072  # rows and columns of the matrix product that measures the peak
 
 
 def main() -> None:
-    """Print a line a network."""
+    """Print the results of each network."""
     parser = argparse.ArgumentParser(description="Time training.")
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     names = parser.parse_args().networks
@@ -40,33 +39,30 @@ def main() -> None:
     images = rng.integers(0, 256, (PICTURES, SIZE, SIZE, 3), dtype="uint8")
     labels = np.arange(PICTURES) % CHARACTERS
     for name in names:
-        settings = yaml.safe_load((paths.NOTEBOOKS / "params" / f"{name}.yaml").read_text(encoding="utf-8"))
-        bench(name, settings, images, labels)
+        bench(name, Recipe.load(name), images, labels)
 
 
-def bench(name: str, settings: dict, images: np.ndarray, labels: np.ndarray) -> None:
+def bench(name: str, recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> None:
     """Time one network in every way."""
     policy = optimizers.precision()
-    model = build(settings, policy)
-    known = {field: settings[field] for field in augmentation.Augmentation.__dataclass_fields__ if field in settings}
-    change = augmentation.Augmentation(**({"shift": 0.1, "flip": True} | known))
-    rows = np.tile(np.arange(PICTURES), OFTEN)
+    model = build(recipe, policy)
+    rows = np.tile(np.arange(PICTURES), REPEATS)
     data = batches.Batches(
-        images, labels, rows, num_characters=CHARACTERS, batch_size=BATCH, shuffle=True, augmentation=change
+        images, labels, rows, num_characters=CHARACTERS, batch_size=BATCH, shuffle=True, augmentation=recipe
     )
     ready = Ready(data)
     ways: dict[str, Callable[[], None]] = {
         "ours": functools.partial(model.fit, data, epochs=1, shuffle=False, verbose=0),
         "ready": functools.partial(model.fit, ready, epochs=1, shuffle=False, verbose=0),
         "original": functools.partial(
-            build(settings, "float32").fit, original_generator(images, labels), epochs=1, verbose=0
+            build(recipe, "float32").fit, original_generator(images, labels), epochs=1, verbose=0
         ),
     }
     if importlib.util.find_spec("torch"):
-        # PyTorch would load it with its optimisers; beside TensorFlow that ends in a crash, and only GPUs need it.
+        # PyTorch's optimisers would import it; beside TensorFlow it crashes, and only GPUs need it.
         sys.modules["triton"] = None
         ways |= {f"torch {dtype}": torch_epoch(model, ready.batch, dtype) for dtype in ("float32", "bfloat16")}
-    seconds = {way: [] for way in ways}  # a picture
+    seconds = {way: [] for way in ways}  # per picture
     for way in ways.values():  # builds the graphs
         way()
     for _ in range(ROUNDS):
@@ -79,32 +75,31 @@ def bench(name: str, settings: dict, images: np.ndarray, labels: np.ndarray) -> 
 
 
 def report(name: str, policy: str, model: keras.Model, seconds: dict[str, np.ndarray]) -> None:
-    """Print rates, each with its ratio, taken round by round."""
+    """Print the throughputs, and the median over the rounds of each ratio."""
     ours = seconds["ours"]
     lines = [f"training {name}: {1 / statistics.median(ours):.0f} pictures/s in {policy}"]
     for way in sorted(seconds.keys() - {"ours", "ready"}):
         ratio = statistics.median(seconds[way] / ours)
         lines.append(f"  {way}: {1 / statistics.median(seconds[way]):.0f} pictures/s, ratio {ratio:.2f}")
     waiting = max(0.0, statistics.median((ours - seconds["ready"]) / ours))
-    lines.append(f"  an epoch is longer by the making of its pictures: {waiting:.1%} of it (target 3%)")
+    lines.append(f"  time that an epoch waits for its batches: {waiting:.1%} (target 3%)")
     reached = operations(model) / statistics.median(seconds["ready"])
     peak = matrix_operations_a_second(model.layers[-2].compute_dtype)
     lines.append(f"  {reached / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s of a matrix product: {reached / peak:.0%}")
     print("\n".join(lines), flush=True)
 
 
-def build(settings: dict, policy: str) -> keras.Model:
+def build(recipe: Recipe, policy: str) -> keras.Model:
     """Build and compile a network."""
     keras.config.set_dtype_policy(policy)
-    known = {key: value for key, value in settings.items() if key in ("conv_layers", "dense_units", "width", "dropout")}
-    model = networks.build(settings["network"], num_characters=CHARACTERS, picture_size=SIZE, **known)
+    model = networks.build(recipe, CHARACTERS, SIZE)
     keras.config.set_dtype_policy("float32")
-    model.compile(optimizers.optimizer("sgd", RATE, MOMENTUM), "categorical_crossentropy")
+    model.compile(keras.optimizers.SGD(RATE, MOMENTUM, nesterov=True), "categorical_crossentropy")
     return model
 
 
 class Ready(keras.utils.PyDataset):
-    """As many batches as `data` has, all of them one that was made before."""
+    """As many batches as `data` has, all of them the same, made before."""
 
     def __init__(self, data: batches.Batches):
         super().__init__(workers=data.workers)
@@ -116,12 +111,12 @@ class Ready(keras.utils.PyDataset):
         return self.count
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give the batch, whatever the position."""
+        """Return the batch, whatever the position."""
         return self.batch
 
 
 def original_generator(images: np.ndarray, labels: np.ndarray):
-    """Make batches as the original project did: Keras' `ImageDataGenerator`, pictures of 0 to 1 in float32."""
+    """Make batches as the original project did: Keras' `ImageDataGenerator`, pictures in float32, 0 to 1."""
     import tensorflow as tf
 
     generator = tf.keras.preprocessing.image.ImageDataGenerator(
@@ -131,7 +126,7 @@ def original_generator(images: np.ndarray, labels: np.ndarray):
 
 
 def torch_epoch(model: keras.Model, batch: tuple[np.ndarray, np.ndarray], dtype: str) -> Callable[[], None]:
-    """Make the function that trains the same network in PyTorch, channels last, on a batch that lies ready."""
+    """Make a function that trains the same network in PyTorch, channels last, on a batch made before."""
     import torch
 
     twin = torch_twin(model).to(memory_format=torch.channels_last)
@@ -154,7 +149,7 @@ def torch_epoch(model: keras.Model, batch: tuple[np.ndarray, np.ndarray], dtype:
 
 
 def torch_twin(model: keras.Model):
-    """Build in PyTorch what a Keras network is, layer by layer, up to the last layer's logits."""
+    """Build a Keras network in PyTorch, layer by layer, up to the logits of the last layer."""
     import torch
     from torch import nn
 
@@ -174,7 +169,7 @@ def torch_twin(model: keras.Model):
 
 
 def torch_layer(layer: keras.layers.Layer):
-    """Make one layer in PyTorch, its weights random."""
+    """Make one layer in PyTorch with random weights."""
     from torch import nn
 
     class Sum(nn.Module):
@@ -202,14 +197,14 @@ def torch_layer(layer: keras.layers.Layer):
 
 
 def activation(layer: keras.layers.Layer) -> list:
-    """Give the ReLU that a Keras layer has inside, if it has; the softmax is part of PyTorch's loss."""
+    """Make the ReLU of a Keras layer, if it has one; the softmax is part of PyTorch's loss."""
     from torch import nn
 
     return [nn.ReLU()] if layer.activation is keras.activations.relu else []
 
 
 def convolution(layer: keras.layers.Conv2D) -> list:
-    """Give a convolution, padded as Keras pads: what is odd goes to the right and below."""
+    """Make a convolution with Keras' padding, which puts an odd pixel at the right and at the bottom."""
     from torch import nn
 
     kernel, stride = layer.kernel_size[0], layer.strides[0]
@@ -225,7 +220,7 @@ def convolution(layer: keras.layers.Conv2D) -> list:
 
 
 def operations(model: keras.Model) -> float:
-    """Count the floating-point operations of a training step, for each picture, in convolutions and dense layers."""
+    """Count the floating-point operations of a training step per picture, in convolutions and dense layers."""
     count = 0
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
@@ -235,7 +230,7 @@ def operations(model: keras.Model) -> float:
 
 
 def matrix_operations_a_second(dtype: str) -> float:
-    """Measure the best of some products of two large matrices."""
+    """Measure the floating-point operations a second in products of two large matrices, best of four."""
     matrix = keras.ops.cast(keras.random.normal((MATRIX, MATRIX), seed=0), dtype)
     taken = []
     for _ in range(4):
