@@ -158,7 +158,8 @@ def test_drawings_are_added_to_the_training_pictures_only():
 
 
 def test_a_recipe_sets_batch_size_seed_and_progressive_sizes():
-    recipe = Recipe(network="springfield", batch_size=5, seed=3, epochs=10, progressive_size=8, progressive_fraction=0.6)
+    progressive = {"progressive_size": 8, "progressive_fraction": 0.6}
+    recipe = Recipe(network="springfield", batch_size=5, seed=3, epochs=10, **progressive)
     train = batches.for_training(small_data.dataset(), recipe)
     assert (train.batch_size, train.seed, train.shuffle) == (5, 3, True)
     # 0.6 of 10 epochs.

@@ -58,8 +58,11 @@ class Checkout:
         return ["make", f"PYTHON={sys.executable}", "ENVIRONMENT=", *tiny, *arguments]
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess:
+        # While pytest is named there, ipykernel keeps messages of native libraries out of a notebook.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        command = self.command(*arguments)
         return subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            command, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment
         )
 
 

@@ -90,7 +90,7 @@ def test_one_bad_picture_does_not_stop_the_rest(folder, predicted):
     status, out, err = predicted("bad.jpg", "missing.jpg", "homer.png")
     assert (status, out) == (1, ["homer.png\tHomer Simpson\t100%"])
     assert err[0].startswith("bad.jpg: This is not a picture")
-    assert err[1].startswith("missing.jpg: There is no such file")
+    assert err[1].startswith("missing.jpg: There is no file")
     assert len(err) == 2
 
 
@@ -158,7 +158,7 @@ def test_a_broken_link_is_an_error(folder, predicted):
     Path("album/broken.png").symlink_to("nowhere")
     status, out, err = predicted("album")
     assert (status, len(out)) == (1, 2)
-    assert err[0].startswith("album/broken.png: There is no such file")
+    assert err[0].startswith("album/broken.png: There is no file")
 
 
 def test_pipes_in_folders_are_skipped(folder):
@@ -183,7 +183,7 @@ def test_json_is_one_object_per_line(folder, predicted):
         "probability": None,
         "top": [],
     }
-    assert missing["error"].startswith("There is no such file")
+    assert missing["error"].startswith("There is no file")
     assert (status, err) == (1, [])
 
 
@@ -212,7 +212,7 @@ def test_csv_is_a_table_of_all_pictures(folder, predicted):
     assert (status, out, len(err)) == (1, [], 1)
     assert list(rows[0].values()) == ["homer.png", "homer_simpson", "Homer Simpson", "1.0", ""]
     assert list(rows[0]) == ["picture", "character", "name", "probability", "error"]
-    assert rows[1]["error"].startswith("There is no such file")
+    assert rows[1]["error"].startswith("There is no file")
 
 
 def test_csv_of_all_has_a_column_for_each_character(folder, predicted):

@@ -314,7 +314,7 @@ def read_file(path: Path | str) -> bytes:
             size = os.fstat(file.fileno()).st_size
             return file.read(min(size, pictures.MAX_BYTES) + 1)
     except FileNotFoundError:
-        raise UserError("There is no such file. Check the spelling of its path.") from None
+        raise UserError(f"There is no file {path}. Check its spelling.") from None
     except (OSError, ValueError) as problem:  # ValueError: a null byte in the path
         raise UserError(f"The file cannot be read: {getattr(problem, 'strerror', None) or problem}.") from None
 
