@@ -245,7 +245,7 @@ def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
 def _check_resize_mode(resize_mode: str) -> None:
     if resize_mode not in RESIZE_MODES:
         raise ValueError(
-            f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: resize_mode={resize_mode!r}"
+            f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: {resize_mode!r}"
         )
 
 
