@@ -194,7 +194,9 @@ def _open_array(path: Path, memory_mapped: bool = False) -> np.ndarray:
 
 
 def _missing(path: Path) -> UserError:
-    return UserError(f"{path} is missing, so the pictures are not prepared. Run `make data`.")
+    # make looks at the manifest alone: while there is one, it takes the pictures for prepared.
+    repair = "Run `make data`" if path.name == MANIFEST else f"Delete {path.parent} and run `make data`"
+    return UserError(f"{path} is missing, so the pictures are not prepared. {repair}.")
 
 
 def _damaged(path: Path, why: str) -> UserError:
