@@ -1,7 +1,10 @@
 import hashlib
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +331,14 @@ def test_a_failed_preparation_leaves_the_earlier_result(raw, processed):
     assert sorted(path.name for path in processed.iterdir()) == sorted(
         [dataset.IMAGES, dataset.NEAR_DUPLICATES, dataset.SETTINGS, dataset.MANIFEST]
     )
+
+
+def test_the_notebook_of_the_preparation_loads_neither_tensorflow_nor_keras():
+    cells = json.loads((paths.NOTEBOOKS / "01_prepare.ipynb").read_text(encoding="utf-8"))["cells"]
+    imports = ["".join(cell["source"]) for cell in cells if "import " in "".join(cell["source"])]
+    check = "\nimport sys; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    command = [sys.executable, "-c", "\n".join(imports) + check]
+    assert subprocess.run(command, cwd=paths.ROOT, check=False).returncode == 0
 
 
 # ---------------------------------------------------------------- the Simpsons archive

@@ -138,7 +138,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 def exclusion_counts(table: pd.DataFrame) -> pd.DataFrame:
     """Count the excluded pictures for each reason (index), separately for frames and for kaggle_test (columns)."""
     sets = np.where(in_official_test(table), TEST_SET, "frames")
-    found = pd.crosstab(table.exclusion_reason, sets)
+    found = pd.crosstab(table.exclusion_reason, sets).rename_axis(columns=None)
     return found.reindex(index=pd.Index(REASONS, name="exclusion reason"), columns=["frames", TEST_SET], fill_value=0)
 
 
