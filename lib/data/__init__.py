@@ -1,1 +1,1 @@
-"""From a source of pictures to shuffled, augmented batches."""
+"""From a source of pictures to arrays, labels and splits."""

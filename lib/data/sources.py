@@ -102,8 +102,10 @@ def fetch(source: str, name: str, raw: Path = paths.RAW) -> Path:
                     _make(source, target)
         _check_origin(source, target)
     except OSError as problem:
-        where = f" ({problem.filename})" if problem.filename else ""
-        raise UserError(f"{target} cannot be made from {source}: {problem.strerror or problem}{where}.") from None
+        reason = f"{problem.strerror or problem}" + (f" ({problem.filename})" if problem.filename else "")
+        raise UserError(
+            f"{target} cannot be made from {source}: {reason}. Check the free space and the permissions, and try again."
+        ) from None
     return target
 
 

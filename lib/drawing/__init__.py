@@ -1,1 +1,1 @@
-"""."""
+"""The drawn sample, and drawn training pictures."""
