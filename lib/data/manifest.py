@@ -122,8 +122,8 @@ def _decode_all(raw: Path, files: list[str], preparation: Preparation, progress:
             joblib.Parallel(workers, return_as="generator", batch_size=1) as parallel,
             tqdm(total=len(files), unit=" pictures", disable=None if progress else True) as bar,
         ):
-            for call in _batches(files, pictures_per_call):
-                for chunk in parallel(decode(raw, chunk, preparation) for chunk in _batches(call, CHUNK)):
+            for call in _chunks(files, pictures_per_call):
+                for chunk in parallel(decode(raw, chunk, preparation) for chunk in _chunks(call, CHUNK)):
                     yield from chunk
                     bar.update(len(chunk))
     except BrokenProcessPool:
@@ -136,7 +136,7 @@ def _decode_all(raw: Path, files: list[str], preparation: Preparation, progress:
             get_reusable_executor().shutdown()  # joblib would keep the idle workers, and their memory, for minutes
 
 
-def _batches(files: list[str], size: int) -> Iterator[list[str]]:
+def _chunks(files: list[str], size: int) -> Iterator[list[str]]:
     return (files[start : start + size] for start in range(0, len(files), size))
 
 
