@@ -1,41 +1,145 @@
+import shutil
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from lib.data import dataset
-from lib.drawing import sample
+from lib.data import dataset, pictures
+from lib.data.preparation import Preparation
 from lib.errors import UserError
+from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
 
 
-def test_every_character_that_can_be_drawn_is_drawn_and_labelled():
-    drawn, labels = dataset.draw(["bart_simpson", "nobody", "homer_simpson"], 3, 32, "stretch", seed=0)
-    assert drawn.shape == (6, 32, 32, 3) and drawn.dtype == np.uint8
-    assert labels.tolist() == [0, 0, 0, 2, 2, 2]
+@pytest.fixture
+def raw(tmp_path):
+    return write_two_characters(tmp_path / "raw")
 
 
-def test_none_asked_for_is_an_empty_array_of_the_right_shape():
-    drawn, labels = dataset.draw(["bart_simpson"], 0, 32, "stretch", seed=0)
-    assert drawn.shape == (0, 32, 32, 3) and len(labels) == 0
+@pytest.fixture
+def processed(tmp_path):
+    return tmp_path / "processed"
 
 
-def test_a_seed_decides_every_pixel_whatever_the_other_characters_are():
-    alone, _ = dataset.draw(["moe_szyslak"], 2, 32, "pad", seed=5)
-    among, labels = dataset.draw(["bart_simpson", "moe_szyslak"], 2, 32, "pad", seed=5)
-    np.testing.assert_array_equal(among[labels == 1], alone)
-    assert not np.array_equal(dataset.draw(["moe_szyslak"], 2, 32, "pad", seed=6)[0], alone)
+# ---------------------------------------------------------------- load
 
 
-@pytest.mark.parametrize("character", sample.CHARACTERS)
-def test_a_cutout_is_a_figure_on_one_colour(character):
-    for seed in range(4):
-        random_erasing = sample.draw_cutout(character, np.random.default_rng(seed))
-        assert random_erasing.dtype == np.uint8 and random_erasing.ndim == 3
-        assert min(random_erasing.shape[:2]) >= 30 and max(random_erasing.shape[:2]) <= 300
-        corners = random_erasing[[0, 0], [0, -1]].reshape(-1, 3)
-        # The upper corners are paper, of one colour; trimmed to the figure, so there is much that is not paper.
-        assert np.ptp(corners, axis=0).max() <= 40
-        assert (np.abs(random_erasing.astype(int) - corners[0]).max(axis=2) > 30).mean() > 0.2
+def test_rows_of_the_images_are_the_decoded_pictures(raw, processed):
+    prepare(raw, processed, picture_size=32, resize_mode="pad")
+    data = dataset.load(processed)
+    assert data.images.shape == (40, 32, 32, 3)
+    for row in data.table.iloc[[0, 17, 39]].itertuples():
+        expected = pictures.decode((raw / row.path).read_bytes(), 32, "pad")
+        np.testing.assert_array_equal(data.images[row.image], expected)
 
 
-def test_a_character_that_cannot_be_drawn_is_named():
-    with pytest.raises(UserError, match="nobody"):
-        sample.draw_cutout("nobody", np.random.default_rng(0))
+def test_the_manifest_is_loaded_as_it_was_returned(raw, processed):
+    (raw / "bart").rename(raw / "NA")  # a name that pandas by default reads as missing
+    (raw / "lisa" / 'a "quoted", name.png').write_bytes(b"broken")
+    table = prepare(raw, processed)
+    pd.testing.assert_frame_equal(dataset.load(processed).table, table)
+    assert "NA" in set(table.character)
+    assert not table.isna().any().any()
+
+
+def test_labels_follow_the_sorted_characters(raw, processed):
+    (raw / "bart" / "00.png").write_bytes(b"broken")
+    prepare(raw, processed)
+    data = dataset.load(processed)
+    assert data.characters == ["bart", "lisa"]
+    assert data.labels.tolist() == [0] * 19 + [1] * 20
+
+
+def test_excluded_pictures_have_the_label_minus_one(raw, processed):
+    write(raw / "apu" / "0.png", noise(700))
+    prepare(raw, processed)
+    assert dataset.load(processed).labels.tolist() == [-1] + [0] * 20 + [1] * 20
+
+
+def test_rows_and_groups_of_a_split_are_in_the_order_of_the_table(raw, processed):
+    (raw / "bart" / "00.png").write_bytes(b"broken")
+    prepare(raw, processed)
+    data = dataset.load(processed)
+    test = data.table[data.table.split == "test"]
+    assert data.rows("test").tolist() == test.image.tolist()
+    assert data.groups("test").tolist() == test.group.tolist()
+
+
+def test_the_preparation_is_loaded(raw, processed):
+    prepare(raw, processed, picture_size=32, resize_mode="pad", seed=3)
+    expected = Preparation(picture_size=32, resize_mode="pad", min_pictures=5, seed=3)
+    assert dataset.load(processed).preparation == dataset.read_preparation(processed) == expected
+
+
+@pytest.mark.parametrize("name", [dataset.IMAGES, dataset.SETTINGS, dataset.MANIFEST])
+def test_a_missing_file_is_named(raw, processed, name):
+    prepare(raw, processed)
+    (processed / name).unlink()
+    with pytest.raises(UserError, match=rf"{name} is missing.*make data"):
+        dataset.load(processed)
+
+
+@pytest.mark.parametrize("name", [dataset.IMAGES, dataset.SETTINGS, dataset.MANIFEST])
+def test_a_truncated_file_is_named(raw, processed, name):
+    prepare(raw, processed)
+    path = processed / name
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=name):
+        dataset.load(processed)
+
+
+def test_images_of_another_preparation_are_detected(raw, processed, tmp_path):
+    prepare(raw, processed)
+    prepare(raw, tmp_path / "other", picture_size=32)
+    shutil.copy(tmp_path / "other" / dataset.IMAGES, processed / dataset.IMAGES)
+    with pytest.raises(UserError, match="must hold 40 pictures of 64"):
+        dataset.load(processed)
+
+
+def test_an_unknown_setting_is_reported_with_the_file(raw, processed):
+    prepare(raw, processed)
+    (processed / dataset.SETTINGS).write_text('{"size": 64}')
+    with pytest.raises(UserError, match=rf"{dataset.SETTINGS} is damaged or of another version.*`size`.*make data"):
+        dataset.load(processed)
+
+
+def test_a_manifest_other_than_expected_is_rejected(raw, processed):
+    prepare(raw, processed)
+    digest = dataset.manifest_sha256(processed)
+    assert dataset.load(processed, expected_sha256=digest).manifest_sha256 == digest
+    prepare(raw, processed, seed=1)
+    with pytest.raises(UserError, match=r"prepared again since the run was trained.*make train"):
+        dataset.load(processed, expected_sha256=digest)
+
+
+# ---------------------------------------------------------------- counts and leakage
+
+
+def test_counts_have_a_row_a_character_and_a_column_a_split(raw, processed):
+    found = dataset.counts(prepare(raw, processed))
+    assert found.index.tolist() == ["bart", "lisa"] and found.columns.tolist() == ["train", "validation", "test"]
+
+
+def test_exclusion_counts_name_every_reason(raw, processed):
+    shutil.copy(raw / "bart" / "03.png", raw / "bart" / "99.png")
+    write(raw / "kaggle_test" / "apu" / "0.png", noise(700))
+    found = dataset.exclusion_counts(prepare(raw, processed))
+    assert found.index.tolist() == list(dataset.REASONS)
+    assert found.frames.to_dict() == {reason: int(reason == dataset.EXACT_COPY) for reason in dataset.REASONS}
+    assert found.kaggle_test.to_dict() == {reason: int(reason == dataset.TOO_FEW) for reason in dataset.REASONS}
+
+
+def test_train_duplicates_of_a_random_split_are_found(raw, processed):
+    for number in range(20):
+        write(raw / "bart" / f"{number:02}b.png", brighter(noise(number)))
+    table = prepare(raw, processed, split="random")
+    groups_in_train = table.group[table.split == "train"]  # each group is a single picture or a pair
+    expected = table.group[table.split == "test"].isin(groups_in_train)
+    np.testing.assert_array_equal(dataset.train_duplicates(table, processed, "test"), expected)
+    assert expected.any()
+
+
+def test_damaged_pairs_are_detected(raw, processed):
+    table = prepare(raw, processed)
+    np.save(processed / dataset.NEAR_DUPLICATES, np.array([[0, 40]]))
+    with pytest.raises(UserError, match=rf"{dataset.NEAR_DUPLICATES} is damaged.*positions below 40"):
+        dataset.train_duplicates(table, processed)

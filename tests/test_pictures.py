@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 80, 60
 
 @pytest.fixture(scope="module")
 def scene() -> Image.Image:
-    """Four plain quarters: red, green / blue, yellow; no flip or turn leaves it as it is."""
+    """Make four plain quarters, red, green / blue, yellow, which every flip and every rotation changes."""
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     picture[:30, :40], picture[:30, 40:] = (255, 0, 0), (0, 255, 0)
     picture[30:, :40], picture[30:, 40:] = (0, 0, 255), (255, 255, 0)
@@ -35,9 +35,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, bits: int, colour: int, rows: bytes, side_information: bytes = b"") -> bytes:
+def png(width: int, height: int, bits: int, colour: int, rows: bytes, metadata: bytes = b"") -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + side_information + chunk(b"IDAT", zlib.compress(rows))
+    body = chunk(b"IHDR", header) + metadata + chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
@@ -72,7 +72,7 @@ def test_decodes_inverted_cmyk_of_adobe(scene):
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turns_as_exif_says(scene, file_format, orientation):
+def test_exif_orientation_is_applied(scene, file_format, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     contents = encode(scene, file_format, exif=exif)
@@ -82,7 +82,7 @@ def test_turns_as_exif_says(scene, file_format, orientation):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_does_not_cost_the_picture(scene):
+def test_damaged_exif_data_is_ignored(scene):
     assert pictures.decode(encode(scene, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (64, 64, 3)
 
 
@@ -92,9 +92,9 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide():
 
 
 def test_half_transparent_black_is_grey_on_white():
-    veil = np.full((32, 32, 4), (0, 0, 0, 127), np.uint8)
+    translucent = np.full((32, 32, 4), (0, 0, 0, 127), np.uint8)
     # 255 × (1 − 127 / 255) = 128
-    assert (pictures.decode_full(encode(Image.fromarray(veil), "PNG")) == 128).all()
+    assert (pictures.decode_full(encode(Image.fromarray(translucent), "PNG")) == 128).all()
 
 
 def test_transparent_grey_level_of_16_bits_is_white():
@@ -105,19 +105,19 @@ def test_transparent_grey_level_of_16_bits_is_white():
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
-def test_takes_the_first_frame_of_an_animation(scene, file_format):
+def test_decodes_the_first_frame_of_an_animation(scene, file_format):
     second = Image.new("RGB", scene.size, "black")
     contents = encode(scene, file_format, save_all=True, append_images=[second], lossless=True)
     assert_close(pictures.decode_full(contents), np.asarray(scene), tolerance=3)
 
 
-def test_takes_the_first_picture_of_a_phones_mpo(scene):
+def test_decodes_the_first_picture_of_an_mpo_of_a_phone(scene):
     contents = encode(scene, "MPO", save_all=True, append_images=[Image.new("RGB", scene.size)], quality=95)
     assert Image.open(io.BytesIO(contents)).format == "MPO"
     assert_close(pictures.decode(contents), pictures.resize(np.asarray(scene), 64), tolerance=3)
 
 
-def test_what_a_small_gif_frame_leaves_of_its_canvas_is_filled(scene):
+def test_a_gif_frame_smaller_than_its_canvas_is_filled_up(scene):
     small = encode(scene, "GIF")
     larger_canvas = small[:6] + struct.pack("<HH", 2 * WIDTH, 2 * HEIGHT) + small[10:]
     picture = pictures.decode_full(larger_canvas)
@@ -139,7 +139,7 @@ def test_shrinking_averages_areas():
     assert (pictures.resize(np.dstack([board] * 3).astype(np.uint8), 64) == 50).all()
 
 
-def test_enlarging_invents_no_brighter_or_darker_colours():
+def test_enlarging_adds_no_brighter_or_darker_colours():
     edge = np.full((20, 20, 3), 100, np.uint8)
     edge[:, 10:] = 200
     enlarged = pictures.resize(edge, 64)
@@ -170,12 +170,12 @@ def test_decode_full_does_not_enlarge(scene):
     assert pictures.decode_full(encode(scene, "PNG"), longest=1000).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_bounded_stretches_what_a_film_frame_may_be():
+def test_bounded_stretches_up_to_16_to_9():
     wide = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
     np.testing.assert_array_equal(pictures.resize(wide, 64, resize_mode="bounded"), pictures.resize(wide, 64))
 
 
-def test_bounded_pads_what_is_longer_up_to_16_to_9():
+def test_bounded_pads_beyond_16_to_9():
     tall = np.zeros((300, 100, 3), np.uint8)
     tall[:, 0], tall[:, -1] = 255, 255
     square = pictures.resize(tall, 90, resize_mode="bounded")
@@ -184,77 +184,77 @@ def test_bounded_pads_what_is_longer_up_to_16_to_9():
     assert dark[0] in (18, 19, 20) and dark[-1] in (68, 69, 70)
 
 
-def on_paper(figure, shape, top, left, paper=255):
-    sheet = np.full((*shape, 3), paper, np.uint8)
-    sheet[top : top + figure.shape[0], left : left + figure.shape[1]] = figure
-    return sheet
+def on_background(figure, shape, top, left, level=255):
+    page = np.full((*shape, 3), level, np.uint8)
+    page[top : top + figure.shape[0], left : left + figure.shape[1]] = figure
+    return page
 
 
-def test_bounded_takes_off_a_plain_margin():
+def test_bounded_crops_uniform_borders():
     figure = np.random.default_rng(0).integers(0, 200, (60, 80, 3), dtype=np.uint8)
-    frame = pictures.framing(on_paper(figure, (200, 240), 100, 30), 64, "bounded")
+    frame = pictures.framing(on_background(figure, (200, 240), 100, 30), 64, "bounded")
     left, top, right, bottom = frame.box
     # 3 % of 80 pixels are kept around the figure, 2.4, outwards to whole pixels.
     assert (left, top) == (27, 97) and (right, bottom) == (113, 163)
     assert frame.inner == (64, 64)
 
 
-def test_a_margin_may_have_the_noise_of_jpeg_and_a_picture_without_one_is_left(scene):
+def test_noise_of_jpeg_does_not_prevent_cropping_and_a_touching_figure_does(scene):
     figure = np.zeros((100, 100, 3), np.uint8)
-    noisy = on_paper(figure, (300, 300), 50, 50, paper=230)
+    noisy = on_background(figure, (300, 300), 50, 50, level=230)
     noisy = np.clip(noisy + np.random.default_rng(0).normal(0, 4, noisy.shape), 0, 255).astype(np.uint8)
     left, top, right, bottom = pictures.framing(noisy, 64, "bounded").box
     assert min(left, top) >= 40 and max(right, bottom) <= 160
-    touching = on_paper(figure, (300, 300), 200, 50)  # a figure that is cut off below
+    touching = on_background(figure, (300, 300), 200, 50)  # a figure that is cut off below
     assert pictures.framing(touching, 64, "bounded").box == (0, 0, 300, 300)
 
 
 @pytest.mark.parametrize("speck", [0, 1, 10])
-def test_a_picture_of_nothing_but_paper_is_left(speck):
-    sheet = on_paper(np.zeros((speck, speck, 3), np.uint8), (400, 400), 100, 100)
-    assert pictures.framing(sheet, 64, "bounded").box == (0, 0, 400, 400)
-    assert pictures.resize(sheet, 64, "bounded").shape == (64, 64, 3)
+def test_a_picture_without_a_figure_is_not_cropped(speck):
+    page = on_background(np.zeros((speck, speck, 3), np.uint8), (400, 400), 100, 100)
+    assert pictures.framing(page, 64, "bounded").box == (0, 0, 400, 400)
+    assert pictures.resize(page, 64, "bounded").shape == (64, 64, 3)
 
 
-def test_decoding_and_resizing_frame_alike():
+def test_decode_and_resize_crop_the_same_part():
     figure = np.random.default_rng(0).integers(0, 200, (30, 90, 3), dtype=np.uint8)
-    sheet = on_paper(figure, (120, 100), 60, 5)
-    decoded = pictures.decode(encode(Image.fromarray(sheet), "PNG"), 64, "bounded")
-    np.testing.assert_array_equal(decoded, pictures.resize(sheet, 64, "bounded"))
+    page = on_background(figure, (120, 100), 60, 5)
+    decoded = pictures.decode(encode(Image.fromarray(page), "PNG"), 64, "bounded")
+    np.testing.assert_array_equal(decoded, pictures.resize(page, 64, "bounded"))
 
 
 def test_a_small_figure_in_a_large_jpeg_keeps_its_detail():
     # libjpeg would give 300 × 225 pixels of this page, and 30 of them to the figure.
     figure = cv2.resize(np.random.default_rng(0).integers(0, 200, (24, 24, 3), dtype=np.uint8), (240, 240))
-    page = on_paper(figure, (1800, 2400), 700, 1200)
+    page = on_background(figure, (1800, 2400), 700, 1200)
     contents = encode(Image.fromarray(page), "JPEG", quality=95)
     decoded, wanted = pictures.decode(contents, 96, "bounded"), pictures.resize(page, 96, "bounded")
     assert np.abs(decoded.astype(int) - wanted).mean() < 4
 
 
-def test_unknown_fit_is_named():
-    with pytest.raises(ValueError, match=r"`resize_mode`.*'stretch', 'pad', 'bounded'.*Received: fit='crop'"):
+def test_an_unknown_resize_mode_is_named():
+    with pytest.raises(ValueError, match=r"`resize_mode`.*'stretch', 'pad', 'bounded'.*Received: 'crop'"):
         pictures.decode(b"", resize_mode="crop")
 
 
 @pytest.mark.parametrize("contents", [b"<!DOCTYPE html><html>", b"\0" * 100, b"\xff", b"II*\0" + bytes(50)])
-def test_refuses_what_is_no_picture(contents):
+def test_rejects_bytes_that_are_no_picture(contents):
     with pytest.raises(UnreadablePicture, match="JPEG, PNG, WebP, GIF or BMP"):
         pictures.decode(contents)
 
 
-def test_refuses_an_empty_file():
+def test_rejects_an_empty_file():
     with pytest.raises(UnreadablePicture, match="empty"):
         pictures.probe(b"")
 
 
-def test_refuses_a_file_above_the_byte_limit(scene):
+def test_rejects_a_file_above_the_byte_limit(scene):
     contents = encode(scene, "JPEG")
     with pytest.raises(UnreadablePicture, match=r"20\.0 MB, at most 20 MB"):
         pictures.probe(contents + bytes(pictures.MAX_BYTES + 1 - len(contents)))
 
 
-def test_refuses_a_picture_below_the_shorter_side():
+def test_rejects_a_picture_below_the_shorter_side():
     with pytest.raises(UnreadablePicture, match="200 × 15 pixels, at least 16"):
         pictures.probe(encode(Image.new("RGB", (200, 15)), "PNG"))
 
@@ -268,7 +268,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("file_format", BOMBS)
-def test_refuses_too_many_pixels_before_anything_is_decoded(file_format, monkeypatch):
+def test_rejects_too_many_pixels_before_anything_is_decoded(file_format, monkeypatch):
     monkeypatch.setattr(Image.core, "new", lambda *_: pytest.fail("pixels were allocated"))
     with pytest.raises(UnreadablePicture, match="at most 50 million"):
         pictures.decode(BOMBS[file_format]())
@@ -288,20 +288,20 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_refuses_endless_side_information(flood):
+def test_rejects_endless_metadata(flood):
     with pytest.raises(UnreadablePicture, match="damaged"):
         pictures.probe(FLOODS[flood]())
 
 
-def test_refuses_a_jpeg_of_thousands_of_scans():
+def test_rejects_a_jpeg_of_thousands_of_scans():
     contents = encode(Image.new("L", (3000, 3000)), "JPEG", progressive=True)
     scan = contents[contents.rfind(pictures.START_OF_SCAN) : -2]
-    with pytest.raises(UnreadablePicture, match="too many passes"):
+    with pytest.raises(UnreadablePicture, match="too many scans"):
         pictures.probe(contents[:-2] + scan * 1000 + contents[-2:])
 
 
 @pytest.mark.parametrize("file_format", pictures.FORMATS)
-def test_refuses_a_truncated_file(scene, file_format):
+def test_rejects_a_truncated_file(scene, file_format):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8))
     contents = encode(noise, file_format)
     with pytest.raises(UnreadablePicture, match="damaged or incomplete"):
@@ -322,7 +322,7 @@ def test_random_damage_never_raises_anything_else(scene, file_format):
             assert str(error).endswith(".")
 
 
-def test_settings_of_other_libraries_do_not_matter(scene, monkeypatch):
+def test_global_settings_of_pillow_do_not_matter(scene, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     contents = encode(scene, "JPEG")
@@ -334,10 +334,10 @@ def test_settings_of_other_libraries_do_not_matter(scene, monkeypatch):
 def test_threads_get_the_same_pixels(scene):
     files = [encode(scene.rotate(angle), name) for angle in range(10) for name in pictures.FORMATS]
     with ThreadPoolExecutor(8) as threads:
-        ensemble_agreement = list(threads.map(pictures.decode, files))
-    assert all((one == pictures.decode(file)).all() for one, file in zip(ensemble_agreement, files, strict=True))
+        decoded = list(threads.map(pictures.decode, files))
+    assert all((one == pictures.decode(file)).all() for one, file in zip(decoded, files, strict=True))
 
 
-def test_needs_no_framework():
+def test_does_not_import_tensorflow_or_keras():
     script = "import sys, lib.data.pictures; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

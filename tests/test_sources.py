@@ -24,7 +24,7 @@ ARCHIVE = Path(
 )
 
 PICTURE = b"not decoded here"
-# What a Kaggle archive looks like, and where each of it goes.
+# The layout of the Kaggle archive, and where each of its files goes.
 KAGGLE = {
     "simpsons_dataset/homer_simpson/pic_0000.jpg": "homer_simpson/pic_0000.jpg",
     "simpsons_dataset/homer_simpson/pic_0001.JPG": "homer_simpson/pic_0001.JPG",
@@ -75,8 +75,8 @@ def listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"source.json"}
 
 
-def refused(source, tmp_path: Path) -> str:
-    """The sentence with which a source is refused, when nothing is left of the attempt."""
+def rejection(source, tmp_path: Path) -> str:
+    """Return the message with which a source is rejected; nothing is left of the attempt."""
     with pytest.raises(UserError) as error:
         sources.fetch(str(source), "it", tmp_path / "raw")
     assert [path.name for path in (tmp_path / "raw").glob("*") if path.name != ".it.lock"] == []
@@ -93,17 +93,17 @@ def test_kaggle_layout(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("top", ["", "my pictures/", "a/b/simpsons_dataset/"])
-def test_one_folder_per_character_wherever_it_begins(kind, top, tmp_path):
+def test_one_folder_per_character_at_any_depth(kind, top, tmp_path):
     source = MAKERS[kind](tmp_path / kind, [top + name for name in TWO])
     assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == set(TWO)
 
 
-def test_nested_copy_is_passed_over_in_the_character_folder_itself(tmp_path):
+def test_nested_copy_beside_the_characters_is_skipped(tmp_path):
     source = make_folder(tmp_path / "folder", [*TWO, *("simpsons_dataset/" + name for name in TWO)])
     assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == set(TWO)
 
 
-def test_record_tells_where_the_pictures_come_from(tmp_path):
+def test_record_names_the_source_of_the_pictures(tmp_path):
     source = make_zip(tmp_path / "a.zip", KAGGLE | CLUTTER)
     record = json.loads((sources.fetch(str(source), "it", tmp_path / "raw") / "source.json").read_text())
     assert record.pop("fetched")
@@ -153,16 +153,16 @@ def test_kaggle_is_downloaded_in_a_pinned_version(tmp_path, monkeypatch):
     assert listing(raw) == {place for place in KAGGLE.values() if place}
 
 
-def test_without_network_kaggle_says_what_to_do(tmp_path, monkeypatch):
+def test_without_network_the_message_names_the_manual_download(tmp_path, monkeypatch):
     def download(handle):
         raise ConnectionError("no route to host")
 
     pretend_kagglehub(monkeypatch, download)
-    assert "no route to host" in refused("kaggle", tmp_path)
-    assert "DATA=path/of/archive.zip" in refused("kaggle", tmp_path)
+    assert "no route to host" in rejection("kaggle", tmp_path)
+    assert "DATA=path/of/archive.zip" in rejection("kaggle", tmp_path)
 
 
-# ---------------------------------------------------------------- whole or not at all, and never changed
+# ---------------------------------------------------------------- completely or not at all, and never changed
 
 
 def test_second_fetch_changes_nothing_even_when_the_source_is_gone(tmp_path):
@@ -182,7 +182,7 @@ def test_same_content_at_another_path_is_the_same_source(kind, tmp_path):
     assert sources.fetch(str(moved), "it", tmp_path / "raw") == raw
 
 
-def test_another_source_under_the_same_name_is_refused(tmp_path):
+def test_another_source_under_the_same_name_is_rejected(tmp_path):
     one = make_zip(tmp_path / "one.zip", TWO)
     other = make_zip(tmp_path / "other.zip", [*TWO, "bart/1.jpg"])
     raw = sources.fetch(str(one), "it", tmp_path / "raw")
@@ -206,7 +206,7 @@ def test_changes_of_the_users_folder_do_not_reach_the_copy(tmp_path):
     assert (raw / "homer/1.jpg").read_bytes() == PICTURE
 
 
-def test_left_overs_of_a_killed_attempt_go(tmp_path):
+def test_what_a_killed_process_left_is_removed(tmp_path):
     make_folder(tmp_path / "raw" / ".it.partial", ["bart/1.jpg"])
     raw = sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
     assert listing(raw) == set(TWO)
@@ -223,36 +223,36 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
     assert listing(tmp_path / "raw") <= {".it.lock"}
 
 
-def test_full_disk_is_a_sentence(tmp_path, monkeypatch):
+def test_full_disk_is_reported(tmp_path, monkeypatch):
     def full(entry, path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(sources, "_write", full)
-    assert "No space left on device" in refused(make_zip(tmp_path / "a.zip", TWO), tmp_path)
+    assert "No space left on device" in rejection(make_zip(tmp_path / "a.zip", TWO), tmp_path)
 
 
-def test_too_little_space_is_told_before_anything_is_copied(tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_copied(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=3))
-    assert "MB are free" in refused(make_zip(tmp_path / "a.zip", TWO), tmp_path)
+    assert "0 MB free. Make room" in rejection(make_zip(tmp_path / "a.zip", TWO), tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_missing_write_permission_is_a_sentence(tmp_path):
+def test_missing_write_permission_is_reported(tmp_path):
     (tmp_path / "raw").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-    assert "Permission denied" in refused(make_zip(tmp_path / "a.zip", TWO), tmp_path)
+    assert "Permission denied" in rejection(make_zip(tmp_path / "a.zip", TWO), tmp_path)
 
 
-def test_file_in_the_place_of_the_raw_folder_is_a_sentence(tmp_path):
+def test_file_in_place_of_the_raw_folder_is_reported(tmp_path):
     (tmp_path / "raw").write_text("in the way")
-    with pytest.raises(UserError, match="could not be made"):
+    with pytest.raises(UserError, match="cannot be made"):
         sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
 
 
-# ---------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
-    ("names", "sentence"),
+    ("names", "message"),
     [
         ([], "holds no pictures"),
         (["homer/notes.txt"], "holds no pictures"),
@@ -265,25 +265,25 @@ def test_file_in_the_place_of_the_raw_folder_is_a_sentence(tmp_path):
         (["homer/1.jpg", "li\nsa/1.jpg"], "not safe to use"),
         (["homer/1.jpg", "\u202easil/1.jpg"], "not safe to use"),
         (["homer/1.jpg", "lisa/" + "é" * 99 + ".jpg"], "not safe to use"),
-        (["homer/1.jpg", "Kaggle_Test/1.jpg"], "a name that is kept"),
+        (["homer/1.jpg", "Kaggle_Test/1.jpg"], "a reserved name"),
         (["homer/1.jpg", "Homer/2.jpg"], "differ by case only"),
         (["homer/a.jpg", "homer/A.jpg", "lisa/1.jpg"], "differ by case only"),
         (["homer/1.jpg", "cafe\u0301/1.jpg", "caf\u00e9/1.jpg"], "twice"),
     ],
 )
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar", "folder"])
-def test_layouts_that_are_refused(kind, names, sentence, tmp_path):
+def test_unsuitable_layouts_are_rejected(kind, names, message, tmp_path):
     (tmp_path / "folder").mkdir()
-    assert sentence in refused(MAKERS[kind](tmp_path / kind, names), tmp_path)
+    assert message in rejection(MAKERS[kind](tmp_path / kind, names), tmp_path)
 
 
 @pytest.mark.parametrize("source", ["", "nowhere.zip"])
 def test_missing_source(source, tmp_path):
-    assert "There is no file or folder" in refused(source, tmp_path)
+    assert "There is no file or folder" in rejection(source, tmp_path)
     assert not (tmp_path / "raw").exists()
 
 
-def test_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+def test_folder_without_read_permission_is_reported(tmp_path, monkeypatch):
     source, scandir = make_folder(tmp_path / "folder", [*TWO, "bart/1.jpg"]), os.scandir
 
     def refuse(path):
@@ -292,40 +292,34 @@ def test_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert "Permission denied" in refused(source, tmp_path)
+    assert "Permission denied" in rejection(source, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "-x", "a\n"])
-def test_unusable_name(name, tmp_path):
+def test_invalid_name(name, tmp_path):
     with pytest.raises(UserError, match="cannot be named"):
         sources.fetch("sample", name, tmp_path)
 
 
-def test_command_line_prints_a_sentence_and_exits_with_2(tmp_path, capsys):
-    assert sources.main(["nowhere.zip", "--name", "it", "--raw", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("error: There is no file or folder 'nowhere.zip'.")
+def test_summary_counts_what_was_copied_and_what_was_skipped(tmp_path):
+    folder = sources.fetch(str(make_zip(tmp_path / "a.zip", [*TWO, "notes.txt"])), "it", tmp_path / "raw")
+    assert sources.summary(folder) == f"{folder}: 2 pictures of 2 characters (skipped: 1 not a picture)"
 
 
-def test_command_line_counts_the_pictures(tmp_path, capsys):
-    source = make_zip(tmp_path / "a.zip", TWO)
-    assert sources.main([str(source), "--name", "it", "--raw", str(tmp_path / "raw")]) == 0
-    assert "2 pictures of 2 characters" in capsys.readouterr().out
-
-
-# ---------------------------------------------------------------- hostile and damaged archives
+# ---------------------------------------------------------------- unsafe and damaged archives
 
 
 @pytest.mark.parametrize("name", ["../1.jpg", "lisa/../../1.jpg", "/etc/1.jpg", "C:/1.jpg", "lisa\\1.jpg", "a/.."])
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
-def test_entries_that_would_land_outside(kind, name, tmp_path):
-    assert "would land outside" in refused(MAKERS[kind](tmp_path / kind, [*TWO, name]), tmp_path)
+def test_paths_that_lead_outside(kind, name, tmp_path):
+    assert "leads outside" in rejection(MAKERS[kind](tmp_path / kind, [*TWO, name]), tmp_path)
     assert listing(tmp_path) <= {kind, "raw/.it.lock"}
 
 
 def test_nul_in_a_name(tmp_path):
     source = make_zip(tmp_path / "a.zip", [*TWO, "lisa/2.jpg#.txt"])
     source.write_bytes(source.read_bytes().replace(b"2.jpg#", b"2.jpg\0"))
-    assert "would land outside" in refused(source, tmp_path)
+    assert "leads outside" in rejection(source, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
@@ -335,7 +329,7 @@ def test_links_and_devices_in_a_tar(kind, tmp_path):
         member = tarfile.TarInfo("lisa/2.jpg")
         member.type, member.linkname = kind, "/etc/passwd"
         archive.addfile(member)
-    assert "is a link or a device" in refused(source, tmp_path)
+    assert "is a link or a device" in rejection(source, tmp_path)
 
 
 def test_links_in_a_zip(tmp_path):
@@ -344,7 +338,7 @@ def test_links_in_a_zip(tmp_path):
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(source, "a") as archive:
         archive.writestr(link, "/etc/passwd")
-    assert "is a link or a device" in refused(source, tmp_path)
+    assert "is a link or a device" in rejection(source, tmp_path)
 
 
 def test_links_in_a_folder_are_followed_but_not_in_a_circle(tmp_path):
@@ -355,7 +349,7 @@ def test_links_in_a_folder_are_followed_but_not_in_a_circle(tmp_path):
     assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == {*TWO, "bart/1.jpg"}
 
 
-def test_pipe_in_a_folder_is_not_waited_for(tmp_path):
+def test_pipe_in_a_folder_is_skipped(tmp_path):
     source = make_folder(tmp_path / "folder", TWO)
     os.mkfifo(source / "lisa" / "2.jpg")
     assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == set(TWO)
@@ -364,7 +358,7 @@ def test_pipe_in_a_folder_is_not_waited_for(tmp_path):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
 def test_duplicate_entries(kind, tmp_path):
-    assert "twice" in refused(MAKERS[kind](tmp_path / kind, [*TWO, "lisa/1.jpg"]), tmp_path)
+    assert "twice" in rejection(MAKERS[kind](tmp_path / kind, [*TWO, "lisa/1.jpg"]), tmp_path)
 
 
 def test_password(tmp_path):
@@ -372,7 +366,7 @@ def test_password(tmp_path):
     contents = bytearray(source.read_bytes())
     contents[contents.index(b"PK\x01\x02") + 8] |= 1  # the flag of an encrypted entry
     source.write_bytes(contents)
-    assert "password" in refused(source, tmp_path)
+    assert "password" in rejection(source, tmp_path)
 
 
 def test_overlapping_entries(tmp_path):
@@ -381,7 +375,7 @@ def test_overlapping_entries(tmp_path):
     last = contents.rindex(b"PK\x01\x02")
     contents[last + 42 : last + 46] = bytes(4)  # the last entry begins where the first does
     source.write_bytes(contents)
-    assert "overlap" in refused(source, tmp_path)
+    assert "overlap" in rejection(source, tmp_path)
 
 
 def test_zip_that_declares_less_than_it_inflates_to(tmp_path):
@@ -390,24 +384,24 @@ def test_zip_that_declares_less_than_it_inflates_to(tmp_path):
             archive.writestr(name, bytes(1_000_000))
     contents = (tmp_path / "a.zip").read_bytes().replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     (tmp_path / "a.zip").write_bytes(contents)
-    assert "not a whole" in refused(tmp_path / "a.zip", tmp_path)
+    assert "not a complete" in rejection(tmp_path / "a.zip", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "sentence"),
+    ("limit", "value", "message"),
     [
         ("MAX_ENTRIES", 1, "more than 1 files"),
         ("MAX_TOTAL_BYTES", 20, "GB once unpacked"),
         ("MAX_PICTURE_BYTES", 15, "'homer/1.jpg' has more than"),
-        ("HARMLESS_BYTES", 0, "GB once unpacked"),
+        ("SMALL_BYTES", 0, "GB once unpacked"),
     ],
 )
-def test_limits(limit, value, sentence, tmp_path, monkeypatch):
+def test_limits(limit, value, message, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in TWO:
             archive.writestr(name, bytes(200_000))
     monkeypatch.setattr(sources, limit, value)
-    assert sentence in refused(tmp_path / "a.zip", tmp_path)
+    assert message in rejection(tmp_path / "a.zip", tmp_path)
 
 
 def test_huge_tar_header_is_not_inflated_into_memory(tmp_path):
@@ -415,21 +409,21 @@ def test_huge_tar_header_is_not_inflated_into_memory(tmp_path):
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 10 * sources.MAX_PICTURE_BYTES
     with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT))
-    assert "a header of 1000000000 bytes" in refused(tmp_path / "a.tar.gz", tmp_path)
+    assert "a header of 1000000000 bytes" in rejection(tmp_path / "a.tar.gz", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz"])
-@pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.9])
-def test_cut_off_archive_is_named(kind, share, tmp_path):
+@pytest.mark.parametrize("fraction", [0, 0.3, 0.6, 0.9])
+def test_truncated_archive_is_named(kind, fraction, tmp_path):
     source = MAKERS[kind](tmp_path / kind, KAGGLE)
     if kind == "a.tar":  # without the zeros that pad it
         source.write_bytes(source.read_bytes()[: 1024 * len(KAGGLE)])
-    source.write_bytes(source.read_bytes()[: int(share * source.stat().st_size)])
-    assert f"{source} is not a whole zip, tar or tar.gz archive" in refused(source, tmp_path)
+    source.write_bytes(source.read_bytes()[: int(fraction * source.stat().st_size)])
+    assert f"{source} is not a complete zip, tar or tar.gz archive" in rejection(source, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
-def test_random_damage_is_told_in_a_sentence(kind, tmp_path):
+def test_random_damage_raises_nothing_but_user_errors(kind, tmp_path):
     intact = MAKERS[kind](tmp_path / kind, KAGGLE).read_bytes()
     for position in range(0, len(intact), 13):
         (tmp_path / kind).write_bytes(intact[:position] + bytes([intact[position] ^ 0xFF]) + intact[position + 1 :])

@@ -1,1 +1,1 @@
-"""From a source of pictures to prepared arrays with labels and splits."""
+"""From a source of pictures to arrays, labels and splits."""

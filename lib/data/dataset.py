@@ -1,4 +1,4 @@
-"""Read what `manifest.prepare` wrote: the arrays, labels and splits that the rest of the study works on."""
+"""Prepared pictures: the arrays, labels and splits that `manifest.prepare` wrote."""
 
 import dataclasses
 import functools
@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from lib import records
-from lib.data.preparation import Preparation
+from lib.data.preparation import TEST_SET, Preparation
 from lib.errors import UserError
 
 IMAGES = "images.npy"
 NEAR_DUPLICATES = "near_duplicates.npy"
 SETTINGS = "settings.json"
 MANIFEST = "manifest.csv"
-TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
 SPLIT_FRACTIONS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 UNREADABLE = "unreadable"
 TWO_LABELS = "same picture under two labels"
@@ -44,7 +43,7 @@ class Dataset:
     Attributes:
         images: Memory-mapped and read-only, `uint8 (num_images, picture_size, picture_size, 3)`, RGB.
         table: The manifest, one row for each file of the source.
-        preparation: The settings that the pictures were prepared with.
+        preparation: The settings of the preparation.
         manifest_sha256: Digest of the manifest, 64 hexadecimal digits.
     """
 
@@ -55,20 +54,23 @@ class Dataset:
 
     @functools.cached_property
     def characters(self) -> list[str]:
-        """Characters in label order, which is alphabetical."""
+        """The characters in label order, which is alphabetical."""
         return characters(self.table)
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
-        """Label of each row of `images`, `int64 (num_images,)`; -1 where the picture is in no split."""
-        return labels(self.table, len(self.images))
+        """The label of each row of `images`, `int64 (num_images,)`: a position in `characters`, -1 if in no split."""
+        used = self.table[self.table.split != ""]
+        by_image = np.full(len(self.images), -1, np.int64)
+        by_image[used.image.to_numpy()] = np.searchsorted(self.characters, used.character)
+        return by_image
 
     def rows(self, split: str) -> np.ndarray:
-        """Give the rows of `images` that are in a split, `int64 (n,)`, in the order of the table."""
+        """Return the rows of `images` that are in a split, `int64 (n,)`, in the order of the table."""
         return self.table.image[self.table.split == split].to_numpy()
 
     def groups(self, split: str) -> np.ndarray:
-        """Give the near-duplicate group of each picture of a split, `int64 (n,)`, in the order of `rows`."""
+        """Return the near-duplicate group of each picture of a split, `int64 (n,)`, in the order of `rows`."""
         return self.table.group[self.table.split == split].to_numpy()
 
 
@@ -77,13 +79,13 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
 
     Args:
         processed: A folder that `manifest.prepare` wrote.
-        expected_sha256: If set, what the digest of the manifest must be, because a run was trained on it.
+        expected_sha256: If set, the digest of the manifest that a run was trained on.
 
     Returns:
         The pictures with their labels and splits.
 
     Raises:
-        UserError: Something is missing, damaged or inconsistent, or is not what was expected.
+        UserError: A file is missing or damaged, the files do not belong together, or the digest is another one.
     """
     digest = manifest_sha256(processed)
     if expected_sha256 not in (None, digest):
@@ -98,7 +100,7 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
     if images.dtype != np.uint8 or images.shape != (len(rows), size, size, 3):
         raise _damaged(processed / IMAGES, f"it must hold {len(rows)} pictures of {size} × {size}")
     if not np.array_equal(rows, np.arange(len(rows))):
-        raise _damaged(processed / MANIFEST, "its rows of images are not numbered one by one")
+        raise _damaged(processed / MANIFEST, "its column `image` must number the readable pictures from 0")
     return Dataset(images, table, preparation, digest)
 
 
@@ -113,7 +115,7 @@ def read_preparation(processed: Path) -> Preparation:
 
 
 def manifest_sha256(processed: Path) -> str:
-    """Digest of `manifest.csv`, 64 hexadecimal digits: what a run was trained on."""
+    """Hash `manifest.csv`: 64 hexadecimal digits, which a run records."""
     try:
         return records.file_sha256(processed / MANIFEST)
     except FileNotFoundError:
@@ -121,29 +123,12 @@ def manifest_sha256(processed: Path) -> str:
 
 
 def characters(table: pd.DataFrame) -> list[str]:
-    """List the characters in label order, which is that of their names."""
+    """List the characters in label order, which is alphabetical."""
     return sorted(table.character[table.split.isin(list(SPLIT_FRACTIONS))].unique())
 
 
-def labels(table: pd.DataFrame, num_images: int) -> np.ndarray:
-    """Give each row of the images its label.
-
-    Args:
-        table: The manifest.
-        num_images: Rows of the images.
-
-    Returns:
-        `int64 (num_images,)`: the place of the character in `characters`, -1 where the picture is in no split.
-    """
-    used = table[table.split != ""]
-    label_of = {character: label for label, character in enumerate(characters(table))}
-    by_image = np.full(num_images, -1, np.int64)
-    by_image[used.image.to_numpy()] = used.character.map(label_of).to_numpy(np.int64)
-    return by_image
-
-
 def counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Count pictures: index characters, columns train, validation, test and, where there is one, kaggle_test."""
+    """Count the pictures of each character (index) in each split (columns)."""
     used = table[table.split != ""]
     found = pd.crosstab(used.character, used.split)
     columns = [name for name in (*SPLIT_FRACTIONS, TEST_SET) if name in found]
@@ -151,32 +136,29 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def exclusion_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Count what is not used: index reasons, columns frames and kaggle_test."""
-    excluded = table[table.exclusion_reason != ""]
-    official_test = in_official_test(excluded)
-    numbers = {"frames": excluded.exclusion_reason[~official_test].value_counts()}
-    numbers[TEST_SET] = excluded.exclusion_reason[official_test].value_counts()
-    return pd.DataFrame(numbers).reindex(pd.Index(REASONS, name="exclusion reason")).fillna(0).astype("int64")
+    """Count the excluded pictures for each reason (index), separately for frames and for kaggle_test (columns)."""
+    sets = np.where(in_official_test(table), TEST_SET, "frames")
+    found = pd.crosstab(table.exclusion_reason, sets).rename_axis(columns=None)
+    return found.reindex(index=pd.Index(REASONS, name="exclusion reason"), columns=["frames", TEST_SET], fill_value=0)
 
 
 def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") -> np.ndarray:
-    """Say which pictures of a split have a near-copy in train.
+    """Find the pictures of a split that have a near-duplicate in train.
 
     Args:
         table: The manifest.
-        processed: The folder that it lies in.
+        processed: The folder that holds it.
         split: `"validation"`, `"test"` or `"kaggle_test"`.
 
     Returns:
-        `bool`, one for each picture of the split in the order of the table; none is true for validation and test
-        after a grouped split.
+        `bool (n,)`, in the order of the table; after a grouped split all false for validation and test.
 
     Raises:
-        UserError: If the pairs of near-copies are missing or damaged.
+        UserError: The pairs of near-duplicates are missing or damaged.
     """
     pairs = _open_array(processed / NEAR_DUPLICATES)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(table)):
-        raise _damaged(processed / NEAR_DUPLICATES, f"it should hold pairs of places below {len(table)}")
+        raise _damaged(processed / NEAR_DUPLICATES, f"it must hold pairs of positions below {len(table)}")
     either = np.concatenate([pairs, pairs[:, ::-1]])
     in_train = (table.split == "train").to_numpy()
     seen = np.zeros(len(table), bool)
@@ -185,12 +167,12 @@ def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") 
 
 
 def in_official_test(table: pd.DataFrame) -> pd.Series:
-    """Say which rows of the manifest are pictures of the archive's own test set."""
+    """Mark the rows of the manifest that belong to the archive's own test set, `bool (n,)`."""
     return table.path.str.startswith(f"{TEST_SET}/")
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Read the manifest; an empty text stays empty, and a character named `NA` keeps its name."""
+    """Read the manifest, one row a picture; a character named `NA` keeps its name."""
     try:
         table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values=[], encoding="utf-8")
     except FileNotFoundError:
@@ -198,7 +180,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as problem:
         raise _damaged(path, str(problem)) from None
     if list(table.columns) != list(COLUMNS):
-        raise _damaged(path, f"its columns should be {', '.join(COLUMNS)}")
+        raise _damaged(path, f"its columns must be {', '.join(COLUMNS)}")
     return table
 
 
@@ -212,7 +194,9 @@ def _open_array(path: Path, memory_mapped: bool = False) -> np.ndarray:
 
 
 def _missing(path: Path) -> UserError:
-    return UserError(f"{path} is missing, so the pictures are not prepared. Run `make data`.")
+    # make looks at the manifest alone: while there is one, it takes the pictures for prepared.
+    repair = "Run `make data`" if path.name == MANIFEST else f"Delete {path.parent} and run `make data`"
+    return UserError(f"{path} is missing, so the pictures are not prepared. {repair}.")
 
 
 def _damaged(path: Path, why: str) -> UserError:

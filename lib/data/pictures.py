@@ -1,7 +1,7 @@
-"""The one decoder of training, evaluation and serving: the bytes of a picture file to RGB pixels.
+"""The one decoder of training, evaluation and serving: from the bytes of a picture file to RGB pixels.
 
-Whatever comes in is untrusted. The limits below are checked on the header, before a pixel is decoded, and
-whatever Pillow fails on becomes an `UnreadablePicture` with a sentence for a person.
+Every file is untrusted. The limits below are checked on the header, before a pixel is decoded, and every failure of
+Pillow becomes an `UnreadablePicture` with a message for the user.
 """
 
 import io
@@ -26,12 +26,12 @@ from lib.errors import UserError
 
 MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB
 MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
-MIN_SIDE = 16  # below it even a person sees no character
+MIN_SIDE = 16  # smaller pictures show no character, even to a person
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-# The first bytes decide, never the name. The plugins are called directly and not through `Image.open`: it
-# would open the JPEGs of many phones as MPO, a container whose damage makes a sound picture unreadable.
+# The first bytes decide, never the name. The plugins are called directly and not through `Image.open`, which
+# opens the JPEGs of many phones as MPO, a container whose damage makes an intact picture unreadable.
 PLUGINS = {
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
@@ -39,30 +39,30 @@ PLUGINS = {
     b"GIF8": GifImagePlugin.GifImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
 }
-# Pillow walks through side information block by block in Python, joining or inflating on the way: 20 MB of
-# nothing else would keep a core busy for minutes. A picture of 20 MB in blocks of 8 KB takes 8,000 reads.
+# Pillow reads metadata block by block in Python, joining or inflating them: 20 MB of metadata would keep a core busy
+# for minutes. A picture of 20 MB in blocks of 8 KB takes 8,000 reads.
 MAX_READS = 10_000
-# Each scan of a progressive JPEG passes over the whole picture. Encoders write about ten; a file within
-# MAX_BYTES can hold enough for hours.
+# Each scan of a progressive JPEG covers the whole picture. Encoders write about ten; a file within MAX_BYTES can hold
+# enough scans for hours.
 START_OF_SCAN = b"\xff\xda"
 MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 
-# A film frame is at most so many times as wide as high, and the archive's pictures that are cut out of frames at most
-# so many times as high as wide (95 of 100). Clip-art of a whole figure, three times as high as wide, would be stretched
-# into a shape that no frame shows; "bounded" stretches up to here and pads beyond.
+# The largest ratio of width to height of a film frame; 95 of 100 of the archive's upright pictures are within its
+# inverse. Clip-art of a whole figure, three times as high as wide, would be stretched into a shape that no frame shows;
+# "bounded" stretches up to this ratio and pads beyond.
 LARGEST_STRETCH = 16 / 9
-# "bounded" also takes off a margin: what surrounds a small figure on a page is of one colour on all four edges, within
-# so many grey levels. Of the archive's frames one in a hundred has such a margin.
-MARGIN_LEVELS = 20
-MARGIN_EXCEPTIONS = 0.01  # share of the edges' pixels that may differ more: dust, and the noise of JPEG
-MARGIN_SIDE = 256  # pixels of the longer side of the copy in which the figure is looked for
-LEAST_FIGURE = 0.06  # of the longer side; anything smaller in an empty picture is no figure
-AROUND_FIGURE = 0.03  # of the figure's longer side, kept around it
-# libjpeg can decode at 1/2, 1/4 or 1/8 of the size, several times as fast. With at least three pixels a side
-# left for each wanted one the result stays within four grey levels of the full decoding, with two within twelve.
+# "bounded" also crops uniform borders: all four edges have one colour, within this many grey levels. One in a hundred
+# of the archive's frames has such borders.
+BORDER_LEVELS = 20
+BORDER_EXCEPTIONS = 0.01  # fraction of the pixels of the edges that may differ more: dust, and the noise of JPEG
+BORDER_SIDE = 256  # pixels, longer side of the reduced copy in which the figure is located
+MIN_FIGURE = 0.06  # of the longer side of the picture; anything smaller is no figure
+FIGURE_MARGIN = 0.03  # of the longer side of the figure, kept around it
+# libjpeg can decode at 1/2, 1/4 or 1/8 of the size, several times as fast. With at least three decoded pixels a side
+# for each one of the result, that stays within four grey levels of the full decoding, with two within twelve.
 DRAFT_FACTOR = 3
 
-UPRIGHT = {  # EXIF orientation: what sets the picture upright
+UPRIGHT = {  # EXIF orientation: the transposition that turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -71,11 +71,11 @@ UPRIGHT = {  # EXIF orientation: what sets the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-TURNED = (5, 6, 7, 8)  # the orientations that exchange width and height
+TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 class UnreadablePicture(UserError):
-    """These bytes are no picture that can be used; the text says why."""
+    """The bytes cannot be used as a picture; the text says why."""
 
 
 class _LimitedReader(io.BytesIO):
@@ -94,19 +94,19 @@ def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.
     """Decode a picture into a square.
 
     Args:
-        contents: The bytes of a JPEG, PNG, WebP, GIF or BMP file, told apart by content, not by name.
+        contents: The bytes of a JPEG, PNG, WebP, GIF or BMP file, recognised by content, not by name.
         size: Pixels a side of the result.
         resize_mode: `"stretch"` ignores the aspect ratio, as the original study did; `"pad"` keeps it, with the
-            picture centred and its border pixels repeated outwards; `"bounded"` takes off a margin of one
-            colour, pads only what is longer than 16:9, up to that, and stretches the rest.
+            picture centred and its border pixels repeated outwards; `"bounded"` crops uniform borders, pads what is
+            longer than 16:9 up to that ratio, and stretches the rest.
 
     Returns:
-        RGB `uint8` array of shape `(size, size, 3)`: upright as EXIF says, transparency on white, the first
-        frame of an animation.
+        RGB `uint8 (size, size, 3)`: upright according to EXIF, transparency on white, the first frame of an
+        animation.
 
     Raises:
-        UnreadablePicture: If the bytes cannot be used as a picture.
-        ValueError: If `resize_mode` is unknown.
+        UnreadablePicture: The bytes cannot be used as a picture.
+        ValueError: `resize_mode` is unknown.
     """
     _check_resize_mode(resize_mode)
     image, orientation = _open(contents)
@@ -118,7 +118,7 @@ def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.
     height, width = pixels.shape[:2]
     left, top, right, bottom = framing(pixels, size, resize_mode).box
     if (width, height) != shown and (right - left, bottom - top) != (width, height):
-        # A JPEG, decoded at a fraction that would do for the whole picture; the figure in it needs more.
+        # A JPEG, decoded at a fraction of its size that suffices for the whole picture but not for the figure in it.
         larger = max(width, height) / max(right - left, bottom - top)
         pixels = _pixels(*_open(contents), (math.ceil(inner[0] * larger), math.ceil(inner[1] * larger)))
     return resize(pixels, size, resize_mode)
@@ -132,10 +132,10 @@ def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
         longest: If set, a larger picture is shrunk until its longer side has this many pixels.
 
     Returns:
-        RGB `uint8` array of shape `(height, width, 3)`.
+        RGB `uint8 (height, width, 3)`.
 
     Raises:
-        UnreadablePicture: If the bytes cannot be used as a picture.
+        UnreadablePicture: The bytes cannot be used as a picture.
     """
     image, orientation = _open(contents)
     if longest is None or max(image.size) <= longest:
@@ -145,37 +145,37 @@ def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
 
 
 def probe(contents: bytes) -> tuple[int, int]:
-    """Check a picture and measure it without decoding a pixel.
+    """Check a picture and read its size without decoding a pixel.
 
     Args:
         contents: As in `decode`.
 
     Returns:
-        Width and height in pixels as shown, that is upright.
+        Width and height in pixels, upright.
 
     Raises:
-        UnreadablePicture: If the bytes are no picture or break a limit. Damage further inside shows only when
-            the picture is decoded.
+        UnreadablePicture: The bytes are no picture or exceed a limit. Damage after the header is found only by
+            decoding.
     """
     return _shown_size(*_open(contents))
 
 
 def resize(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> np.ndarray:
-    """Bring a picture to a square, by area averaging where it shrinks.
+    """Resize a picture to a square, by area averaging where it shrinks.
 
-    Padding repeats the border pixels: the plain background of clip-art and cut-outs goes on without an edge
-    that a network could mistake for an outline.
+    Padding repeats the border pixels: the plain background of clip-art and cut-outs continues without an edge that a
+    network could mistake for an outline.
 
     Args:
-        picture: `uint8` array of shape `(height, width, 3)`.
+        picture: `uint8 (height, width, 3)`.
         size: Pixels a side of the result.
         resize_mode: `"stretch"`, `"pad"` or `"bounded"`, as in `decode`.
 
     Returns:
-        `uint8` array of shape `(size, size, 3)`.
+        `uint8 (size, size, 3)`.
 
     Raises:
-        ValueError: If `resize_mode` is unknown.
+        ValueError: `resize_mode` is unknown.
     """
     frame = framing(picture, size, resize_mode)
     left, top, right, bottom = frame.box
@@ -183,11 +183,11 @@ def resize(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> np.n
 
 
 class Framing(NamedTuple):
-    """Which part of a picture becomes which part of the square.
+    """The part of a picture that is used, and its size in the square.
 
     Attributes:
-        box: Left, top, right and bottom of the part that is taken, pixels of the picture.
-        inner: Its width and height in the square, pixels, centred there.
+        box: Left, top, right and bottom of the part, pixels of the picture.
+        inner: Its width and height in the square, pixels; it is centred there.
     """
 
     box: tuple[int, int, int, int]
@@ -195,18 +195,18 @@ class Framing(NamedTuple):
 
 
 def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Framing:
-    """Say how `resize` brings a picture to a square.
+    """Compute how `resize` fits a picture into a square.
 
     Args:
-        picture: `uint8` array of shape `(height, width, 3)`.
+        picture: `uint8 (height, width, 3)`.
         size: Pixels a side of the square.
         resize_mode: As in `decode`.
 
     Returns:
-        What is taken, and how large it becomes.
+        The part of the picture that is used, and its size in the square.
 
     Raises:
-        ValueError: If `resize_mode` is unknown.
+        ValueError: `resize_mode` is unknown.
     """
     _check_resize_mode(resize_mode)
     height, width = picture.shape[:2]
@@ -216,24 +216,24 @@ def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Fra
 
 
 def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Find what is not margin: left, top, right, bottom; None where there is no margin, or nothing else."""
+    """Find the figure within uniform borders: left, top, right, bottom; None without borders or without a figure."""
     edges = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.int16)
-    paper = np.median(edges, axis=0)
-    if (np.abs(edges - paper).max(axis=1) > MARGIN_LEVELS).mean() > MARGIN_EXCEPTIONS:
+    background = np.median(edges, axis=0)
+    if (np.abs(edges - background).max(axis=1) > BORDER_LEVELS).mean() > BORDER_EXCEPTIONS:
         return None
     height, width = picture.shape[:2]
-    small = _resample(picture, _scaled((width, height), min(MARGIN_SIDE, max(width, height))))
-    drawn = (np.abs(small - paper).max(axis=2) > MARGIN_LEVELS).astype(np.uint8)
-    # Two pixels a side at least: dust is no figure. By the two anchors what is left stays where it was.
-    dot = np.ones((2, 2), np.uint8)
-    drawn = cv2.dilate(cv2.erode(drawn, dot, anchor=(0, 0)), dot, anchor=(1, 1))
+    small = _resample(picture, _scaled((width, height), min(BORDER_SIDE, max(width, height))))
+    drawn = (np.abs(small - background).max(axis=2) > BORDER_LEVELS).astype(np.uint8)
+    # An opening of 2 × 2 pixels removes dust; the two anchors keep the rest in place.
+    kernel = np.ones((2, 2), np.uint8)
+    drawn = cv2.dilate(cv2.erode(drawn, kernel, anchor=(0, 0)), kernel, anchor=(1, 1))
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    if not len(rows) or max(np.ptp(rows), np.ptp(columns)) + 1 < LEAST_FIGURE * max(small.shape):
+    if not len(rows) or max(np.ptp(rows), np.ptp(columns)) + 1 < MIN_FIGURE * max(small.shape):
         return None
     scale = max(width, height) / max(small.shape)
-    around = AROUND_FIGURE * (max(np.ptp(rows), np.ptp(columns)) + 1)
-    left, right = columns[0] - around, columns[-1] + 1 + around
-    top, bottom = rows[0] - around, rows[-1] + 1 + around
+    margin = FIGURE_MARGIN * (max(np.ptp(rows), np.ptp(columns)) + 1)
+    left, right = columns[0] - margin, columns[-1] + 1 + margin
+    top, bottom = rows[0] - margin, rows[-1] + 1 + margin
     return (
         max(0, math.floor(left * scale)),
         max(0, math.floor(top * scale)),
@@ -245,19 +245,19 @@ def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
 def _check_resize_mode(resize_mode: str) -> None:
     if resize_mode not in RESIZE_MODES:
         raise ValueError(
-            f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: resize_mode={resize_mode!r}"
+            f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: {resize_mode!r}"
         )
 
 
 def _inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
-    """Width and height that the picture itself takes in the square."""
+    """Compute the width and height of the picture in the square, without padding."""
     stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[resize_mode]
     width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)
     return width, height
 
 
 def _scaled(shown: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Scale (width, height) so that the longer side is `longest` and no side vanishes."""
+    """Scale (width, height) so that the longer side is `longest` and the other at least 1."""
     width, height = (max(1, round(side * longest / max(shown))) for side in shown)
     return width, height
 
@@ -272,7 +272,7 @@ def _fill_square(picture: np.ndarray, inner: tuple[int, int], size: int) -> np.n
 def _resample(picture: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
     """Resize to (width, height), each axis by area averaging if it shrinks and linearly if it grows.
 
-    Linear, because cubic overshoots: it would draw halos round the outlines of flat-coloured drawings.
+    Cubic interpolation would overshoot and draw halos around the outlines of flat-coloured drawings.
     """
     smaller = min(wanted[0], picture.shape[1]), min(wanted[1], picture.shape[0])
     picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
@@ -280,7 +280,7 @@ def _resample(picture: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
 
 
 def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
-    """Check every limit; returns the image, its pixels not yet decoded, and its EXIF orientation."""
+    """Check every limit; return the image, its pixels not yet decoded, and its EXIF orientation."""
     if not contents:
         raise UnreadablePicture("The file is empty (0 bytes). Choose a picture file.")
     if len(contents) > MAX_BYTES:
@@ -294,20 +294,20 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
             "This is not a picture that can be read. Expected a JPEG, PNG, WebP, GIF or BMP file; "
             "save the picture as one of these."
         )
-    # Pillow's settings are global and any other library may have changed them: a damaged picture, filled up
-    # with grey, must not pass for a whole one, and no plugin may set up a canvas that is out of bounds.
+    # Pillow's settings are global and another library may have changed them: a damaged picture, filled up with grey,
+    # must not count as complete, and no plugin may allocate a canvas that exceeds the limit.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     try:
         image = plugin(_LimitedReader(contents))
-    except Image.DecompressionBombError:  # raised at twice the limit
+    except Image.DecompressionBombError:  # at twice the limit
         raise UnreadablePicture(_too_many_pixels(f"more than {2 * MAX_PIXELS // 1_000_000} million")) from None
     except Exception:
         raise UnreadablePicture(_damaged(plugin.format)) from None
     _check_size(*image.size)
     if image.format == "JPEG" and contents.count(START_OF_SCAN) * math.prod(image.size) > MAX_SCANNED_PIXELS:
-        raise UnreadablePicture("The JPEG is stored in far too many passes. Save it again as a usual JPEG.")
-    if image.tile and image.tile[0][0] == "bmp_rle":  # which Pillow unpacks in Python, 50 megapixels in 10 s
+        raise UnreadablePicture("The JPEG has far too many scans. Save it again as an ordinary JPEG.")
+    if image.tile and image.tile[0][0] == "bmp_rle":  # Pillow decodes it in Python, 50 megapixels in 10 s
         raise UnreadablePicture("Run-length encoded BMP files cannot be read. Save the picture as PNG.")
     return image, _orientation(image)
 
@@ -329,13 +329,13 @@ def _too_many_pixels(received: str) -> str:
 
 def _damaged(file_format: str) -> str:
     return (
-        f"The file begins like a {file_format} picture but is damaged or incomplete. Look at it in a picture "
+        f"The file begins like a {file_format} picture but is damaged or incomplete. Check it in a picture "
         "viewer, and save or download it again."
     )
 
 
 def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation, 1 to 8; damaged EXIF data says nothing about the pixels, so it is 1."""
+    """Read the EXIF orientation, 1 to 8; 1 if the EXIF data is damaged."""
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
@@ -350,7 +350,7 @@ def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
 
 
 def _pixels(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode to upright RGB; where `wanted` (width, height) allows, a JPEG at a fraction of its size."""
+    """Decode to upright RGB; a JPEG at a fraction of its size, if `wanted` (width, height) is small enough."""
     try:
         if wanted is not None:
             width, height = wanted[::-1] if orientation in TURNED else wanted
@@ -361,13 +361,13 @@ def _pixels(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int
             rgb = rgb.transpose(UPRIGHT[orientation])
         return np.array(rgb)
     except MemoryError:
-        raise UnreadablePicture("There is too little memory free for this picture. Make it smaller.") from None
+        raise UnreadablePicture("There is too little free memory for this picture. Make it smaller.") from None
     except Exception:
         raise UnreadablePicture(_damaged(image.format)) from None
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB, with white behind what is transparent."""
+    """Convert any mode to RGB, with white behind transparent pixels."""
     if image.mode.startswith("I"):
         image = _eight_bit(image)
     if not image.has_transparency_data:
@@ -379,7 +379,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey down, which `convert` would clip to white."""
+    """Scale 16-bit grey to 8 bits; `convert` would clip it to white."""
     grey = np.asarray(image)
     scaled = Image.fromarray((grey >> 8).astype(np.uint8))
     if "transparency" in image.info:

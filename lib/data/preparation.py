@@ -1,4 +1,4 @@
-"""The settings of the preparation: how pictures become arrays, and how they are divided into splits."""
+"""The settings of the preparation: how pictures become arrays and are divided into splits."""
 
 import typing
 from typing import Any, Literal
@@ -7,12 +7,14 @@ from pydantic import Field
 
 from lib.settings import Settings
 
+TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
+
 ResizeMode = Literal["stretch", "pad", "bounded"]
 RESIZE_MODES: tuple[str, ...] = typing.get_args(ResizeMode)
 
 
 class Preparation(Settings):
-    """All that decides the prepared pictures, besides the source."""
+    """Everything that decides the prepared pictures, besides the source."""
 
     picture_size: int = Field(64, ge=16, le=512, description="height and width of a prepared picture, pixels")
     resize_mode: ResizeMode = Field(
@@ -33,11 +35,11 @@ class Preparation(Settings):
 
     @classmethod
     def of(cls, source: str, settings: dict[str, Any], origins: dict[str, str] | None = None) -> "Preparation":
-        """Make the settings for a source: the drawn sample has fewer pictures of each character than the archive.
+        """Make the settings for a source. The drawn sample has fewer pictures of each character than the archive.
 
         Args:
             source: `"sample"`, `"kaggle"`, or a path.
-            settings: What differs from the defaults, by name.
+            settings: Values that differ from the defaults, by name.
             origins: Where each value comes from, for messages.
 
         Raises:

@@ -1,1 +1,1 @@
-"""Drawings by the project itself: the drawn sample, and training pictures."""
+"""The drawn sample, and drawn training pictures."""

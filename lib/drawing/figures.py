@@ -1,57 +1,30 @@
-"""The figures of the drawn data set: a table of what a person tells them by, and how each part is drawn.
+"""The figures of the drawn characters: the features that a character may have, and how each is drawn.
 
-Lengths are in head units: half the width of a head is 1. Points are `(x, y)` with y downwards and the origin
-where the neck meets the shoulders, so that a head leans without coming off; the eyes lie at y = -1.35, the
-chin at 0, the feet near 4. `turn` is how far a face looks aside, from -1 (left) to 1 (right).
+`characters.yaml` gives each character its features. Lengths are in head units: half the width of a head is 1. Points
+are `(x, y)` with y downwards and the origin where the neck meets the shoulders, so that a tilted head stays attached;
+the eyes are at y = -1.35, the chin at 0, the feet near 4. `turn` is how far a face looks aside, from -1 (left) to 1
+(right).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
-import cv2
 import numpy as np
+from pydantic import Field
 
-Points = Sequence[tuple[float, float]]
+from lib import records
+from lib.drawing.pen import INK, Pen, Points, arc, box, curls, rays, smoothed, symmetric
+from lib.errors import UserError
+from lib.settings import Settings
 
-INK = "#33261d"  # outlines; softer than black
-YELLOW, GOLD, AMBER = "#ffd83d", "#f7cd3c", "#efc548"  # skins differ a little from one to the next
+TABLE = Path(__file__).with_name("characters.yaml")
 WHITE, BLACK = "#ffffff", "#26262c"
 EYE_LINE = -1.35
 
 
-def arc(x: float, y: float, rx: float, ry: float, start: float = 0, end: float = 360, n: int = 20) -> Points:
-    """Return `n` points on an ellipse, clockwise from `start` to `end` degrees; 0 points right."""
-    angles = np.radians(np.linspace(start, end, n, endpoint=end - start != 360))
-    return list(zip(x + rx * np.cos(angles), y + ry * np.sin(angles), strict=True))
-
-
-def rays(x: float, y: float, inner: float, outer: float, start: float, end: float, n: int) -> Points:
-    """Return a zigzag of `n` teeth around a centre, between the radii `inner` and `outer`."""
-    angles = np.radians(np.linspace(start, end, 2 * n + 1))
-    radii = np.where(np.arange(2 * n + 1) % 2, outer, inner)
-    return list(zip(x + radii * np.cos(angles), y + radii * np.sin(angles), strict=True))
-
-
-def curls(x: float, y: float, rx: float, ry: float, start: float, end: float, n: int, bump: float) -> Points:
-    """Return an arc of `n` round bumps that stand out by the share `bump`."""
-    phase = np.linspace(0, n, 4 * n + 1)
-    angles = np.radians(start + (end - start) * phase / n)
-    swell = 1 + bump * np.abs(np.sin(np.pi * phase))
-    return list(zip(x + rx * swell * np.cos(angles), y + ry * swell * np.sin(angles), strict=True))
-
-
-def box(left: float, top: float, right: float, bottom: float) -> Points:
-    """Return the corners of a rectangle."""
-    return [(left, top), (right, top), (right, bottom), (left, bottom)]
-
-
-def both(right: Points) -> Points:
-    """Close a right half, given clockwise from the top, with its mirror image."""
-    return [*right, *[(-x, y) for x, y in reversed(right) if x]]
-
-
 def frond(degrees: float) -> Points:
-    """Return one thick lock of a palm tree of hair, which droops the more the flatter it grows."""
+    """Return one thick lock of a palm tree of hair; the flatter it grows, the more it droops."""
     along, across = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     droop = 0.16 * (1 + across)
     edge = [(0, 0.26), (1.0, 0.3), (1.9, 0.27), (2.3, 0.0), (1.9, -0.27), (1.0, -0.3), (0, -0.26)]
@@ -60,11 +33,11 @@ def frond(degrees: float) -> Points:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a hair-do, a hat, or a head that has something growing on it."""
+    """A part of a hairstyle or a hat."""
 
     points: Points
     colour: str = ""  # empty: that of the hair
-    where: str = "front"  # of the face: "front", "back", or "side", given for the right ear and drawn at both
+    where: str = "front"  # of the face: "front", "back", or "side", given for the right ear and drawn at both ears
     smooth: bool = True
     stroke: float = 0.0  # width of an open line; 0: a filled shape
     follows: float = 0.0  # how far it moves when the face turns fully
@@ -91,7 +64,7 @@ HAIR: dict[str, tuple[Piece, ...]] = {
     ),
     "star": (Piece(rays(0, -1.35, 1.12, 1.9, 152, 388, 9), "skin", "back", False),),
     "beehive": (
-        Piece(both([*arc(0, -5.1, 1.0, 0.95, 270, 350, 4),
+        Piece(symmetric([*arc(0, -5.1, 1.0, 0.95, 270, 350, 4),
                     *[(1.0 + 0.1 * (i % 2), 0.47 * i - 4.7) for i in range(7)],
                     (1.04, -1.3), (0.93, -1.85), (0.5, -2.22), (0, -2.32)])),
     ),
@@ -116,7 +89,7 @@ HAIR: dict[str, tuple[Piece, ...]] = {
         Piece(arc(-0.35, -2.3, 0.1, 0.07), SPOT, follows=-0.3),
     ),
     "pompadour": (
-        Piece(both([(0, -3.2), (0.8, -3.15), (1.25, -2.6), (1.2, -1.9), (1.02, -1.1), (0.82, -1.5), (0.8, -2.0),
+        Piece(symmetric([(0, -3.2), (0.8, -3.15), (1.25, -2.6), (1.2, -1.9), (1.02, -1.1), (0.82, -1.5), (0.8, -2.0),
                     (0.3, -2.15), (0, -2.12)])),
     ),
     "side parting": (
@@ -154,130 +127,15 @@ HAIR: dict[str, tuple[Piece, ...]] = {
     ),
     "ponytail": (
         Piece([(-0.7, -1.4), (-1.5, -1.1), (-1.75, -0.3), (-1.45, 0.5), (-1.2, -0.1), (-0.8, -0.6)], "", "back"),
-        Piece(both([(0, -2.72), (0.85, -2.5), (1.18, -1.7), (1.08, -0.95), (0.98, -1.6), (0.86, -2.2), (0.35, -2.42),
-                    (0, -2.28)])),
+        Piece(symmetric([(0, -2.72), (0.85, -2.5), (1.18, -1.7), (1.08, -0.95), (0.98, -1.6), (0.86, -2.2),
+                         (0.35, -2.42), (0, -2.28)])),
     ),
     "police cap": (
         Piece(curls(1.05, -1.35, 0.25, 0.5, -110, 110, 3, 0.2), "", "side"),
-        Piece(both([(0, -3.35), (0.7, -3.25), (1.45, -2.8), (1.05, -2.0), (0, -2.1)]), "#3f6fd0"),
-        Piece(both([(0, -2.47), (1.1, -2.35), (1.08, -1.95), (0, -2.05)]), "#1f2d5c"),
-        Piece(both([(0, -2.12), (0.8, -2.02), (0.95, -1.8), (0, -1.72)]), BLACK, follows=0.2),
+        Piece(symmetric([(0, -3.35), (0.7, -3.25), (1.45, -2.8), (1.05, -2.0), (0, -2.1)]), "#3f6fd0"),
+        Piece(symmetric([(0, -2.47), (1.1, -2.35), (1.08, -1.95), (0, -2.05)]), "#1f2d5c"),
+        Piece(symmetric([(0, -2.12), (0.8, -2.02), (0.95, -1.8), (0, -1.72)]), BLACK, follows=0.2),
         Piece(arc(0, -2.75, 0.2, 0.24), "#ffd84a", follows=0.3),
-    ),
-}
-# fmt: on
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a person tells a character by: a row of the table. An empty string means that there is none."""
-
-    skin: str = YELLOW
-    head: str = "tall"  # of HEADS
-    hair: str = "neat"  # of HAIR
-    hair_colour: str = INK
-    brows: str = ""
-    lids: float = 0.0  # share of an open eye that the lid covers
-    lid_colour: str = ""  # empty: that of the skin
-    lashes: bool = False
-    glasses: str = ""
-    nose: str = "button"  # of NOSES
-    muzzle: str = ""  # around the mouth: stubble, or a clown's paint
-    beard: str = ""  # "moustache" or "goatee", of the hair's colour
-    lips: str = ""
-    wrinkles: bool = False
-    top: str = WHITE
-    front: str = "plain"  # or "jacket", "open", "apron", "strapless"
-    shirt: str = WHITE  # what shows beneath a jacket, a waistcoat or an apron
-    sleeves: str = "long"  # or "short", "none"
-    sleeve_colour: str = ""  # empty: that of the top
-    collar: str = ""
-    tie: str = ""
-    tie_shape: str = "tie"  # or "bow", "string"
-    beads: str = ""
-    mark: str = ""  # on the chest: "badge" or "number"
-    garment: str = "trousers"  # or "shorts", "skirt"
-    legs: str = "#4a6fb5"  # colour of the garment
-    shoulders: float = 1.0  # half width
-    belly: float = 1.0  # half width
-    height: float = 1.0  # of the whole figure, 1 for a grown-up
-
-
-# fmt: off
-FEATURES: dict[str, Features] = {
-    "abraham_grampa_simpson": Features(
-        skin=AMBER, hair="wisps", hair_colour="#eef0f2", glasses="#cfdbe6", lids=0.3, wrinkles=True,
-        top="#e9a7a0", collar="#d9c7ef", tie=BLACK, tie_shape="string", legs="#7d8578", shoulders=0.9, height=0.95,
-    ),
-    "apu_nahasapeemapetilon": Features(
-        skin="#9a5b34", hair="pompadour", hair_colour="#2c2b33", brows="#2c2b33", nose="long",
-        top="#2f9e44", front="open", shirt="#f4f1e4", collar="#f4f1e4", legs="#6b4f3a",
-    ),
-    "bart_simpson": Features(
-        head="round", hair="crown of spikes", top="#ff7a2a", sleeves="short", garment="shorts", legs="#3b6fd4",
-        shoulders=0.75, belly=0.8, height=0.85,
-    ),
-    "charles_montgomery_burns": Features(
-        skin=AMBER, head="narrow", hair="side tufts", hair_colour="#a9bccb", lids=0.35, nose="long", wrinkles=True,
-        top="#2c5a4c", front="jacket", collar=WHITE, tie="#7d3c98", legs="#2c5a4c", shoulders=0.75, belly=0.65,
-    ),
-    "chief_wiggum": Features(
-        skin=GOLD, head="broad", hair="police cap", hair_colour="#3a55c9", nose="snout", top="#6aa5e8",
-        collar="#6aa5e8", tie=BLACK, sleeves="short", mark="badge", legs="#22376f", shoulders=1.2, belly=1.65,
-    ),
-    "comic_book_guy": Features(
-        skin=GOLD, head="broad", hair="ponytail", hair_colour="#7a4a24", brows="#7a4a24", beard="goatee", lids=0.4,
-        top="#3e8fd0", sleeves="short", garment="shorts", legs="#d8556b", shoulders=1.2, belly=1.75,
-    ),
-    "edna_krabappel": Features(
-        hair="fluffy bob", hair_colour="#b5532a", lids=0.4, lid_colour="#6f9be0", lashes=True, lips="#d7263d",
-        top="#2fa36b", front="open", shirt="#4b3a8c", garment="skirt", legs="#4b3a8c", shoulders=0.85, belly=0.75,
-    ),
-    "homer_simpson": Features(
-        hair="two hairs", muzzle="#c9a25f", collar=WHITE, sleeves="short", legs="#4e79c7", shoulders=1.1, belly=1.35,
-    ),
-    "kent_brockman": Features(
-        hair="anchorman", hair_colour="#f3f4f6", brows="#c9ced6",
-        top="#b3202c", front="jacket", collar=WHITE, tie="#2f6fd0", legs="#b3202c", shoulders=1.1,
-    ),
-    "krusty_the_clown": Features(
-        skin="#f7f1e6", hair="clown tufts", hair_colour="#18a999", nose="clown", muzzle="#efd9b4", lips="#d7263d",
-        top="#b65fc9", collar="#efe9ff", tie="#5ec8f2", tie_shape="bow", legs="#3aa655", belly=1.15,
-    ),
-    "lisa_simpson": Features(
-        head="round", hair="star", lashes=True, top="#d3203f", front="strapless", sleeves="none", beads=WHITE,
-        garment="skirt", legs="#d3203f", shoulders=0.72, belly=0.75, height=0.82,
-    ),
-    "marge_simpson": Features(
-        hair="beehive", hair_colour="#3457d5", lashes=True, top="#9ccf3f", front="strapless", sleeves="none",
-        beads="#e02d2d", garment="skirt", legs="#9ccf3f", shoulders=0.8, belly=0.72,
-    ),
-    "milhouse_van_houten": Features(
-        head="round", hair="bowl with a quiff", hair_colour="#3f63d8", brows="#3f63d8", glasses="#e0352b",
-        top="#c78fdc", sleeves="short", garment="shorts", legs="#e0352b", shoulders=0.75, belly=0.8, height=0.85,
-    ),
-    "moe_szyslak": Features(
-        skin="#dcc27a", hair="grey curls", hair_colour="#8b929b", brows="#555a61", lids=0.3, nose="potato",
-        muzzle="#b9a878", top="#1f5d6b", front="apron", shirt="#dcecf7", sleeve_colour="#dcecf7", sleeves="short",
-        tie=BLACK, tie_shape="bow", legs="#3c4a66",
-    ),
-    "ned_flanders": Features(
-        hair="neat", hair_colour="#8a4f22", glasses="#5d6873", beard="moustache", top="#2e8b47", collar="#f5a3bd",
-        legs="#8f959c",
-    ),
-    "nelson_muntz": Features(
-        skin=GOLD, head="broad", hair="scruff", hair_colour="#5f4630", lids=0.2, brows="#5f4630",
-        top="#4a90c4", front="open", shirt="#f08a5d", sleeves="short", sleeve_colour="#f08a5d",
-        garment="shorts", legs="#3d5a80", shoulders=1.1, belly=1.15, height=0.9,
-    ),
-    "principal_skinner": Features(
-        hair="side parting", hair_colour="#6e7783", brows="#4d5560", nose="long", top="#4f86c6", front="jacket",
-        shirt="#f3b6cf", collar="#f3b6cf", tie="#7a4fb0", legs="#4f86c6", shoulders=1.05,
-    ),
-    "sideshow_bob": Features(
-        skin="#f3c95a", head="narrow", hair="palm tree", hair_colour="#a3162f", brows="#a3162f", lids=0.3,
-        nose="long", top="#ef7f1a", collar="#ef7f1a", mark="number", legs="#ef7f1a", shoulders=0.8, belly=0.75,
-        height=1.05,
     ),
 }
 NOSES = {  # half width, half height, how much wider when turned
@@ -289,13 +147,81 @@ ARMS = {  # elbow and hand of a right arm, from its shoulder
     "point": ((0.7, 0.35), (1.45, 0.1)), "chest": ((0.4, 0.85), (-0.45, 0.75)),
 }
 # fmt: on
-SLEEVES = {"long": 0.93, "short": 0.42, "none": 0.0}  # share of the arm
+SLEEVES = {"long": 0.93, "short": 0.42, "none": 0.0}  # fraction of the arm
 MOUTHS = ("smile", "grin", "open", "flat", "frown")
+
+Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
+OptionalColour = Annotated[str, Field(pattern="^(#[0-9a-f]{6})?$")]
+
+
+class Features(Settings):
+    """The features of a character in `characters.yaml`. An optional colour that is empty means: there is none."""
+
+    sample: bool = Field(False, description="whether the character is in the drawn sample")
+    skin: Colour = "#ffd83d"
+    head: Literal[*HEADS] = "tall"
+    hair: Literal[*HAIR] = "neat"
+    hair_colour: Colour = INK
+    brows: OptionalColour = ""
+    lids: float = Field(0.0, ge=0, le=1, description="fraction of an open eye that the lid covers")
+    lid_colour: OptionalColour = Field("", description="that of the skin if empty")
+    lashes: bool = False
+    glasses: OptionalColour = ""
+    nose: Literal[*NOSES] = "button"
+    muzzle: OptionalColour = Field("", description="around the mouth: stubble, or a clown's paint")
+    beard: Literal["none", "moustache", "goatee"] = Field("none", description="of the colour of the hair")
+    lips: OptionalColour = ""
+    wrinkles: bool = False
+    top: Colour = WHITE
+    front: Literal["plain", "jacket", "open", "apron", "strapless"] = "plain"
+    shirt: Colour = Field(WHITE, description="visible beneath a jacket, a waistcoat or an apron")
+    sleeves: Literal[*SLEEVES] = "long"
+    sleeve_colour: OptionalColour = Field("", description="that of the top if empty")
+    collar: OptionalColour = ""
+    tie: OptionalColour = ""
+    tie_shape: Literal["tie", "bow", "string"] = "tie"
+    beads: OptionalColour = ""
+    mark: Literal["none", "badge", "number"] = Field("none", description="on the chest")
+    garment: Literal["trousers", "shorts", "skirt"] = "trousers"
+    legs: Colour = Field("#4a6fb5", description="colour of the garment")
+    shoulders: float = Field(1.0, ge=0.3, le=3, description="half width, head units")
+    belly: float = Field(1.0, ge=0.3, le=3, description="half width, head units")
+    height: float = Field(1.0, ge=0.3, le=2, description="of the whole figure, 1 for an adult")
+
+    @classmethod
+    def allowed(cls, name: str) -> str:
+        """Say in words what a feature may be."""
+        patterns = [getattr(constraint, "pattern", None) for constraint in cls.model_fields[name].metadata]
+        return "a colour such as '#ffd83d'" if any(patterns) else super().allowed(name)
+
+
+def load(path: Path = TABLE) -> dict[str, Features]:
+    """Read the table of characters.
+
+    Args:
+        path: YAML, the features by name for each character.
+
+    Returns:
+        The features of each character, in the order of the file.
+
+    Raises:
+        UserError: A feature is unknown or has a value that is not allowed; the text names file, character and feature.
+    """
+    table = {}
+    for character, features in records.read_yaml(path).items():
+        origin = f"{path}: {character}"
+        if not isinstance(features, dict):
+            raise UserError(f"{origin} must hold one `feature: value` a line, not {features!r}.")
+        table[character] = Features.check(features, dict.fromkeys(features, origin))
+    return table
+
+
+FEATURES = load()
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a figure holds itself; angles in degrees, clockwise."""
+    """The pose of a figure; angles in degrees, clockwise."""
 
     turn: float = 0.0  # -1 to 1
     tilt: float = 0.0  # of the head against the body
@@ -307,88 +233,13 @@ class Pose:
     swing: float = 0.0  # of the arms
 
 
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Read `#rrggbb`."""
-    return tuple(bytes.fromhex(colour[1:]))
-
-
-def _catmull_rom(steps: int) -> np.ndarray:
-    """Return the weights of four neighbours between the middle two, `(steps, 4)`."""
-    t = np.arange(steps)[:, None] / steps
-    return np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]) / 2
-
-
-CATMULL_ROM = _catmull_rom(4)  # four steps look round at the sizes drawn here
-
-
-def smoothed(points: np.ndarray, closed: bool) -> np.ndarray:
-    """Lay a Catmull-Rom curve through points, `(n, 2)`; return `(4 * n, 2)`, or `(4 * n - 3, 2)` where open."""
-    n = len(points)
-    neighbours = np.arange(n)[:, None] + np.arange(-1, 3)
-    neighbours = neighbours % n if closed else np.clip(neighbours[:-1], 0, n - 1)
-    curve = (CATMULL_ROM @ points[neighbours]).reshape(-1, 2)
-    return curve if closed else np.concatenate([curve, points[-1:]])
-
-
-class Pen:
-    """Draws on an RGB canvas in a system of coordinates of its own."""
-
-    def __init__(self, canvas: np.ndarray, matrix: np.ndarray, line: float = 0.075) -> None:
-        """Take a canvas.
-
-        Args:
-            canvas: `(height, width, 3)`, `uint8`; drawn on in place.
-            matrix: `(2, 3)`, from the pen's coordinates to pixels.
-            line: Width of an outline, in the pen's units.
-        """
-        self.canvas, self.matrix, self.line = canvas, matrix, line
-        self.unit = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))  # pixels
-
-    def moved(
-        self, x: float, y: float, degrees: float = 0, scale: float = 1, mirror: bool = False, line: float = 0
-    ) -> "Pen":
-        """Return a pen whose origin is this one's `(x, y)`, turned clockwise, scaled, perhaps mirrored."""
-        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-        local = np.array([[c, -s, x], [s, c, y], [0, 0, 1]]) @ np.diag([-scale if mirror else scale, scale, 1])
-        return Pen(self.canvas, self.matrix @ local, line or self.line)
-
-    def shape(self, points: Points, colour: str, smooth: bool = False, outline: bool = True) -> None:
-        """Fill a closed shape."""
-        pixels = self._pixels(points, smooth, closed=True)
-        cv2.fillPoly(self.canvas, [pixels], rgb(colour), cv2.LINE_AA, shift=4)
-        if outline:
-            cv2.polylines(self.canvas, [pixels], True, rgb(INK), self._thickness(self.line), cv2.LINE_AA, shift=4)
-
-    def oval(self, x: float, y: float, rx: float, ry: float, colour: str, outline: bool = True) -> None:
-        """Fill an ellipse."""
-        self.shape(arc(x, y, rx, ry), colour, outline=outline)
-
-    def stroke(self, points: Points, width: float, colour: str = INK, smooth: bool = True) -> None:
-        """Draw an open line."""
-        pixels = self._pixels(points, smooth, closed=False)
-        cv2.polylines(self.canvas, [pixels], False, rgb(colour), self._thickness(width), cv2.LINE_AA, shift=4)
-
-    def limb(self, points: Points, width: float, colour: str) -> None:
-        """Draw a thick line with round ends and an outline."""
-        self.stroke(points, width + 2 * self.line)
-        self.stroke(points, width, colour)
-
-    def _thickness(self, width: float) -> int:
-        return max(1, round(width * self.unit))
-
-    def _pixels(self, points: Points, smooth: bool, closed: bool) -> np.ndarray:
-        points = np.asarray(points, float)
-        points = smoothed(points, closed) if smooth else points
-        return np.round((points @ self.matrix[:, :2].T + self.matrix[:, 2]) * 16).astype(np.int32)  # shift=4
-
-
 def draw_figure(pen: Pen, features: Features, pose: Pose) -> None:
     """Draw a character.
 
     Args:
         pen: Its origin is where the neck meets the shoulders, its unit half the width of the head.
-        features: A row of the table.
-        pose: How the figure holds itself.
+        features: Its row of the table.
+        pose: Its pose.
     """
     body = pen.moved(0, 0, pose.lean)
     head = body.moved(0, 0, pose.tilt)
@@ -420,7 +271,7 @@ def _draw_piece(pen: Pen, features: Features, piece: Piece, points: Points) -> N
 
 
 def _draw_sides(pen: Pen, features: Features, turn: float, near: bool) -> None:
-    """Draw ears and the hair about them: the far ones behind the head, the near ones moved in on it."""
+    """Draw ears and the hair around them: the far ones behind the head, the near ones shifted towards its middle."""
     inwards = (0.3 if near else 0.15) * abs(turn)
     for side in (-1, 1):
         if (side * turn <= 0.15) == near:
@@ -447,21 +298,21 @@ def _draw_legs(pen: Pen, features: Features) -> None:
 
 
 def _draw_torso(pen: Pen, features: Features, middle: float) -> None:
-    """Draw what is worn above the waist; `middle` is where its middle line is, as the chest turns."""
+    """Draw the clothes above the waist; `middle` is the x of their centre line, which moves as the chest turns."""
     chest, shoulders, belly = pen.moved(middle, 0), features.shoulders, features.belly
     waist = [(1.02 * max(belly, 0.8 * shoulders), 1.3), (0.95 * belly, 1.95), (0, 2.12)]
-    outline = both([(0, 0.14), (0.45, 0.14), (shoulders, 0.4), *waist])
+    outline = symmetric([(0, 0.14), (0.45, 0.14), (shoulders, 0.4), *waist])
     beneath = {"strapless": features.skin, "apron": features.shirt}
     pen.shape(outline, beneath.get(features.front, features.top), smooth=True)
     if features.front == "strapless":
-        pen.shape(both([(0, 0.85), (0.85 * shoulders, 0.68), *waist]), features.top)
+        pen.shape(symmetric([(0, 0.85), (0.85 * shoulders, 0.68), *waist]), features.top)
     elif features.front == "jacket":
-        chest.shape(both([(0, 0.15), (0.42, 0.15), (0, 1.45)]), features.shirt)
+        chest.shape(symmetric([(0, 0.15), (0.42, 0.15), (0, 1.45)]), features.shirt)
         chest.stroke([(0, 1.45), (0, 2.05)], pen.line)
     elif features.front == "open":
-        chest.shape(both([(0, 0.15), (0.35, 0.15), (0.45, 2.05)]), features.shirt)
+        chest.shape(symmetric([(0, 0.15), (0.35, 0.15), (0.45, 2.05)]), features.shirt)
     elif features.front == "apron":
-        pen.shape(both([(0, 0.9), (0.5, 0.9), (0.9 * belly, 1.5), (0.9 * belly, 2.08)]), features.top)
+        pen.shape(symmetric([(0, 0.9), (0.5, 0.9), (0.9 * belly, 1.5), (0.9 * belly, 2.08)]), features.top)
         for side in (-1, 1):
             pen.stroke([(side * 0.45, 0.95), (side * 0.45, 0.2)], 0.14, features.top)
     pen.shape([(-0.4, -0.3), (0.4, -0.3), (0.42, 0.2), (middle, 0.36), (-0.42, 0.2)], features.skin)  # neck
@@ -470,7 +321,7 @@ def _draw_torso(pen: Pen, features: Features, middle: float) -> None:
 def _draw_neckwear(pen: Pen, features: Features, middle: float) -> None:
     pen = pen.moved(middle, 0)
     if features.tie and features.tie_shape == "tie":
-        pen.shape(both([(0, 0.38), (0.12, 0.38), (0.2, 1.2), (0, 1.45)]), features.tie)
+        pen.shape(symmetric([(0, 0.38), (0.12, 0.38), (0.2, 1.2), (0, 1.45)]), features.tie)
     if features.mark == "badge":
         pen.shape(rays(-0.6, 0.95, 0.13, 0.26, 0, 360, 6), "#ffd84a")
     elif features.mark == "number":
@@ -497,9 +348,9 @@ def _draw_arms(pen: Pen, features: Features, pose: Pose) -> None:
         elbow, hand = ARMS[arm]
         path = smoothed(np.array([(0, 0), elbow, hand]), closed=False)
         shoulder.limb(path, 0.3, features.skin)
-        share = SLEEVES[features.sleeves]
-        if share:
-            shoulder.limb(path[: round(share * len(path))], 0.42, sleeve)
+        covered = SLEEVES[features.sleeves]
+        if covered:
+            shoulder.limb(path[: round(covered * len(path))], 0.42, sleeve)
         angle = np.degrees(np.arctan2(hand[1] - elbow[1], hand[0] - elbow[0]))
         palm = shoulder.moved(*hand, angle)
         for finger in arc(0, 0, 0.34, 0.34, -38, 38, 3):
@@ -509,10 +360,10 @@ def _draw_arms(pen: Pen, features: Features, pose: Pose) -> None:
 
 def _draw_head(pen: Pen, features: Features, turn: float) -> None:
     _draw_sides(pen, features, turn, near=False)
-    outline = both(HEADS[features.head])
+    outline = symmetric(HEADS[features.head])
     pen.shape(outline, features.skin, smooth=True)
     for piece in HAIR[features.hair]:
-        if piece.where == "back" and piece.colour == "skin":  # spikes grow out of the head without a seam
+        if piece.where == "back" and piece.colour == "skin":  # no seam between spikes and head
             for points, smooth in ((piece.points, False), (outline, True)):
                 inner = [(0.96 * x, EYE_LINE + 0.96 * (y - EYE_LINE)) for x, y in points]
                 pen.shape(inner, features.skin, smooth, outline=False)
@@ -520,7 +371,7 @@ def _draw_head(pen: Pen, features: Features, turn: float) -> None:
 
 
 def _eyes(turn: float) -> list[float]:
-    """Return where the eyes are, the far one first; they close up as the face turns, so as not to leave it."""
+    """Return the x of the eyes, the far one first; as the face turns they move together, so as to stay on it."""
     near = -1 if turn > 0 else 1
     spread = 0.41 * (1 - 0.25 * abs(turn))
     return [0.26 * turn - near * spread, 0.26 * turn + near * spread]
@@ -567,7 +418,7 @@ def _draw_mouth(pen: Pen, features: Features, mouth: str) -> None:
     if features.muzzle:
         pen.oval(0, 0, 0.8, 0.46, features.muzzle)
     if features.beard == "goatee":
-        goatee = both([(0, -0.3), (0.45, -0.22), (0.55, 0.1), (0.3, 0.58), (0, 0.66)])
+        goatee = symmetric([(0, -0.3), (0.45, -0.22), (0.55, 0.1), (0.3, 0.58), (0, 0.66)])
         pen.shape(goatee, features.hair_colour, smooth=True)
         pen.oval(0, 0.06, 0.34, 0.18, features.skin)
     w = 0.3 if features.beard == "goatee" else 0.5
@@ -589,5 +440,5 @@ def _draw_mouth(pen: Pen, features: Features, mouth: str) -> None:
         pen.oval(0, 0.2, 0.4 * w, 0.1, "#e0746f", outline=False)
         pen.stroke(arc(0, 0.08, 0.75 * w, 0.24, 0, 359), width, colour)
     if features.beard == "moustache":
-        moustache = both([(0, -0.28), (0.45, -0.26), (0.74, 0.14), (0.35, 0.08), (0, 0.03)])
+        moustache = symmetric([(0, -0.28), (0.45, -0.26), (0.74, 0.14), (0.35, 0.08), (0, 0.03)])
         pen.shape(moustache, features.hair_colour, smooth=True)

@@ -1,7 +1,7 @@
-"""Pictures decoded a second: ours in a pool of processes against a serial loop of OpenCV.
+"""Pictures decoded per second: ours in worker processes compared with a serial loop of OpenCV.
 
-Run with `python -m tests.benchmarks.bench_decode`. Both read the same full-size JPEGs from disk and make 64 × 64
-squares of them; the rounds alternate, so that whatever else the machine does slows both.
+Run with `python -m tests.benchmarks.bench_decode`. Both read the same full-size JPEGs from disk and decode them to
+64 × 64; the rounds alternate, so that other load on the machine slows both.
 """
 
 import multiprocessing
@@ -46,19 +46,19 @@ def decode_ours(path: Path) -> np.ndarray:
 
 
 def decode_opencv(path: Path) -> np.ndarray:
-    """Decode one file as a plain loop would."""
+    """Decode one file with OpenCV alone."""
     return cv2.resize(cv2.imread(str(path)), (SQUARE, SQUARE), interpolation=cv2.INTER_AREA)
 
 
 def rate(decode_all: Callable[[], list], number: int) -> float:
-    """Pictures a second of one round."""
+    """Measure the pictures per second of one round."""
     start = time.perf_counter()
     assert len(decode_all()) == number
     return number / (time.perf_counter() - start)
 
 
 def processor_milliseconds(decode: Callable[[Path], np.ndarray], paths: list[Path]) -> float:
-    """Processor time a picture: unlike the rate, it says the same on a busy machine."""
+    """Measure the processor time per picture, which other load on the machine hardly changes."""
     start = time.process_time()
     for path in paths:
         decode(path)
@@ -66,7 +66,7 @@ def processor_milliseconds(decode: Callable[[Path], np.ndarray], paths: list[Pat
 
 
 def compare(paths: list[Path], pool: Pool) -> tuple[float, float]:
-    """Median pictures a second of both ways, ours first."""
+    """Measure the median pictures per second of both, ours first."""
     ours, theirs = [], []
     for _ in range(ROUNDS):
         ours.append(rate(lambda: pool.map(decode_ours, paths, chunksize=8), len(paths)))
@@ -75,7 +75,7 @@ def compare(paths: list[Path], pool: Pool) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print two lines a size: the rates with their ratio, and the processor time with its own."""
+    """Print two lines for each size: the rates and the processor times, each with their ratio."""
     processes = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(processes) as pool:
         for width, height in SIZES:
@@ -84,13 +84,13 @@ def main() -> None:
             ours, theirs = compare(paths, pool)
             print(
                 f"decode {width}x{height}: {ours:.0f} pictures/s ({processes} processes), "
-                f"cv2.imread + cv2.resize one after the other {theirs:.0f}/s, ratio {ours / theirs:.1f} (target 2)"
+                f"cv2.imread + cv2.resize in one {theirs:.0f}/s, ratio {ours / theirs:.1f} (target 2)"
             )
             ours, theirs = processor_milliseconds(decode_ours, paths), processor_milliseconds(decode_opencv, paths)
             difference = np.mean([cv2.absdiff(decode_ours(p), decode_opencv(p)[..., ::-1]) for p in paths])
             print(
-                f"  processor time a picture {ours:.2f} ms, OpenCV {theirs:.2f} ms, ratio {theirs / ours:.1f}; "
-                f"the squares differ by {difference:.2f} grey levels of 255"
+                f"  processor time per picture {ours:.2f} ms, OpenCV {theirs:.2f} ms, ratio {theirs / ours:.1f}; "
+                f"the results differ by {difference:.2f} grey levels of 255"
             )
 
 

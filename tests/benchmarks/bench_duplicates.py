@@ -1,9 +1,9 @@
-"""Near-copies among 20,000 and among 1,000,000 pictures: seconds, peak memory, and the share of pairs found.
+"""Near-duplicates among 20,000 and among 1,000,000 pictures: seconds, peak memory, and recall.
 
-Run with `python -m tests.benchmarks.bench_duplicates [NUMBER ...]`. The fingerprints are drawn with the spectrum of
-the Simpsons archive's thumbnails; four in ten pictures have near-copies, at distances up to the limit and beyond.
-Each number is searched in a process of its own. What is found is then held to a comparison of a sample of the
-pictures with all others.
+Run with `python -m tests.benchmarks.bench_duplicates [NUMBER ...]`. The fingerprints are generated with the spectrum of
+the Simpsons archive's thumbnails; four in ten pictures have near-duplicates, at distances up to the limit and beyond.
+Each number is searched in a process of its own. The recall is measured by comparing a sample of the pictures with all
+others.
 """
 
 import argparse
@@ -21,17 +21,17 @@ from lib.data import duplicates
 
 NUMBERS = (20_000, 1_000_000)
 TARGETS = {20_000: (10, 2.0), 1_000_000: (120, 2.0)}  # seconds, GB
-SAMPLE = 500  # pictures whose near-copies are all known
+SAMPLE = 500  # pictures that are compared with all others
 BLOCK = 20_000
-FREQUENCIES = 8  # a side; higher ones hardly add to a thumbnail of 16 × 16
+FREQUENCIES = 8  # a side; higher ones contribute little to a thumbnail of 16 × 16
 MEAN, MEAN_SPREAD = 107, 29  # grey levels, of the archive's frames
-SPECTRUM = 23, 1.25  # grey levels at frequency 1, and the power by which they fall; fitted to the archive
+SPECTRUM = 23, 1.25  # grey levels at frequency 1, and the exponent of their decay; fitted to the archive
 
 
 def cosines(width: int) -> np.ndarray:
-    """Cosines of unit power: `(FREQUENCIES, width)`."""
-    places = (np.arange(width) + 0.5) / width
-    waves = np.cos(np.pi * np.arange(FREQUENCIES)[:, None] * places)
+    """Compute cosines of unit power: `(FREQUENCIES, width)`."""
+    x = (np.arange(width) + 0.5) / width
+    waves = np.cos(np.pi * np.arange(FREQUENCIES)[:, None] * x)
     return waves * np.where(np.arange(FREQUENCIES) > 0, np.sqrt(2), 1)[:, None]
 
 
@@ -43,12 +43,12 @@ def draw(number: int, folder: Path) -> None:
     spread[0, 0] = MEAN_SPREAD
     hashes = np.lib.format.open_memmap(folder / "hashes.npy", "w+", np.uint8, (number, 32))
     thumbnails = np.lib.format.open_memmap(folder / "thumbnails.npy", "w+", np.uint8, (number, 256))
-    place_of = rng.permutation(number)  # so that families are scattered
+    order = rng.permutation(number)  # so that families are scattered
     for start in range(0, number, BLOCK):
-        rows = place_of[start : start + BLOCK]
+        rows = order[start : start + BLOCK]
         scenes = rng.normal(size=(len(rows), *spread.shape)) * spread
         family = np.arange(len(rows))
-        copies = rng.random(len(rows)) < 0.3  # a copy of the picture before it, which may be one itself
+        copies = rng.random(len(rows)) < 0.3  # copies of the picture before, which may be a copy itself
         family = np.maximum.accumulate(np.where(copies, 0, family))
         change = rng.normal(size=scenes.shape) * spread * (copies * rng.uniform(0.02, 0.5, len(rows)))[:, None, None]
         fields = scenes[family] + change
@@ -60,7 +60,7 @@ def draw(number: int, folder: Path) -> None:
 
 
 def known_pairs(hashes: np.ndarray, thumbnails: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compare the sample with every picture: pairs (sample, other) `(m, 2)`, and the RMS of their thumbnails."""
+    """Compare the sample with every picture; return pairs (sample, other) `(m, 2)` and the RMS of their thumbnails."""
     pairs, distances = [], []
     asked = thumbnails[sample].astype(np.float32)
     asked_squared = (asked**2).sum(axis=1)
@@ -78,7 +78,7 @@ def known_pairs(hashes: np.ndarray, thumbnails: np.ndarray, sample: np.ndarray) 
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Search once in this process; the peak is that of the process, the fingerprints included."""
+    """Search once in this process; its peak memory includes the fingerprints."""
     hashes, thumbnails = np.load(folder / "hashes.npy"), np.load(folder / "thumbnails.npy")
     start, processor = time.perf_counter(), time.process_time()
     pairs = duplicates.near_duplicate_pairs(hashes, thumbnails)
@@ -112,10 +112,10 @@ def main() -> None:
 
 
 def describe(number: int, result: dict[str, float]) -> str:
-    """Put what was measured into a sentence."""
+    """Describe a measurement in one line."""
     seconds, gigabytes = TARGETS.get(number, ("none", "none"))
     return (
-        f"near-copies among {number:,}: {result['seconds']:.1f} s (target {seconds}), "
+        f"near-duplicates among {number:,}: {result['seconds']:.1f} s (target {seconds}), "
         f"{result['processor_seconds']:.0f} s of processor, peak {result['peak_gb']:.2f} GB (target {gigabytes}); "
         f"{result['pairs']:,} pairs, {result['groups']:,} groups, the largest of {result['largest']:,}; "
         f"of {result['known']:,} pairs known from {SAMPLE} pictures found {result['recall']:.1%} "
