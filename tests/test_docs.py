@@ -324,7 +324,9 @@ def sources():
     below = (path for folder in FOLDERS for path in (paths.ROOT / folder).rglob("*"))
     for path in [*paths.ROOT.glob("*.*"), *paths.DATA.glob("*.*"), *below]:
         hidden = any(part.startswith(".") for part in path.relative_to(paths.ROOT).parts)
-        if path.suffix in SUFFIXES and path.is_file() and not hidden and path != Path(__file__):
+        # An executed notebook is a product of an earlier state of the tree.
+        executed = path.suffix == ".ipynb" and paths.NOTEBOOKS not in path.parents
+        if path.suffix in SUFFIXES and path.is_file() and not (hidden or executed) and path != Path(__file__):
             yield path
 
 
