@@ -46,10 +46,11 @@ STEP := @$(PYTHON) -m lib.pipeline
 
 ifneq ($(filter-out help test lint bench constraints .venv/.installed,$(or $(MAKECMDGOALS),help)),)
 # Written once per call, then make starts over with it. It exists from the beginning, or make would complain.
-PLAN := .make/$(shell for name in $(USER_VARIABLES); do printenv "$$name"; echo; done | cksum | tr ' ' '-').mk
+quoted = '$(subst ','\'',$(1))'
+PLAN := .make/$(shell printf '%s\n' $(foreach name,$(USER_VARIABLES),$(call quoted,$($(name)))) | cksum | tr ' ' '-').mk
 $(shell mkdir -p .make && { [ -e $(PLAN) ] || touch -t 200001010000 $(PLAN); })
 $(PLAN): $(ENVIRONMENT) $(if $(MAKE_RESTARTS),,FORCE)
-	@$(PYTHON) -m lib.pipeline plan > $@.tmp && mv -f $@.tmp $@
+	@$(PYTHON) -m lib.pipeline plan > $@.$$$$ && mv -f $@.$$$$ $@ || { rm -f $@.$$$$; exit 2; }
 FORCE:
 include $(PLAN)
 endif
@@ -107,8 +108,8 @@ report: $(ENVIRONMENT) ## open the reports of RUN as web pages
 docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the code
 	@$(PYTHON) -m lib.pipeline docs
 
-test: $(ENVIRONMENT) ## run every test
-	$(PYTHON) -m pytest
+test: $(ENVIRONMENT) ## run every test, a file on each core
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 lint: $(ENVIRONMENT) ## check style, the import order, and that notebooks are stored without outputs
 	$(PYTHON) -m ruff check .

@@ -181,8 +181,6 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
     Raises:
         UserError: The notebook failed, or another process is working on the folder.
     """
-    from lib import notebooks  # papermill, which planning does not need
-
     folder = step.folder(plan, run)
     product = folder / step.product
     parameters = step.parameters(plan, run)
@@ -194,6 +192,8 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
         if not why:
             product.touch()
             return
+        from lib import notebooks  # papermill, which a step that is up to date does not need
+
         reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why)}"
         with contextlib.ExitStack() as stack:
             if step.name == "train":
