@@ -109,7 +109,7 @@ docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the co
 	@$(PYTHON) -m lib.pipeline docs
 
 test: $(ENVIRONMENT) ## run every test, a file on each core
-	$(PYTHON) -m pytest -n auto --dist loadfile
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(ENVIRONMENT) ## check style, the import order, and that notebooks are stored without outputs
 	$(PYTHON) -m ruff check .

@@ -73,6 +73,8 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
             f"DATA={plan.source} has the name of the committed records, which only `make compare` reads. Rename your "
             "archive or folder."
         )
+    if "publish" in goals:
+        check_publishing(plan)
     if not goals & MAKING:
         return
     _check_source(plan)
@@ -204,8 +206,8 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
         inputs.write(product, now)
 
 
-def publish(plan: Plan) -> None:
-    """Copy the records of the runs to the committed ones; the network and its card too where asked for.
+def check_publishing(plan: Plan) -> None:
+    """Check that the runs may be published, before hours of training for it.
 
     Raises:
         UserError: The runs are not of real pictures, or a record of other pictures stands in their place.
@@ -218,6 +220,10 @@ def publish(plan: Plan) -> None:
             f"The published records of {', '.join(others)} are of other pictures than {plan.data_name}. Remove them "
             "first, or give your run a name of its own."
         )
+
+
+def publish(plan: Plan) -> None:
+    """Copy the records of the runs to the committed ones; the network and its card too where asked for."""
     for run in plan.runs:
         source, target = plan.run_folder(run), plan.published_folder(run)
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
