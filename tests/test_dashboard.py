@@ -861,8 +861,8 @@ def picture_on_the_web() -> Iterator[str]:
 def test_an_address_is_read_and_a_lost_connection_is_noticed(open_page, outputs, picture_on_the_web, tmp_path):
     # A page of the internet is not at hand, so this server's page may read one of this machine.
     book = nbformat.read(NOTEBOOK, as_version=4)
-    allow = "dropzone.read_url = lambda url: recogniser.read_url(url, allow_private=True)"
-    book.cells.insert(-1, nbformat.v4.new_code_cell(f"from lib.serving import recogniser\n{allow}"))
+    allow = "dropzone.read_url = lambda url: fetch.read_picture(url, allow_private=True)"
+    book.cells.insert(-1, nbformat.v4.new_code_cell(f"from lib.serving import fetch\n{allow}"))
     nbformat.write(book, tmp_path / "page.ipynb")
     arguments = ("--notebook", str(tmp_path / "page.ipynb"))
     with browser.dashboard(tmp_path, *arguments, OUTPUTS=str(outputs), MODEL_DIR=run_of(outputs)) as server:

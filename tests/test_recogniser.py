@@ -336,11 +336,11 @@ def test_a_pipe_is_rejected_without_waiting_for_it(tmp_path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("missing.jpg", "no such file"),
+        ("missing.jpg", "There is no file"),
         (".", "a folder"),
         ("/dev/zero", "a device or a pipe"),
         ("a" * 300, "cannot be read: File name too long"),
-        ("zero\0byte", "cannot be read|no such file"),
+        ("zero\0byte", "cannot be read|There is no file"),
         ("loop", "cannot be read"),
     ],
 )
