@@ -18,6 +18,7 @@ from lib.data.sample_figures import (
     FEATURES,
     HAIR,
     MOUTHS,
+    Features,
     Pen,
     Points,
     Pose,
@@ -237,7 +238,7 @@ FRONTS: tuple[Scenery, ...] = (_counter, _bush, _post, _fence)
 class Placed:
     """A figure in a picture; lengths are in picture heights."""
 
-    character: str
+    character: str | Features  # a row of the table that need not be in it
     pose: Pose
     x: float  # of the neck
     y: float
@@ -280,9 +281,13 @@ def _standing(rng: np.random.Generator, size: float) -> float:
     return rng.uniform(0.84, 0.95) - 3.9 * size
 
 
-def _main_figure(character: str, rng: np.random.Generator, wide: float) -> Placed:
+def _features(character: str | Features) -> Features:
+    return character if isinstance(character, Features) else FEATURES[character]
+
+
+def _main_figure(character: str | Features, rng: np.random.Generator, wide: float) -> Placed:
     """Frame a character between head and shoulders and the whole figure, with the face in the picture."""
-    features = FEATURES[character]
+    features = _features(character)
     size = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))) * features.height**0.5  # the camera comes nearer
     hair_top = min(y for piece in HAIR[features.hair] for _, y in piece.points)
     head_room = min(-hair_top, 3.6) * size + rng.uniform(-0.03, 0.1)  # a tower of hair may be cut off
@@ -304,7 +309,7 @@ def _quality(rng: np.random.Generator) -> int:
     return 0 if rng.random() < PNG else rng.integers(55, 96)
 
 
-def _compose(character: str, rng: np.random.Generator) -> Still:
+def _compose(character: str | Features, rng: np.random.Generator) -> Still:
     width = int(rng.integers(200, 321))
     height = int(np.clip(width / rng.choice([1.0, 1.33, 1.33, 1.5, 1.78]), 150, 260))
     main = _main_figure(character, rng, width / height)
@@ -341,7 +346,7 @@ def _draw(still: Still) -> np.ndarray:
     still.scene(pen, scenery, wide)
     for figure in still.figures:
         place = pen.moved(figure.x, figure.y, 0, figure.size, figure.mirror, line=0.075)
-        draw_figure(place, FEATURES[figure.character], figure.pose)
+        draw_figure(place, _features(figure.character), figure.pose)
     if still.front:
         still.front(pen, scenery, wide)
     picture = cv2.resize(canvas, (still.width, still.height), interpolation=cv2.INTER_AREA)
@@ -369,11 +374,11 @@ def _encode(still: Still) -> tuple[str, bytes]:
     return suffix, contents.tobytes()
 
 
-def draw_picture(character: str, rng: np.random.Generator) -> np.ndarray:
+def draw_picture(character: str | Features, rng: np.random.Generator) -> np.ndarray:
     """Draw one picture of a character.
 
     Args:
-        character: One of `CHARACTERS`.
+        character: One of `CHARACTERS`, or the features of an invented figure, which stands alone.
         rng: Decides everything else.
 
     Returns:
@@ -383,14 +388,16 @@ def draw_picture(character: str, rng: np.random.Generator) -> np.ndarray:
         UserError: There is no such character.
     """
     _check_character(character)
-    return _draw(_compose(character, rng))
+    still = _compose(character, rng)
+    # Whoever stands behind an invented figure may be known.
+    return _draw(replace(still, figures=still.figures[-1:]) if isinstance(character, Features) else still)
 
 
-def draw_cutout(character: str, rng: np.random.Generator) -> np.ndarray:
+def draw_cutout(character: str | Features, rng: np.random.Generator) -> np.ndarray:
     """Draw a character without a scene, as clip-art shows one: on white or one colour, trimmed to the figure.
 
     Args:
-        character: One of `CHARACTERS`.
+        character: One of `CHARACTERS`, or the features of an invented figure.
         rng: Decides everything else: how much of the figure is in the picture, its outlines, the margin.
 
     Returns:
@@ -407,7 +414,7 @@ def draw_cutout(character: str, rng: np.random.Generator) -> np.ndarray:
     pen = Pen(sheet, CUTOUT_SIDE / CUTOUT_UNITS * np.eye(2, 3))
     pose = replace(_pose(rng), lean=rng.normal(0, 3))
     mirror, outline = rng.random() < 0.5, rng.uniform(0.04, 0.12)
-    draw_figure(pen.moved(CUTOUT_UNITS / 2, 7.2, 0, 1, mirror, line=outline), FEATURES[character], pose)
+    draw_figure(pen.moved(CUTOUT_UNITS / 2, 7.2, 0, 1, mirror, line=outline), _features(character), pose)
     end = round((7.2 + CUTS[rng.choice(3, p=(0.5, 0.3, 0.2))]) / CUTOUT_UNITS * CUTOUT_SIDE)
     trimmed = _trimmed(sheet[: min(end, CUTOUT_SIDE)], rgb(paper))
     margins = [round(share * max(trimmed.shape)) for share in rng.uniform(0, 0.12, 4)]
@@ -415,8 +422,8 @@ def draw_cutout(character: str, rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(framed, None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA)
 
 
-def _check_character(character: str) -> None:
-    if character not in FEATURES:
+def _check_character(character: str | Features) -> None:
+    if not isinstance(character, Features) and character not in FEATURES:
         raise UserError(f"Cannot draw {character!r}: expected one of {', '.join(CHARACTERS)}.")
 
 
