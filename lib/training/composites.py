@@ -5,6 +5,7 @@ one. A composite knows both. What stands beside a known character may also be a 
 network learns that a second half of a picture is no second character.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -76,8 +77,8 @@ def crop_around(scene: Scene, rng: np.random.Generator, aspect: float = 0.5) -> 
     width = min(1.0, max(right - left, aspect * height * rng.uniform(0.9, 1.3)))
     start_x = _between(rng, max(0.0, right - width), min(left, 1 - width))
     start_y = _between(rng, max(0.0, bottom - height), min(top, 1 - height))
-    x, y = round(start_x * size), round(start_y * size)
-    w, h = max(8, min(size - x, round(width * size))), max(8, min(size - y, round(height * size)))
+    x, y = math.floor(start_x * size), math.floor(start_y * size)
+    w, h = min(size, math.ceil((start_x + width) * size)) - x, min(size, math.ceil((start_y + height) * size)) - y
     part = cv2.resize(scene.picture[y : y + h, x : x + w], (size, size), interpolation=cv2.INTER_LINEAR)
     matrix = np.array([[size / w, 0, -x / w], [0, size / h, -y / h]])
     return scene.moved(part, matrix)
@@ -96,8 +97,9 @@ def side_by_side(first: Scene, second: Scene, rng: np.random.Generator) -> Scene
     """
     size = len(first.picture)
     share = rng.uniform(0.38, 0.62)
-    if upright := rng.random() < 0.15:  # one above the other
-        first, second = (Scene(s.picture.transpose(1, 0, 2), s.labels, _turned(s.boxes), s.exact) for s in (first, second))
+    upright = rng.random() < 0.15  # one above the other
+    if upright:
+        first, second = (_transposed(scene) for scene in (first, second))
     height = round(size * rng.uniform(0.6, 1.0))
     top = round((size - height) * rng.uniform(0.3, 0.7))
     split = round(size * share)
@@ -105,9 +107,7 @@ def side_by_side(first: Scene, second: Scene, rng: np.random.Generator) -> Scene
     parts = []
     for scene, left, width in ((first, 0, split), (second, split, size - split)):
         small = cv2.resize(np.ascontiguousarray(scene.picture), (width, height), interpolation=cv2.INTER_AREA)
-        page[:, left : left + width] = cv2.copyMakeBorder(
-            small, top, size - height - top, 0, 0, cv2.BORDER_REPLICATE
-        )
+        page[:, left : left + width] = cv2.copyMakeBorder(small, top, size - height - top, 0, 0, cv2.BORDER_REPLICATE)
         matrix = np.array([[width / size, 0, left / size], [0, height / size, top / size]])
         # What is not known exactly is at least on its own side.
         parts.append(scene.moved(page, matrix))
@@ -115,11 +115,13 @@ def side_by_side(first: Scene, second: Scene, rng: np.random.Generator) -> Scene
         page[:top], page[top + height :] = (paper := 255 if rng.random() < 0.5 else int(rng.integers(0, 256))), paper
     joined = _join(page, *parts)
     if upright:
-        return Scene(np.ascontiguousarray(page.transpose(1, 0, 2)), joined.labels, _turned(joined.boxes), joined.exact)
+        return _transposed(joined)
     return joined
 
 
-def paste_beside(scene: Scene, cutout: np.ndarray, mask: np.ndarray, label: int | None, rng: np.random.Generator) -> Scene:
+def paste_beside(
+    scene: Scene, cutout: np.ndarray, mask: np.ndarray, label: int | None, rng: np.random.Generator
+) -> Scene:
     """Paste a figure that was cut out into a scene, where it hides little of whoever is there.
 
     Args:
@@ -163,7 +165,7 @@ def target(scene: Scene, num_characters: int) -> np.ndarray:
         num_characters: Known characters; the answer after the last of them is "nobody".
 
     Returns:
-        `float32 (num_characters + 1,)`, adding up to 1: equal shares for all that are there, 1 for nobody where none is.
+        `float32 (num_characters + 1,)`, adding up to 1: equal shares for all in it, 1 for nobody where none is.
     """
     shares = np.zeros(num_characters + 1, "float32")
     for label in scene.labels:
@@ -219,8 +221,10 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return low + rng.random() * max(0.0, high - low)
 
 
-def _turned(boxes: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    return tuple(box[[1, 0, 3, 2]] for box in boxes)
+def _transposed(scene: Scene) -> Scene:
+    """Swap rows and columns."""
+    boxes = tuple(box[[1, 0, 3, 2]] for box in scene.boxes)
+    return Scene(np.ascontiguousarray(scene.picture.transpose(1, 0, 2)), scene.labels, boxes, scene.exact)
 
 
 def _area(box: np.ndarray) -> float:

@@ -15,9 +15,7 @@ from lib.data.batches import Augmentation
 IDENTITY = np.eye(2, 3)
 
 
-def augment(
-    picture: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def augment(picture: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Change one picture at random, and say where its points went.
 
     Args:

@@ -206,7 +206,7 @@ def background(picture: np.ndarray, box: np.ndarray, rng: np.random.Generator) -
         The part, enlarged to the size of the picture, or None where the box leaves less than a third of the side.
     """
     size = len(picture)
-    left, top, right, bottom = np.clip(box, 0, 1)
+    left, top, right, _ = np.clip(box, 0, 1)
     # The box ends at the shoulders: what is below it shows the body.
     rooms = [(0.0, 0.0, left, 1.0), (right, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, top)]
     rooms = [room for room in rooms if min(room[2] - room[0], room[3] - room[1]) >= 0.33]

@@ -13,6 +13,8 @@ from lib.data.batches import WORKERS, Augmentation
 from lib.training import composites, located, outliers, sampling
 from lib.training.composites import Scene
 
+LEAST_INSIDE = 0.3  # share of a box that augmentation leaves in the picture, for its place to count
+
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
@@ -128,7 +130,9 @@ class SceneBatches(keras.utils.PyDataset):
         if row >= 0 and rng.random() < mixture.composite_share:
             scene = self._composite(scene, rng)
             # A composite is small figures already: shrinking it again shows nobody anything.
-            augmentation = dataclasses.replace(augmentation, placement=0.0, backdrop=0.0, cutout=augmentation.cutout / 2)
+            augmentation = dataclasses.replace(
+                augmentation, placement=0.0, backdrop=0.0, cutout=augmentation.cutout / 2
+            )
         scene = scene.moved(*located.augment(scene.picture, augmentation, rng))
         if rng.random() < mixture.caption_share:
             scene = dataclasses.replace(scene, picture=outliers.caption(scene.picture, rng))
@@ -136,7 +140,9 @@ class SceneBatches(keras.utils.PyDataset):
 
     def _known(self, row: int) -> Scene:
         box = self.boxes[row]
-        return composites.single(self.images[np.array([row])][0], int(self.labels[row]), None if np.isnan(box[0]) else box)
+        return composites.single(
+            self.images[np.array([row])][0], int(self.labels[row]), None if np.isnan(box[0]) else box
+        )
 
     def _composite(self, scene: Scene, rng: np.random.Generator) -> Scene:
         if rng.random() < self.mixture.stranger_share:
@@ -151,7 +157,7 @@ class SceneBatches(keras.utils.PyDataset):
     def _nobody(self, rng: np.random.Generator) -> Scene:
         if len(self.strangers) and rng.random() >= self.mixture.made_share:
             return Scene(self.strangers[rng.integers(len(self.strangers))])
-        size = self.augmentation_size
+        size = self.images[np.array([0])].shape[1]
         if rng.random() < self.mixture.background_share:
             row = int(self.rows[rng.integers(len(self.rows))])
             if not np.isnan(self.boxes[row, 0]):
@@ -168,21 +174,17 @@ class SceneBatches(keras.utils.PyDataset):
             return Scene(outliers.caption(page, rng))
         return Scene(outliers.pattern(size, rng))
 
-    @property
-    def augmentation_size(self) -> int:
-        """Side of the pictures before they are shrunk, pixels."""
-        return self.images[np.array([0])].shape[1]
-
 
 def _within(scene: Scene) -> Scene:
     """Leave out the boxes of characters that augmentation pushed out of the picture for the most part, not the names.
 
     A name stays, since its face may be half in the picture; its place then is not known.
     """
-    exact = []
+    boxes, exact = [], []
     for box, was_exact in zip(scene.boxes, scene.exact, strict=True):
         inside = np.clip(box, 0, 1)
         share = np.prod(np.clip(inside[2:] - inside[:2], 0, None)) / max(np.prod(box[2:] - box[:2]), 1e-9)
-        exact.append(was_exact and bool(share > 0.3))
-    boxes = tuple(box if e or not w else composites.WHOLE for box, e, w in zip(scene.boxes, exact, scene.exact, strict=True))
-    return dataclasses.replace(scene, boxes=boxes, exact=tuple(exact))
+        lost = was_exact and share < LEAST_INSIDE
+        boxes.append(composites.WHOLE if lost else box)
+        exact.append(was_exact and not lost)
+    return dataclasses.replace(scene, boxes=tuple(boxes), exact=tuple(exact))
