@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from lib.data.batches import Augmentation
+from lib.evaluation import calibration
 from lib.training import composites, heads, networks, scene_batches
 
 SIZE, NUM_CHARACTERS = 32, 3
@@ -104,6 +105,20 @@ def test_a_network_with_both_heads_learns_where_a_square_is():
 def test_a_network_without_pooling_has_no_body():
     with pytest.raises(ValueError, match="global average pooling"):
         heads.body_of(networks.build("cnn", conv_layers=4, num_characters=2, picture_size=32))
+
+
+def test_a_folded_temperature_is_that_of_the_probabilities():
+    body = heads.body_of(networks.build("springfield", num_characters=2, picture_size=SIZE, width=4))
+    model = heads.with_heads(body, 4)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype="uint8")
+    before = model.predict_on_batch(pictures)
+    heads.fold_temperature(model, 0.5)
+    after = model.predict_on_batch(pictures)
+    expected = calibration.with_temperature(before["probabilities"], 0.5)
+    assert after["probabilities"] == pytest.approx(expected, abs=1e-4)
+    assert (after["class_map"] == before["class_map"]).all()
+    with pytest.raises(ValueError, match="above 0"):
+        heads.fold_temperature(model, 0)
 
 
 def loss_of(target, prediction):

@@ -55,6 +55,24 @@ def body_of(network: keras.Model) -> keras.Model:
     raise ValueError(f"`network` must have a global average pooling layer. Received: {network.name!r}, without one")
 
 
+def fold_temperature(model: keras.Model, temperature: float) -> None:
+    """Divide the logits of `probabilities` by a temperature, once and for all, in the weights of the last layer.
+
+    Whoever reads the network then gets calibrated probabilities, and needs not know that there was a temperature.
+
+    Args:
+        model: With a dense layer `probabilities`; changed in place.
+        temperature: Of `calibration.fit_temperature`.
+
+    Raises:
+        ValueError: The temperature is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be above 0. Received: temperature={temperature!r}")
+    layer = model.get_layer("probabilities")
+    layer.set_weights([weights / temperature for weights in layer.get_weights()])
+
+
 class CellLoss(keras.losses.Loss):
     """Cross-entropy between a class map and what its cells should show.
 
