@@ -486,3 +486,17 @@ def test_the_archive_on_a_random_split_leaks(archive, processed):
     table = manifest.prepare(archive, processed, split="random", progress=False)
     assert manifest.leaks(table, processed, "test").sum() > 0.2 * (table.split == "test").sum()
     assert manifest.leaks(table, processed, "kaggle_test").sum() > 0.6 * (table.split == "kaggle_test").sum()
+
+
+def test_characters_that_join_leave_the_test_pictures_of_the_others_where_they_were(raw, tmp_path):
+    for number in range(8):
+        write(raw / "maggie" / f"{number:02}.png", drawn(200 + number))
+    write(raw / "maggie" / "08.png", brighter(drawn(0)))  # a near-copy of bart's first picture
+    alone = prepared(raw, tmp_path / "two", min_pictures=20).set_index("path").split
+    joined = prepared(raw, tmp_path / "three", divide_first=20).set_index("path").split
+    studied = alone[alone != ""].index
+    assert len(studied) == 40
+    assert (joined[studied] == alone[studied]).all()
+    assert joined["maggie/08.png"] == joined["bart/00.png"]
+    assert set(joined[joined.index.str.startswith("maggie")]) == set(SPLITS)
+    assert manifest.settings(tmp_path / "three")["divide_first"] == 20

@@ -96,6 +96,7 @@ def prepare(
     split: str = "grouped",
     seed: int = 0,
     exclude_kaggle_test: bool = False,
+    divide_first: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Decode every picture once and divide them into train, validation and test, 70/15/15 for each character.
@@ -110,6 +111,9 @@ def prepare(
         seed: What the split follows from.
         exclude_kaggle_test: Whether to leave out the frames in whose group of near-copies is a picture of the
             archive's own test set. The whole group goes, as it does between train and test.
+        divide_first: Characters with so many pictures are divided as if they were the only ones, then the others: a
+            network that knows more characters is then tested on the pictures that one that knows fewer is tested on,
+            and has not trained on any of them. 0 divides all at once.
         progress: Whether to show a progress bar where there is a terminal.
 
     Returns:
@@ -122,6 +126,8 @@ def prepare(
     _check(picture_size, fit, min_pictures, split)
     settings = dict(picture_size=picture_size, fit=fit, min_pictures=min_pictures, split=split, seed=seed)
     settings["exclude_kaggle_test"] = exclude_kaggle_test
+    if divide_first:
+        settings["divide_first"] = divide_first
     files = _files(raw)
     decode = functools.partial(_decode_chunk, raw, picture_size=picture_size, fit=fit)
     try:
@@ -400,9 +406,20 @@ def _divide(
     table["split"] = ""
     used = (table.left_out == "").to_numpy()
     table.loc[used & own_test, "split"] = TEST_SET
-    frames = table[used & ~own_test]
-    groups = frames.group.to_numpy() if settings["split"] == "grouped" else np.arange(len(frames))
-    table.loc[frames.index, "split"] = _assign(frames.character.to_numpy(), groups, settings["seed"])
+    groups = table.group.to_numpy() if settings["split"] == "grouped" else np.arange(len(table))
+    names, split = table.character.to_numpy(), np.full(len(table), "", dtype=object)
+    if settings.get("divide_first"):
+        fewer = settings | {"min_pictures": settings["divide_first"]}
+        first = (_left_out(table, own_test, fewer, pairs, alike & (rms < SAME_PICTURE_RMS)) == "") & ~own_test
+        split[first] = _assign(names[first], groups[first], settings["seed"])
+        # A group that is in a split stays in it, whoever else is in the group.
+        split_of_group = dict(zip(groups[first], split[first], strict=True))
+        split = np.array([split_of_group.get(group, "") for group in groups], dtype=object)
+    frames = used & ~own_test
+    rest = frames & (split == "")
+    if rest.any():
+        split[rest] = _assign(names[rest], groups[rest], settings["seed"])
+    table.loc[frames, "split"] = split[frames]
     _check_splits(table)
     return table[list(COLUMNS)], pairs
 
