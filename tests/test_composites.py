@@ -75,15 +75,30 @@ def test_a_stranger_beside_a_character_adds_no_name():
     assert scene.labels == (0,)
 
 
-@pytest.mark.parametrize("label", [None, 1])
-def test_a_pasted_figure_leaves_the_other_visible(label):
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pasted_figure_leaves_the_other_visible_and_is_where_its_box_says(seed):
     scene = marked((0.0, 0.0, 0.4, 1.0))
-    red = np.zeros((20, 10, 3), "uint8")
-    red[:, :, 0] = 200
-    pasted = composites.paste_beside(scene, red, np.ones((20, 10), "uint8"), label, np.random.default_rng(0))
-    assert pasted.labels == ((0,) if label is None else (0, 1))
+    red = np.zeros((48, 48, 3), "uint8")
+    red[10:40, 15:35, 0] = 200
+    other = composites.single(red, 1, np.array([15, 10, 35, 40]) / 48)
+    pasted = composites.paste_beside(scene, other, (red[:, :, 0] > 0).astype("uint8"), np.random.default_rng(seed))
+    assert pasted.labels == (0, 1)
+    is_red = (pasted.picture[:, :, 0] == 200) & (pasted.picture[:, :, 1] == 0)
+    rows, columns = np.where(is_red)
+    found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 48
+    assert pasted.boxes[1] == pytest.approx(found, abs=1.5 / 48)
     hidden = ((scene.picture == 255) & (pasted.picture != 255)).any(axis=2).sum()
     assert hidden <= 0.35 * (scene.picture[:, :, 0] == 255).sum() + 48
+
+
+def test_a_figure_for_which_there_is_no_place_is_not_pasted():
+    scene = marked((0.4, 0.4, 0.6, 0.6))
+    everywhere = composites.single(scene.picture, 1)
+    # A figure of up to three quarters of the side mostly hides a small box in the middle.
+    huge = np.ones((48, 48), "uint8")
+    placed = [composites.paste_beside(scene, everywhere, huge, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(each.labels in ((0,), (0, 1)) for each in placed)
+    assert any(each is scene for each in placed)
 
 
 def test_targets_share_the_answer_among_all_and_give_it_to_nobody_where_there_is_none():

@@ -42,6 +42,8 @@ class Scene:
 
 
 WHOLE = np.array([0.0, 0.0, 1.0, 1.0])
+UPPER_MIDDLE = np.array([0.3, 0.0, 0.7, 1.0])  # where a character is as a rule
+MOST_HIDDEN = 0.35  # of a character's box, by a figure that is pasted
 
 
 def single(picture: np.ndarray, label: int, box: np.ndarray | None = None) -> Scene:
@@ -119,42 +121,41 @@ def side_by_side(first: Scene, second: Scene, rng: np.random.Generator) -> Scene
     return joined
 
 
-def paste_beside(
-    scene: Scene, cutout: np.ndarray, mask: np.ndarray, label: int | None, rng: np.random.Generator
-) -> Scene:
-    """Paste a figure that was cut out into a scene, where it hides little of whoever is there.
+def paste_beside(scene: Scene, other: Scene, mask: np.ndarray, rng: np.random.Generator) -> Scene:
+    """Cut a figure out of one scene and paste it into another, where it hides little of whoever is there.
 
     Args:
-        scene: With at most one character.
-        cutout: The figure, `uint8 (height, width, 3)`, RGB.
-        mask: Where the figure is in it, `uint8 (height, width)`, 0 or 1.
-        label: Who it is; None for a stranger, who adds no name.
+        scene: Where it is pasted, with at most one character.
+        other: Where it is cut out, of the same size, with at most one character.
+        mask: Where the figure is in `other`, `uint8 (size, size)`, 0 or 1, somewhere 1.
         rng: Where chance comes from.
 
     Returns:
         The scene with the figure; the scene itself where there is no place for it.
     """
     size = len(scene.picture)
-    scale = rng.uniform(0.4, 0.75) * size / max(cutout.shape[:2])
-    width, height = (max(8, min(size, round(n * scale))) for n in (cutout.shape[1], cutout.shape[0]))
-    taken = np.clip(scene.boxes[0], 0, 1) if scene.labels and scene.exact[0] else np.array([0.3, 0.0, 0.7, 1.0])
-    best, least = None, 0.35  # of the other's box may be hidden
+    x, y, cut_width, cut_height = cv2.boundingRect(mask)
+    scale = rng.uniform(0.4, 0.75) * size / max(cut_width, cut_height)
+    width, height = (max(8, min(size, round(n * scale))) for n in (cut_width, cut_height))
+    taken = np.clip(scene.boxes[0], 0, 1) if scene.labels and scene.exact[0] else UPPER_MIDDLE
+    best, least = None, MOST_HIDDEN
     for _ in range(6):
         left, top = int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))
-        box = np.array([left, top, left + width, top + height]) / size
-        hidden = _overlap(taken, box) / max(_area(taken), 1e-6)
+        hidden = _overlap(taken, np.array([left, top, left + width, top + height]) / size) / max(_area(taken), 1e-6)
         if hidden < least:
-            best, least = (left, top, box), hidden
+            best, least = (left, top), hidden
     if best is None:
         return scene
-    left, top, box = best
-    figure = cv2.resize(np.ascontiguousarray(cutout), (width, height), interpolation=cv2.INTER_AREA)
-    alpha = cv2.resize(mask.astype("float32"), (width, height), interpolation=cv2.INTER_AREA)[:, :, None]
+    left, top = best
+    part = (slice(y, y + cut_height), slice(x, x + cut_width))
+    figure = cv2.resize(np.ascontiguousarray(other.picture[part]), (width, height), interpolation=cv2.INTER_AREA)
+    alpha = cv2.resize(mask[part].astype("float32"), (width, height), interpolation=cv2.INTER_AREA)[:, :, None]
     page = scene.picture.copy()
     place = page[top : top + height, left : left + width]
     place[:] = np.rint(alpha * figure + (1 - alpha) * place)
-    pasted = Scene(page) if label is None else Scene(page, (label,), (box,), (True,))
-    return _join(page, scene, pasted)
+    scale_x, scale_y = width / cut_width, height / cut_height
+    matrix = np.array([[scale_x, 0, (left - x * scale_x) / size], [0, scale_y, (top - y * scale_y) / size]])
+    return _join(page, scene, other.moved(page, matrix))
 
 
 def target(scene: Scene, num_characters: int) -> np.ndarray:

@@ -13,6 +13,8 @@ from lib.data.batches import WORKERS, Augmentation
 from lib.training import composites, located, outliers, sampling
 from lib.training.composites import Scene
 
+CUT_OUT_SHARE = 0.25  # of the composites, in which a figure is cut out and pasted; the others are side by side
+LEAST_CUT_OUT = 0.15  # of a picture that a figure fills, to be cut out
 LEAST_INSIDE = 0.3  # share of a box that augmentation leaves in the picture, for its place to count
 
 
@@ -149,6 +151,10 @@ class SceneBatches(keras.utils.PyDataset):
             other = self._nobody(rng)
         else:
             other = self._known(int(self.rows[rng.integers(len(self.rows))]))
+        if other.labels and rng.random() < CUT_OUT_SHARE:
+            painted, mask = located.swap_background(other.picture, rng)
+            if mask is not None and mask.mean() > LEAST_CUT_OUT:
+                return composites.paste_beside(scene, dataclasses.replace(other, picture=painted), mask, rng)
         pair = [composites.crop_around(each, rng) if each.labels else each for each in (scene, other)]
         if rng.random() < 0.5:
             pair.reverse()
