@@ -134,7 +134,7 @@ def swap_background(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.n
         the flood ran into the figure.
     """
     height, width = picture.shape[:2]
-    picture = np.ascontiguousarray(picture)
+    picture = np.require(picture, requirements=("C", "W"))  # a slice of a memory-mapped array may be read-only
     filled = np.zeros((height + 2, width + 2), dtype="uint8")
     step = (int(rng.integers(4, 14)),) * 3
     top = [(x, 0) for x in np.linspace(0, width - 1, 5).astype(int)]
