@@ -91,7 +91,7 @@ def enlarged(cells: np.ndarray, side: int) -> np.ndarray:
     Returns:
         `float32 (side, side)`.
     """
-    # Linear: cubic overshoots beside steep edges. The maximum lies in the box for 92.8 of 100 pictures, 92.1 with cubic.
+    # Linear: cubic overshoots beside steep edges. The maximum is in the box for 92.8 of 100 pictures, with cubic 92.1.
     return cv2.resize(np.asarray(cells, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
 
 
