@@ -7,7 +7,8 @@ USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KA
 USER_VARIABLES += IMAGE MODEL_DIR RUN HOST PORT
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
-export MAKECMDGOALS
+# Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
+export GOALS := $(MAKECMDGOALS)
 export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))
 
 .DEFAULT_GOAL := help

@@ -244,7 +244,7 @@ def _data_name_of(folder: Path) -> str | None:
 
 def print_plan(plan: Plan) -> None:
     """Write the requests and print the fragment of a makefile."""
-    write_requests(plan, set(os.environ.get("MAKECMDGOALS", "").split()))
+    write_requests(plan, set(os.environ.get("GOALS", "").split()))
     print(makefile(plan), end="")
 
 
