@@ -3,7 +3,7 @@
 # Python checks the variables and finds what each notebook depends on (lib/pipeline.py); its answer is included below as
 # a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
-USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST OUTPUTS MODEL
+USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST NEAR_RMS NEAR_BITS SAME_RMS OUTPUTS MODEL
 USER_VARIABLES += IMAGE MODEL_DIR RUN HOST PORT
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
@@ -60,7 +60,8 @@ TRAINED := $(RUN_NAMES:%=$(RUNS_DIR)/%/run.json)
 EVALUATED := $(RUN_NAMES:%=$(RUNS_DIR)/%/metrics.json)
 ROBUSTNESS_FILES := $(RUN_NAMES:%=$(RUNS_DIR)/%/robustness.csv)
 
-$(RAW)/source.json: | $(ENVIRONMENT)
+# Fetched again when the source has changed.
+$(RAW)/source.json: $(SOURCE_CHANGED) | $(ENVIRONMENT)
 	$(STEP) fetch
 
 $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARED)/request.json $(PREPARE_CODE)

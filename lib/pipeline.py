@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import inputs, machine, paths, records
+from lib.data import sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError, report_error, report_interrupt
 from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
@@ -44,7 +45,9 @@ def makefile(plan: Plan) -> str:
     Returns:
         Lines of a makefile.
     """
+    stale = plan.raw.exists() and sources.is_stale(plan.source, plan.raw)
     definitions = {
+        "SOURCE_CHANGED": "FORCE" if stale else "",
         "DATASET_ID": plan.data_name,
         "RAW": _relative(plan.raw),
         "PREPARED": _relative(plan.prepared),
@@ -85,9 +88,8 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
 
 
 def _check_source(plan: Plan) -> None:
-    known = plan.source in ("sample", "kaggle") or Path(plan.source).expanduser().exists()
-    if not known and not (plan.raw / "source.json").exists():
-        raise UserError(f"DATA: there is no file or folder {plan.source!r}. Expected {VARIABLES['DATA']}.")
+    if not (plan.raw / sources.RECORD).exists():
+        sources.check(plan.source)
 
 
 def _write_if_changed(path: Path, record: dict[str, Any]) -> None:
@@ -250,8 +252,6 @@ def print_plan(plan: Plan) -> None:
 
 def fetch(plan: Plan) -> None:
     """Bring the pictures to `data/raw`."""
-    from lib.data import sources
-
     print(sources.summary(sources.fetch(plan.source, plan.raw_name)))
 
 

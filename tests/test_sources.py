@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lib import paths
-from lib.data import sources
+from lib.data import archives, sources
 from lib.errors import UserError
 
 ARCHIVE = Path(
@@ -71,8 +71,16 @@ def make_folder(path: Path, names) -> Path:
 MAKERS = {"a.zip": make_zip, "a.tar": make_tar, "a.tar.gz": make_tar, "a.tgz": make_tar, "folder": make_folder}
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(request, monkeypatch):
+    """A process for each archive would take most of the time; `isolated` marks the tests of that process."""
+    if "isolated" not in request.keywords:
+        monkeypatch.setattr(archives, "copy_isolated", archives.copy)
+
+
 def listing(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"source.json"}
+    ours = {sources.RECORD, archives.SUMS}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - ours
 
 
 def rejection(source, tmp_path: Path) -> str:
@@ -217,7 +225,7 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(entry, path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "_write", interrupt)
+    monkeypatch.setattr(archives, "_write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
     assert listing(tmp_path / "raw") <= {".it.lock"}
@@ -227,7 +235,7 @@ def test_full_disk_is_reported(tmp_path, monkeypatch):
     def full(entry, path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(sources, "_write", full)
+    monkeypatch.setattr(archives, "_write", full)
     assert "No space left on device" in rejection(make_zip(tmp_path / "a.zip", TWO), tmp_path)
 
 
@@ -400,13 +408,13 @@ def test_limits(limit, value, message, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in TWO:
             archive.writestr(name, bytes(200_000))
-    monkeypatch.setattr(sources, limit, value)
+    monkeypatch.setattr(archives, limit, value)
     assert message in rejection(tmp_path / "a.zip", tmp_path)
 
 
 def test_huge_tar_header_is_not_inflated_into_memory(tmp_path):
     header = tarfile.TarInfo("long")
-    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 10 * sources.MAX_PICTURE_BYTES
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 10 * archives.MAX_PICTURE_BYTES
     with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT))
     assert "a header of 1000000000 bytes" in rejection(tmp_path / "a.tar.gz", tmp_path)

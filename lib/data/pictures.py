@@ -21,6 +21,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from lib.data import formats
 from lib.data.preparation import RESIZE_MODES
 from lib.errors import UserError
 
@@ -28,16 +29,14 @@ MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB
 MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
 MIN_SIDE = 16  # smaller pictures show no character, even to a person
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-# The first bytes decide, never the name. The plugins are called directly and not through `Image.open`, which
-# opens the JPEGs of many phones as MPO, a container whose damage makes an intact picture unreadable.
+# The plugins are called directly and not through `Image.open`, which opens the JPEGs of many phones as MPO, a container
+# whose damage makes an intact picture unreadable.
 PLUGINS = {
-    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"RIFF": WebPImagePlugin.WebPImageFile,
-    b"GIF8": GifImagePlugin.GifImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
 }
 # Pillow reads metadata block by block in Python, joining or inflating them: 20 MB of metadata would keep a core busy
 # for minutes. A picture of 20 MB in blocks of 8 KB takes 8,000 reads.
@@ -288,7 +287,7 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
             f"The file has {len(contents) / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB can be read. "
             "Make the picture smaller."
         )
-    plugin = next((plugin for start, plugin in PLUGINS.items() if contents.startswith(start)), None)
+    plugin = PLUGINS.get(formats.format_of(contents))
     if plugin is None:
         raise UnreadablePicture(
             "This is not a picture that can be read. Expected a JPEG, PNG, WebP, GIF or BMP file; "
