@@ -88,8 +88,13 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
 
 
 def _check_source(plan: Plan) -> None:
-    if not (plan.raw / sources.RECORD).exists():
+    if (plan.raw / sources.RECORD).exists():
+        return
+    try:
         sources.check(plan.source)
+    except UserError as problem:
+        text = str(problem)
+        raise UserError(f"DATA: {text[0].lower()}{text[1:]}") from None
 
 
 def _write_if_changed(path: Path, record: dict[str, Any]) -> None:

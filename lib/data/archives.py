@@ -337,7 +337,7 @@ def _tar_stream(path: Path) -> IO[bytes]:
 def _safe_parts(path: Path, name: str) -> tuple[str, ...]:
     """Split the name of an entry; raise if its path leads outside its folder."""
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if name.startswith("/") or ".." in parts or "\0" in name or (parts and parts[0][1:2] == ":"):
+    if name.startswith("/") or ".." in parts or "\0" in name or (parts and parts[0][1:] == ":"):
         raise UserError(f"{path} is rejected: the path of its entry {name[:200]!a} leads outside its folder.")
     return parts
 

@@ -179,8 +179,8 @@ def _check_splits(children: dict[str, list[Parts]], splits: dict[str, str], sour
     if others or len(characters) < 2 or len(set(splits.values())) < len(splits) or "train" not in splits.values():
         found = _listed(repr(name) for name in sorted(children))
         raise UserError(
-            f"{source} is rejected: it holds {found}, but names of splits are no characters. Expected train/<character> "
-            "and test/<character>, with or without val/<character>, and nothing beside them; or no split, but "
+            f"{source} is rejected: it holds {found}, but names of splits are no characters. Expected "
+            "train/<character> and test/<character>, with or without val/<character>, and nothing beside them; or no split, but "
             f"{EXPECTED}."
         )
 

@@ -198,7 +198,7 @@ def _write_header(file: IO[bytes], rows: int, size: int) -> int:
 
 
 def _check_copy(raw: Path, table: pd.DataFrame) -> None:
-    """Make sure that the pictures are those that were copied from the source; a folder of another origin has no sums."""
+    """Make sure that the pictures are those that were copied from the source."""
     if not (raw / sources.RECORD).exists():
         return
     expected = records.read_json(raw / sources.RECORD).get("pictures_sha256")

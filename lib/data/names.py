@@ -1,5 +1,6 @@
 """Names from foreign file systems: read in the encoding they are in, and made safe for every file system."""
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable
 from lib.errors import UserError
 
 MAX_NAME_BYTES = 200  # file systems allow 255
-# What some file systems forbid, and what a shell, an option or a spreadsheet would take for something else at the start.
+# What some file systems forbid, and at the start what a shell or a spreadsheet would take for something else.
 UNSAFE = re.compile(r'[\\/:*?"<>|]|^[\s.=+@~-]+|[\s.]+$')
 
 # What zip programs on Windows write: code pages of DOS and Windows, most common first.
@@ -81,8 +82,15 @@ def _read(contents: bytes, page: str) -> str | None:
     except UnicodeDecodeError:
         return None
     letters = all(letter.isascii() or unicodedata.category(letter)[0] in "LM" for letter in text)
-    words = (word for word in re.split(r"[\W\d_]+", text) if not word.isascii())
-    return text if letters and all(len({_script(letter) for letter in word}) == 1 for word in words) else None
+    words = [word for word in re.split(r"[\W\d_]+", text) if not word.isascii()]
+    return text if letters and all(map(_is_word, words)) else None
+
+
+def _is_word(word: str) -> bool:
+    """Say whether letters can be a word: of one script, and no capital from outside ASCII behind a small letter."""
+    pairs = itertools.pairwise(word)
+    mixed = any(one.islower() and other.isupper() and not other.isascii() for one, other in pairs)
+    return len({_script(letter) for letter in word}) == 1 and not mixed
 
 
 def _script(letter: str) -> str:

@@ -41,7 +41,10 @@ class Preparation(Settings):
         24, ge=0, le=255, description="or difference hashes, of 256 bits, that differ by at most this many"
     )
     same_rms: float = Field(
-        2.5, ge=0, le=255, description="thumbnails of one and the same picture differ by less than this, grey levels RMS"
+        2.5,
+        ge=0,
+        le=255,
+        description="thumbnails of one and the same picture differ by less than this, grey levels RMS",
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="decides the split")
 

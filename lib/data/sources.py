@@ -157,9 +157,7 @@ def _renew(source: str, target: Path) -> None:
     record = _record(target)
     check(source)
     if _same_content(source, record):
-        records.write_json(
-            target / RECORD, record | {"origin": _origin(source), "signature": _signature(source)}
-        )
+        records.write_json(target / RECORD, record | {"origin": _origin(source), "signature": _signature(source)})
     elif record["origin"] == _origin(source):
         print(f"{source} has changed since its pictures were copied; copying them again.", flush=True)
         _make(source, target)
@@ -256,7 +254,9 @@ def _signature(source: str) -> str:
         return records.digest({path.name: records.file_sha256(path) for path in drawing})
     path = _path(source)
     files = archives.folder_files(path) if path.is_dir() else [(path, path.stat())]
-    return records.digest([[str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns] for file, status in files])
+    return records.digest(
+        [[str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns] for file, status in files]
+    )
 
 
 def _size(path: Path) -> int:
