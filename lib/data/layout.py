@@ -180,7 +180,7 @@ def _check_splits(children: dict[str, list[Parts]], splits: dict[str, str], sour
         found = _listed(repr(name) for name in sorted(children))
         raise UserError(
             f"{source} is rejected: it holds {found}, but names of splits are no characters. Expected "
-            "train/<character> and test/<character>, with or without val/<character>, and nothing beside them; or no split, but "
+            "train/<character> and test/<character>, with or without val/<character>, and nothing beside them; or "
             f"{EXPECTED}."
         )
 

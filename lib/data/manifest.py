@@ -82,7 +82,9 @@ def prepare(raw: Path, processed: Path, preparation: Preparation = DEFAULTS, pro
             (processed / dataset.MANIFEST).unlink(missing_ok=True)
         with records.atomic_write(processed / dataset.NEAR_DUPLICATES) as temporary:
             np.save(temporary, pairs)
-        records.write_json(processed / dataset.SETTINGS, preparation.model_dump())
+        files = records.digests(processed, dataset.IMAGES, dataset.NEAR_DUPLICATES)
+        files[dataset.MANIFEST] = hashlib.sha256(records.csv_text(table).encode()).hexdigest()
+        records.write_record(processed / dataset.SETTINGS, preparation.model_dump(), files)
         records.write_csv(processed / dataset.MANIFEST, table)
     except OSError as problem:
         raise UserError(

@@ -27,6 +27,8 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
     Returns:
         A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`, not compiled.
     """
+    keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
+    keras.config.set_floatx("float32")
     if recipe.network == "cnn":
         return build_cnn(recipe.conv_layers, num_characters, picture_size, recipe.dense_units, recipe.dropout)
     return build_springfield(num_characters, picture_size, recipe.width, recipe.dropout)
