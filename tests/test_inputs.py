@@ -122,3 +122,16 @@ def test_a_damaged_record_of_inputs_makes_the_product_again(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     (tmp_path / records.INPUTS).write_text("[1")
     assert inputs.changed(tmp_path / "run.json", {}) == ["run.json has no record of its inputs"]
+
+
+def test_a_product_that_a_killed_step_left_or_something_else_replaced_is_not_made(tmp_path):
+    product = tmp_path / "manifest.csv"
+    product.write_text("a")
+    (tmp_path / "settings.json").write_text("b")
+    assert not inputs.is_made(product, ("settings.json",))  # the step was killed before it ended
+    inputs.write(product, {"code": 1}, ("settings.json",))
+    assert inputs.is_made(product, ("settings.json",))
+    assert inputs.changed(product, {"code": 1}, ("settings.json",)) == []
+    (tmp_path / "settings.json").write_text("c")
+    assert not inputs.is_made(product, ("settings.json",))
+    assert inputs.changed(product, {"code": 1}, ("settings.json",)) == ["settings.json was changed by something else"]
