@@ -42,6 +42,9 @@ CONFUSION = "confusion.csv"
 ROBUSTNESS = "robustness.csv"
 FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
+STRANGERS = "strangers.json"
+
+DEFAULT = "default.json"  # beside the published runs: which of them is used where none is named
 
 # Format 1 spelt some keys otherwise. The published records keep their spelling on disk; readers see today's.
 RENAMED_KEYS = {

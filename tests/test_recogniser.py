@@ -263,7 +263,7 @@ def test_a_damaged_record_is_an_error(run_dir, record, contents):
 # ---------------------------------------------------------------- the best run
 
 
-def test_runs_are_ordered_published_springfield_first_then_by_score(tmp_path):
+def test_runs_are_ordered_the_published_default_first_then_by_score(tmp_path):
     for run, macro_f1 in {
         "sample/cnn4": 0.99,
         "sample/cnn6": None,
@@ -273,6 +273,7 @@ def test_runs_are_ordered_published_springfield_first_then_by_score(tmp_path):
         "published/springfield-seed-2": 0.5,
     }.items():
         small_model.write_run(tmp_path / run, metrics=None if macro_f1 is None else {"macro_f1": macro_f1})
+    (tmp_path / "published" / "default.json").write_text('{"run": "springfield-seed-2"}')
     found = [str(run.relative_to(tmp_path)) for run in recogniser.find_runs(tmp_path)]
     assert found == [
         "published/springfield-seed-2",

@@ -34,7 +34,6 @@ from lib.machine import cores
 MAX_METADATA_BYTES = 1_000_000
 MAX_PICTURE_SIZE = 1024
 MIN_PARALLEL = 16  # pictures; for fewer, starting threads costs more than it saves
-BEST_NETWORK = "springfield"  # its runs have names that begin with it
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
 
@@ -355,19 +354,25 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
         outputs: The folder with `published/<run>/` and `<data name>/<run>/`.
 
     Returns:
-        Published runs of springfield, other published runs, then the finished runs of this machine; in each group by
-        macro F1, with runs that are not evaluated last.
+        The default of the published runs, the other published runs, then the finished runs of this machine; in each
+        group by macro F1, with runs that are not evaluated last.
     """
-    found = []
+    found, default = [], _default_run(Path(outputs) / paths.PUBLISHED.name)
     for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}"):
         run = model.parent
         published = run.parent.name == paths.PUBLISHED.name
-        best = published and run.name.startswith(BEST_NETWORK)
         with contextlib.suppress(UserError):
             if not published or (run / records.RUN_RECORD).exists():
                 records.read_run(run)  # raises if the training is not finished
-            found.append((not published, not best, -_macro_f1(run), str(run), run))
+            found.append((not published, run != default, -_macro_f1(run), str(run), run))
     return [run for *_, run in sorted(found)]
+
+
+def _default_run(published: Path) -> Path | None:
+    """Read which of the published runs is the default, from the record that `make publish MODEL=1` writes."""
+    if not (published / records.DEFAULT).exists():
+        return None
+    return published / str(records.read_json(published / records.DEFAULT).get("run"))
 
 
 def load_best(outputs: Path = paths.OUTPUTS) -> Recogniser:
