@@ -361,3 +361,23 @@ def test_an_ensemble_needs_answers_to_the_same_pictures():
     one = [[0.9, 0.1]] * 4
     with pytest.raises(ValueError, match="same pictures"):
         metrics.ensemble_agreement([predicted_by(one), predicted_by(one, "abce")])
+
+
+def test_the_probability_of_nobody_is_kept(tmp_path):
+    probabilities = np.array([[0.6, 0.1], [0.0, 0.05]])  # .3 and .95 are nobody's
+    table = metrics.predictions_table(["a", "b"], np.array([0, 1]), probabilities, ["bart", "homer"])
+    assert table["nobody"].tolist() == pytest.approx([0.3, 0.95])
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    np.testing.assert_array_equal(metrics.read_predictions(tmp_path / "predictions.csv").probabilities, probabilities)
+
+
+def test_a_network_that_knows_more_characters_is_also_scored_on_those_of_the_study():
+    summary = metrics.summary(ACTUAL, PROBABILITIES, CHARACTERS, frequent=CHARACTERS[:2])
+    table = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character").f1[CHARACTERS[:2]]
+    assert summary["frequent"] == {
+        "characters": 2,
+        "macro_f1": pytest.approx(table.mean()),
+        "lowest_f1": table.min(),
+        "lowest_character": table.idxmin(),
+    }
+    assert "frequent" not in metrics.summary(ACTUAL, PROBABILITIES, CHARACTERS, frequent=CHARACTERS)

@@ -24,6 +24,7 @@ SUM_TOLERANCE = 0.01  # wide enough for 8-bit weights, narrow enough to exclude 
 SMALLEST_PROBABILITY = 1e-7  # Keras clips at the same value, so that log_loss here is val_loss there
 SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
+NOBODY = "nobody"  # column of the probability of no known character
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.5, 0.95
 
@@ -64,7 +65,8 @@ def predictions_table(
 
     Returns:
         One row per picture: `path`, `character`, `predicted`, `probability` (of the predicted one), `group` if groups
-        were given, then `probability_<character>` for every character in label order. Written with
+        were given, then `probability_<character>` for every character in label order, and `nobody`, the probability of
+        no known character, if the network has it. Written with
         `to_csv(path, index=False)` and read by `read_predictions`, it comes back bit for bit.
     """
     rounded = np.char.mod(f"%.{SIGNIFICANT_DIGITS}g", np.asarray(probabilities, np.float64)).astype(np.float64)
@@ -78,6 +80,9 @@ def predictions_table(
     if groups is not None:
         columns["group"] = groups
     columns |= {PROBABILITY_PREFIX + name: rounded[:, label] for label, name in enumerate(characters)}
+    nobody = 1 - rounded.sum(axis=1)
+    if (nobody > SUM_TOLERANCE).any():  # else a network without that answer
+        columns[NOBODY] = np.clip(nobody, 0, 1).round(SIGNIFICANT_DIGITS)
     return pd.DataFrame(columns)
 
 
@@ -109,19 +114,20 @@ def read_predictions(path: Path) -> Predictions:
     try:
         probabilities = table[[PROBABILITY_PREFIX + name for name in characters]].to_numpy(object).astype(float)
         groups = table["group"].to_numpy(object).astype(np.int64) if "group" in table else None
-        _check_answers(actual, probabilities)
+        _check_answers(actual, probabilities, table[NOBODY].to_numpy(object).astype(float) if NOBODY in table else 0.0)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}. {advice}") from error
     return Predictions(table["path"].tolist(), actual, probabilities, characters, groups)
 
 
-def _check_answers(actual: np.ndarray, probabilities: np.ndarray) -> None:
+def _check_answers(actual: np.ndarray, probabilities: np.ndarray, nobody: np.ndarray | float) -> None:
     if len(actual) == 0:
         raise ValueError("expected at least one row, received none")
     if (actual < 0).any():
         raise ValueError(f"the character of row {np.argmin(actual)} has no column of probabilities")
     # Written so that NaN, for which every comparison is false, is rejected too.
-    valid = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) <= SUM_TOLERANCE)
+    total = probabilities.sum(axis=1) + nobody
+    valid = (probabilities >= 0).all(axis=1) & (nobody >= 0) & (np.abs(total - 1) <= SUM_TOLERANCE)
     if not valid.all():
         row = int(np.argmin(valid))
         raise ValueError(
@@ -224,6 +230,7 @@ def summary(
     groups: np.ndarray | None = None,
     seed: int = 0,
     threshold: float = LOWEST_THRESHOLD,
+    frequent: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Summarise a run in numbers that `metrics.json` can hold as they are.
 
@@ -236,11 +243,14 @@ def summary(
         seed: Seed of the bootstrap.
         threshold: Probability below which the page is not sure, from `threshold` on validation pictures. Chosen on
             test pictures it would be too optimistic.
+        frequent: The characters of the study, to score a network that knows more of them like one that knows only
+            these; empty if it knows no others.
 
     Returns:
         `accuracy`, `macro_f1`, `log_loss` (nats per picture), `test_pictures`, `characters`, `lowest_f1` and
         `lowest_character` (among those with pictures), `accuracy_interval` and `macro_f1_interval` (95 %, as
-        `[low, high]`), `threshold`. Plain Python numbers, lists and strings.
+        `[low, high]`), `threshold`; `frequent`, with their `characters`, `macro_f1`, `lowest_f1` and
+        `lowest_character`, if there are others. Plain Python numbers, lists and strings.
     """
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
@@ -255,6 +265,18 @@ def summary(
         "lowest_character": str(lowest["character"]),
         **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
         "threshold": float(threshold),
+        **({"frequent": _of_frequent(table, frequent)} if 0 < len(frequent) < len(characters) else {}),
+    }
+
+
+def _of_frequent(table: pd.DataFrame, frequent: Sequence[str]) -> dict[str, Any]:
+    of_these = table[table["character"].isin(frequent)]
+    lowest = of_these.loc[of_these["f1"].idxmin()]
+    return {
+        "characters": len(of_these),
+        "macro_f1": float(of_these["f1"].mean()),
+        "lowest_f1": float(lowest["f1"]),
+        "lowest_character": str(lowest["character"]),
     }
 
 
