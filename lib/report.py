@@ -4,8 +4,10 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from lib import paths, records
 from lib.characters import display_name
@@ -52,6 +54,38 @@ def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
 
 def _interval(low: float, high: float) -> str:
     return f"{low:.3f} to {high:.3f}" if pd.notna(low) else ""
+
+
+NAMES = {"character", "actual", "predicted", "lowest_character"}  # columns of labels
+
+
+def for_reading(table: pd.DataFrame) -> Styler:
+    """Lay out a table for a notebook's page: names as people spell them, three decimals, no row numbers.
+
+    Args:
+        table: Any table. An index with a name becomes its first column.
+
+    Returns:
+        The same rows. Scores have three decimals, numbers from 10 on one, from 1,000 on none; what is missing, and a
+        column in which nothing is there, is left out.
+    """
+    table = table if table.index.name is None else table.reset_index()
+    table = table.dropna(axis="columns", how="all")
+    shown = pd.DataFrame({str(name).replace("_", " "): [_cell(name, value) for value in table[name]] for name in table})
+    # Without identifiers, which would differ from run to run.
+    return Styler(shown, uuid="", cell_ids=False).hide(axis="index")
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return display_name(value) if name in NAMES else value
+    if pd.api.types.is_bool(value) or not pd.api.types.is_number(value):
+        return str(value)
+    if pd.isna(value):
+        return ""
+    if pd.api.types.is_integer(value):
+        return f"{value:,}"
+    return f"{value:,.{3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
 
 
 def summary(run_folders: list[Path], source: str) -> str:

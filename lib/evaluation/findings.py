@@ -1,0 +1,106 @@
+"""What each notebook found, in one or two sentences that are computed from its results."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.characters import display_name
+
+
+def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -> str:
+    """Conclude a training.
+
+    Args:
+        run: Name of the run.
+        history: One row per epoch, with `val_macro_f1`, `accuracy` and `val_accuracy`.
+        best_epoch: The epoch whose weights were kept, counted from 1.
+        seconds: Duration of the training.
+
+    Returns:
+        Markdown.
+    """
+    best = history[history.epoch == best_epoch].iloc[0]
+    gap = 100 * (best.accuracy - best.val_accuracy)
+    if abs(gap) < 1:
+        fit = "Training and validation accuracy agree within a percentage point, so it does not overfit"
+    elif gap > 0:
+        fit = f"Training accuracy is {gap:.0f} percentage points higher, so it overfits"
+    else:
+        fit = (
+            f"Training accuracy is {-gap:.0f} percentage points lower, since dropout and augmentation make training "
+            "harder, so it does not overfit"
+        )
+    return (
+        f"**Found:** `{run}` reaches macro F1 {best.val_macro_f1:.3f} on validation, in epoch {best_epoch} of "
+        f"{len(history)}, after {duration(seconds)}. {fit}."
+    )
+
+
+def first_loss(loss: float, num_characters: int) -> str:
+    """Compare the loss before the first step with that of a uniform guess.
+
+    Args:
+        loss: Cross-entropy of the untrained network, nats.
+        num_characters: Number of characters.
+
+    Returns:
+        One line of text.
+    """
+    uniform = math.log(num_characters)
+    verdict = "close to it, as it should be" if abs(loss - uniform) < 0.3 else "off by more than 0.3"
+    return f"first loss {loss:.3f}, uniform guess ln {num_characters} = {uniform:.3f}: {verdict}"
+
+
+def confidence(threshold: float, probabilities: np.ndarray, actual: np.ndarray) -> str:
+    """Say what a threshold does to the answers.
+
+    Args:
+        threshold: Probability below which no answer is given, 0 to 1.
+        probabilities: float `(num_pictures, num_characters)`.
+        actual: Labels, int `(num_pictures,)`.
+
+    Returns:
+        One sentence.
+    """
+    given = probabilities.max(axis=1) >= threshold
+    right = (probabilities.argmax(axis=1) == actual)[given]
+    kept = f"{100 * right.mean():.1f} % of these answers are right" if given.any() else "so no answer is given"
+    return f"At the threshold {threshold:.2f}, {100 * given.mean():.1f} % of the pictures are answered, and {kept}."
+
+
+def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentence: str) -> str:
+    """Conclude an evaluation.
+
+    Args:
+        run: Name of the run.
+        scores: As from `metrics.summary`.
+        mistakes: As from `metrics.most_confused`.
+        sentence: As from `confidence`.
+
+    Returns:
+        Markdown.
+    """
+    low, high = scores["macro_f1_interval"]
+    most = "It makes no mistake." if mistakes.empty else ""
+    for row in mistakes.head(1).itertuples():
+        most = f"Its most frequent mistake is {display_name(row.actual)} as {display_name(row.predicted)} "
+        most += f"({count(row.pictures, 'picture')})."
+    return (
+        f"**Found:** `{run}` is right on {100 * scores['accuracy']:.1f} % of {scores['test_pictures']:,} unseen "
+        f"pictures; its macro F1 is {scores['macro_f1']:.3f} (95 % interval {low:.3f} to {high:.3f}). {most} {sentence}"
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: 1 picture, 2 pictures."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in its natural unit."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (math.inf, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    raise ValueError(f"`seconds` must be a number. Received: {seconds!r}")
