@@ -24,14 +24,23 @@ COMPARISON += ["95 % interval", "lowest character", "archive's own test", "near-
 
 
 def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
-    """Lay out the results of runs as text.
-
-    Args:
-        results: As from `compare.results`.
-        columns: Headings, `SUMMARY` or `COMPARISON`.
+    """Lay out the results of runs as text; arguments as in `columns_of`.
 
     Returns:
         One line per run under a line of headings.
+    """
+    return columns_of(results, columns).to_string(index=False)
+
+
+def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.DataFrame:
+    """Write the results of runs as people read them.
+
+    Args:
+        results: As from `compare.results`.
+        columns: Headings, `SUMMARY`, `COMPARISON` or some of them.
+
+    Returns:
+        One row per run; numbers are rounded, names spelt out.
     """
     rows = list(results.itertuples())
     texts = {
@@ -49,7 +58,28 @@ def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
         "archive's own test": results.kaggle_macro_f1.map("{:.3f}".format, na_action="ignore").fillna(""),
         "near-duplicates in train": results.near_duplicates_in_train,
     }
-    return pd.DataFrame(texts)[columns].to_string(index=False)
+    return pd.DataFrame(texts)[columns]
+
+
+def parameters_by_run(parameters: pd.DataFrame) -> pd.DataFrame:
+    """Say of each run in which parameters it differs from the first one.
+
+    As a table of all parameters by all runs, eleven runs would not fit on a page.
+
+    Args:
+        parameters: As from `compare.differing_parameters`: `parameter`, then the value in each run.
+
+    Returns:
+        Columns `run` and "differs from <first run> in".
+    """
+    first, *others = parameters.columns[1:]
+    heading = f"differs from {first} in"
+    rows = []
+    for run in others:
+        changed = parameters[parameters[run].map(str) != parameters[first].map(str)]
+        values = zip(changed.parameter, changed[run], strict=True)
+        rows.append((run, ", ".join(f"{name} {value}" for name, value in values)))
+    return pd.DataFrame(rows, columns=["run", heading])
 
 
 def _interval(low: float, high: float) -> str:
@@ -57,6 +87,7 @@ def _interval(low: float, high: float) -> str:
 
 
 NAMES = {"character", "actual", "predicted", "lowest_character"}  # columns of labels
+TIMES = {"minutes", "seconds", "seconds_per_epoch"}
 
 
 def for_reading(table: pd.DataFrame) -> Styler:
@@ -73,7 +104,8 @@ def for_reading(table: pd.DataFrame) -> Styler:
     table = table.dropna(axis="columns", how="all")
     shown = pd.DataFrame({str(name).replace("_", " "): [_cell(name, value) for value in table[name]] for name in table})
     # Without identifiers, which would differ from run to run.
-    return Styler(shown, uuid="", cell_ids=False).hide(axis="index")
+    left = {"selector": "th, td", "props": "text-align: left !important"}
+    return Styler(shown, uuid="", cell_ids=False).hide(axis="index").set_table_styles([left])
 
 
 def _cell(name: str, value: Any) -> str:
@@ -85,7 +117,8 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if pd.api.types.is_integer(value):
         return f"{value:,}"
-    return f"{value:,.{3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
+    tenths = abs(value) >= 10 or name in TIMES
+    return f"{value:,.{0 if abs(value) >= 1000 else 1 if tenths else 3}f}"
 
 
 def summary(run_folders: list[Path], source: str) -> str:

@@ -93,6 +93,80 @@ def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentenc
     )
 
 
+def depth(one_recipe: pd.DataFrame, original: pd.DataFrame) -> str:
+    """Answer the question of the study: is the deeper network better?
+
+    Args:
+        one_recipe: `compare.differences` of cnn4-matched below cnn6-matched.
+        original: The same of cnn4 below cnn6, which differ in more than depth.
+
+    Returns:
+        Markdown.
+    """
+    matched = one_recipe.set_index("run").loc["cnn4-matched"]
+    plain = original.set_index("run").loc["cnn4"]
+    return (
+        f"**Six layers {_gain(matched.below_best)} {_interval(matched)} by one recipe for both, and "
+        f"{_gain(plain.below_best)} {_interval(plain)} by the original two.** {_settled(matched, 'one recipe')} "
+        f"{_settled(plain, 'the original recipes')}"
+    )
+
+
+def _gain(difference: float) -> str:
+    return f"{'gain' if difference >= 0 else 'lose'} {abs(difference):.3f}"
+
+
+def _interval(row: pd.Series) -> str:
+    return f"({row.low:.3f} to {row.high:.3f})"
+
+
+def _settled(row: pd.Series, by: str) -> str:
+    if row.low > 0:
+        return f"With {by} the deeper network is better."
+    return f"With {by} the deeper network is worse." if row.high < 0 else f"With {by} these pictures do not settle it."
+
+
+def differences(table: pd.DataFrame, best: str) -> str:
+    """Conclude a comparison of runs.
+
+    Args:
+        table: As from `compare.differences`.
+        best: Name of the best run.
+
+    Returns:
+        Markdown.
+    """
+    others = table.dropna().query("run != @best")
+    close = others.run[others.low <= 0]
+    if others.empty:
+        return f"**Found:** `{best}` is the only run on these pictures."
+    if close.empty:
+        return f"**Found:** `{best}` is better than every other run on the same pictures."
+    listed = ", ".join(f"`{run}`" for run in close)
+    return f"**Found:** `{best}` scores highest, but these pictures do not distinguish it from {listed}."
+
+
+def leakage(table: pd.DataFrame) -> str:
+    """Say what near-duplicates in train add to the score.
+
+    Args:
+        table: As from `compare.leakage`, at least one row.
+
+    Returns:
+        Markdown.
+    """
+    sentences = []
+    for row in table.itertuples():
+        settled = "more than" if row.low > 0 else "no more than"
+        sentence = f"On a random split `{row.run}` seems to gain {row.gain:.3f} macro F1 ({row.low:.3f} to "
+        sentence += f"{row.high:.3f}), {settled} other test pictures of the same kind could give."
+        if np.isfinite(row.accuracy_of_near_duplicates):
+            sentence += f" It is right on {100 * row.accuracy_of_near_duplicates:.1f} % of the pictures with a "
+            sentence += f"near-duplicate in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
+        sentences.append(sentence)
+    return "**Found:** " + " ".join(sentences)
+
+
 def count(number: int, noun: str) -> str:
     """Write a number with its noun: 1 picture, 2 pictures."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
