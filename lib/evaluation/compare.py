@@ -198,6 +198,27 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
     return table.sort_values("loss", ignore_index=True)
 
 
+def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
+    """Choose two runs to compare on each kind of corruption.
+
+    Args:
+        run_folder: A run folder with `robustness.csv`.
+
+    Returns:
+        The scores of this run and of the first other one beside it, by name, or else of two committed runs; and a
+        sentence that says where they are from, empty for the former.
+    """
+    beside = [path.parent for path in sorted(run_folder.parent.glob(f"*/{records.ROBUSTNESS}"))]
+    others = [folder for folder in beside if folder != run_folder]
+    chosen, note = [run_folder, *others[:1]], ""
+    if not others:
+        chosen = [paths.PUBLISHED / run for run in ("springfield", "springfield-frames-only")]
+        note = FROM_RECORDS
+    if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
+        return {}, "It takes two runs that were scored on corrupted pictures."
+    return {folder.name: pd.read_csv(folder / records.ROBUSTNESS) for folder in chosen}, note
+
+
 def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
     """Measure how long each run trained until it reached the score that one of them ended with.
 

@@ -9,6 +9,29 @@ import pandas as pd
 from lib.characters import display_name
 
 
+def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
+    """Conclude a preparation.
+
+    Args:
+        table: The manifest.
+        leaks: For each split, which of its pictures have a near-duplicate in train, bool `(num_pictures,)`.
+
+    Returns:
+        Markdown.
+    """
+    used = table[table.split != ""]
+    counts = used.character.value_counts()
+    grouped = used.group.map(used.group.value_counts()) > 1
+    leaking = [f"{100 * found.mean():.1f} % of {split}" for split, found in leaks.items() if found.any()]
+    kept_apart = "but none of those that select and test a network has one in train"
+    verdict = f"and {' and '.join(leaking)} have one in train: scores on them are too high" if leaking else kept_apart
+    return (
+        f"**Found:** {count(len(counts), 'character')} with {counts.min():,} to {counts.max():,} pictures each; "
+        f"{count(len(table) - len(used), 'picture')} cannot be used. {100 * grouped.mean():.1f} % of the pictures have "
+        f"a near-duplicate, {verdict}."
+    )
+
+
 def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -> str:
     """Conclude a training.
 
@@ -165,6 +188,26 @@ def leakage(table: pd.DataFrame) -> str:
             sentence += f"near-duplicate in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
         sentences.append(sentence)
     return "**Found:** " + " ".join(sentences)
+
+
+def robustness(run: str, scores: pd.DataFrame) -> str:
+    """Conclude a test on corrupted pictures.
+
+    Args:
+        run: Name of the run.
+        scores: As in `robustness.csv`: `kind`, `strength`, `macro_f1`; the kind "unchanged" first.
+
+    Returns:
+        Markdown.
+    """
+    kinds = scores[scores.kind != "unchanged"].groupby("kind").macro_f1.mean().sort_values()
+    unchanged = scores.macro_f1[scores.kind == "unchanged"].iloc[0]
+    hardest, easiest = (name.replace("_", " ") for name in (kinds.index[0], kinds.index[-1]))
+    return (
+        f"**Found:** the macro F1 of `{run}` falls from {unchanged:.3f} on unchanged pictures to {kinds.mean():.3f} on "
+        f"average over the corruptions. The hardest is {hardest} ({kinds.iloc[0]:.3f}), the easiest {easiest} "
+        f"({kinds.iloc[-1]:.3f})."
+    )
 
 
 def count(number: int, noun: str) -> str:

@@ -219,12 +219,12 @@ def per_character_scores(table: pd.DataFrame) -> Chart:
     table = table.sort_values("shown", ascending=False, kind="stable", na_position="last")
     rows = np.arange(len(table))
     figure = blank(WIDTH, 0.28 * len(table) + 1.2)
-    axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=[8, 1])
+    axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=[6, 1])
     axes.hlines(rows, 0, table["shown"], color="#e6e6e6", linewidth=1)
     axes.plot(table["shown"], rows, "o", color=BLUE, markersize=6)
     # Numbers are in columns beside the dots, where the line of the average does not cross them.
-    columns = {0.4: ["F1"], 1.0: ["pictures"]}
-    columns[0.4] += [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
+    columns = {0.3: ["F1"], 1.0: ["pictures"]}
+    columns[0.3] += [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
     columns[1.0] += [f"{support:,}" for support in table["support"]]
     for x, texts in columns.items():
         for row, text in enumerate(texts, start=-1):

@@ -27,12 +27,11 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
         Two panels: accuracy against confidence, with points as large as they stand for many answers; and accuracy
         against the fraction of the pictures that are answered, with the threshold marked.
     """
-    figure = plots.blank(plots.WIDTH, 3.8)
+    figure = plots.blank(plots.WIDTH, 4.1)
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], "--", color=plots.FAINT, linewidth=1, label="perfectly calibrated")
     for (label, table), colour, marker in zip(reliability.items(), plots.PALETTE, plots.MARKERS, strict=False):
         sizes = 12 + 150 * table["answers"] / table["answers"].sum()
-        left.plot(table["confidence"], table["accuracy"], color=colour, linewidth=1)
         left.scatter(table["confidence"], table["accuracy"], sizes, colour, marker, label=label, zorder=3)
     left.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence (probability of the answer)", title="Reliability")
     left.set_ylabel("accuracy of such answers")
@@ -47,9 +46,9 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
     right.set_ylim(low - 0.15 * (1.001 - low), 1 + 0.05 * (1.001 - low))
     for axes in (left, right):
         axes.grid(axis="both")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    figure.legend(loc="outside lower left", ncols=4)
+    figure.legend(loc="outside lower left", ncols=2)
     return figure
 
 
