@@ -129,27 +129,6 @@ def test_log_loss_scales_rows_to_one():
     assert metrics.log_loss(np.array([0]), np.array([[0.9, 0.3]])) == pytest.approx(0.287682, abs=1e-6)
 
 
-# ---------------------------------------------------------------- threshold
-
-SURE = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.55, 0.45]])  # all answer 0
-THIRD_WRONG = np.array([0, 0, 1, 0])
-
-
-def test_threshold_is_the_smallest_at_which_enough_answers_are_right():
-    # from 0.50 on 3 of 4 are right, from 0.56 on 2 of 3, from 0.61 on 2 of 2
-    assert metrics.threshold(THIRD_WRONG, SURE, target=1) == 0.61
-    assert metrics.threshold(THIRD_WRONG, SURE, target=0.75) == 0.5
-
-
-@pytest.mark.parametrize("actual", [[1, 1, 1, 1], [1, 0, 0, 0]])
-def test_threshold_is_at_most_95_percent(actual):
-    assert metrics.threshold(np.array(actual), SURE, target=1) == 0.95
-
-
-def test_threshold_where_no_answer_is_sure():
-    assert metrics.threshold(np.array([0, 1]), answers([0, 1], top=0.4)) == 0.95
-
-
 # ---------------------------------------------------------------- intervals
 
 

@@ -26,7 +26,6 @@ SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
 NOBODY = "nobody"  # column of the probability of no known character
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.5, 0.95
 
 
 class Predictions(NamedTuple):
@@ -229,7 +228,7 @@ def summary(
     characters: Sequence[str],
     groups: np.ndarray | None = None,
     seed: int = 0,
-    threshold: float = LOWEST_THRESHOLD,
+    threshold: float = 0.5,
     frequent: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Summarise a run in numbers that `metrics.json` can hold as they are.
@@ -241,8 +240,8 @@ def summary(
         groups: Near-duplicate group of each picture, `(num_pictures,)`. None puts each picture in its own group, which
             makes the intervals too narrow where there are near-duplicates.
         seed: Seed of the bootstrap.
-        threshold: Probability below which the page is not sure, from `threshold` on validation pictures. Chosen on
-            test pictures it would be too optimistic.
+        threshold: Probability from which a character is named, chosen on validation pictures. Chosen on test pictures
+            it would be too optimistic.
         frequent: The characters of the study, to score a network that knows more of them like one that knows only
             these; empty if it knows no others.
 
@@ -295,30 +294,6 @@ def log_loss(actual: np.ndarray, probabilities: np.ndarray) -> float:
     # Only the right character's probability counts. As a binary question, clipping does not change the sum of a row.
     clipped = np.clip(right, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return float(metrics.log_loss(np.ones(len(right)), clipped, labels=[0, 1]))
-
-
-def threshold(actual: np.ndarray, probabilities: np.ndarray, target: float = 0.95) -> float:
-    """Choose the probability below which an answer is given as "I am not sure".
-
-    It is the smallest of 0.50, 0.51, …, 0.95 such that, of the answers with at least this probability, a fraction of at
-    least `target` is right; 0.95 where there is none. Not below 0.50, because there the network gives more probability
-    to all other characters together. Not above 0.95, because a network trained with label smoothing may never be surer.
-    Choose it on validation pictures: chosen on test pictures, it would bias their score.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: float `(num_pictures, num_characters)`.
-        target: Fraction of the sure answers that should be right, 0 to 1.
-
-    Returns:
-        0.50 to 0.95, in hundredths.
-    """
-    right, highest = probabilities.argmax(axis=1) == actual, probabilities.max(axis=1)
-    for hundredths in range(round(100 * LOWEST_THRESHOLD), round(100 * HIGHEST_THRESHOLD)):
-        sure = highest >= hundredths / 100
-        if sure.any() and right[sure].mean() >= target:
-            return hundredths / 100
-    return HIGHEST_THRESHOLD
 
 
 def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:

@@ -4,13 +4,13 @@ All are chosen on the validation split.
 """
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from lib.training import networks
+if TYPE_CHECKING:  # evaluation uses this module too, and needs no Keras
+    import keras
 
 MIN_PROBABILITY = 1e-12  # zero has no logarithm
 TEMPERATURES = (0.05, 20.0)  # range of the search
@@ -60,7 +60,7 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
     return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
 
 
-def fold_temperature(model: keras.Model, temperature: float) -> None:
+def fold_temperature(model: "keras.Model", temperature: float) -> None:
     """Divide the weights of the layer `probabilities` by a temperature, in place.
 
     Whoever reads the network then gets calibrated probabilities without knowing of the temperature.
@@ -116,21 +116,27 @@ class Calibration:
     second_threshold: float | None = None
 
 
-def calibrate(model: keras.Model, outputs: Any, labels: np.ndarray, num_characters: int) -> Calibration:
+def calibrate(
+    model: "keras.Model",
+    probabilities: np.ndarray,
+    class_maps: np.ndarray | None,
+    labels: np.ndarray,
+    num_characters: int,
+) -> Calibration:
     """Fold the temperature into a network and choose the thresholds.
 
     Args:
         model: The trained network, changed in place.
-        outputs: Its outputs for the validation pictures, before the change.
-        labels: Their characters, `int (n,)`.
+        probabilities: Its probabilities for the validation pictures, before the change, `float (n, num_classes)`.
+        class_maps: Its class maps, `float (n, rows, columns, num_characters)`; None if it has none.
+        labels: The characters of the pictures, `int (n,)`.
         num_characters: Number of characters; a further probability is that of nobody.
 
     Returns:
         What was chosen.
     """
-    raw = networks.probabilities(outputs)
-    temperature = fit_temperature(raw, labels)
+    temperature = fit_temperature(probabilities, labels)
     fold_temperature(model, temperature)
-    known = with_temperature(raw, temperature)[:, :num_characters]
-    second = second_threshold(np.asarray(outputs["class_map"]), labels) if isinstance(outputs, dict) else None
+    known = with_temperature(probabilities, temperature)[:, :num_characters]
+    second = None if class_maps is None else second_threshold(class_maps, labels)
     return Calibration(temperature, threshold_keeping(known.max(axis=1)), second)

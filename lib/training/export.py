@@ -209,7 +209,10 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
     model.set_weights(best_weights)
     validation = data.rows("validation")
-    chosen = calibrate(model, outputs(model, data.images[validation]), data.labels[validation], len(data.characters))
+    found = outputs(model, data.images[validation])
+    class_maps = found["class_map"] if recipe.class_map else None
+    labels, num_characters = data.labels[validation], len(data.characters)
+    chosen = calibrate(model, networks.probabilities(found), class_maps, labels, num_characters)
     with records.atomic_write(folder / records.KERAS_MODEL) as temporary:
         model.save(temporary)
     preparation = data.preparation
