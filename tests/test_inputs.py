@@ -47,7 +47,7 @@ def test_each_module_reruns_the_steps_that_use_it_and_no_others(copy):
         ("data/manifest.py", {"01_prepare"}),
         ("data/duplicates.py", {"01_prepare"}),
         ("data/pictures.py", {"01_prepare", "02_train", "03_evaluate", "05_robustness"}),
-        ("drawing/figures.py", {"01_prepare", "02_train"}),
+        ("drawing/figures.py", {"01_prepare", "02_train", "05_robustness"}),
         ("training/augmentation.py", {"02_train"}),
         ("training/quantization.py", {"02_train"}),
         ("training/recipe.py", {"02_train", "05_robustness"}),

@@ -11,7 +11,7 @@ import pandas as pd
 from lib import records
 from lib.characters import display_name
 from lib.errors import UserError
-from lib.evaluation import metrics
+from lib.evaluation import metrics, strangers
 
 MOST_CONFUSED = 8
 
@@ -153,18 +153,7 @@ def _strangers(path: Path) -> str:
     """Write what is named that should not be, and how well characters are found; empty without a record."""
     if not path.exists():
         return ""
-    found = records.read_json(path)
-    rows = [[f"{kind}, named", f"{fraction:.1%}"] for kind, fraction in found["named_strangers"].items()]
-    rows.append(["test frames, named", f"{found['named']:.1%}"])
-    for kind, fraction in found["declined_though_right"].items():
-        rows.append([f"test frames {kind.replace('_', ' ')}, rightly recognised but declined", f"{fraction:.1%}"])
-    meanings = {
-        "both_found": "two frames side by side, both found",
-        "second_name": "one figure alone, a second name",
-        "pointing": "maximum of the class map in the character's box",
-        "box_overlap": "box with an intersection over union of at least one half",
-    }
-    rows += [[meaning, f"{found[key]:.1%}"] for key, meaning in meanings.items() if key in found]
+    rows = ([row.pictures, f"{row.fraction:.1%}"] for row in strangers.table(records.read_json(path)).itertuples())
     return "Strangers, pairs and places (`make robustness`), none of them trained on:\n\n" + _table(
         ["pictures", "fraction"], rows
     )

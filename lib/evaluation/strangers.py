@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
+import pandas as pd
 from scipy.stats import rankdata
 from sklearn.datasets import load_sample_images
 
@@ -22,6 +23,12 @@ from lib.inference.recogniser import Recogniser
 DRAWN = 200  # pictures of each kind
 # Corruptions that make a frame look like the strangers, without hiding who is there.
 STRANGER_STYLES = ("cut_out_on_white", "small_on_white", "captioned")
+MEANINGS = {
+    "both_found": "two frames side by side, both found",
+    "second_name": "one figure alone, a second name",
+    "pointing": "maximum of the class map in the character's box",
+    "box_overlap": "box with an intersection over union of at least one half",
+}
 CROP_MARGIN = 0.1  # of the box, around a crop that shows one figure
 
 
@@ -123,6 +130,16 @@ def summary(
         result["second_name"] = _second_name(network, originals, actual, places, boxed)
         result |= _pointing(network, squares, class_maps, actual, places, boxed)
     return result
+
+
+def table(found: dict[str, Any]) -> pd.DataFrame:
+    """Lay out what `summary` measured: columns `pictures`, in words, and `fraction`."""
+    rows = [(f"{kind}, named", fraction) for kind, fraction in found["named_strangers"].items()]
+    rows.append(("test frames, named", found["named"]))
+    for kind, fraction in found["declined_though_right"].items():
+        rows.append((f"test frames {kind.replace('_', ' ')}, rightly recognised but declined", fraction))
+    rows += [(meaning, found[key]) for key, meaning in MEANINGS.items() if key in found]
+    return pd.DataFrame(rows, columns=["pictures", "fraction"])
 
 
 def _squares(network: Recogniser, changed: Iterable[np.ndarray]) -> np.ndarray:
