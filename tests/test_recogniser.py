@@ -270,20 +270,20 @@ def test_runs_are_ordered_the_published_default_first_then_by_score(tmp_path):
         "kaggle/cnn6": 0.995,
         "published/cnn6": 0.96,
         "published/cnn4": 0.9,
-        "published/springfield-seed-2": 0.5,
+        "published/springfield-18-seed-2": 0.5,
     }.items():
         small_model.write_run(tmp_path / run, metrics=None if macro_f1 is None else {"macro_f1": macro_f1})
-    (tmp_path / "published" / "default.json").write_text('{"run": "springfield-seed-2"}')
+    (tmp_path / "published" / "default.json").write_text('{"run": "springfield-18-seed-2"}')
     found = [str(run.relative_to(tmp_path)) for run in recogniser.find_runs(tmp_path)]
     assert found == [
-        "published/springfield-seed-2",
+        "published/springfield-18-seed-2",
         "published/cnn6",
         "published/cnn4",
         "kaggle/cnn6",
         "sample/cnn4",
         "sample/cnn6",
     ]
-    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield-seed-2"
+    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield-18-seed-2"
 
 
 def test_a_damaged_run_is_skipped_if_there_is_another(tmp_path):
