@@ -4,12 +4,16 @@
 # a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
 USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST OUTPUTS MODEL
-USER_VARIABLES += IMAGE MODEL_DIR RUN HOST PORT
+USER_VARIABLES += NEAR_RMS NEAR_BITS SAME_RMS IMAGE MODEL_DIR RUN HOST PORT
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
 # Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
 export GOALS := $(MAKECMDGOALS)
 export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))
+
+# In place of the user's own settings of Keras; and text is UTF-8 in every locale.
+export KERAS_HOME := $(CURDIR)/.make/keras
+export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -60,7 +64,8 @@ TRAINED := $(RUN_NAMES:%=$(RUNS_DIR)/%/run.json)
 EVALUATED := $(RUN_NAMES:%=$(RUNS_DIR)/%/metrics.json)
 ROBUSTNESS_FILES := $(RUN_NAMES:%=$(RUNS_DIR)/%/robustness.csv)
 
-$(RAW)/source.json: | $(ENVIRONMENT)
+# Fetched again when the source has changed.
+$(RAW)/source.json: $(SOURCE_CHANGED) | $(ENVIRONMENT)
 	$(STEP) fetch
 
 $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARED)/request.json $(PREPARE_CODE)

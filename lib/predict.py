@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib import records
-from lib.data import pictures
+from lib.data import formats
 from lib.errors import EXIT_USAGE, UserError
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
@@ -59,7 +59,7 @@ def find_pictures(argument: str) -> list[str]:
         argument: A file, a folder or a URL.
 
     Returns:
-        For a folder, the picture files in it and below, sorted, without hidden ones; each folder is entered once,
+        For a folder, the pictures in it and below, sorted, without hidden ones; each folder is entered once,
         however many links point to it. Otherwise, and for a folder without pictures, the argument itself.
     """
     if not argument or _is_url(argument) or not _is_folder(argument):
@@ -67,7 +67,6 @@ def find_pictures(argument: str) -> list[str]:
     found, entered, waiting = [], set(), [Path(argument)]
     while waiting:
         path = waiting.pop()
-        is_picture = path.suffix.lower() in pictures.SUFFIXES
         try:
             status = path.stat()
             if stat.S_ISDIR(status.st_mode):
@@ -76,12 +75,17 @@ def find_pictures(argument: str) -> list[str]:
                     entered.add(identity)
                     visible = [child for child in path.iterdir() if not child.name.startswith(".")]
                     waiting += sorted(visible, reverse=True)
-            elif is_picture and stat.S_ISREG(status.st_mode):
+            elif stat.S_ISREG(status.st_mode) and formats.is_picture(path.name, _head(path)):
                 found.append(str(path))
         except OSError:  # a broken link or an unreadable folder; reading it later reports the reason
-            if is_picture or path.is_dir():
+            if formats.is_picture(path.name, b"") or path.is_dir():
                 found.append(str(path))
     return found or [argument]
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(formats.HEAD_BYTES)
 
 
 def printable(text: str) -> str:
@@ -152,7 +156,7 @@ def _reader(allow_private: bool) -> Callable[[str], bytes]:
     def read(picture: str) -> bytes:
         if not _is_url(picture):
             if picture and _is_folder(picture):
-                raise UserError(f"The folder holds no pictures ({', '.join(pictures.SUFFIXES)}), or may not be read.")
+                raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
             return recogniser.read_file(picture)
         from lib.serving import fetch  # its import takes a third of a second, which only URLs need
 
@@ -236,16 +240,20 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
             table = csv.writer(file)
-            table.writerow(["picture", "character", "name", "probability", "error", *characters])
+
+            def write_row(cells: list) -> None:
+                table.writerow(map(records.csv_cell, cells))
+
+            write_row(["picture", "character", "name", "probability", "error", *characters])
 
             def write(picture: str, answer: Answer | UserError) -> None:
                 if isinstance(answer, UserError):
                     _write_error(picture, answer)
-                    table.writerow([picture, "", "", "", str(answer), *[""] * len(characters)])
+                    write_row([picture, "", "", "", str(answer), *[""] * len(characters)])
                 else:
                     probabilities = {guess.character: round(guess.probability, DECIMALS) for guess in answer.all}
                     best = [answer.character or "", answer.name or "", round(answer.probability, DECIMALS), ""]
-                    table.writerow([picture, *best, *[probabilities[character] for character in characters]])
+                    write_row([picture, *best, *[probabilities[character] for character in characters]])
 
             yield write
     except OSError as problem:

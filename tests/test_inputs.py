@@ -6,7 +6,7 @@ import shutil
 import nbformat
 import pytest
 
-from lib import inputs, paths
+from lib import inputs, paths, records
 
 NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.ROOM_OF_STEP}
 
@@ -114,11 +114,11 @@ def test_the_products_of_one_folder_share_a_record(tmp_path):
     for name in ("run.json", "metrics.json"):
         (tmp_path / name).write_text(name)
         inputs.write(tmp_path / name, {"code": name})
-    assert json.loads((tmp_path / inputs.INPUTS).read_text()).keys() == {"run.json", "metrics.json"}
+    assert json.loads((tmp_path / records.INPUTS).read_text()).keys() == {"run.json", "metrics.json"}
     assert inputs.changed(tmp_path / "run.json", {"code": "run.json"}) == []
 
 
 def test_a_damaged_record_of_inputs_makes_the_product_again(tmp_path):
     (tmp_path / "run.json").write_text("{}")
-    (tmp_path / inputs.INPUTS).write_text("[1")
+    (tmp_path / records.INPUTS).write_text("[1")
     assert inputs.changed(tmp_path / "run.json", {}) == ["run.json has no record of its inputs"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from lib.data import pictures
+from lib.data import formats, pictures
 from lib.data.pictures import UnreadablePicture
 
 WIDTH, HEIGHT = 80, 60
@@ -46,7 +46,7 @@ def assert_close(received: np.ndarray, expected: np.ndarray, tolerance: float) -
     assert np.abs(received.astype(int) - expected.astype(int)).mean() <= tolerance
 
 
-@pytest.mark.parametrize("file_format", pictures.FORMATS)
+@pytest.mark.parametrize("file_format", formats.FORMATS)
 def test_decodes_each_format_to_the_same_square(scene, file_format):
     square = pictures.decode(encode(scene, file_format, quality=95), size=64)
     assert square.dtype == np.uint8
@@ -300,7 +300,7 @@ def test_rejects_a_jpeg_of_thousands_of_scans():
         pictures.probe(contents[:-2] + scan * 1000 + contents[-2:])
 
 
-@pytest.mark.parametrize("file_format", pictures.FORMATS)
+@pytest.mark.parametrize("file_format", formats.FORMATS)
 def test_rejects_a_truncated_file(scene, file_format):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8))
     contents = encode(noise, file_format)
@@ -308,7 +308,7 @@ def test_rejects_a_truncated_file(scene, file_format):
         pictures.decode(contents[: len(contents) // 2])
 
 
-@pytest.mark.parametrize("file_format", pictures.FORMATS)
+@pytest.mark.parametrize("file_format", formats.FORMATS)
 def test_random_damage_never_raises_anything_else(scene, file_format):
     rng = np.random.default_rng(0)
     intact = encode(scene, file_format)
@@ -332,7 +332,7 @@ def test_global_settings_of_pillow_do_not_matter(scene, monkeypatch):
 
 
 def test_threads_get_the_same_pixels(scene):
-    files = [encode(scene.rotate(angle), name) for angle in range(10) for name in pictures.FORMATS]
+    files = [encode(scene.rotate(angle), name) for angle in range(10) for name in formats.FORMATS]
     with ThreadPoolExecutor(8) as threads:
         decoded = list(threads.map(pictures.decode, files))
     assert all((one == pictures.decode(file)).all() for one, file in zip(decoded, files, strict=True))

@@ -37,8 +37,10 @@ def model_card(run_folder: Path) -> str:
     run, scores = records.read_run(run_folder), records.read_metrics(run_folder)
     try:
         contents = (run_folder / records.LITERT_MODEL).read_bytes()
-        characters = pd.read_csv(run_folder / records.PER_CHARACTER)
-        confusion = pd.read_csv(run_folder / records.CONFUSION, index_col="actual").rename_axis(columns="predicted")
+        characters = pd.read_csv(records.verified(run_folder / records.PER_CHARACTER))
+        confusion = pd.read_csv(records.verified(run_folder / records.CONFUSION), index_col="actual").rename_axis(
+            columns="predicted"
+        )
     except FileNotFoundError as missing:
         raise UserError(
             f"{missing.filename} is missing; `make evaluate` and `make publish MODEL=1` write it."

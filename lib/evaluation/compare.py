@@ -237,10 +237,10 @@ def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
     target_run = next((run_folder for run_folder in runs if run_folder.name == reference), None)
     if target_run is None:
         return pd.DataFrame(columns=columns)
-    target = pd.read_csv(target_run / records.HISTORY).val_macro_f1.iloc[-1]
+    target = pd.read_csv(records.verified(target_run / records.HISTORY)).val_macro_f1.iloc[-1]
     rows = []
     for run_folder, run in runs.items():
-        history = pd.read_csv(run_folder / records.HISTORY)
+        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
         reached = history.epoch[history.val_macro_f1 >= target]
         comparable = all(run.get(key) == runs[target_run].get(key) for key in ("manifest_sha256", "machine"))
         if comparable and len(reached):

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
+from lib import records
 from lib.characters import display_name
 from lib.errors import UserError
 from lib.evaluation import intervals
@@ -100,7 +101,7 @@ def read_predictions(path: Path) -> Predictions:
     advice = "Delete it and evaluate the run again."
     try:
         # As text: "NA" and "007" are names, and numpy reads the very number that was written.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(records.verified(path), dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table of predictions: {error}. {advice}") from error
     characters = [name.removeprefix(PROBABILITY_PREFIX) for name in table if name.startswith(PROBABILITY_PREFIX)]
@@ -148,7 +149,7 @@ def read_history(path: Path) -> pd.DataFrame:
     """
     advice = "Delete the run's folder and train it again."
     try:
-        history = pd.read_csv(path)
+        history = pd.read_csv(records.verified(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a training history: {error}. {advice}") from error
     if not set(HISTORY_COLUMNS) <= set(history):

@@ -143,6 +143,8 @@ class Recogniser:
         self._nobody: bool = metadata.get("nobody") or False  # whether there is a further probability, of nobody
         # A model file alone is enough to predict.
         self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
+        if self.record.get("model_sha256", self.digest) != self.digest:
+            raise _damaged(run_dir, f"{records.LITERT_MODEL} was changed since it was written")
         self.metrics = _metrics(run_dir)
         self._networks = _NetworkPool(contents, cores())
         self._try_out()

@@ -55,7 +55,10 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
             command = [sys.executable, "-m", __name__, str(model_path), str(temporary), "--weights", weights]
             subprocess.run(command, check=True)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(records.MODEL_METADATA, json.dumps(metadata, ensure_ascii=False, indent=2))
+            # With the earliest time that a zip can hold: equal trainings give equal files.
+            archive.writestr(
+                zipfile.ZipInfo(records.MODEL_METADATA), json.dumps(metadata, ensure_ascii=False, indent=2)
+            )
 
 
 def export_verified(
@@ -215,6 +218,7 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
     chosen = calibrate(model, networks.probabilities(found), class_maps, labels, num_characters)
     with records.atomic_write(folder / records.KERAS_MODEL) as temporary:
         model.save(temporary)
+        _without_times(temporary)
     preparation = data.preparation
     metadata = describe(
         run,
@@ -237,6 +241,17 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
         recipe.export_weights,
     )
     return Exported(model, path, weights, mismatches, chosen)
+
+
+def _without_times(path: Path) -> None:
+    """Write a `.keras` file again without the time of its making: equal trainings give equal files."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {info.filename: archive.read(info) for info in archive.infolist()}
+    about = json.loads(contents["metadata.json"])
+    contents["metadata.json"] = json.dumps(about | {"date_saved": ""}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def run_record(run: str, data_name: str, data: Dataset, training: Training, exported: Exported) -> dict[str, Any]:

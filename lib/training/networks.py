@@ -33,6 +33,8 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
     Returns:
         The network, not compiled; `build_cnn` and `build_springfield` say what it answers.
     """
+    keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
+    keras.config.set_floatx("float32")
     if recipe.network == "cnn":
         return build_cnn(recipe.conv_layers, num_characters, picture_size, recipe.dense_units, recipe.dropout)
     return build_springfield(num_characters, picture_size, recipe.width, recipe.dropout, recipe.class_map)
