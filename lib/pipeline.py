@@ -24,7 +24,7 @@ from lib.training.recipe import Recipe
 # What is published: no figure with frames in it, and a network only on request, since everyone clones it.
 PUBLISHED_FILES = (
     *(records.RUN_RECORD, records.HISTORY, records.METRICS_RECORD, records.PER_CHARACTER, records.CONFUSION),
-    *(records.PREDICTIONS, records.ROBUSTNESS),
+    *(records.PREDICTIONS, records.ROBUSTNESS, records.STRANGERS),
     *(f"{records.FIGURES}/{name}.png" for name in ("confusion_matrix", "learning_curves", "per_character")),
     f"{records.FIGURES}/robustness.png",
 )
@@ -254,6 +254,7 @@ def publish(plan: Plan) -> None:
 
             with records.atomic_write(target / records.MODEL_CARD) as temporary:
                 temporary.write_text(card.model_card(target), encoding="utf-8")
+            records.write_json(paths.PUBLISHED / records.DEFAULT, {"run": run})
         print(_relative(target))
 
 

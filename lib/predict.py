@@ -27,6 +27,7 @@ from lib.inference.recogniser import Answer, Recogniser
 TOP = 3  # characters in a JSON line, unless --all asks for every one
 DECIMALS = 6  # of a probability in JSON and CSV; float32 has no more
 ANSWERED, SOME_UNANSWERED = 0, 1
+DECLINED = "not a known character"
 
 Writer = Callable[[str, Answer | UserError], None]
 
@@ -182,8 +183,10 @@ def _writer(options: argparse.Namespace, network: Recogniser) -> Iterator[Writer
 def _write_line(picture: str, answer: Answer | UserError) -> None:
     if isinstance(answer, UserError):
         _write_error(picture, answer)
-    else:
+    elif answer.known:
         _write_fields(picture, answer.name, f"{answer.probability:.0%}")
+    else:
+        _write_fields(picture, DECLINED, "")
 
 
 def _write_every_line(picture: str, answer: Answer | UserError) -> None:
@@ -204,17 +207,23 @@ def _write_error(picture: str, problem: UserError) -> None:
 
 
 def _write_json(picture: str, answer: Answer | UserError) -> None:
-    line: dict = {"picture": picture, "character": None, "name": None, "probability": None, "top": [], "error": None}
+    line: dict = {"picture": picture, "character": None, "name": None, "probability": None, "top": []}
+    line |= {"known": False, "found": [], "error": None}
     if isinstance(answer, UserError):
         line["error"] = str(answer)
     else:
-        line |= _rounded(answer.top[0])
+        line |= {"character": answer.character, "name": answer.name, "known": answer.known}
+        line["probability"] = round(answer.probability, DECIMALS)
         line["top"] = [_rounded(guess) for guess in answer.top]
+        line["found"] = [_rounded(found) for found in answer.found]
     print(json.dumps(line), flush=True)  # ASCII without control characters
 
 
-def _rounded(guess: recogniser.Guess) -> dict:
-    return guess._asdict() | {"probability": round(guess.probability, DECIMALS)}
+def _rounded(guess: recogniser.Guess | recogniser.Found) -> dict:
+    values = guess._asdict() | {"probability": round(guess.probability, DECIMALS)}
+    if values.get("box"):
+        values["box"] = [round(edge, DECIMALS) for edge in values["box"]]
+    return values
 
 
 @contextlib.contextmanager
@@ -243,7 +252,7 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
                     write_row([picture, "", "", "", str(answer), *[""] * len(characters)])
                 else:
                     probabilities = {guess.character: round(guess.probability, DECIMALS) for guess in answer.all}
-                    best = [answer.character, answer.name, round(answer.probability, DECIMALS), ""]
+                    best = [answer.character or "", answer.name or "", round(answer.probability, DECIMALS), ""]
                     write_row([picture, *best, *[probabilities[character] for character in characters]])
 
             yield write

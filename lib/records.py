@@ -40,8 +40,12 @@ PREDICTIONS = "predictions.csv"
 PER_CHARACTER = "per_character.csv"
 CONFUSION = "confusion.csv"
 ROBUSTNESS = "robustness.csv"
+BASELINES = "baselines.csv"  # beside the run folders
 FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
+STRANGERS = "strangers.json"
+
+DEFAULT = "default.json"  # beside the published runs: which of them is used where none is named
 INPUTS = "inputs.json"  # what make made the products from
 
 STARTED_BY_MAKE = "STUDY_STARTED_BY_MAKE"  # in the environment of a notebook

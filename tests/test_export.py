@@ -52,6 +52,7 @@ def test_the_file_contains_all_that_is_needed_to_use_it(saved):
         "colour_order": "RGB",
         "value_range": [0, 255],
         "flip_tta_threshold": 0.8,
+        "nobody": False,
     }
 
 

@@ -459,3 +459,17 @@ def test_the_archive_on_a_random_split_leaks(archive, processed):
     table = prepare(archive, processed, min_pictures=290, split="random")
     assert dataset.train_duplicates(table, processed, "test").sum() > 0.2 * (table.split == "test").sum()
     assert dataset.train_duplicates(table, processed, "kaggle_test").sum() > 0.6 * (table.split == "kaggle_test").sum()
+
+
+def test_rare_characters_leave_the_splits_of_the_frequent_ones_as_they_are(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "FREQUENT", 20)
+    for number in range(8):
+        write(raw / "maggie" / f"{number:02}.png", noise(200 + number))
+    write(raw / "maggie" / "08.png", brighter(noise(0)))  # a near-duplicate of bart's first picture
+    frequent = prepare(raw, tmp_path / "two", min_pictures=20).set_index("path").split
+    everyone = prepare(raw, tmp_path / "three", min_pictures=5).set_index("path").split
+    studied = frequent[frequent != ""].index
+    assert len(studied) == 40
+    assert (everyone[studied] == frequent[studied]).all()
+    assert everyone["maggie/08.png"] == everyone["bart/00.png"]
+    assert set(everyone[everyone.index.str.startswith("maggie")]) == set(SPLITS)

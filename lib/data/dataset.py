@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib import records
-from lib.data.preparation import TEST_SET, Preparation
+from lib.data.preparation import FREQUENT, TEST_SET, Preparation
 from lib.errors import UserError
 
 IMAGES = "images.npy"
@@ -137,6 +137,13 @@ def manifest_sha256(processed: Path) -> str:
 def characters(table: pd.DataFrame) -> list[str]:
     """List the characters in label order, which is alphabetical."""
     return sorted(table.character[table.split.isin(list(SPLIT_FRACTIONS))].unique())
+
+
+def frequent_characters(table: pd.DataFrame) -> list[str]:
+    """List the characters that the study compares networks on: those with at least `FREQUENT` usable frames."""
+    usable = table.exclusion_reason.isin(["", IN_TEST_SET]) & ~in_official_test(table)
+    number = table.character[usable].value_counts()
+    return [character for character in characters(table) if number[character] >= FREQUENT]
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,8 @@ numbers the near-duplicates among the frames, and separately those among the arc
 """
 
 import collections
+import contextlib
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
@@ -27,7 +29,7 @@ from tqdm import tqdm
 
 from lib import records
 from lib.data import archives, dataset, duplicates, pictures, sources
-from lib.data.preparation import GIVEN_SPLITS, Preparation
+from lib.data.preparation import FREQUENT, GIVEN_SPLITS, Preparation
 from lib.errors import UserError
 
 DEFAULTS = Preparation()
@@ -224,6 +226,9 @@ def _divide(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Add group, exclusion reason and split to the table.
 
+    Frequent characters are divided first, as if there were no others. A network that knows more characters is then
+    tested on the same pictures of the frequent ones as a network that knows only these, and trained on none of them.
+
     Args:
         table: One row a file.
         pairs: Near-duplicates, rows of the images, `int64 (m, 2)`.
@@ -238,16 +243,26 @@ def _divide(
     same_set = official_test[pairs[:, 0]] == official_test[pairs[:, 1]]  # both frames, or both of the test set
     table["group"] = _groups(table, pairs[same_set])
     contradicted = pairs[same_set & same_picture]
-    table["exclusion_reason"] = _exclusion_reasons(table, official_test, preparation, pairs, contradicted)
-    table["split"] = ""
+    exclusions = functools.partial(_exclusion_reasons, table, official_test, pairs=pairs, same_picture=contradicted)
+    table["exclusion_reason"] = exclusions(preparation)
     used = (table.exclusion_reason == "").to_numpy()
-    table.loc[used & official_test, "split"] = dataset.TEST_SET
-    frames = table[used & ~official_test]
+    split = np.full(len(table), "", dtype=object)
+    groups = table.group.to_numpy() if preparation.split == "grouped" else np.arange(len(table))
     if preparation.split == "given":
-        table.loc[frames.index, "split"] = _given_splits(frames, preparation.seed)
+        split[used & ~official_test] = _given_splits(table[used & ~official_test], preparation.seed)
     else:
-        groups = frames.group.to_numpy() if preparation.split == "grouped" else np.arange(len(frames))
-        table.loc[frames.index, "split"] = _assign(frames.character.to_numpy(), groups, preparation.seed)
+        with contextlib.suppress(UserError):  # fewer than two characters are frequent
+            frequent_only = preparation.model_copy(update={"min_pictures": max(FREQUENT, preparation.min_pictures)})
+            frequent = (exclusions(frequent_only) == "") & ~official_test
+            split[frequent] = _assign(table.character[frequent].to_numpy(), groups[frequent], preparation.seed)
+            # A group stays in its split, whoever else is in it.
+            split_of_group = dict(zip(groups[frequent], split[frequent], strict=True))
+            split = np.array([split_of_group.get(group, "") for group in groups], dtype=object)
+        others = used & ~official_test & (split == "")
+        if others.any():
+            split[others] = _assign(table.character[others].to_numpy(), groups[others], preparation.seed)
+    split[official_test] = dataset.TEST_SET
+    table["split"] = np.where(used, split, "")
     _check_splits(table, preparation)
     return table[list(dataset.COLUMNS)], pairs
 
@@ -264,6 +279,7 @@ def _exclusion_reasons(
     table: pd.DataFrame,
     official_test: np.ndarray,
     preparation: Preparation,
+    *,
     pairs: np.ndarray,
     same_picture: np.ndarray,
 ) -> np.ndarray:

@@ -117,20 +117,25 @@ def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.
         UnreadablePicture: The bytes cannot be used as a picture.
         ValueError: `resize_mode` is unknown.
     """
+    return decode_framed(contents, size, resize_mode).pixels
+
+
+def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> "Square":
+    """Decode a picture into a square, and say how it fits there; see `decode`."""
     _check_resize_mode(resize_mode)
     image, orientation = _open(contents)
     shown = _shown_size(image, orientation)
-    inner = _inner_size(shown, size, resize_mode)
+    inner = inner_size(shown, size, resize_mode)
     pixels = _pixels(image, orientation, inner)
     if resize_mode != "bounded":
-        return _fill_square(pixels, inner, size)
+        return Square(_fill_square(pixels, inner, size), Framing((0, 0, *shown), inner), shown[::-1])
     height, width = pixels.shape[:2]
     left, top, right, bottom = framing(pixels, size, resize_mode).box
     if (width, height) != shown and (right - left, bottom - top) != (width, height):
         # A JPEG, decoded at a fraction of its size that suffices for the whole picture but not for the figure in it.
         larger = max(width, height) / max(right - left, bottom - top)
         pixels = _pixels(*_open(contents), (math.ceil(inner[0] * larger), math.ceil(inner[1] * larger)))
-    return resize(pixels, size, resize_mode)
+    return resize_framed(pixels, size, resize_mode)
 
 
 def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
@@ -186,9 +191,14 @@ def resize(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> np.n
     Raises:
         ValueError: `resize_mode` is unknown.
     """
+    return resize_framed(picture, size, resize_mode).pixels
+
+
+def resize_framed(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> "Square":
+    """Resize a picture to a square, and say how it fits there; see `resize`."""
     frame = framing(picture, size, resize_mode)
     left, top, right, bottom = frame.box
-    return _fill_square(picture[top:bottom, left:right], frame.inner, size)
+    return Square(_fill_square(picture[top:bottom, left:right], frame.inner, size), frame, picture.shape[:2])
 
 
 class Framing(NamedTuple):
@@ -201,6 +211,20 @@ class Framing(NamedTuple):
 
     box: tuple[int, int, int, int]
     inner: tuple[int, int]
+
+
+class Square(NamedTuple):
+    """A picture in a square.
+
+    Attributes:
+        pixels: RGB `uint8 (size, size, 3)`.
+        framing: How the picture fits there.
+        shape: Height and width of the picture that `framing` refers to, pixels.
+    """
+
+    pixels: np.ndarray
+    framing: Framing
+    shape: tuple[int, int]
 
 
 def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Framing:
@@ -221,7 +245,36 @@ def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Fra
     height, width = picture.shape[:2]
     box = (_figure_box(picture) if resize_mode == "bounded" else None) or (0, 0, width, height)
     left, top, right, bottom = box
-    return Framing(box, _inner_size((right - left, bottom - top), size, resize_mode))
+    return Framing(box, inner_size((right - left, bottom - top), size, resize_mode))
+
+
+def box_to_square(box: np.ndarray, framing: Framing, shape: tuple[int, int], size: int) -> np.ndarray:
+    """Convert a box in a picture to one in the square that a network sees.
+
+    Args:
+        box: Left, top, right, bottom as fractions of the picture, 0 to 1.
+        framing: How the picture becomes the square; see `framing`.
+        shape: Height and width of the picture, pixels.
+        size: Side of the square, pixels.
+
+    Returns:
+        The same as fractions of the square, `float64 (4,)`.
+    """
+    scale, padding, whole, origin = _geometry(framing, shape, size)
+    return (((np.reshape(box, (2, 2)) * whole - origin) * scale + padding) / size).reshape(4)
+
+
+def box_from_square(box: np.ndarray, framing: Framing, shape: tuple[int, int], size: int) -> np.ndarray:
+    """Convert a box in the square back to one in the picture, clipped to it; see `box_to_square`."""
+    scale, padding, whole, origin = _geometry(framing, shape, size)
+    return np.clip((((np.reshape(box, (2, 2)) * size - padding) / scale + origin) / whole).reshape(4), 0, 1)
+
+
+def _geometry(framing: Framing, shape: tuple[int, int], size: int) -> tuple[np.ndarray, ...]:
+    """Give scale, padding, size of the picture and origin of its part, each for x and y, in pixels."""
+    left, top, right, bottom = framing.box
+    inner = np.array(framing.inner)
+    return inner / (right - left, bottom - top), (size - inner) // 2, np.array(shape[::-1]), np.array([left, top])
 
 
 def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -258,7 +311,7 @@ def _check_resize_mode(resize_mode: str) -> None:
         )
 
 
-def _inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
+def inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
     """Compute the width and height of the picture in the square, without padding."""
     stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[resize_mode]
     width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)

@@ -10,6 +10,9 @@ from lib.settings import Settings
 TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
 GIVEN_SPLITS = ("train", "validation", "test")  # the folders of a split that a source brings with it
 
+# The study's characters, those of the original project. They are divided before the others; see `manifest`.
+FREQUENT = 290
+
 ResizeMode = Literal["stretch", "pad", "bounded"]
 RESIZE_MODES: tuple[str, ...] = typing.get_args(ResizeMode)
 
@@ -24,7 +27,10 @@ class Preparation(Settings):
         "borders are cropped, then stretched up to 16:9, padded beyond",
     )
     min_pictures: int = Field(
-        290, ge=1, le=999_999, description="characters with fewer pictures are excluded (290 in the original project)"
+        FREQUENT,
+        ge=1,
+        le=999_999,
+        description=f"characters with fewer pictures are excluded ({FREQUENT} in the original project)",
     )
     split: Literal["grouped", "random", "given"] = Field(
         "grouped",

@@ -415,6 +415,8 @@ class Predictor:
             "name": answer.name,
             "probability": answer.probability,
             "probabilities": {guess.character: guess.probability for guess in answer.all},
+            "known": answer.known,
+            "found": [found._asdict() for found in answer.found],
         }
 
 

@@ -135,7 +135,7 @@ class Networks:
         answer = recogniser.predict(contents, top=NUM_BARS)
         return {
             "top": [[guess.name, guess.probability] for guess in answer.top],
-            "sure": answer.probability >= recogniser.threshold,
+            "sure": answer.known,
             "threshold": recogniser.threshold,
         }
 

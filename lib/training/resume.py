@@ -19,7 +19,7 @@ from lib import records
 from lib.data.dataset import Dataset
 from lib.errors import UserError
 from lib.training import batches
-from lib.training.progress import Progress
+from lib.training.progress import Progress, scores_by_name
 from lib.training.recipe import Recipe
 
 STATE_FILE = "state.npz"
@@ -164,7 +164,7 @@ class Checkpoint(keras.callbacks.Callback):
             UserError: The loss is not finite; the saved state is still that of the previous epoch.
         """
         model = self.model
-        scores = {name: float(value) for name, value in (logs or {}).items()}
+        scores = scores_by_name(logs or {})
         if not all(np.isfinite(value) for name, value in scores.items() if name.endswith("loss")):
             raise UserError(
                 f"Training diverged: the loss of epoch {epoch + 1} is not a finite number. Lower `learning_rate` in "
