@@ -111,7 +111,13 @@ def is_made(product: Path, beside: tuple[str, ...] = ()) -> bool:
         beside: Names of other files of the folder that belong to it.
     """
     made_from = _read(product.parent).get(product.name, {})
-    return all(made_from.get(name) == _sha256(product.with_name(name)) for name in (product.name, *beside))
+    return product.name in made_from and not _replaced(product, made_from, beside)
+
+
+def _replaced(product: Path, made_from: dict[str, Any], beside: tuple[str, ...]) -> list[str]:
+    """List those of a product and the files that belong to it that are no longer as they were written."""
+    names = [name for name in (product.name, *beside) if name in made_from]
+    return [name for name in names if made_from[name] != _sha256(product.with_name(name))]
 
 
 def changed(product: Path, inputs: dict[str, Any], beside: tuple[str, ...] = ()) -> list[str]:
@@ -130,11 +136,9 @@ def changed(product: Path, inputs: dict[str, Any], beside: tuple[str, ...] = ())
     made_from = _read(product.parent).get(product.name)
     if made_from is None:
         return [f"{product.name} has no record of its inputs"]
-    products = {name: _sha256(product.with_name(name)) for name in (product.name, *beside)}
-    for name, digest in products.items():
-        if made_from.get(name) != digest:
-            return [f"{name} was changed by something else"]
-    now = inputs | products
+    if replaced := _replaced(product, made_from, beside):
+        return [f"{name} was changed by something else" for name in replaced]
+    now = inputs | {name: made_from[name] for name in (product.name, *beside) if name in made_from}
     names = sorted(name for name in now.keys() | made_from.keys() if now.get(name) != made_from.get(name))
     return [f"{name} changed" for name in names]
 

@@ -168,6 +168,7 @@ STEPS = {
                 | {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
             ),
             lambda plan, _: records.digests(plan.prepared, dataset.MANIFEST, dataset.SETTINGS),
+            (records.LITERT_MODEL,),
         ),
         Step(
             "evaluate",
@@ -177,6 +178,7 @@ STEPS = {
             "Evaluating",
             _run_parameters,
             lambda plan, run: {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)},
+            (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION),
         ),
         Step(
             "robustness",

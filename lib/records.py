@@ -150,12 +150,12 @@ def read_record(path: Path, missing: str = "") -> dict[str, Any]:
     record = read_json(path, missing)
     own = record.pop("digest", None)
     if own != (digest(record) if "files" in record or own else None):
-        raise UserError(_was_changed(path))
+        raise UserError(_was_changed(path, path))
     return record
 
 
 def verified(path: Path) -> Path:
-    """Check a file of a run against its digest in the record of the training or of the evaluation beside it.
+    """Check a file of a run against its digest in a record beside it: of the training, the evaluation, or make's.
 
     Args:
         path: A file of a run folder.
@@ -166,16 +166,18 @@ def verified(path: Path) -> Path:
     Raises:
         UserError: It was changed since it was written.
     """
-    for name in (RUN_RECORD, METRICS_RECORD):
-        if (path.parent / name).exists():
-            expected = read_record(path.parent / name).get("files", {}).get(path.name)
-            if expected and path.exists() and file_sha256(path) != expected:
-                raise UserError(_was_changed(path))
+    for record in (path.parent / name for name in (RUN_RECORD, METRICS_RECORD, INPUTS)):
+        if record.exists() and path.exists():
+            found = read_record(record)
+            expected = found.get(path.name, {}).get(path.name) if record.name == INPUTS else None
+            expected = expected or found.get("files", {}).get(path.name)
+            if expected and file_sha256(path) != expected:
+                raise UserError(_was_changed(path, path if record.name == INPUTS else record))
     return path
 
 
-def _was_changed(path: Path) -> str:
-    return f"{path} is damaged, or was changed since it was written. Delete {path.parent} and run the command again."
+def _was_changed(path: Path, record: Path) -> str:
+    return f"{path} is damaged, or was changed since it was written. Delete {record} and run the command of make again."
 
 
 def digests(folder: Path, *names: str) -> dict[str, str]:

@@ -336,6 +336,15 @@ def test_no_file_has_private_vocabulary(phrase):
     assert [name(path) for path, text in unwrapped.items() if phrase in text] == []
 
 
+# ---------------------------------------------------------------- safeguards
+
+
+def test_every_promise_names_a_test_that_there_is():
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text_of(paths.DOCS / "safeguards.md"))
+    assert len(named) > 20
+    assert [test for file, test in named if f"def {test}(" not in text_of(paths.ROOT / file)] == []
+
+
 # ---------------------------------------------------------------- licence and citation
 
 

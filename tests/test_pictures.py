@@ -254,6 +254,31 @@ def test_rejects_a_file_above_the_byte_limit(scene):
         pictures.probe(contents + bytes(pictures.MAX_BYTES + 1 - len(contents)))
 
 
+def test_a_webp_takes_more_memory_and_has_a_limit_of_its_own(scene, monkeypatch):
+    assert pictures.MAX_WEBP_PIXELS < pictures.MAX_PIXELS
+    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS", 100)
+    with pytest.raises(UnreadablePicture, match="pixels, at most 0 million can be read"):
+        pictures.probe(encode(scene, "WEBP"))
+    pictures.probe(encode(scene, "PNG"))
+
+
+def test_large_pictures_are_decoded_one_at_a_time(scene, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", 100)
+    at_once, most, decoded = [], [], pictures._decoded
+
+    def counted(*arguments):
+        at_once.append(1)
+        most.append(len(at_once))
+        result = decoded(*arguments)
+        at_once.pop()
+        return result
+
+    monkeypatch.setattr(pictures, "_decoded", counted)
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(pictures.decode, [encode(scene, "PNG")] * 12))
+    assert max(most) == 1
+
+
 def test_rejects_a_picture_below_the_shorter_side():
     with pytest.raises(UnreadablePicture, match="200 × 15 pixels, at least 16"):
         pictures.probe(encode(Image.new("RGB", (200, 15)), "PNG"))

@@ -140,7 +140,7 @@ def _confused(confusion: pd.DataFrame) -> str:
 def _robustness(path: Path) -> str:
     if not path.exists():
         return ""
-    table = pd.read_csv(path, keep_default_na=False)
+    table = pd.read_csv(records.verified(path), keep_default_na=False)
     corrupted = table[table.kind != "unchanged"]
     scores = corrupted.pivot(index="kind", columns="strength", values="macro_f1")
     scores = scores.loc[corrupted.kind.unique(), corrupted.strength.unique()]

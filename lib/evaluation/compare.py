@@ -188,7 +188,7 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
     rows = []
     for run_folder in run_folders:
         if (run_folder / records.ROBUSTNESS).exists():
-            scores = pd.read_csv(run_folder / records.ROBUSTNESS)
+            scores = pd.read_csv(records.verified(run_folder / records.ROBUSTNESS))
             same = scores.kind == "unchanged"
             rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
     table = pd.DataFrame(rows, columns=["run", "unchanged", "changed"])
@@ -216,7 +216,7 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
         note = FROM_RECORDS
     if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
         return {}, "It takes two runs that were scored on corrupted pictures."
-    return {folder.name: pd.read_csv(folder / records.ROBUSTNESS) for folder in chosen}, note
+    return {folder.name: pd.read_csv(records.verified(folder / records.ROBUSTNESS)) for folder in chosen}, note
 
 
 def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
@@ -262,7 +262,7 @@ def validation_curves(run_folders: list[Path]) -> pd.DataFrame:
     """
     tables = []
     for run_folder in run_folders:
-        history = pd.read_csv(run_folder / records.HISTORY)
+        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
         minutes = np.cumsum(_epoch_seconds(records.read_run(run_folder)))[: len(history)] / 60
         tables.append(history[["epoch", "val_macro_f1"]].assign(run=run_folder.name, minutes=minutes))
     columns = ["run", "epoch", "minutes", "val_macro_f1"]
