@@ -85,6 +85,9 @@ evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the ta
 robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
 	$(STEP) compare
+study: $(ENVIRONMENT) ## write docs/study: the notebooks executed on the drawn sample and the published records
+	@$(MAKE) train evaluate robustness DATA=sample RUNS="cnn4 cnn6" OUTPUTS= EPOCHS= SET= SPLIT= SIZE= RESIZE= MIN_PICTURES= EXCLUDE_KAGGLE_TEST=
+	$(STEP) study
 # Runs of the ablation are compared on validation alone.
 publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
 	$(STEP) publish
@@ -129,4 +132,4 @@ help: ## print this
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS="cnn4 cnn6", EPOCHS=10.\n'
 
-.PHONY: FORCE constraints data train evaluate robustness compare publish predict dashboard lab report docs test lint bench clean help
+.PHONY: FORCE constraints data train evaluate robustness compare study publish predict dashboard lab report docs test lint bench clean help

@@ -275,6 +275,17 @@ def compare(plan: Plan) -> None:
         notebooks.run(paths.NOTEBOOKS / "04_compare.ipynb", folder / "compare.ipynb", parameters)
 
 
+def write_study(plan: Plan) -> None:
+    """Execute what make has not, on the published records, and write the executed copies of all notebooks."""
+    from lib import copies, notebooks
+
+    for name, parameters in (("04_compare", {"data_name": PUBLISHED}), ("predict", {})):
+        print(f"Executing {name}", file=sys.stderr, flush=True)
+        notebooks.run(paths.NOTEBOOKS / f"{name}.ipynb", copies.EXECUTED[name], parameters)
+    for path in copies.write():
+        print(f"{_relative(path)}: {path.stat().st_size:,} bytes")
+
+
 def open_reports(plan: Plan) -> None:
     """Show the executed notebooks of the run named in RUN as web pages."""
     from lib import report
@@ -316,6 +327,7 @@ COMMANDS = {
     "summary": summary,
     "compare": compare,
     "publish": publish,
+    "study": write_study,
     "report": open_reports,
     "docs": write_docs,
 }
