@@ -4,10 +4,8 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from lib import paths, records
 from lib.characters import display_name
@@ -84,41 +82,6 @@ def parameters_by_run(parameters: pd.DataFrame) -> pd.DataFrame:
 
 def _interval(low: float, high: float) -> str:
     return f"{low:.3f} to {high:.3f}" if pd.notna(low) else ""
-
-
-NAMES = {"character", "actual", "predicted", "lowest_character"}  # columns of labels
-TIMES = {"minutes", "seconds", "seconds_per_epoch"}
-
-
-def for_reading(table: pd.DataFrame) -> Styler:
-    """Lay out a table for a notebook's page: names as people spell them, three decimals, no row numbers.
-
-    Args:
-        table: Any table. An index with a name becomes its first column.
-
-    Returns:
-        The same rows. Scores have three decimals, numbers from 10 on one, from 1,000 on none; what is missing, and a
-        column in which nothing is there, is left out.
-    """
-    table = table if table.index.name is None else table.reset_index()
-    table = table.dropna(axis="columns", how="all")
-    shown = pd.DataFrame({str(name).replace("_", " "): [_cell(name, value) for value in table[name]] for name in table})
-    # Without identifiers, which would differ from run to run.
-    left = {"selector": "th, td", "props": "text-align: left !important"}
-    return Styler(shown, uuid="", cell_ids=False).hide(axis="index").set_table_styles([left])
-
-
-def _cell(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return display_name(value) if name in NAMES else value
-    if pd.api.types.is_bool(value) or not pd.api.types.is_number(value):
-        return str(value)
-    if pd.isna(value):
-        return ""
-    if pd.api.types.is_integer(value):
-        return f"{value:,}"
-    tenths = abs(value) >= 10 or name in TIMES
-    return f"{value:,.{0 if abs(value) >= 1000 else 1 if tenths else 3}f}"
 
 
 def summary(run_folders: list[Path], source: str) -> str:

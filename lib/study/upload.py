@@ -5,9 +5,9 @@ import pandas as pd
 from IPython.display import display
 from PIL import Image
 
-from lib import report
 from lib.data import pictures
 from lib.errors import UserError
+from lib.evaluation import tables
 from lib.inference.recogniser import Recogniser
 
 SHOWN_SIDE = 320  # pixels
@@ -26,7 +26,7 @@ def show_answer(contents: bytes, network: Recogniser) -> None:
     """
     answer = network.predict(contents, top=TOP)
     display(Image.fromarray(pictures.decode_full(contents, longest=SHOWN_SIDE)))
-    display(report.for_reading(pd.DataFrame(answer.top)[["name", "probability"]]))
+    display(tables.for_reading(pd.DataFrame(answer.top)[["name", "probability"]]))
 
 
 def upload_button(network: Recogniser) -> ipywidgets.Widget:
