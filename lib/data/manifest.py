@@ -5,7 +5,8 @@
     images.npy           uint8 (rows, picture_size, picture_size, 3), RGB; a row for every readable picture
     near_duplicates.npy  int64 (pairs, 2), the positions of two near-duplicates in the manifest
     settings.json        the settings that the pictures were prepared with
-    manifest.csv         path, character, width, height, sha256, group, split, exclusion_reason, image, detail
+    manifest.csv         path, character, width, height, sha256, group, split, exclusion_reason, image, detail; with
+                         corrections also label_before, verdict, second_character
 
 Nothing is deleted: a picture that is not used has an empty `split` and the reason in `exclusion_reason`. `group`
 numbers the near-duplicates among the frames, and separately those among the archive's own test set.
@@ -26,7 +27,7 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from lib import records
-from lib.data import dataset, duplicates, pictures
+from lib.data import corrections, dataset, duplicates, pictures
 from lib.data.preparation import Preparation
 from lib.errors import UserError
 
@@ -56,7 +57,13 @@ class Decoded(NamedTuple):
     thumbnail: np.ndarray | None
 
 
-def prepare(raw: Path, processed: Path, preparation: Preparation = DEFAULTS, progress: bool = True) -> pd.DataFrame:
+def prepare(
+    raw: Path,
+    processed: Path,
+    preparation: Preparation = DEFAULTS,
+    progress: bool = True,
+    corrected: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Decode every picture once and divide them into train, validation and test, 70/15/15 for each character.
 
     Args:
@@ -64,6 +71,7 @@ def prepare(raw: Path, processed: Path, preparation: Preparation = DEFAULTS, pro
         processed: Folder to write to; it is made, and an earlier result is replaced.
         preparation: Settings; see their class.
         progress: Whether to show a progress bar where there is a terminal.
+        corrected: Corrections of labels to apply, as from `corrections.read`.
 
     Returns:
         The manifest, sorted by path, as `dataset.load` reads it.
@@ -77,6 +85,8 @@ def prepare(raw: Path, processed: Path, preparation: Preparation = DEFAULTS, pro
         with records.atomic_write(processed / dataset.IMAGES) as images:
             decoded = _decode_all(raw, files, preparation, progress)
             table, hashes, thumbnails = _write_images(images, preparation.picture_size, files, decoded)
+            if corrected is not None:
+                table = corrections.apply(table, corrected)
             pairs = duplicates.near_duplicate_pairs(hashes, thumbnails)
             table, pairs = _divide(table, pairs, duplicates.thumbnail_rms(thumbnails, pairs), preparation)
             # No manifest from here until the new one is written, so that a half-replaced result is not used.
@@ -227,7 +237,8 @@ def _divide(
     groups = frames.group.to_numpy() if preparation.split == "grouped" else np.arange(len(frames))
     table.loc[frames.index, "split"] = _assign(frames.character.to_numpy(), groups, preparation.seed)
     _check_splits(table)
-    return table[list(dataset.COLUMNS)], pairs
+    correction_columns = [name for name in dataset.CORRECTION_COLUMNS if name in table]
+    return table[[*dataset.COLUMNS, *correction_columns]], pairs
 
 
 def _groups(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
@@ -264,6 +275,8 @@ def _exclusion_reasons(
         reasons[rows & (reasons == "")] = reason
 
     exclude((table.image < 0).to_numpy(), dataset.UNREADABLE)
+    if "verdict" in table:
+        exclude((table.verdict == corrections.EXCLUDE).to_numpy(), dataset.REVIEWED)
     contradicting = same_picture[names[same_picture[:, 0]] != names[same_picture[:, 1]]]
     exclude(np.isin(np.arange(len(table)), contradicting), dataset.TWO_LABELS)
     copies = table.assign(official_test=official_test).duplicated(["official_test", "character", "sha256"]).to_numpy()
