@@ -118,8 +118,9 @@ explore: $(ENVIRONMENT) ## open the mistakes of RUN: confusion matrix, pictures,
 docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the code
 	@$(PYTHON) -m lib.pipeline docs
 
-test: $(ENVIRONMENT) ## run every test, a file on each core
-	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+test: $(ENVIRONMENT) ## run every test, a file on each core; outputs/coverage shows the lines that none reaches
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=html
+	@echo "The tests reach $$($(PYTHON) -m coverage report --format=total) % of the lines of lib; outputs/coverage/index.html shows the others."
 
 lint: $(ENVIRONMENT) ## check style, the import order, and that notebooks are stored without outputs
 	$(PYTHON) -m ruff check .

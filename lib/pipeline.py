@@ -322,7 +322,12 @@ def explore(plan: Plan) -> None:
     """Open the mistakes of a run."""
     from lib.study import serve
 
-    names = {"DATA_NAME": plan.data_name, "OUTPUTS": plan.outputs, "RUN": os.environ.get("RUN", "").strip()}
+    names = {
+        "DATA_NAME": plan.data_name,
+        "RAW_NAME": plan.raw_name,
+        "OUTPUTS": plan.outputs,
+        "RUN": os.environ.get("RUN", "").strip(),
+    }
     serve.page(paths.NOTEBOOKS / "explore.ipynb", os.environ.get("PORT", ""), names)
 
 
