@@ -16,7 +16,7 @@ from lib.errors import UserError
 MISSING = "it is missing"
 
 # Rooms from left to right, as data flows; no module imports from a room to its right.
-ROOMS = ("drawing", "data", "training", "inference", "evaluation", "serving")
+ROOMS = ("drawing", "data", "training", "inference", "evaluation", "study", "serving")
 # What lies to the right of a step's own room only shows what the step has made, and decides no product.
 ROOM_OF_STEP = {
     "01_prepare": "data",
@@ -30,13 +30,13 @@ def files(notebook: Path) -> list[Path]:
     """List the files of `lib` that decide what a notebook of the pipeline writes.
 
     Args:
-        notebook: One of the notebooks in `ROOM_OF_STEP`.
+        notebook: A notebook; of one that is not in `ROOM_OF_STEP`, modules of all rooms count.
 
     Returns:
         Paths of the modules that its cells import and of those that these import, with the tables (YAML) beside
         them, sorted.
     """
-    rooms = ROOMS[: ROOMS.index(ROOM_OF_STEP[notebook.stem]) + 1]
+    rooms = ROOMS[: ROOMS.index(ROOM_OF_STEP.get(notebook.stem, ROOMS[-1])) + 1]
     waiting, found = _imported("\n".join(_code_cells(notebook))), set()
     waiting = set(waiting)
     while waiting:
@@ -74,7 +74,7 @@ def code_digests(notebook: Path) -> dict[str, str]:
     """Hash the code that decides what a notebook writes.
 
     Args:
-        notebook: One of the notebooks in `ROOM_OF_STEP`.
+        notebook: A notebook, as for `files`.
 
     Returns:
         A digest for each file, by its path below the repository, and for the notebook's code cells.

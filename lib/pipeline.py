@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from lib.data import dataset, sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError, report_error, report_interrupt
 from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
+from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
 
 # What is published: no figure with frames in it, and a network only on request, since everyone clones it.
@@ -82,10 +84,17 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
         return
     _check_source(plan)
     _age_what_make_did_not_finish(plan)
-    _write_if_changed(plan.prepared / REQUEST, {"source": plan.source} | plan.preparation.model_dump())
+    _write_if_changed(
+        plan.prepared / REQUEST, {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
+    )
     if goals & (MAKING - {"data"}):
         for name, run in plan.runs.items():
             _write_if_changed(plan.run_folder(name) / RECIPE, run.recipe.model_dump())
+
+
+def _corrections(plan: Plan) -> dict[str, str]:
+    """Describe the file of corrected labels, if one is to be applied."""
+    return {"corrections": records.file_sha256(Path(plan.corrections).expanduser())} if plan.corrections else {}
 
 
 def _check_source(plan: Plan) -> None:
@@ -153,8 +162,11 @@ STEPS = {
                 "raw_name": plan.raw_name,
                 "data_name": plan.data_name,
                 "settings": plan.preparation.model_dump(),
+                "corrected_labels": str(Path(plan.corrections).expanduser().resolve()) if plan.corrections else "",
             },
-            lambda plan, _: {"source": records.read_json(plan.raw / sources.RECORD).get("pictures_sha256", "")},
+            lambda plan, _: (
+                {"source": records.read_json(plan.raw / sources.RECORD).get("pictures_sha256", "")} | _corrections(plan)
+            ),
             (dataset.SETTINGS,),
         ),
         Step(
@@ -295,6 +307,49 @@ def compare(plan: Plan) -> None:
         notebooks.run(paths.NOTEBOOKS / "04_compare.ipynb", folder / "compare.ipynb", parameters)
 
 
+def write_study(plan: Plan) -> None:
+    """Execute what make has not, on the published records, and write the executed copies of all notebooks."""
+    from lib import copies, notebooks
+
+    for name, parameters in (("04_compare", {"data_name": PUBLISHED}), ("predict", {})):
+        print(f"Executing {name}", file=sys.stderr, flush=True)
+        notebooks.run(paths.NOTEBOOKS / f"{name}.ipynb", copies.EXECUTED[name], parameters)
+    for path in copies.write():
+        print(f"{_relative(path)}: {path.stat().st_size:,} bytes")
+
+
+def review(plan: Plan) -> None:
+    """Open the label review, while networks answer every frame out of fold in the background."""
+    from lib.study import serve
+
+    recipe = recipes.on_sample("review") if plan.source == "sample" else "review"
+    command = [sys.executable, "-m", "lib.training.folds", plan.data_name, recipe]
+    log = plan.prepared / "review.log"
+    with log.open("w") as messages:
+        # The page must answer at once, so the networks take what it leaves of the processor.
+        folds = subprocess.Popen(["nice", "-n", "10", *command], cwd=paths.ROOT, stdout=messages, stderr=messages)
+    print(f"Networks answer every frame in the background; {_relative(log)} says how far they are.", file=sys.stderr)
+    names = {"DATA_NAME": plan.data_name, "RAW_NAME": plan.raw_name}
+    names |= {"CORRECTIONS_FILE": plan.corrections} if plan.corrections else {}
+    try:
+        serve.page(paths.NOTEBOOKS / "06_review.ipynb", os.environ.get("PORT", ""), names)
+    finally:
+        folds.terminate()
+
+
+def explore(plan: Plan) -> None:
+    """Open the mistakes of a run."""
+    from lib.study import serve
+
+    names = {
+        "DATA_NAME": plan.data_name,
+        "RAW_NAME": plan.raw_name,
+        "OUTPUTS": plan.outputs,
+        "RUN": os.environ.get("RUN", "").strip(),
+    }
+    serve.page(paths.NOTEBOOKS / "explore.ipynb", os.environ.get("PORT", ""), names)
+
+
 def open_reports(plan: Plan) -> None:
     """Show the executed notebooks of the run named in RUN as web pages."""
     from lib import report
@@ -336,6 +391,9 @@ COMMANDS = {
     "summary": summary,
     "compare": compare,
     "publish": publish,
+    "study": write_study,
+    "review": review,
+    "explore": explore,
     "report": open_reports,
     "docs": write_docs,
 }

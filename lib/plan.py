@@ -29,6 +29,7 @@ VARIABLES = {
     "NEAR_RMS": "pictures whose thumbnails differ by fewer grey levels are near-duplicates",
     "NEAR_BITS": "pictures whose difference hashes differ by at most so many bits are near-duplicates",
     "SAME_RMS": "pictures whose thumbnails differ by fewer grey levels are the same picture",
+    "CORRECTIONS": "file of corrected labels, such as `make review` writes",
     "OUTPUTS": "folder of the runs",
     "MODEL": "1 publishes the network and its model card too",
 }
@@ -66,6 +67,7 @@ class Plan:
         preparation: Settings of the prepared pictures.
         runs: What each run is made with, by its name.
         publish_model: Whether publishing copies the network too.
+        corrections: File of corrected labels; empty for the labels of the source.
     """
 
     source: str
@@ -75,6 +77,7 @@ class Plan:
     preparation: Preparation
     runs: dict[str, Run]
     publish_model: bool
+    corrections: str = ""
 
     @property
     def raw(self) -> Path:
@@ -92,7 +95,8 @@ class Plan:
 
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
-        return paths.PUBLISHED / (run + ("" if self.preparation.split == "grouped" else f"-{self.preparation.split}"))
+        suffix = "" if self.preparation.split == "grouped" else f"-{self.preparation.split}"
+        return paths.PUBLISHED / (run + suffix + ("-corrected" if self.corrections else ""))
 
 
 def make_plan(variables: Mapping[str, str]) -> Plan:
@@ -133,10 +137,13 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not {outputs!r}.")
     if given["MODEL"] not in ("", "0", "1"):
         mistakes.append(f"MODEL must be 0 or 1, not {given['MODEL']!r}.")
+    if given["CORRECTIONS"] and not Path(given["CORRECTIONS"]).expanduser().is_file():
+        mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
     if mistakes:
         raise UserError("\n".join(mistakes))
-    data_name = raw_name + _suffix(preparation)
-    return Plan(source, raw_name, data_name, outputs, preparation, named, given["MODEL"] == "1")
+    data_name = raw_name + _suffix(preparation) + ("-corrected" if given["CORRECTIONS"] else "")
+    model = given["MODEL"] == "1"
+    return Plan(source, raw_name, data_name, outputs, preparation, named, model, given["CORRECTIONS"])
 
 
 def _name_of(source: str) -> str:

@@ -23,7 +23,8 @@ TWO_LABELS = "same picture under two labels"
 EXACT_COPY = "exact copy"
 TOO_FEW = "too few pictures of the character"
 IN_TEST_SET = "matches the archive's test set"
-REASONS = (UNREADABLE, TWO_LABELS, EXACT_COPY, TOO_FEW, IN_TEST_SET)
+REVIEWED = "excluded by a reviewer"
+REASONS = (UNREADABLE, REVIEWED, TWO_LABELS, EXACT_COPY, TOO_FEW, IN_TEST_SET)
 COLUMNS = {
     "path": str,
     "character": str,
@@ -36,6 +37,8 @@ COLUMNS = {
     "image": "int64",
     "detail": str,
 }
+# In a manifest that was made with corrections (`lib.data.corrections`), and only there.
+CORRECTION_COLUMNS = {"label_before": str, "verdict": str, "second_character": str}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,12 +214,14 @@ def in_official_test(table: pd.DataFrame) -> pd.Series:
 def read_manifest(path: Path) -> pd.DataFrame:
     """Read the manifest, one row a picture; a character named `NA` keeps its name."""
     try:
-        table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values=[], encoding="utf-8")
+        table = pd.read_csv(
+            path, dtype=COLUMNS | CORRECTION_COLUMNS, keep_default_na=False, na_values=[], encoding="utf-8"
+        )
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as problem:
         raise _damaged(path, str(problem)) from None
-    if list(table.columns) != list(COLUMNS):
+    if list(table.columns) not in (list(COLUMNS), [*COLUMNS, *CORRECTION_COLUMNS]):
         raise _damaged(path, f"its columns must be {', '.join(COLUMNS)}")
     if not table.split.isin(["", *SPLIT_FRACTIONS, TEST_SET]).all() or (table.character == "").any():
         raise _damaged(path, "a row has an unknown split or no character")

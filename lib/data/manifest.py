@@ -5,7 +5,8 @@
     images.npy           uint8 (rows, picture_size, picture_size, 3), RGB; a row for every readable picture
     near_duplicates.npy  int64 (pairs, 2), the positions of two near-duplicates in the manifest
     settings.json        the settings that the pictures were prepared with
-    manifest.csv         path, character, width, height, sha256, group, split, exclusion_reason, image, detail
+    manifest.csv         path, character, width, height, sha256, group, split, exclusion_reason, image, detail; with
+                         corrections also label_before, verdict, second_character
 
 Nothing is deleted: a picture that is not used has an empty `split` and the reason in `exclusion_reason`. `group`
 numbers the near-duplicates among the frames, and separately those among the archive's own test set.
@@ -28,7 +29,7 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from lib import records
-from lib.data import archives, dataset, duplicates, pictures, sources
+from lib.data import archives, corrections, dataset, duplicates, pictures, sources
 from lib.data.preparation import FREQUENT, GIVEN_SPLITS, Preparation
 from lib.errors import UserError
 
@@ -54,7 +55,13 @@ class Decoded(NamedTuple):
     thumbnail: np.ndarray | None
 
 
-def prepare(raw: Path, processed: Path, preparation: Preparation = DEFAULTS, progress: bool = True) -> pd.DataFrame:
+def prepare(
+    raw: Path,
+    processed: Path,
+    preparation: Preparation = DEFAULTS,
+    progress: bool = True,
+    corrected: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Decode every picture once and divide them into train, validation and test, 70/15/15 for each character.
 
     Args:
@@ -62,6 +69,7 @@ def prepare(raw: Path, processed: Path, preparation: Preparation = DEFAULTS, pro
         processed: Folder to write to; it is made, and an earlier result is replaced.
         preparation: Settings; see their class.
         progress: Whether to show a progress bar where there is a terminal.
+        corrected: Corrections of labels to apply, as from `corrections.read`.
 
     Returns:
         The manifest, sorted by path, as `dataset.load` reads it.
@@ -76,6 +84,8 @@ def prepare(raw: Path, processed: Path, preparation: Preparation = DEFAULTS, pro
             decoded = _decode_all(raw, files, preparation, progress)
             table, hashes, thumbnails = _write_images(images, preparation.picture_size, files, decoded)
             _check_copy(raw, table)
+            if corrected is not None:
+                table = corrections.apply(table, corrected)
             limits = duplicates.Limits(preparation.near_rms, preparation.near_bits, preparation.same_rms)
             pairs = duplicates.near_duplicate_pairs(hashes, thumbnails, limits)
             same_picture = duplicates.are_same_picture(hashes, thumbnails, pairs, limits)
@@ -264,7 +274,8 @@ def _divide(
     split[official_test] = dataset.TEST_SET
     table["split"] = np.where(used, split, "")
     _check_splits(table, preparation)
-    return table[list(dataset.COLUMNS)], pairs
+    correction_columns = [name for name in dataset.CORRECTION_COLUMNS if name in table]
+    return table[[*dataset.COLUMNS, *correction_columns]], pairs
 
 
 def _groups(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
@@ -302,6 +313,8 @@ def _exclusion_reasons(
         reasons[rows & (reasons == "")] = reason
 
     exclude((table.image < 0).to_numpy(), dataset.UNREADABLE)
+    if "verdict" in table:
+        exclude((table.verdict == corrections.EXCLUDE).to_numpy(), dataset.REVIEWED)
     contradicting = same_picture[names[same_picture[:, 0]] != names[same_picture[:, 1]]]
     exclude(np.isin(np.arange(len(table)), contradicting), dataset.TWO_LABELS)
     copies = table.assign(official_test=official_test).duplicated(["official_test", "character", "sha256"]).to_numpy()

@@ -1,4 +1,4 @@
-"""Tables for the pages of notebooks."""
+"""Tables for a notebook's page: names spelt and numbers rounded in one way."""
 
 from typing import Any
 
