@@ -408,9 +408,8 @@ def lock(target: Path) -> Iterator[None]:
     """
     path = target.parent / f".{target.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    guard = filelock.FileLock(path)
     try:
-        guard.acquire(timeout=LOCK_PATIENCE_SECONDS)
+        guard = machine.acquire(path, LOCK_PATIENCE_SECONDS)
     except filelock.Timeout:
         raise UserError(
             f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
@@ -421,7 +420,7 @@ def lock(target: Path) -> Iterator[None]:
             left_over.unlink(missing_ok=True)
         yield
     finally:
-        guard.release()
+        machine.release(guard)
 
 
 # ---------------------------------------------------------------- digests and provenance

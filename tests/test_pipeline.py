@@ -235,24 +235,28 @@ def test_a_users_settings_change_no_answer(trained, tmp_path):
 
 
 def test_a_source_that_changes_is_taken_again_up_to_the_scores(checkout):
-    made = checkout.make("data", f"DATA={checkout.folder / 'growing'}")
-    assert made.returncode == 2
-    shutil.copytree(checkout.folder / "tiny", checkout.folder / "growing")
+    """With few pictures, too: two of the validation."""
+    source = checkout.folder / "growing"
     manifest = checkout.folder / "data" / "processed" / "growing" / "manifest.csv"
-    assert checkout.make("data", f"DATA={checkout.folder / 'growing'}").returncode == 0
-    before = len(pd.read_csv(manifest))
-    for number in range(3):
-        shutil.copy(
-            checkout.folder
-            / "growing/lisa_simpson"
-            / sorted(p.name for p in (checkout.folder / "tiny/lisa_simpson").iterdir())[0],
-            checkout.folder / "growing/lisa_simpson" / f"new-{number}.jpg",
-        )
-    made = checkout.make("data", f"DATA={checkout.folder / 'growing'}")
+    drawn = {name: sorted((checkout.folder / "tiny" / name).iterdir()) for name in CHARACTERS[:2]}
+
+    def add(number):
+        for name, pictures in drawn.items():
+            (source / name).mkdir(parents=True, exist_ok=True)
+            for picture in pictures[:number]:
+                shutil.copy(picture, source / name)
+
+    add(10)
+    made = checkout.make("data", f"DATA={source}")
+    assert made.returncode == 0, made.stderr
+    assert len(pd.read_csv(manifest)) == 20
+    add(13)
+    made = checkout.make("data", f"DATA={source}")
     assert made.returncode == 0, made.stderr
     assert "has changed since its pictures were copied" in made.stdout
     assert "Preparing growing again: source changed" in made.stderr
-    assert len(pd.read_csv(manifest)) == before + 3
+    assert "Excluded pictures: " in made.stdout
+    assert len(pd.read_csv(manifest)) == 26
 
 
 def test_a_product_that_its_step_did_not_finish_is_made_again(checkout):

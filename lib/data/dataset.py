@@ -164,6 +164,15 @@ def exclusion_counts(table: pd.DataFrame) -> pd.DataFrame:
     return found.reindex(index=pd.Index(REASONS, name="exclusion reason"), columns=["frames", TEST_SET], fill_value=0)
 
 
+def exclusion_summary(table: pd.DataFrame) -> str:
+    """Say in a line how many pictures are excluded, by reason, with the first that cannot be read."""
+    found = table.exclusion_reason[table.exclusion_reason != ""].value_counts()
+    unreadable = table[table.exclusion_reason == UNREADABLE]
+    example = f" (first: {unreadable.path.iloc[0]}: {unreadable.detail.iloc[0]})" if len(unreadable) else ""
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in found.items())
+    return f"Excluded pictures: {reasons or 'none'}{example}"
+
+
 def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") -> np.ndarray:
     """Find the pictures of a split that have a near-duplicate in train.
 

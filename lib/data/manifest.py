@@ -343,7 +343,7 @@ def _kept_characters(names: np.ndarray, min_pictures: int) -> list[str]:
 
 def _given_splits(frames: pd.DataFrame, seed: int) -> np.ndarray:
     """Take the split from the folders of the source; where it has no validation, divide its train by groups."""
-    given = frames.path.str.split("/").str[0].to_numpy(dtype=object)
+    given = frames.path.str.split("/").str[0].to_numpy(dtype=object, copy=True)
     missing = {"train", "test"} - set(given)
     if missing:
         raise UserError(
@@ -352,9 +352,8 @@ def _given_splits(frames: pd.DataFrame, seed: int) -> np.ndarray:
         )
     if "validation" not in given:
         train = frames[given == "train"]
-        fractions = {"train": 1 - dataset.SPLIT_FRACTIONS["validation"]} | {
-            "validation": dataset.SPLIT_FRACTIONS["validation"]
-        }
+        validation = dataset.SPLIT_FRACTIONS["validation"]
+        fractions = {"train": 1 - validation, "validation": validation}
         given[given == "train"] = _assign(train.character.to_numpy(), train.group.to_numpy(), seed, fractions)
     return given
 

@@ -14,9 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from lib import paths, records
+from lib import machine, paths, records
 from lib.data import archives
 from lib.errors import UserError
 
@@ -55,11 +53,14 @@ def fetch(source: str, name: str, raw: Path = paths.RAW) -> Path:
         if not target.exists():
             check(source)  # before anything is written
         raw.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(raw / f".{name}.lock"):
+        lock = machine.acquire(raw / f".{name}.lock")
+        try:
             if not target.exists():  # another process may have made it while this one waited
                 _make(source, target)
             elif is_stale(source, target):
                 _renew(source, target)
+        finally:
+            machine.release(lock)
     except OSError as problem:
         reason = f"{problem.strerror or problem}" + (f" ({problem.filename})" if problem.filename else "")
         raise UserError(
@@ -222,8 +223,9 @@ def _record(target: Path) -> dict[str, Any]:
 
 
 def _path(source: str) -> Path:
-    path = Path(source)
-    return path.expanduser() if source.startswith("~") else path
+    with contextlib.suppress(RuntimeError):  # there is no such user, or no home
+        return Path(source).expanduser()
+    return Path(source)
 
 
 def _origin(source: str) -> str:
