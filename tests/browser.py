@@ -1,33 +1,38 @@
-"""The dashboard in a real browser: a server with networks of the test's own, and Debian's chromium.
+"""The page in a real browser, over both transports: the owner's server and the folder of static files.
 
-`python -m tests.browser` takes the README's two pictures of the page, with whatever networks there are.
+`python -m tests.browser` takes the pictures of the page for the docs, with whatever networks there are.
 """
 
 import base64
 import contextlib
+import functools
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
-import psutil
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from lib import paths
-from tests.running_server import until
+from lib.serving import site
 
 PATIENCE = 60  # seconds until something that must come has failed to come
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDE = {"width": 1280, "height": 860}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+LITERT_NOTE = re.compile(r"(INFO|WARNING): (\[\w+\.cc:\d+\]|Created TensorFlow Lite XNNPACK)")
 
 expect.set_options(timeout=1000 * PATIENCE)
 
@@ -63,13 +68,13 @@ class Dashboard:
         self.address = f"http://127.0.0.1:{self.port}/"
         self.log = folder / "server.log"
         # A page needs seconds to connect on a busy machine, and must not lose its kernel before.
-        self._command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port), "--max-visitors", "40"]
+        self._command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port)]
         self._command += ["--leave-seconds", "20", *arguments]
         self._environment = os.environ | {"TMPDIR": str(folder)} | environment
         self.start()
 
     def start(self) -> None:
-        """Start, or start again on the same port, and wait until a page is ready."""
+        """Start, or start again on the same port, and wait until it answers."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(self._command, env=self._environment, stderr=log, cwd=paths.ROOT)
         deadline = time.monotonic() + PATIENCE
@@ -84,15 +89,10 @@ class Dashboard:
         self.process.terminate()
         self.process.wait(PATIENCE)
 
-    def megabytes(self) -> list[float]:
-        """Say how much memory each kernel has for itself alone."""
-        kernels = psutil.Process(self.process.pid).children(recursive=True)
-        return [kernel.memory_full_info().uss / 1e6 for kernel in kernels]
-
     def is_ready(self) -> bool:
-        """Say whether a page lies ready for the next visitor."""
+        """Say whether the server answers."""
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.address}health", timeout=PATIENCE).json()["page_ready"]
+            return httpx.get(f"{self.address}health", timeout=PATIENCE).status_code in (200, 503)
         return False
 
 
@@ -106,18 +106,42 @@ def dashboard(folder: Path, *arguments: str, **environment: str) -> Iterator[Das
         started.stop()
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def static_host(folder: Path) -> Iterator[str]:
+    """Serve a folder, as `python -m http.server` does, during the block; gives its address."""
+    host = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=host.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{host.server_port}/"
+    finally:
+        host.shutdown()
+        host.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
+def static_site(folder: Path, runs: Sequence[Path]) -> Iterator[str]:
+    """Write the page without a server and serve it under a path of a static host; gives its address."""
+    site.build(runs, folder / "below" / "a path")
+    with static_host(folder) as address:
+        yield f"{address}below/a%20path/"
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Keep a browser running during the block."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--use-fake-device-for-media-stream"]
+        )
         yield browser
         browser.close()
-
-
-def wait_for_the_kernel(page: Page) -> None:
-    """Wait until Voila has set up the page, whose policy forbids Playwright's own `wait_for_function`."""
-    until(lambda: page.evaluate("Boolean(window.pageAhead?.model.model)"))
 
 
 class Visit:
@@ -136,14 +160,18 @@ class Visit:
         self.sent: list[int] = []  # bytes of each message to the server
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda fault: self.faults.append(str(fault)))
-        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.on("console", self._on_console)
         page.on("websocket", lambda socket: socket.on("framesent", lambda frame: self.sent.append(len(frame))))
         # Playwright begins to catch choosers some time after the first listener is there.
         page.on("filechooser", lambda chooser: None)
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
         expect(self["drop-zone"]).to_be_visible()
-        wait_for_the_kernel(page)
+
+    def _on_console(self, said: ConsoleMessage) -> None:
+        # LiteRT.js writes what it does to stderr, which a browser shows as errors.
+        if said.type == "error" and not LITERT_NOTE.match(said.text):
+            self.faults.append(said.text)
 
     def __getitem__(self, test_id: str) -> Locator:
         return self.page.get_by_test_id(test_id)

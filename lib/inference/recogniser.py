@@ -97,7 +97,7 @@ class Recogniser:
         """
         self.run_dir = run_dir
         self.digest = hashlib.sha256(contents).hexdigest()
-        metadata = _metadata(contents, run_dir)
+        metadata = read_metadata(contents, run_dir)
         self.name: str = metadata["run"]
         self.characters: list[str] = metadata["characters"]
         self.names = [display_name(character) for character in self.characters]
@@ -360,8 +360,8 @@ class _Network:
         return self._interpreter.get_tensor(self._output)[0]
 
 
-def _metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
-    """Read and check the metadata in the zip archive appended to the model file."""
+def read_metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
+    """Read and check the metadata in the zip archive appended to a model file; raises UserError for a damaged one."""
     try:
         with zipfile.ZipFile(io.BytesIO(contents)) as archive, archive.open(records.MODEL_METADATA) as file:
             metadata = json.loads(file.read(MAX_METADATA_BYTES))
