@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import gzip
 import io
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 from axe_playwright_python import sync_playwright as axe
 from PIL import Image
 
+from lib.serving import site
 from lib.serving.server import NOTEBOOK
 from tests import small_model
 from tests.test_dashboard import BLUE, GREEN, HOMER, KRUSTY, MARGE, RED, YELLOW, encoded, write_runs
@@ -564,6 +566,37 @@ def test_it_works_without_a_network_after_the_first_visit(chromium, outputs, tmp
     browser.expect(visit["prediction"]).to_have_text(KRUSTY)
     assert visit.page.locator("link[rel=manifest]").count() == 1
     context.close()
+
+
+def test_several_characters_are_named_and_outlined_each_with_its_own_heat_map(chromium, outputs, tmp_path):
+    """With a network that has a class map, which the page reads from the file beside it."""
+    folder = tmp_path / "below" / "a path"
+    with browser.static_site(tmp_path, [outputs / "published" / "springfield"]) as address:
+        facts = (folder / "about.js").read_text()
+        rule = '"nobody": true, "map_threshold": 0.5, "second_threshold": 0.7, "confused": ["krusty_the_clown"], '
+        (folder / "about.js").write_text(facts.replace('"metadata": {', '"metadata": {' + rule))
+        (network,) = folder.glob("networks/*.tflite")
+        contents = site.fix_batch(small_model.network(3, 16, cells=4))
+        Path(f"{network}.gz").write_bytes(gzip.compress(contents))
+        with pages(chromium, address) as open_page:
+            visit = open_page()
+            # Three quarters are green, so it is the more probable one; red has the quarter on the left.
+            picture = np.zeros((160, 320, 3), np.uint8)
+            picture[:, :80], picture[:, 80:] = RED, GREEN
+            visit.choose(file(encoded(picture)))
+            browser.expect(visit["prediction"]).to_have_text(KRUSTY)
+            browser.expect(visit["also"]).to_have_text(f"{HOMER} over 99 %")
+            browser.expect(visit.page.get_by_text("sometimes confused")).to_be_visible()
+            green, red = [
+                [float(outline.get_attribute(name)) for name in ("x", "y", "width", "height")]
+                for outline in visit["outlines"].locator("rect").all()
+            ]
+            # Between the middles of the first two of four cells, 1/8 and 3/8, the map falls to one half at 1/4.
+            assert np.allclose(red, [0, 0, 0.25, 1], atol=0.02) and np.allclose(green, [0.25, 0, 0.75, 1], atol=0.02)
+            visit.page.get_by_role("button", name=f"What mattered for {HOMER}?").click()
+            browser.expect(visit["explanation"]).to_contain_text(f"speak for “{HOMER}”")
+            visit.choose(file(small_model.picture((0, 0, 0))))
+            browser.expect(visit["prediction"]).to_contain_text(NOBODY)
 
 
 def test_a_slow_line_shows_progress_and_takes_pictures_meanwhile(chromium, outputs, tmp_path):

@@ -38,7 +38,13 @@ NO_NETWORK = (
     "There is no trained network yet, so no picture can be named. Run `make train evaluate` in the project's folder, "
     "which takes some minutes, then look again."
 )
-COLLECTION = "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset"
+PUBLISHED_TERMS = [
+    {"words": "The network is under CC BY-NC-SA 4.0, not for commercial use: it was trained on"},
+    {
+        "words": "Alexandre Attia’s collection of frames.",
+        "href": "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset",
+    },
+]
 
 
 class Networks:
@@ -76,26 +82,8 @@ class Networks:
         return self._recogniser(self.keys[0]) if self._folders else None
 
     def about(self) -> dict[str, Any]:
-        """Describe what the page shows of the networks, and what pictures it may take.
-
-        Returns:
-            `networks` (see `describe`), `problem` (a message if there is none), `subject` (what their characters are),
-            `links`, `limits` and `together` (how many may answer at once).
-        """
-        return {
-            "networks": describe(self._folders),
-            "problem": "" if self._folders else NO_NETWORK,
-            "subject": subject(self.first.characters if self.first else []),
-            "links": terms(next(iter(self._folders.values()), None)),
-            "limits": {
-                "bytes": pictures.MAX_BYTES,
-                "pixels": pictures.MAX_PIXELS,
-                "side": pictures.MIN_SIDE,
-                "keptSide": LONGEST_SIDE,
-                "keptBytes": MAX_KEPT_BYTES,
-            },
-            "together": MAX_LOADED,
-        }
+        """Describe the networks for the page; see `describe`."""
+        return describe(self._folders)
 
     def recognise(self, contents: bytes, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Ask networks about a picture.
@@ -184,41 +172,44 @@ def answer_record(answer: Answer, recogniser: Recogniser) -> dict[str, Any]:
     }
 
 
-def describe(folders: dict[str, Path]) -> list[dict[str, Any]]:
-    """Describe networks for visitors.
+def describe(folders: dict[str, Path]) -> dict[str, Any]:
+    """Describe networks for the page, and what pictures it may take.
 
     Args:
-        folders: Run folders by key.
+        folders: Run folders by key, the one that answers unasked first.
 
     Returns:
-        For each `key`, `name`, `tested` (`accuracy`, 0 to 1 or None, `pictures`, and their `kind`), `characters`
-        (labels and display names, in alphabetical order), `threshold`, and `declines`, whether it was trained to.
-        Damaged ones have no characters.
+        `networks`, for each `key`, `name`, `tested` (`accuracy`, 0 to 1 or None, `pictures`, and their `kind`),
+        `characters` (labels and display names, in alphabetical order; none of a damaged one), `threshold`, and
+        `declines`, whether it was trained to. Then `problem`, a message if there is no network, `subject`, what the
+        characters are, `links` (`words`, with an `href` where there is a page), `limits` of pictures, and `together`,
+        how many may answer at once.
     """
+    from lib.drawing import sample
+
     names = Counter(folder.name for folder in folders.values())
-    return [
+    networks = [
         {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder)
         for key, folder in folders.items()
     ]
-
-
-def subject(characters: Sequence[str]) -> str:
-    """Say in a few words what characters are; a network of one's own may know others than the series'."""
-    from lib.drawing import sample
-
-    return "characters of The Simpsons" if set(characters) & set(sample.CHARACTERS) else "characters"
-
-
-def terms(folder: Path | None) -> list[dict[str, str]]:
-    """List the licence and the sources of a network as `words`, with an `href` where there is a page."""
-    code = {"words": "The code and the drawings are under the MIT licence."}
-    if folder is None or folder.parent.name != paths.PUBLISHED.name:
-        return [{"words": f"The network is one of your own{f', {folder.name}' if folder else ''}."}, code]
-    return [
-        {"words": "The network is under CC BY-NC-SA 4.0, not for commercial use: it was trained on"},
-        {"words": "Alexandre Attia’s collection of frames.", "href": COLLECTION},
-        code,
-    ]
+    first = next(iter(folders.values()), None)
+    knows_the_series = networks and {label for label, _ in networks[0]["characters"]} & set(sample.CHARACTERS)
+    is_published = first is not None and first.parent.name == paths.PUBLISHED.name
+    own = [{"words": "The network is one of your own."}]
+    return {
+        "networks": networks,
+        "problem": "" if networks else NO_NETWORK,
+        "subject": "characters of The Simpsons" if knows_the_series else "characters",
+        "links": [*(PUBLISHED_TERMS if is_published else own), {"words": "Code and drawings: MIT licence."}],
+        "limits": {
+            "bytes": pictures.MAX_BYTES,
+            "pixels": pictures.MAX_PIXELS,
+            "side": pictures.MIN_SIDE,
+            "keptSide": LONGEST_SIDE,
+            "keptBytes": MAX_KEPT_BYTES,
+        },
+        "together": MAX_LOADED,
+    }
 
 
 def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict[str, Any]]:

@@ -26,9 +26,9 @@ from lib.serving.widget import FRONTEND, modules
 LITERT = FRONTEND / "node_modules" / "@litertjs"
 # Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
 RUNTIME = "litert_wasm_compat_internal"
-FILES = ("worker.js", "style.css", "manifest.webmanifest", "icon.svg")
+ENTRIES = ("site.js", "recogniser.js")  # modules of the page and of its worker
+STATIC = ("worker.js", "style.css", "manifest.webmanifest", "icon.svg")
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
-MIN_COMPRESSED_BYTES = 1000
 NUM_DRAWINGS = 100  # every character that can be drawn
 SEED = 0
 PRIVACY = (
@@ -56,22 +56,23 @@ def build(runs: Sequence[Path], folder: Path) -> int:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         site = Path(temporary) / "site"
-        shutil.copytree(FRONTEND, site, ignore=lambda *_: {"node_modules", *_not_copied()})
+        site.mkdir()
+        for name in [*STATIC, *(name for entry in ENTRIES for name, _ in modules(entry, about=""))]:
+            if name != "about.js":
+                shutil.copy(FRONTEND / name, site)
+        shutil.copy(paths.ROOT / "LICENSE", site / "LICENSE.txt")
         _write_litert(site / "litert")
         about = _about(site, runs, loaded)
         version = CACHES + _digest(site)[:12]
         (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
-        (site / "LICENSE.txt").write_bytes((paths.ROOT / "LICENSE").read_bytes())
         _write_index(site)
         _write_service_worker(site, version)
-        _compress(site)
-        if folder.exists():
-            shutil.rmtree(folder)
+        for name in _kept_offline(site):
+            _compress(site / name)
+        shutil.rmtree(folder, ignore_errors=True)
         site.replace(folder)
-    large = about["runtime"]["bytes"] + about["networks"][0]["bytes"]
-    return large + sum(
-        (folder / f"{name}.gz").stat().st_size for name in _kept_offline(folder) if _has_copy(folder, name)
-    )
+    sizes = [(folder / f"{name}.gz").stat().st_size for name in _kept_offline(folder)]
+    return about["runtime"]["bytes"] + about["networks"][0]["bytes"] + sum(sizes)
 
 
 def install_litert() -> None:
@@ -115,14 +116,6 @@ def fix_batch(contents: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-def _not_copied() -> set[str]:
-    """Name what the page without a server does not need of the front end."""
-    needed = {name for name, _ in modules("site.js", about="")} | {
-        name for name, _ in modules("recogniser.js", about="")
-    }
-    return {path.name for path in FRONTEND.iterdir()} - needed - set(FILES)
-
-
 def _write_litert(folder: Path) -> None:
     folder.mkdir()
     # A worker has no import map, so the one import by name gets the file beside it.
@@ -139,20 +132,19 @@ def _without_map(source: str) -> str:
 
 def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser]) -> dict[str, Any]:
     """Write networks and drawings, and describe them for the page."""
-    networks = page.Networks(run=runs[0])
-    about = networks.about() | {"privacy": PRIVACY, "keeps": True, "problem": ""}
-    about["networks"] = page.describe({f"{run.parent.name}/{run.name}": run for run in runs})
+    folders = {f"{run.parent.name}/{run.name}": run for run in runs}
+    about = page.describe(folders) | {"privacy": PRIVACY, "keeps": True}
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
         contents = (run / records.LITERT_MODEL).read_bytes()
-        fixed = fix_batch(contents)
         facts["file"] = f"networks/{recogniser.name}-{recogniser.digest[:8]}.tflite"
-        facts["bytes"] = _write_large(site / facts["file"], fixed)
+        (site / facts["file"]).write_bytes(fix_batch(contents))
+        facts["bytes"] = _compress(site / facts["file"])
         facts["metadata"] = recognisers.read_metadata(contents, run)
         facts["metadata"]["names"] = [display_name(character) for character in recogniser.characters]
         facts["metadata"].setdefault("threshold", recogniser.threshold)
     script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
-    about["runtime"] = {"script": script, "wasm": wasm, "bytes": _write_large(site / wasm, (site / wasm).read_bytes())}
+    about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
     (site / "drawings").mkdir()
     about["drawings"] = page.drawings(loaded[0], NUM_DRAWINGS, SEED)
     for drawing in about["drawings"]:
@@ -170,10 +162,9 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     return about
 
 
-def _write_large(path: Path, contents: bytes) -> int:
-    """Write a file and a compressed copy, whose size is returned."""
-    path.write_bytes(contents)
-    packed = gzip.compress(contents, mtime=0)
+def _compress(path: Path) -> int:
+    """Put a compressed copy beside a file; gives its size."""
+    packed = gzip.compress(path.read_bytes(), mtime=0)
     Path(f"{path}.gz").write_bytes(packed)
     return len(packed)
 
@@ -196,18 +187,6 @@ def _kept_offline(site: Path) -> list[str]:
     """List the files that a browser keeps after the first visit; networks and runtime it keeps as they come."""
     names = (path.relative_to(site).as_posix() for path in sorted(site.rglob("*")) if path.is_file())
     return [name for name in names if not name.endswith((".gz", ".wasm", ".tflite", "service_worker.js"))]
-
-
-def _compress(site: Path) -> None:
-    """Put compressed copies beside files, for hosts that send such."""
-    for name in _kept_offline(site):
-        contents = (site / name).read_bytes()
-        if len(contents) >= MIN_COMPRESSED_BYTES and not name.endswith(".jpg"):
-            (site / f"{name}.gz").write_bytes(gzip.compress(contents, mtime=0))
-
-
-def _has_copy(site: Path, name: str) -> bool:
-    return (site / f"{name}.gz").exists()
 
 
 def _digest(site: Path) -> str:

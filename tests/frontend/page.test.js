@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { percent, shortPercent } from "../../lib/serving/frontend/dom.js";
 import { tested } from "../../lib/serving/frontend/networks_view.js";
-import { whyNot } from "../../lib/serving/frontend/pictures.js";
+import { declaredSize, whyNot } from "../../lib/serving/frontend/pictures.js";
 import { Problem, inWords } from "../../lib/serving/frontend/problem.js";
 import { Questions } from "../../lib/serving/frontend/questions.js";
 import { field, table, verdictOf } from "../../lib/serving/frontend/table.js";
@@ -24,6 +24,15 @@ test("a HEIC picture gets a message that says how to convert it", async () => {
   assert.match(await whyNot(heic), /HEIC.*JPEG/);
   assert.match(await whyNot(new Blob([Uint8Array.from([255, 216, 255, 0])])), /damaged/);
   assert.match(await whyNot(new Blob(["notes"])), /not a picture/);
+});
+
+test("the size of a picture that no browser opens is read from its header", async () => {
+  const png = new DataView(new ArrayBuffer(26));
+  png.setUint32(0, 0x89504e47);
+  png.setUint32(16, 30000);
+  png.setUint32(20, 20000);
+  assert.deepEqual(await declaredSize(new Blob([png])), [30000, 20000]);
+  assert.equal(await declaredSize(new Blob(["notes, longer than a header is"])), null);
 });
 
 test("an answer comes back to its question", async () => {

@@ -63,7 +63,9 @@ export class Camera {
     const [key] = this.page.chosen;
     let [last, agreed] = ["", 0];
     while (this.stream === stream) {
-      const answer = (await this.page.transport.recognise(await this.frame(), [key]))[key];
+      const frame = await this.frame();
+      const answer = (await this.page.transport.recognise(frame, [key]))[key];
+      frame.source.close();
       if (this.stream !== stream) return;
       if (answer.problem) throw new Problem(answer.problem);
       const name = answer.known ? answer.name : "Nobody I know";

@@ -46,7 +46,20 @@ async function sizeOf(file) {
   } finally {
     URL.revokeObjectURL(url);
   }
+  const declared = await declaredSize(file);
+  if (declared) return declared; // too large for the browser, perhaps
   throw new Problem(await whyNot(file));
+}
+
+/** Reads the size of a PNG, GIF or BMP from its header; null for anything else. */
+export async function declaredSize(file) {
+  const header = new DataView(await file.slice(0, 26).arrayBuffer());
+  if (header.byteLength < 26) return null;
+  const start = header.getUint32(0);
+  if (start === 0x89504e47) return [header.getUint32(16), header.getUint32(20)];
+  if (start === 0x47494638) return [header.getUint16(6, true), header.getUint16(8, true)];
+  if (header.getUint16(0) === 0x424d) return [header.getInt32(18, true), Math.abs(header.getInt32(22, true))];
+  return null;
 }
 
 /** Says why a browser cannot show a file. */

@@ -5,7 +5,7 @@ import { open } from "./download.js";
 import { Network } from "./network.js";
 import { Problem } from "./problem.js";
 
-const LOST = "The recogniser could not be loaded. Check the connection, then try again.";
+const LOST = "The recogniser could not be loaded. Check the connection, then load the page again.";
 const DAMAGED = "This picture is damaged or incomplete. Check it in a picture viewer, and save or download it again.";
 
 const loading = new Map(); // key → promise of a network
@@ -24,6 +24,8 @@ export async function answer(question, onProgress) {
   } catch (problem) {
     if (problem.name !== "InvalidStateError") throw problem; // which createImageBitmap throws
     throw new Problem(DAMAGED);
+  } finally {
+    question.picture.source.close?.();
   }
 }
 
@@ -34,13 +36,9 @@ async function explain(network, { picture, character }) {
   return { ...facts, veil: await canvas.convertToBlob() };
 }
 
-/** Loads a network once; after a failure the next question tries again. */
+/** Loads a network once. */
 function network(key, onProgress) {
-  if (!loading.has(key)) {
-    const loaded = load(about.networks.find((one) => one.key === key), onProgress);
-    loading.set(key, loaded);
-    loaded.catch(() => loading.delete(key));
-  }
+  if (!loading.has(key)) loading.set(key, load(about.networks.find((one) => one.key === key), onProgress));
   return loading.get(key);
 }
 
@@ -58,8 +56,7 @@ async function load({ file, bytes, metadata }, onProgress) {
     return new Network(litert, model, metadata);
   } catch (problem) {
     console.error(problem);
-    runtime = null;
-    throw new Problem(LOST);
+    throw new Problem(LOST, true);
   } finally {
     onProgress(null);
   }

@@ -10,7 +10,7 @@ class DeviceWorker {
 
   constructor() {
     this.worker = new Worker(new URL("worker.js", import.meta.url));
-    this.questions = new Questions((message) => this.worker.postMessage(message));
+    this.questions = new Questions((message, moved) => this.worker.postMessage(message, moved));
     this.worker.onmessage = ({ data }) => {
       if ("progress" in data) this.onProgress?.(data.progress);
       else this.questions.settle(data);
@@ -19,7 +19,8 @@ class DeviceWorker {
   }
 
   async recognise(picture, networks) {
-    return (await this.questions.ask({ ask: "recognise", picture: bare(picture), networks })).answers;
+    const moved = picture.source instanceof ImageBitmap ? [picture.source] : []; // a frame of the camera
+    return (await this.questions.ask({ ask: "recognise", picture: bare(picture), networks }, moved)).answers;
   }
 
   explain(picture, network, character) {

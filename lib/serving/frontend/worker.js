@@ -6,6 +6,6 @@ addEventListener("message", async ({ data: { id, ...question } }) => {
   try {
     postMessage({ id, ...(await answer(question, (progress) => postMessage({ progress }))) });
   } catch (problem) {
-    postMessage({ id, problem: inWords(problem) });
+    postMessage({ id, problem: inWords(problem), reload: problem.reload });
   }
 });
