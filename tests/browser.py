@@ -111,6 +111,11 @@ class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
+    def copyfile(self, *files: object) -> None:
+        """Send a file to a browser that may have gone."""
+        with contextlib.suppress(ConnectionError):
+            super().copyfile(*files)
+
 
 @contextlib.contextmanager
 def static_host(folder: Path) -> Iterator[str]:

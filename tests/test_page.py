@@ -602,17 +602,14 @@ def test_several_characters_are_named_and_outlined_each_with_its_own_heat_map(ch
 def test_a_slow_line_shows_progress_and_takes_pictures_meanwhile(chromium, outputs, tmp_path):
     with browser.static_site(tmp_path, [outputs / "published" / "springfield"]) as address:
         context = chromium.new_context()
-        page = context.new_page()
-        session = context.new_cdp_session(page)
-        line = {"offline": False, "latency": 50, "downloadThroughput": 1_500_000, "uploadThroughput": -1}
-        session.send("Network.enable")
-        session.send("Network.emulateNetworkConditions", line)
         held = []
         context.route("**/*.wasm.gz", lambda route: held.append(route))
-        visit = browser.Visit(page, address)
+        visit = browser.Visit(context.new_page(), address)
         browser.expect(visit.page.get_by_role("progressbar")).to_be_visible()
         visit.choose(red_file())
         browser.expect(visit.page.locator(".waiting")).to_be_visible()
+        while not held:
+            visit.page.wait_for_timeout(50)
         held[0].continue_()
         browser.expect(visit["prediction"]).to_have_text(HOMER)
         browser.expect(visit.page.get_by_role("progressbar")).to_have_count(0)

@@ -167,7 +167,7 @@ def serving(predictor: handlers.Predictor) -> Iterator[str]:
         loop, ended = stop[0]
         loop.call_soon_threadsafe(ended.set)
         thread.join()
-        predictor.close()
+        predictor.executor.shutdown(wait=False)
 
 
 @pytest.fixture(scope="module")

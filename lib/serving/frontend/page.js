@@ -180,7 +180,8 @@ export class Page {
       id: ++this.lastPicture,
       name,
       picture: null, // { source, width, height }
-      url: null, // of the copy that is shown
+      shown: null, // a small copy
+      url: null, // of that
       answers: {}, // by key of the network
       veils: {}, // by key and label
       shownVeil: null,
@@ -234,7 +235,8 @@ export class Page {
     const before = this.current;
     try {
       entry.picture = await opening();
-      entry.url = URL.createObjectURL(await copyOf(entry.picture, SHOWN_SIDE));
+      entry.shown = await copyOf(entry.picture, SHOWN_SIDE);
+      entry.url = URL.createObjectURL(entry.shown);
       if (isShown) this.show(entry);
       entry.answers = await this.transport.recognise(entry.picture, this.chosen);
       this.pictures.unshift(entry);
@@ -371,7 +373,12 @@ export class Page {
   }
 
   restore(kept) {
-    const entries = kept.map((entry) => ({ ...this.newPicture(entry.name), ...entry, url: URL.createObjectURL(entry.picture.source) }));
+    const entries = kept.map((entry) => ({
+      ...this.newPicture(entry.name),
+      ...entry,
+      shown: entry.picture.source,
+      url: URL.createObjectURL(entry.picture.source),
+    }));
     this.pictures.push(...entries.reverse());
     this.lastPicture = Math.max(this.lastPicture, ...entries.map((entry) => entry.id));
     this.draw();

@@ -14,8 +14,7 @@ export class Shelf {
   }
 
   /** Keeps a picture, in the size that is shown, with its answers and what the visitor said of it. */
-  async put({ id, name, url, answers, truth, when }) {
-    const source = await (await fetch(url)).blob();
+  async put({ id, name, shown: source, answers, truth, when }) {
     const { width, height } = await createImageBitmap(source);
     await this.run("readwrite", (store) => store.put({ id, name, answers, truth, when, picture: { source, width, height } }));
     this.isOn = true;
