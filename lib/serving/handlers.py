@@ -17,6 +17,7 @@ from typing import Any
 
 import tornado.web
 from tornado import httputil, routing
+from voila.static_file_handler import TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 
 from lib.data import pictures
@@ -232,6 +233,8 @@ class PageHandler(Handler, TornadoVoilaHandler):
         if site in ("cross-site", "same-site") and use != "document":
             self.say(403, "This is a page of its own, not a part of another site. Open its address in the browser.")
             return
+        self.request.arguments.clear()
+        self.request.query = ""
         try:
             async with asyncio.timeout(PAGE_SECONDS):
                 html = "".join([part async for part in self.get_generator()])
@@ -244,6 +247,16 @@ class PageHandler(Handler, TornadoVoilaHandler):
         self.set_header("Cache-Control", "no-store")
         self.set_header("Content-Security-Policy", page_policy(html))
         self.finish(html)
+
+
+class TemplateFiles(TemplateStaticFileHandler):
+    """Voila's own files; a malformed path is not found, where Voila would raise."""
+
+    async def get(self, path: str, include_body: bool = True) -> None:
+        try:
+            await super().get(path, include_body)
+        except (AssertionError, ValueError):
+            raise tornado.web.HTTPError(404) from None
 
 
 class HealthHandler(Handler):

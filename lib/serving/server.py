@@ -32,7 +32,7 @@ from tornado.iostream import IOStream
 from traitlets.config import Config
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
-from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
+from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
@@ -62,8 +62,8 @@ MAX_IPC_FOLDER = 20  # the path of a socket in it has 83 characters more, and ma
 # files beside the notebook (its pattern `public/.*` lets `public/../secret` pass), the folder view, the socket that
 # tells of other visitors' requests, themes, and logging in and out.
 KEPT_HANDLERS = {
-    *(KernelHandler, VoilaKernelWebsocketHandler, VoilaShutdownKernelHandler, TornadoVoilaHandler),
-    *(MultiStaticFileHandler, TemplateStaticFileHandler, FileFindHandler),
+    *(KernelHandler, VoilaKernelWebsocketHandler, VoilaShutdownKernelHandler),
+    *(MultiStaticFileHandler, FileFindHandler),
 }
 # The parts of JupyterLab that widgets need; the rest of what is installed beside them stays out of the page.
 LAB_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
@@ -131,11 +131,14 @@ class Server(Voila):
     def init_handlers(self) -> list[tuple]:
         shown = {"predictor": self.predictor}
         not_found = {"message": (404, "There is nothing at this address. The page is at the start of it.")}
-        routes, own = super().init_handlers(), {TornadoVoilaHandler: handlers.PageHandler}
+        routes = super().init_handlers()
+        (page,) = (route[2] for route in routes if route[1] is TornadoVoilaHandler)  # at every address
         return [
+            ("/", handlers.PageHandler, page),
+            ("/voila/templates/(.*)", handlers.TemplateFiles),
             ("/predict", handlers.PredictHandler, shown),
             ("/health", handlers.HealthHandler, shown | {"kernel_manager": self.kernel_manager}),
-            *((path, own.get(kind, kind), *rest) for path, kind, *rest in routes if kind in KEPT_HANDLERS),
+            *(route for route in routes if route[1] in KEPT_HANDLERS),
             (r".*", handlers.MessageHandler, not_found),
         ]
 

@@ -1,6 +1,6 @@
 // What an answer looks like: names and percentages, outlines on the picture, what mattered, and who is right.
 
-import { button, make, percent, shortPercent } from "./dom.js";
+import { button, make, percent, shortPercent, sized } from "./dom.js";
 import { markingView } from "./marking_view.js";
 
 const NUM_BARS = 5;
@@ -65,7 +65,7 @@ function verdict(page, key, answer) {
   const isSeveral = answer.found.length > 1;
   return make(
     "div.verdict",
-    make(isSeveral ? "h2.name.n0" : "h2.name", { "data-testid": "prediction", "data-character": answer.character }, answer.name),
+    sized(make(isSeveral ? "h2.name.n0" : "h2.name", { "data-testid": "prediction", "data-character": answer.character }, answer.name)),
     make("p.share", percent(answer.probability), answer.confused && make("span.soft", " · sometimes confused with others")),
     others(answer).map(([name, share], index) =>
       make(`p.also.n${index + 1}`, { "data-testid": "also" }, make("b", name), ` ${percent(share)}`),

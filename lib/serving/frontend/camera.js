@@ -1,6 +1,6 @@
 // A live camera: the name follows the picture.
 
-import { button, fill, make, percent } from "./dom.js";
+import { button, fill, make, percent, sized } from "./dom.js";
 import { Problem } from "./problem.js";
 
 const STEADY = 3; // frames in a row that must agree before another name is shown
@@ -74,6 +74,7 @@ export class Camera {
       this.box.dataset.frames = Number(this.box.dataset.frames) + 1;
       if (agreed < STEADY) continue;
       this.name.textContent = name;
+      sized(this.name);
       this.name.dataset.character = answer.character ?? "";
       this.share.textContent = answer.known ? percent(answer.probability) : "";
     }

@@ -21,6 +21,13 @@ export function make(kind, ...rest) {
   return element;
 }
 
+/** Says how large a name may be: by its longest word, which must not break. */
+export function sized(element) {
+  const words = element.textContent.split(/\s+/);
+  element.style.setProperty("--letters", Math.max(...words.map((word) => word.length)));
+  return element;
+}
+
 /** Makes a button. */
 export const button = (label, onclick, attributes = {}) => make("button.button", { type: "button", onclick, ...attributes }, label);
 
