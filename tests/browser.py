@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 from PIL import Image
@@ -107,20 +108,27 @@ def dashboard(folder: Path, *arguments: str, **environment: str) -> Iterator[Das
         started.stop()
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Host(SimpleHTTPRequestHandler):
+    line = threading.Lock()  # which all connections share
+    bytes_per_second = 0
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
-    def copyfile(self, *files: object) -> None:
-        """Send a file to a browser that may have gone."""
+    def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
+        """Send a file to a browser that may have gone, slowly where that is asked for."""
         with contextlib.suppress(ConnectionError):
-            super().copyfile(*files)
+            while part := source.read(4096 if self.bytes_per_second else -1):
+                with self.line if self.bytes_per_second else contextlib.nullcontext():
+                    outputfile.write(part)
+                    time.sleep(len(part) / self.bytes_per_second if self.bytes_per_second else 0)
 
 
 @contextlib.contextmanager
-def static_host(folder: Path) -> Iterator[str]:
+def static_host(folder: Path, bytes_per_second: int = 0) -> Iterator[str]:
     """Serve a folder, as `python -m http.server` does, during the block; gives its address."""
-    host = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    handler = type("Host", (_Host,), {"bytes_per_second": bytes_per_second})
+    host = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
     thread = threading.Thread(target=host.serve_forever)
     thread.start()
     try:
@@ -252,6 +260,9 @@ def take_pictures(folder: Path) -> None:
                 visit["example"].nth(2 - number).click()
                 expect(visit.thumbnails).to_have_count(number + 1)
             if scheme == "dark":
+                # One that it is less sure of, so that more depends on each part.
+                visit["wall"].get_by_role("button").nth(1).click()
+                expect(visit.thumbnails).to_have_count(4)
                 visit["explain"].click()
                 expect(visit["heat-map"]).to_be_visible()
             visit.page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")

@@ -27,7 +27,7 @@ import pytest
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
-from tornado import httputil, websocket
+from tornado import websocket
 from tornado.httpclient import HTTPClientError, HTTPRequest
 
 from lib import paths
@@ -707,9 +707,8 @@ def test_after_some_wrong_tokens_none_is_looked_at_for_a_while(monkeypatch):
     gate = handlers.Gate(types.SimpleNamespace(get_handler_delegate=lambda *asked: asked[2]), TOKEN)
 
     def status(token: str) -> int:
-        request = httputil.HTTPServerRequest(
-            "GET", f"/?token={token}", headers=httputil.HTTPHeaders({"Host": "localhost"})
-        )
+        asked = {"query_arguments": {"token": [token.encode()]}, "cookies": {}, "headers": {}, "method": "GET"}
+        request = types.SimpleNamespace(host="localhost", path="/", remote_ip="203.0.113.7", **asked)
         answer = gate.find_handler(request)
         return answer["message"][0] if "message" in answer else 303
 

@@ -37,7 +37,7 @@ MAX_DISCARDED_BYTES = 1_000_000_000  # of a body that is refused; see MessageHan
 WRONG_TOKENS, WRONG_TOKEN_SECONDS = 10, 60.0  # so many in so long; then none is looked at for a while
 COOKIE = "who-is-it"
 PAGE_SECONDS = 90  # after which a page that hangs has failed
-CELL_FAILED = "There was an error when executing cell"  # how Voila shows it, with status 200
+WIDGET = "application/vnd.jupyter.widget-view+json"  # Voila sends a notebook that failed too, with status 200
 
 
 # For whatever is not the page. No script, and styles only because an error page has a few lines of its own.
@@ -241,7 +241,11 @@ class PageHandler(Handler, TornadoVoilaHandler):
         except kernels.Full:
             self.say(503, "As many pages are open as memory has room for. Close one, then load this one again.")
             return
-        if CELL_FAILED in html:
+        is_made = WIDGET in html
+        kernel_id = re.search(r'"kernelId": "([\w-]+)"', html)[1]
+        # A page that is made has some time to connect; a slow network may take its own.
+        self.kernel_manager.end_after(2 * self.kernel_manager.leave_seconds if is_made else 0, kernel_id)
+        if not is_made:
             self.say(500, "The page could not be prepared; the server's log says why. Try again later.")
             return
         self.set_header("Cache-Control", "no-store")

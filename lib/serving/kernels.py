@@ -15,6 +15,7 @@ from traitlets import Float, Int, default
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 600.0  # after which a page that nobody uses loses its kernel, and says so
+START_SECONDS = 150.0  # after which a page that is not made yet never will be
 PROTOCOL = "v1.kernel.websocket.jupyter.org"  # the page's own; the older one lets two short frames stop the server
 MAX_PARTS = 16  # of a message: channel, four of JSON, pictures
 MAX_JSON_BYTES = 256_000  # of a message, pictures not included
@@ -53,7 +54,7 @@ class Kernels(AsyncMappingKernelManager):
         if hasattr(psutil, "RLIMIT_DATA"):
             limit = (self.max_kernel_bytes, self.max_kernel_bytes)
             psutil.Process(self.get_kernel(kernel_id).provisioner.pid).rlimit(psutil.RLIMIT_DATA, limit)
-        self.end_after(2 * self.leave_seconds, kernel_id)  # unless its page connects
+        self.end_after(START_SECONDS, kernel_id)
         return kernel_id
 
     def end_after(self, seconds: float, kernel_id: str) -> None:

@@ -101,9 +101,9 @@ class LimitedServer(HTTPServer):
 class Server(Voila):
     """Voila with one notebook, its defaults changed, and the handlers of this project before its own."""
 
-    def __init__(self, given: argparse.Namespace, token: str, **kwargs: Any) -> None:
+    def __init__(self, given: argparse.Namespace, **kwargs: Any) -> None:
         super().__init__(config=voila_config(given), notebook_path=str(given.notebook), **kwargs)
-        self.given, self.token = given, token
+        self.given = given
         self.predictor = handlers.Predictor(
             lambda: Recogniser.load(given.run) if given.run else load_best(given.outputs),
             cores(),
@@ -164,7 +164,7 @@ class Server(Voila):
             with contextlib.suppress(NotImplementedError):  # on Windows Ctrl-C cancels this coroutine instead
                 asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         server = LimitedServer(
-            handlers.Gate(self.app, self.token),
+            handlers.Gate(self.app, self.given.token),
             max_body_size=handlers.MAX_BODY_BYTES,
             body_timeout=BODY_SECONDS,
             idle_connection_timeout=IDLE_CONNECTION_SECONDS,
@@ -193,7 +193,7 @@ class Server(Voila):
         host = f"[{host}]" if ":" in host else host
         if not is_loopback(self.given.host):
             log.warning("Whoever can reach this machine and has the token can use the page. Nothing is encrypted.")
-        query = f"/?token={self.token}" if self.token else "/"
+        query = f"/?token={self.given.shown_token}" if self.given.token else "/"
         log.info("The page is at http://%s:%d%s (Ctrl-C stops it).", host, self.port, query)
 
 
@@ -326,6 +326,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
     if given.notebook.suffix != ".ipynb" or not given.notebook.is_file():
         raise UserError(f"There is no notebook {given.notebook}. Expected the path of an .ipynb file.")
     given.notebook = given.notebook.resolve()
+    given.token = read_token(given.host, environment)
+    given.shown_token = "…" if environment.get("TOKEN") or environment.get("TOKEN_FILE") else given.token
     return given
 
 
@@ -340,10 +342,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("tornado.general").setLevel(logging.ERROR)  # visitors' mistakes, as many as they like
     try:
         given = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
-        token = read_token(given.host, os.environ)
         os.environ.pop("TOKEN", None)  # the kernels get this environment
         os.environ |= {"OUTPUTS": str(given.outputs)} | ({"MODEL_DIR": str(given.run)} if given.run else {})
-        server = Server.instance(given, token)
+        server = Server.instance(given)
         server.initialize([])
         server.start()
     except UserError as problem:

@@ -119,7 +119,7 @@ def main() -> int:
                 bench_opening(chromium, served, frames[0])
                 bench_pictures(chromium, served, frames, folder / "photo.jpg")
                 if served.what == "static page":
-                    bench_slow_line(chromium, served, frames[0])
+                    bench_slow_line(chromium, folder / "site", frames[0])
                     bench_camera(chromium, served)
     return 0
 
@@ -225,18 +225,16 @@ def bench_pictures(chromium: Browser, served: Served, frames: list[Path], photo:
     )
 
 
-def bench_slow_line(chromium: Browser, served: Served, frame: Path) -> None:
+def bench_slow_line(chromium: Browser, site_folder: Path, frame: Path) -> None:
     """Time the page at 400 kbit/s."""
-    with opened(chromium, served) as page:
-        session = page.context.new_cdp_session(page)
-        line = {"offline": False, "latency": 100, "downloadThroughput": SLOW_BYTES, "uploadThroughput": SLOW_BYTES}
-        session.send("Network.enable")
-        session.send("Network.emulateNetworkConditions", line)
-        page.set_default_timeout(300_000)
-        page.goto(served.address, wait_until="commit")
-        page.locator(served.chooser).first.set_input_files(frame)
-        page.locator(served.answer).first.wait_for()
-        seen = page.evaluate("[window.seen.usable, window.seen.answered ?? performance.now()]")
+    with browser.static_host(site_folder, SLOW_BYTES) as address:
+        served = Served("static page", address)
+        with opened(chromium, served) as page:
+            page.set_default_timeout(300_000)
+            page.goto(address, wait_until="commit")
+            page.locator(served.chooser).first.set_input_files(frame)
+            page.locator(served.answer).first.wait_for()
+            seen = page.evaluate("[window.seen.usable, window.seen.answered ?? performance.now()]")
     usable, answered = (milliseconds / 1000 for milliseconds in seen)
     print(f"{served.what} at 400 kbit/s: takes a picture after {usable:.1f} s, answers after {answered:.0f} s")
 
