@@ -104,7 +104,10 @@ predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; MODE
 	@$(PYTHON) -m lib.predict "$$IMAGE" $${MODEL_DIR:+--run "$$MODEL_DIR"}
 
 dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1); MODEL_DIR=run folder of another network
-	@$(PYTHON) -m lib.serving.server --host "$${HOST:-127.0.0.1}" --port "$${PORT:-8866}"
+	@exec $(PYTHON) -m lib.serving.server --host "$${HOST:-127.0.0.1}" --port "$${PORT:-8866}"
+
+site: $(ENVIRONMENT) ## write outputs/site, the page without a server, for any static host; MODEL_DIR=run folder of another network
+	@$(PYTHON) -m lib.serving.site $${MODEL_DIR:+--run "$$MODEL_DIR"}
 
 lab: $(ENVIRONMENT) ## open the notebooks and the reports in JupyterLab
 	@$(PYTHON) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -144,4 +147,4 @@ help: ## print this
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS="cnn4 cnn6", EPOCHS=10.\n'
 
-.PHONY: FORCE constraints data train evaluate robustness compare study publish predict dashboard lab report review explore docs test lint bench clean help
+.PHONY: FORCE constraints data train evaluate robustness compare study publish predict dashboard site lab report review explore docs test lint bench clean help

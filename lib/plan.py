@@ -35,9 +35,8 @@ VARIABLES = {
 }
 # Variables of the other targets, and of the environment.
 OTHER_VARIABLES = (
-    *("IMAGE", "MODEL_DIR", "RUN", "HOST", "PORT", "TOKEN", "HOSTNAMES", "BASE_URL", "BEHIND_PROXY", "MAX_VISITORS"),
-    *("MAX_PREDICTIONS", "MAKE_AHEAD", "LEAVE_SECONDS", "NOTEBOOK", "PYTHON", "ENVIRONMENT", "SHELL", "KERAS_BACKEND"),
-    *("SIMPSONS_ARCHIVE", "KILLS", "KILL_SEED"),
+    *("IMAGE", "MODEL_DIR", "RUN", "HOST", "PORT", "TOKEN", "TOKEN_FILE", "PYTHON", "ENVIRONMENT", "SHELL"),
+    *("KERAS_BACKEND", "SIMPSONS_ARCHIVE", "KILLS", "KILL_SEED"),
 )
 PREPARATION_VARIABLES = {"SPLIT": "split", "SIZE": "picture_size", "RESIZE": "resize_mode"}
 PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST": "exclude_kaggle_test"}

@@ -100,12 +100,14 @@ def test_the_summary_is_plain_json_with_the_keys_that_readers_expect():
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert set(summary) == {
         *("accuracy", "macro_f1", "log_loss", "test_pictures", "characters", "lowest_f1", "lowest_character"),
-        *("accuracy_interval", "macro_f1_interval", "threshold"),
+        *("accuracy_interval", "macro_f1_interval", "threshold", "confused"),
     }
     assert summary["test_pictures"] == 6
     assert summary["characters"] == CHARACTERS
     assert (summary["lowest_character"], summary["lowest_f1"]) == ("carl", 0)
     assert summary["threshold"] == 0.8
+    f1 = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character").f1
+    assert summary["confused"] == f1[f1 < 0.8].index.tolist()
 
 
 def test_the_lowest_character_is_one_that_has_pictures():

@@ -25,6 +25,7 @@ SUM_TOLERANCE = 0.01  # wide enough for 8-bit weights, narrow enough to exclude 
 SMALLEST_PROBABILITY = 1e-7  # Keras clips at the same value, so that log_loss here is val_loss there
 SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
+CONFUSED_F1 = 0.8  # below, the page says that a character is sometimes confused with others
 NOBODY = "nobody"  # column of the probability of no known character
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -249,8 +250,9 @@ def summary(
     Returns:
         `accuracy`, `macro_f1`, `log_loss` (nats per picture), `test_pictures`, `characters`, `lowest_f1` and
         `lowest_character` (among those with pictures), `accuracy_interval` and `macro_f1_interval` (95 %, as
-        `[low, high]`), `threshold`; `frequent`, with their `characters`, `macro_f1`, `lowest_f1` and
-        `lowest_character`, if there are others. Plain Python numbers, lists and strings.
+        `[low, high]`), `confused` (characters with an F1 below `CONFUSED_F1`), `threshold`; and if there are characters
+        besides the frequent ones, `frequent`: their number as `characters`, `macro_f1`, `lowest_f1` and
+        `lowest_character`. Plain Python numbers, lists and strings.
     """
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
@@ -264,6 +266,7 @@ def summary(
         "lowest_f1": float(lowest["f1"]),
         "lowest_character": str(lowest["character"]),
         **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
+        "confused": table.loc[(table["support"] > 0) & (table["f1"] < CONFUSED_F1), "character"].tolist(),
         "threshold": float(threshold),
         **({"frequent": _of_frequent(table, frequent)} if 0 < len(frequent) < len(characters) else {}),
     }

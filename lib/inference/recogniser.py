@@ -131,7 +131,7 @@ class Recogniser:
         """
         self.run_dir = run_dir
         self.digest = hashlib.sha256(contents).hexdigest()
-        metadata = _metadata(contents, run_dir)
+        metadata = read_metadata(contents, run_dir)
         self.name: str = metadata["run"]
         self.characters: list[str] = metadata["characters"]
         self.names = [display_name(character) for character in self.characters]
@@ -180,6 +180,11 @@ class Recogniser:
     def num_parameters(self) -> int | None:
         """Number of weights; None without `run.json`."""
         return self.record.get("num_parameters")
+
+    @property
+    def confused(self) -> list[str]:
+        """Labels of the characters that it often confuses with others, by its evaluation; empty without one."""
+        return self.metrics.get("confused", [])
 
     @property
     def threshold(self) -> float:
@@ -463,8 +468,8 @@ class _Network:
         return found[2], found.get(4)
 
 
-def _metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
-    """Read and check the metadata in the zip archive appended to the model file."""
+def read_metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
+    """Read and check the metadata in the zip archive appended to a model file; raises UserError for a damaged one."""
     try:
         with zipfile.ZipFile(io.BytesIO(contents)) as archive, archive.open(records.MODEL_METADATA) as file:
             metadata = json.loads(file.read(MAX_METADATA_BYTES))

@@ -1,12 +1,14 @@
-"""The page as one widget: `dropzone.js` draws it, this answers what it asks.
+"""The page as one widget: the modules in `frontend/` draw it, this answers what it asks.
 
-A visitor can send whatever they like, and set every trait. So a question is checked here as if nobody had
-checked it before, and no trait is read, only written.
+A visitor can send whatever they like, and set every trait. So a question is checked here as if nobody had checked it
+before, and no trait is read, only written.
 """
 
-import base64
 import concurrent.futures
+import graphlib
+import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,38 +17,65 @@ from typing import Any
 import anywidget
 import traitlets
 
-from lib.data import pictures
 from lib.errors import UserError
 from lib.serving import page
 
 log = logging.getLogger(__name__)
 
-# What the browser cannot shrink travels as it is, so that the decoder can say what is wrong with it. It has to
-# fit into a message to the server, which ends the connection at 16 MiB.
-MAX_SENT_BYTES = 12_000_000
+FRONTEND = Path(__file__).parent / "frontend"
 MAX_WAITING_ADDRESSES = 3
-NO_NETWORK = (
-    "There is no trained network yet, so no picture can be named. Run `make train evaluate` in the project's "
-    "folder (it takes some minutes), then look again."
-)
 UNKNOWN = "The page asked for something that does not exist. Load it again."
 FAILED = "Something went wrong on the server; its log says what. Try again, or try another picture."
-
-# What the page shows, in the widget's output, for `drawAhead`; other front ends pass over a kind they do not know.
-ABOUT = "application/vnd.simpsons-recognition.about+json"
+PRIVACY = (
+    "Your browser makes it small and sends it to this server, which forgets it as soon as it has answered: nothing is "
+    "stored. The list of your pictures and what you say of them are in this page alone, and gone when you close it. An "
+    "address is opened by the server, not by your browser."
+)
+# A front end gets one module from a widget. This one makes an address for each of our modules, in the order in which
+# they need each other, so that they stay as they are written.
+LOADER = """\
+const sources = %s;
+const addresses = {};
+for (const [name, source] of sources) {
+  const text = source.replace(/ from "\\.\\/(.+?)";/g, (_, other) => ` from "${addresses[other]}";`);
+  addresses[name] = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+}
+export default (await import(addresses["kernel.js"])).default;
+"""
 
 Reply = tuple[dict[str, Any], list[bytes]]
 
 
-class DropZone(anywidget.AnyWidget):
+def modules(entry: str, **written: str) -> list[tuple[str, str]]:
+    """Give the name and the source of a module and of all that it imports, each after those that it needs.
+
+    Args:
+        entry: Name of the module, a file in `frontend/`.
+        **written: Sources of modules that are not files there, by name without `.js`.
+    """
+    sources, waiting = {f"{name}.js": source for name, source in written.items()}, [entry]
+    while waiting:
+        name = waiting.pop()
+        if name not in sources:
+            sources[name] = (FRONTEND / name).read_text(encoding="utf-8")
+            waiting += _imports(sources[name])
+    graph = {name: _imports(source) for name, source in sources.items()}
+    return [(name, sources[name]) for name in graphlib.TopologicalSorter(graph).static_order()]
+
+
+def _imports(source: str) -> list[str]:
+    return re.findall(r' from "\./(.+?)";', source)
+
+
+class Widget(anywidget.AnyWidget):
     """Takes pictures and shows who is in them.
 
     Questions are messages `{"id": …, "ask": …, …}`, with the bytes of a picture as their buffer; the answer, or
-    `{"problem": "<sentence>"}`, comes back under the same `id`:
+    `{"problem": "<message>"}`, comes back under the same `id`:
 
-    - `recognise` with `networks` (keys), and `shrink` where the browser could not make the picture small;
-    - `fetch` with `url` and `networks`, whose answer brings the picture;
-    - `explain` with `network`, whose answer brings a veil to lay over the picture;
+    - `recognise` with `networks` (keys);
+    - `fetch` with `url`, whose answer is the picture;
+    - `explain` with `network`, whose answer brings an overlay for the picture;
     - `look`, whether there is a network now.
 
     Args:
@@ -54,8 +83,8 @@ class DropZone(anywidget.AnyWidget):
         drawings: Pictures for those who have none, as `page.drawings` gives them.
     """
 
-    _esm = Path(__file__).with_suffix(".js")
-    _css = Path(__file__).with_suffix(".css")
+    _esm = LOADER % json.dumps(modules("kernel.js"))
+    _css = FRONTEND / "style.css"
     about = traitlets.Dict().tag(sync=True)
 
     def __init__(self, networks: page.Networks, drawings: Sequence[dict[str, Any]] = ()):
@@ -74,28 +103,7 @@ class DropZone(anywidget.AnyWidget):
         self.on_msg(self._on_question)
 
     def _about(self) -> dict[str, Any]:
-        """Say what the page has to know before anything is asked."""
-        networks = self._networks.facts()
-        return {
-            "networks": networks,
-            "problem": "" if networks else NO_NETWORK,
-            "drawings": self._drawings,
-            "side": page.LONGEST_SIDE,
-            "keptBytes": page.MAX_KEPT_BYTES,
-            "quality": page.JPEG_QUALITY / 100,
-            "sentBytes": MAX_SENT_BYTES,
-            "pixels": pictures.MAX_PIXELS,
-            "together": page.MAX_LOADED,
-        }
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """Say in the output, too, what the page shows: it is drawn from there while the widget is on its way."""
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        about = self._about()
-        about["drawings"] = [
-            drawing | {"picture": base64.b64encode(drawing["picture"]).decode()} for drawing in about["drawings"]
-        ]
-        return data | {ABOUT: about}, metadata
+        return self._networks.about() | {"drawings": self._drawings, "privacy": PRIVACY, "keeps": False}
 
     def _on_question(self, _: Any, question: Any, buffers: list) -> None:
         number = question.get("id") if isinstance(question, dict) else None
@@ -135,7 +143,7 @@ class DropZone(anywidget.AnyWidget):
             The answer, and what comes with it.
 
         Raises:
-            UserError: If there is no answer; the text is for the visitor.
+            UserError: There is no answer; the text is for the visitor.
         """
         kind = question.get("ask")
         if not isinstance(kind, str) or kind not in self._questions:
@@ -143,26 +151,18 @@ class DropZone(anywidget.AnyWidget):
         return self._questions[kind](question, list(buffers))
 
     def _recognise(self, question: dict, buffers: list) -> Reply:
-        contents = _picture(buffers)
-        if question.get("shrink") is not True:
-            return {"answers": self._networks.recognise(contents, self._asked(question))}, []
-        return self._recognise_shrunk(contents, question)
+        return {"answers": self._networks.recognise(_picture(buffers), self._asked(question))}, []
 
     def _fetch(self, question: dict, buffers: list) -> Reply:
         url = question.get("url")
         if not isinstance(url, str):
             raise UserError(UNKNOWN)
-        return self._recognise_shrunk(read_url(url), question)
-
-    def _recognise_shrunk(self, contents: bytes, question: dict) -> Reply:
-        """Do what the browser could not: make the picture small, and hand it over to be shown."""
-        contents = page.small_enough(contents)
-        return {"answers": self._networks.recognise(contents, self._asked(question))}, [contents]
+        return {}, [read_url(url)]
 
     def _explain(self, question: dict, buffers: list) -> Reply:
         (key,) = self._asked({"networks": [question.get("network")]})
-        facts, veil = self._networks.explain(_picture(buffers), key)
-        return facts, [veil]
+        facts, overlay = self._networks.explain(_picture(buffers), key, str(question.get("character", "")))
+        return facts, [overlay]
 
     def _look(self, question: dict, buffers: list) -> Reply:
         self._networks.look()
@@ -175,7 +175,7 @@ class DropZone(anywidget.AnyWidget):
         if not isinstance(keys, list) or not 1 <= len(keys) <= page.MAX_LOADED:
             raise UserError(UNKNOWN)
         if not all(isinstance(key, str) and key in self._networks.keys for key in keys):
-            raise UserError("This network is not there any more. Load the page again to see which are.")
+            raise UserError(page.GONE)
         return list(dict.fromkeys(keys))
 
 
