@@ -3,13 +3,17 @@
 # Python checks the variables and finds what each notebook depends on (lib/pipeline.py); its answer is included below as
 # a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
-USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST OUTPUTS MODEL
-USER_VARIABLES += IMAGE MODEL_DIR RUN HOST PORT
+USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST CORRECTIONS OUTPUTS MODEL
+USER_VARIABLES += NEAR_RMS NEAR_BITS SAME_RMS IMAGE MODEL_DIR RUN HOST PORT
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
 # Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
 export GOALS := $(MAKECMDGOALS)
 export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))
+
+# In place of the user's own settings of Keras; and text is UTF-8 in every locale.
+export KERAS_HOME := $(CURDIR)/.make/keras
+export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -60,7 +64,8 @@ TRAINED := $(RUN_NAMES:%=$(RUNS_DIR)/%/run.json)
 EVALUATED := $(RUN_NAMES:%=$(RUNS_DIR)/%/metrics.json)
 ROBUSTNESS_FILES := $(RUN_NAMES:%=$(RUNS_DIR)/%/robustness.csv)
 
-$(RAW)/source.json: | $(ENVIRONMENT)
+# Fetched again when the source has changed.
+$(RAW)/source.json: $(SOURCE_CHANGED) | $(ENVIRONMENT)
 	$(STEP) fetch
 
 $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARED)/request.json $(PREPARE_CODE)
@@ -85,6 +90,9 @@ evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the ta
 robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
 	$(STEP) compare
+study: $(ENVIRONMENT) ## write docs/study: the notebooks executed on the drawn sample and the published records
+	@$(MAKE) train evaluate robustness DATA=sample RUNS="cnn4 cnn6" OUTPUTS= EPOCHS= SET= SPLIT= SIZE= RESIZE= MIN_PICTURES= EXCLUDE_KAGGLE_TEST= CORRECTIONS=
+	$(STEP) study
 # Runs of the ablation are compared on validation alone.
 publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
 	$(STEP) publish
@@ -107,13 +115,20 @@ lab: $(ENVIRONMENT) ## open the notebooks and the reports in JupyterLab
 report: $(ENVIRONMENT) ## open the reports of RUN as web pages
 	$(STEP) report
 
+review: $(PREPARED)/manifest.csv ## look at the labels that are likely to be wrong; verdicts are kept in data/corrections.csv
+	$(STEP) review
+
+explore: $(ENVIRONMENT) ## open the mistakes of RUN: confusion matrix, pictures, probabilities
+	$(STEP) explore
+
 # ---------------------------------------------------------------- care
 
 docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the code
 	@$(PYTHON) -m lib.pipeline docs
 
-test: $(ENVIRONMENT) ## run every test, a file on each core
-	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+test: $(ENVIRONMENT) ## run every test, a file on each core; outputs/coverage shows the lines that none reaches
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=html
+	@echo "The tests reach $$($(PYTHON) -m coverage report --format=total) % of the lines of lib; outputs/coverage/index.html shows the others."
 
 lint: $(ENVIRONMENT) ## check style, the import order, and that notebooks are stored without outputs
 	$(PYTHON) -m ruff check .
@@ -132,4 +147,4 @@ help: ## print this
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS="cnn4 cnn6", EPOCHS=10.\n'
 
-.PHONY: FORCE constraints data train evaluate robustness compare publish predict dashboard site lab report docs test lint bench clean help
+.PHONY: FORCE constraints data train evaluate robustness compare study publish predict dashboard site lab report review explore docs test lint bench clean help

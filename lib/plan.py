@@ -3,12 +3,12 @@
 import dataclasses
 import difflib
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lib import paths, records
+from lib.data import sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError
 from lib.training import recipe as recipes
@@ -21,11 +21,15 @@ VARIABLES = {
     "RUNS": "names of recipes in notebooks/params/, or all",
     "EPOCHS": "instead of the recipe's",
     "SET": "changes of the recipe, such as 'learning_rate=0.001 seed=1'; the run is named after them",
-    "SPLIT": "grouped, or random: near-duplicates may cross the split",
+    "SPLIT": "grouped; random: near-duplicates may cross the split; or given: the split that the source brings",
     "SIZE": "side of a prepared picture, pixels",
     "RESIZE": "how a picture becomes square: stretch, pad or bounded",
     "MIN_PICTURES": "characters with fewer pictures are excluded",
     "EXCLUDE_KAGGLE_TEST": "1 excludes the frames that match the archive's own test set",
+    "NEAR_RMS": "pictures whose thumbnails differ by fewer grey levels are near-duplicates",
+    "NEAR_BITS": "pictures whose difference hashes differ by at most so many bits are near-duplicates",
+    "SAME_RMS": "pictures whose thumbnails differ by fewer grey levels are the same picture",
+    "CORRECTIONS": "file of corrected labels, such as `make review` writes",
     "OUTPUTS": "folder of the runs",
     "MODEL": "1 publishes the network and its model card too",
 }
@@ -36,6 +40,9 @@ OTHER_VARIABLES = (
 )
 PREPARATION_VARIABLES = {"SPLIT": "split", "SIZE": "picture_size", "RESIZE": "resize_mode"}
 PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST": "exclude_kaggle_test"}
+PREPARATION_VARIABLES |= {"NEAR_RMS": "near_rms", "NEAR_BITS": "near_bits", "SAME_RMS": "same_rms"}
+# What differently prepared pictures of one source may be named after; see `_suffix`.
+SUFFIXES = ("random", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", r"near-[\d.]+-\d+-[\d.]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Plan:
         preparation: Settings of the prepared pictures.
         runs: What each run is made with, by its name.
         publish_model: Whether publishing copies the network too.
+        corrections: File of corrected labels; empty for the labels of the source.
     """
 
     source: str
@@ -68,6 +76,7 @@ class Plan:
     preparation: Preparation
     runs: dict[str, Run]
     publish_model: bool
+    corrections: str = ""
 
     @property
     def raw(self) -> Path:
@@ -85,7 +94,8 @@ class Plan:
 
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
-        return paths.PUBLISHED / (run + ("-random" if self.preparation.split == "random" else ""))
+        suffix = "" if self.preparation.split == "grouped" else f"-{self.preparation.split}"
+        return paths.PUBLISHED / (run + suffix + ("-corrected" if self.corrections else ""))
 
 
 def make_plan(variables: Mapping[str, str]) -> Plan:
@@ -126,19 +136,25 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not {outputs!r}.")
     if given["MODEL"] not in ("", "0", "1"):
         mistakes.append(f"MODEL must be 0 or 1, not {given['MODEL']!r}.")
+    if given["CORRECTIONS"] and not Path(given["CORRECTIONS"]).expanduser().is_file():
+        mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
     if mistakes:
         raise UserError("\n".join(mistakes))
-    data_name = raw_name + _suffix(preparation)
-    return Plan(source, raw_name, data_name, outputs, preparation, named, given["MODEL"] == "1")
+    data_name = raw_name + _suffix(preparation) + ("-corrected" if given["CORRECTIONS"] else "")
+    model = given["MODEL"] == "1"
+    return Plan(source, raw_name, data_name, outputs, preparation, named, model, given["CORRECTIONS"])
 
 
 def _name_of(source: str) -> str:
-    """Name a data set after its source: the last part of its path without a suffix, in letters of any script."""
-    name = unicodedata.normalize("NFC", Path(source).name)
-    name = re.sub(r"[^\w.-]+", "-", re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name)).lstrip(".-").rstrip("-")
+    name = sources.name_of(source, paths.RAW, _is_reserved)
     if not name:
         raise UserError(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
     return name
+
+
+def _is_reserved(name: str) -> bool:
+    """Say whether a name is that of a generated source, or of another source prepared in another way."""
+    return name in sources.GENERATED or any(re.search(f"-{part}$", name) for part in SUFFIXES)
 
 
 def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
@@ -158,10 +174,14 @@ def _value(text: str) -> Any:
 
 def _suffix(preparation: Preparation) -> str:
     """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
-    parts = ["random"] if preparation.split == "random" else []
+    parts = [preparation.split] if preparation.split != "grouped" else []
     parts += ["no-kaggle-test"] if preparation.exclude_kaggle_test else []
     parts += [f"{preparation.picture_size}px"] if preparation.picture_size != 64 else []
     parts += [preparation.resize_mode] if preparation.resize_mode != "stretch" else []
+    near = (preparation.near_rms, preparation.near_bits, preparation.same_rms)
+    default = Preparation()
+    if near != (default.near_rms, default.near_bits, default.same_rms):
+        parts.append("near-" + "-".join(f"{value:g}" for value in near))
     return "".join(f"-{part}" for part in parts)
 
 

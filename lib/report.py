@@ -22,14 +22,23 @@ COMPARISON += ["95 % interval", "lowest character", "archive's own test", "near-
 
 
 def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
-    """Lay out the results of runs as text.
-
-    Args:
-        results: As from `compare.results`.
-        columns: Headings, `SUMMARY` or `COMPARISON`.
+    """Lay out the results of runs as text; arguments as in `columns_of`.
 
     Returns:
         One line per run under a line of headings.
+    """
+    return columns_of(results, columns).to_string(index=False)
+
+
+def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.DataFrame:
+    """Write the results of runs as people read them.
+
+    Args:
+        results: As from `compare.results`.
+        columns: Headings, `SUMMARY`, `COMPARISON` or some of them.
+
+    Returns:
+        One row per run; numbers are rounded, names spelt out.
     """
     rows = list(results.itertuples())
     texts = {
@@ -47,7 +56,28 @@ def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
         "archive's own test": results.kaggle_macro_f1.map("{:.3f}".format, na_action="ignore").fillna(""),
         "near-duplicates in train": results.near_duplicates_in_train,
     }
-    return pd.DataFrame(texts)[columns].to_string(index=False)
+    return pd.DataFrame(texts)[columns]
+
+
+def parameters_by_run(parameters: pd.DataFrame) -> pd.DataFrame:
+    """Say of each run in which parameters it differs from the first one.
+
+    As a table of all parameters by all runs, eleven runs would not fit on a page.
+
+    Args:
+        parameters: As from `compare.differing_parameters`: `parameter`, then the value in each run.
+
+    Returns:
+        Columns `run` and "differs from <first run> in".
+    """
+    first, *others = parameters.columns[1:]
+    heading = f"differs from {first} in"
+    rows = []
+    for run in others:
+        changed = parameters[parameters[run].map(str) != parameters[first].map(str)]
+        values = zip(changed.parameter, changed[run], strict=True)
+        rows.append((run, ", ".join(f"{name} {value}" for name, value in values)))
+    return pd.DataFrame(rows, columns=["run", heading])
 
 
 def _interval(low: float, high: float) -> str:

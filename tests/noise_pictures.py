@@ -31,5 +31,6 @@ def write_two_characters(folder):
     return folder
 
 
-def prepare(raw, processed, **settings):
-    return manifest.prepare(raw, processed, Preparation.check({"min_pictures": 5} | settings), progress=False)
+def prepare(raw, processed, corrected=None, **settings):
+    preparation = Preparation.check({"min_pictures": 5} | settings)
+    return manifest.prepare(raw, processed, preparation, progress=False, corrected=corrected)

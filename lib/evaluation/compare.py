@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib import records
+from lib import paths, records
 from lib.evaluation import intervals, metrics
 from lib.training.recipe import Recipe
+
+FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
 
 
 def evaluated(runs_folder: Path) -> list[Path]:
@@ -18,6 +20,26 @@ def evaluated(runs_folder: Path) -> list[Path]:
         for record in Path(runs_folder).glob(f"*/{records.METRICS_RECORD}")
         if (record.parent / records.RUN_RECORD).is_file()
     )
+
+
+def runs_with(runs_folder: Path, *needed: str, published: Path = paths.PUBLISHED) -> tuple[list[Path], str]:
+    """Choose the runs that a question can be answered with: those of a folder, or else the committed records.
+
+    Args:
+        runs_folder: Folder of the runs of one set of pictures.
+        *needed: Names of runs that must be among them; none means any.
+        published: Folder of the committed records.
+
+    Returns:
+        The evaluated runs that answer it, empty where neither folder has them all, and a sentence that says where they
+        are from; empty for runs of `runs_folder` itself.
+    """
+    for folder in (Path(runs_folder), published):
+        runs = evaluated(folder)
+        if runs and {*needed} <= {run.name for run in runs}:
+            return runs, "" if folder == Path(runs_folder) else FROM_RECORDS
+    missing = f"{', '.join(needed)}" if needed else "any run"
+    return [], f"Nothing to show: {missing} was not trained here, and there are no committed records of them."
 
 
 def results(run_folders: list[Path]) -> pd.DataFrame:
@@ -166,7 +188,7 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
     rows = []
     for run_folder in run_folders:
         if (run_folder / records.ROBUSTNESS).exists():
-            scores = pd.read_csv(run_folder / records.ROBUSTNESS)
+            scores = pd.read_csv(records.verified(run_folder / records.ROBUSTNESS))
             same = scores.kind == "unchanged"
             rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
     table = pd.DataFrame(rows, columns=["run", "unchanged", "changed"])
@@ -174,6 +196,27 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
     losses = table.set_index("run").loss
     table["loss_recovered"] = 1 - table.loss / losses[base] if base in losses else float("nan")
     return table.sort_values("loss", ignore_index=True)
+
+
+def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
+    """Choose two runs to compare on each kind of corruption.
+
+    Args:
+        run_folder: A run folder with `robustness.csv`.
+
+    Returns:
+        The scores of this run and of the first other one beside it, by name, or else of two committed runs; and a
+        sentence that says where they are from, empty for the former.
+    """
+    beside = [path.parent for path in sorted(run_folder.parent.glob(f"*/{records.ROBUSTNESS}"))]
+    others = [folder for folder in beside if folder != run_folder]
+    chosen, note = [run_folder, *others[:1]], ""
+    if not others:
+        chosen = [paths.PUBLISHED / run for run in ("springfield", "springfield-frames-only")]
+        note = FROM_RECORDS
+    if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
+        return {}, "It takes two runs that were scored on corrupted pictures."
+    return {folder.name: pd.read_csv(records.verified(folder / records.ROBUSTNESS)) for folder in chosen}, note
 
 
 def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
@@ -194,19 +237,81 @@ def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
     target_run = next((run_folder for run_folder in runs if run_folder.name == reference), None)
     if target_run is None:
         return pd.DataFrame(columns=columns)
-    target = pd.read_csv(target_run / records.HISTORY).val_macro_f1.iloc[-1]
+    target = pd.read_csv(records.verified(target_run / records.HISTORY)).val_macro_f1.iloc[-1]
     rows = []
     for run_folder, run in runs.items():
-        history = pd.read_csv(run_folder / records.HISTORY)
+        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
         reached = history.epoch[history.val_macro_f1 >= target]
         comparable = all(run.get(key) == runs[target_run].get(key) for key in ("manifest_sha256", "machine"))
         if comparable and len(reached):
-            # Runs of an earlier version recorded the mean alone.
-            seconds = run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
-            rows.append((run_folder.name, int(reached.iloc[0]), sum(seconds[: int(reached.iloc[0])]) / 60))
+            epoch = int(reached.iloc[0])
+            rows.append((run_folder.name, epoch, sum(_epoch_seconds(run)[:epoch]) / 60))
     table = pd.DataFrame(rows, columns=columns[:3])
     table["relative_time"] = table.minutes / table.minutes[table.run == reference].iloc[0]
     return table.sort_values("minutes", ignore_index=True)
+
+
+def validation_curves(run_folders: list[Path]) -> pd.DataFrame:
+    """Collect the validation score of every epoch of runs.
+
+    Args:
+        run_folders: Finished run folders.
+
+    Returns:
+        One row per run and epoch: `run`, `epoch`, `minutes` (of training, to the end of the epoch), `val_macro_f1`.
+    """
+    tables = []
+    for run_folder in run_folders:
+        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
+        minutes = np.cumsum(_epoch_seconds(records.read_run(run_folder)))[: len(history)] / 60
+        tables.append(history[["epoch", "val_macro_f1"]].assign(run=run_folder.name, minutes=minutes))
+    columns = ["run", "epoch", "minutes", "val_macro_f1"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _epoch_seconds(run: dict[str, Any]) -> list[float]:
+    """Give the duration of each epoch; runs of an earlier version recorded the mean alone."""
+    return run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
+
+
+def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
+    """Measure what near-duplicates in train add to the score.
+
+    The two splits have different test pictures, so the scores are resampled independently and their differences give
+    the interval. It covers the choice of the test pictures; only several seeds cover that of the training.
+
+    Args:
+        run_folders: Evaluated run folders; the runs of a random split are those named `<run>-random`.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        One row for each run that there is on both splits: `run`, `grouped` and `random` (macro F1), `gain` with its
+        95 % interval `low` and `high`, `near_duplicates` (fraction of the random split's test pictures that have one
+        in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_official_test`, the change on the
+        archive's own test set, which neither run can have memorised (NaN without one).
+    """
+    columns = "run grouped random gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
+    by_name, rows = {run_folder.name: run_folder for run_folder in run_folders}, []
+    for name, folder in by_name.items():
+        if not (name.endswith("-random") and name.removesuffix("-random") in by_name):
+            continue
+        clean, leaky = (records.read_metrics(of) for of in (by_name[name.removesuffix("-random")], folder))
+        resampled = []
+        for offset, of in enumerate((by_name[name.removesuffix("-random")], folder)):
+            found = metrics.read_predictions(of / records.PREDICTIONS)
+            answers = found.probabilities.argmax(axis=1)
+            groups = (found.actual, answers, len(found.characters), found.groups, seed + offset)
+            resampled.append(intervals.resampled_scores(*groups)[1])
+        interval = intervals.percentile_interval(resampled[1] - resampled[0])
+        official = [scores.get("kaggle_test", {}).get("macro_f1", np.nan) for scores in (clean, leaky)]
+        rows.append(
+            [name.removesuffix("-random"), clean["macro_f1"], leaky["macro_f1"]]
+            + [leaky["macro_f1"] - clean["macro_f1"], *interval]
+            + [leaky["near_duplicates_in_train"] / leaky["test_pictures"]]
+            + [leaky.get(f"accuracy_of_{which}", np.nan) for which in ("near_duplicates", "others")]
+            + [official[1] - official[0]]
+        )
+    return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_official_test"])
 
 
 def macro_f1_difference(

@@ -114,7 +114,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
     Returns:
         Two panels, training and validation in each.
     """
-    figure = _figure(WIDTH, 3.6)
+    figure = blank(WIDTH, 3.8)
     left, right = figure.subplots(1, 2)
     _curves(left, history, {"loss": ("training", BLUE, "-"), "val_loss": ("validation", ORANGE, "-")})
     _curves(
@@ -135,9 +135,9 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         if best_epoch is not None:
-            label = f"epoch {best_epoch}, kept"
-            axes.axvline(best_epoch, color=INK, linestyle="--", linewidth=1, label=label)
-        axes.legend()
+            axes.axvline(best_epoch, color=INK, linestyle="--", linewidth=1, label=f"epoch {best_epoch}, kept")
+    # Outside of the panels, where no line crosses it; the right panel has all the lines.
+    figure.legend(handles=right.get_legend_handles_labels()[0], loc="outside lower left", ncols=4)
     return figure
 
 
@@ -166,12 +166,12 @@ def confusion_matrix(confusion: pd.DataFrame) -> Chart:
     Returns:
         A heat map; with more than about 20 characters it is wider than the other figures.
     """
-    names = _wrapped(confusion.index, 32)
+    names = wrapped(confusion.index, 32)
     # Names of two lines need more room than slanted labels have.
     rotation = 90 if any("\n" in name for name in names) else 45
     cell = float(np.clip(5.8 / len(names), 0.3, 0.9))  # inches; three digits fit into 0.3
-    side, label = cell * len(names), _text_width(names)
-    figure = _figure(side + label + 1.6, side + (label if rotation == 90 else 0.75 * label) + 0.55)
+    side, label = cell * len(names), text_width(names)
+    figure = blank(side + label + 1.6, side + (label if rotation == 90 else 0.75 * label) + 0.55)
     axes = figure.subplots()
     seaborn.heatmap(
         confusion.div(confusion.sum(axis=1).clip(lower=1), axis=0),
@@ -212,58 +212,69 @@ def per_character_scores(table: pd.DataFrame) -> Chart:
         table: Columns `character`, `f1` and `support`, as from `metrics.per_character`.
 
     Returns:
-        A bar for each character and a line at the macro average; a character without pictures has no bar.
+        A dot for each character and a line at the macro average; a character without pictures has no dot. The axis
+        begins below the lowest score, since dots, unlike bars, need no zero.
     """
     table = table.assign(shown=table["f1"].where(table["support"] > 0))
     table = table.sort_values("shown", ascending=False, kind="stable", na_position="last")
     rows = np.arange(len(table))
-    figure = _figure(WIDTH, 0.28 * len(table) + 1.1)
-    axes = figure.subplots()
-    axes.barh(rows, table["shown"], color=SKY, height=0.72)
-    # Numbers are in columns beside the bars, where the line of the average does not cross them.
-    columns = {1.09: ["F1"], 1.21: ["pictures"]}
-    columns[1.09] += [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
-    columns[1.21] += [f"{support:,}" for support in table["support"]]
+    figure = blank(WIDTH, 0.28 * len(table) + 1.2)
+    axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=[6, 1])
+    axes.hlines(rows, 0, table["shown"], color="#e6e6e6", linewidth=1)
+    axes.plot(table["shown"], rows, "o", color=BLUE, markersize=6)
+    # Numbers are in columns beside the dots, where the line of the average does not cross them.
+    columns = {0.3: ["F1"], 1.0: ["pictures"]}
+    columns[0.3] += [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
+    columns[1.0] += [f"{support:,}" for support in table["support"]]
     for x, texts in columns.items():
         for row, text in enumerate(texts, start=-1):
-            axes.text(x, row, text, ha="right", va="center", color=FAINT if row < 0 else INK)
+            numbers.text(x, row, text, ha="right", va="center", color=FAINT if row < 0 else INK)
+    numbers.set_axis_off()
     title = "F1 of each character"
     if table["support"].sum():
         mean = table["shown"].mean()
         axes.axvline(mean, ymax=len(table) / (len(table) + 1), color=INK, linestyle="--", linewidth=1)
         title += f" (dashed: their average, macro F1 {mean:.3f})"
+    lowest = table["shown"].min() if table["support"].sum() else 0.0
     axes.set_title(title)
-    axes.set_yticks(rows, _wrapped(table["character"], 40))
-    axes.set(xlim=(0, 1.22), ylim=(len(table) - 0.5, -1.5), xticks=np.linspace(0, 1, 6))
+    axes.set_yticks(rows, wrapped(table["character"], 40))
+    axes.set(xlim=(np.floor(20 * lowest - 0.5) / 20, 1.005), ylim=(len(table) - 0.5, -1.5))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.tick_params(axis="y", length=0)
-    axes.spines["bottom"].set_bounds(0, 1)
     axes.spines["left"].set_bounds(-0.5, len(table) - 0.5)
     return figure
 
 
 @styled
 def robustness(table: pd.DataFrame) -> Chart:
-    """Draw the scores on corrupted test pictures.
+    """Draw the scores on corrupted test pictures, with that on the unchanged ones.
 
     Args:
-        table: One row per corruption with columns `kind`, `strength` and `macro_f1`. Kinds and strengths are drawn in
-            the order of their first appearance; a missing pair stays blank.
+        table: One row per corruption with columns `kind`, `strength` and `macro_f1`, as in `robustness.csv`. Kinds and
+            strengths are drawn in the order of their first appearance; a missing pair stays blank. A row of the kind
+            "unchanged" fills a row of its own.
 
     Returns:
-        A heat map with one row per kind and one column per strength.
+        A heat map with one row per kind and one column per strength. The colours span the scores that there are, so
+        that small differences can be seen; the numbers say how small they are.
     """
-    scores = table.pivot(index="kind", columns="strength", values="macro_f1")
-    scores = scores.loc[table["kind"].unique(), table["strength"].unique()]
-    kinds = [_fill(str(kind).replace("_", " "), 40) for kind in scores.index]
-    figure = _figure(min(WIDTH, 1.2 * scores.shape[1] + _text_width(kinds) + 1.6), 0.42 * len(scores) + 1.4)
+    changed = table[table["kind"] != "unchanged"]
+    unchanged = table.loc[table["kind"] == "unchanged", "macro_f1"]
+    scores = changed.pivot(index="kind", columns="strength", values="macro_f1")
+    scores = scores.loc[changed["kind"].unique(), changed["strength"].unique()]
+    if len(unchanged):
+        scores = pd.concat([pd.DataFrame(unchanged.iloc[0], ["unchanged"], scores.columns), scores])
+    kinds = [fill(str(kind).replace("_", " "), 40) for kind in scores.index]
+    figure = blank(min(WIDTH, 1.2 * scores.shape[1] + text_width(kinds) + 1.6), 0.36 * len(scores) + 1.2)
     axes = figure.subplots()
+    low, high = np.nanmin(scores), np.nanmax(scores)
     seaborn.heatmap(
-        scores,
+        scores.astype(float),
         annot=True,
         fmt=".3f",
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
+        cmap="viridis",
+        vmin=low,
+        vmax=max(high, low + 0.05),  # a difference of less than that is no contrast
         linewidths=1,
         xticklabels=False,
         yticklabels=False,
@@ -300,7 +311,7 @@ def comparison(table: pd.DataFrame) -> Chart:
     # A column of None alone becomes NaN, which is not drawn.
     numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_duplicates_in_train", "test_pictures"]
     table = table.reset_index(drop=True).astype(dict.fromkeys(numbers, float))
-    figure = _figure(WIDTH, 0.55 * len(table) + 1.5)
+    figure = blank(WIDTH, 0.55 * len(table) + 1.5)
     scores, times = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     depths = sorted(table["conv_layers"].unique())
     for index, depth in enumerate(depths):
@@ -314,8 +325,8 @@ def comparison(table: pd.DataFrame) -> Chart:
     for axes, column in ((scores, "macro_f1"), (times, "seconds")):
         axes.plot(leaky[column], leaky.index, "o", color="white", markersize=3.5)
     for row in table.itertuples():
-        _above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
-        _above(times, row.seconds, row.Index, _duration(row.seconds))
+        write_above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
+        write_above(times, row.seconds, row.Index, _duration(row.seconds))
         scores.annotate(
             _size(row.num_parameters, row.epochs) + _near_duplicates(row.near_duplicates_in_train, row.test_pictures),
             (0, row.Index),
@@ -356,7 +367,7 @@ def counts_bar(counts: pd.DataFrame) -> Chart:
     """
     totals = counts.sum(axis=1).sort_values(ascending=False, kind="stable")
     counts, rows = counts.loc[totals.index], np.arange(len(counts))
-    figure = _figure(WIDTH, 0.28 * len(counts) + 1.2)
+    figure = blank(WIDTH, 0.28 * len(counts) + 1.2)
     axes = figure.subplots()
     start = np.zeros(len(counts))
     for index, split in enumerate(counts):
@@ -366,7 +377,7 @@ def counts_bar(counts: pd.DataFrame) -> Chart:
         start += counts[split].to_numpy()
     for row, total in zip(rows, totals, strict=True):
         axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center")
-    axes.set_yticks(rows, _wrapped(counts.index, 40))
+    axes.set_yticks(rows, wrapped(counts.index, 40))
     axes.set(xlim=(0, 1.08 * max(totals.max(), 1)), ylim=(len(counts) - 0.4, -0.6), xlabel="pictures")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -404,9 +415,9 @@ def prediction_grid(
     """
     verdicts = [RIGHT if label == answer else WRONG for label, answer in zip(actual, predicted, strict=True)]
     letters = _grid_letters(columns)
-    above = [_fill(display_name(characters[label]), letters) for label in actual]
+    above = [fill(display_name(characters[label]), letters) for label in actual]
     below = [
-        _fill(f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%", letters)
+        fill(f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%", letters)
         for (sign, _), answer, probability in zip(verdicts, predicted, probabilities, strict=True)
     ]
     figure, frames = _grid(len(images), columns, _lines(above) + _lines(below), heading)
@@ -468,7 +479,7 @@ def picture_grid(
     Returns:
         Rows of pictures.
     """
-    titles = [_fill(title, _grid_letters(columns)) for title in titles] or [""] * len(images)
+    titles = [fill(title, _grid_letters(columns)) for title in titles] or [""] * len(images)
     figure, frames = _grid(len(images), columns, _lines(titles), heading)
     for axes, image, title in zip(frames, images, titles, strict=True):
         _show(axes, image, title)
@@ -479,7 +490,7 @@ def picture_grid(
 # ---------------------------------------------------------------- parts
 
 
-def _figure(width: float, height: float) -> Chart:
+def blank(width: float, height: float) -> Chart:
     """Make an empty figure, in inches; without pyplot, which would show it a second time and keep it in memory."""
     return Chart(figsize=(width, height), layout="constrained")
 
@@ -488,7 +499,7 @@ def _grid(num_pictures: int, columns: int, lines: int, heading: str) -> tuple[Ch
     """Make a figure with rows of axes for pictures and their lines of text; surplus axes stay blank."""
     rows = -(-num_pictures // columns)
     height = WIDTH / columns + 0.16 * lines + 0.1
-    figure = _figure(WIDTH, rows * height + (0.35 if heading else 0))
+    figure = blank(WIDTH, rows * height + (0.35 if heading else 0))
     figure.get_layout_engine().set(w_pad=0.07)
     frames = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in frames[num_pictures:]:
@@ -509,7 +520,7 @@ def _show(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.set_title(title, fontsize=8.5, loc="center")
 
 
-def _fill(text: str, letters: int) -> str:
+def fill(text: str, letters: int) -> str:
     """Break a text into lines of at most `letters`, at spaces and after slashes; existing line breaks stay."""
     mark = "\0"  # where a path may be broken
     lines = [textwrap.fill(line.replace("/", f"/{mark} "), letters) for line in text.split("\n")]
@@ -521,17 +532,17 @@ def _lines(texts: Sequence[str]) -> int:
     return max(text.count("\n") + bool(text) for text in texts)
 
 
-def _wrapped(labels: Sequence[str], letters: int) -> list[str]:
+def wrapped(labels: Sequence[str], letters: int) -> list[str]:
     """Give display names in lines of at most `letters`."""
-    return [_fill(display_name(label), letters) for label in labels]
+    return [fill(display_name(label), letters) for label in labels]
 
 
-def _text_width(texts: Sequence[str]) -> float:
+def text_width(texts: Sequence[str]) -> float:
     """Estimate the width of the longest line, inches."""
     return LETTER * max(len(line) for text in texts for line in text.split("\n"))
 
 
-def _above(axes: Axes, x: float, y: float, text: str) -> None:
+def write_above(axes: Axes, x: float, y: float, text: str) -> None:
     """Write a number above its point, unless it is missing."""
     if np.isfinite(x):
         axes.annotate(text, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8.5)

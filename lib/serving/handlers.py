@@ -322,7 +322,7 @@ class Predictor:
         recogniser = self.recogniser()
         self.under_way += 1
         try:
-            answering = lambda: page.answer_record(recogniser.predict(picture_in(body)), recogniser)  # noqa: E731
+            answering = lambda: page.answer_record(recogniser.predict(picture_in(body)))  # noqa: E731
             return await asyncio.get_running_loop().run_in_executor(self.executor, answering)
         finally:
             self.under_way -= 1

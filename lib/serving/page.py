@@ -101,28 +101,30 @@ class Networks:
         pictures.probe(contents)  # so that what is wrong with the picture is said once, not for each network
         return {key: self._answer(contents, key) for key in keys}
 
-    def explain(self, contents: bytes, key: str) -> tuple[dict[str, Any], bytes]:
-        """Show which parts of a picture a network's answer depends on.
+    def explain(self, contents: bytes, key: str, character: str = "") -> tuple[dict[str, Any], bytes]:
+        """Show which parts of a picture speak for a character.
 
         Args:
             contents: Bytes of a picture file.
             key: Which network.
+            character: Label, of the network's most probable one by default.
 
         Returns:
-            `name`, `before` and `after`: who was named, how probable, and how probable with the most important part
-            covered. Then a PNG to lay over the picture, dark where nothing mattered.
+            `name`, `before` and `after`: the character, how probable it is, and how probable with the most important
+            part covered, which is None for a network with a class map of its own. Then a PNG to lay over the picture,
+            dark where nothing mattered.
 
         Raises:
             UserError: The picture or the network cannot be used.
         """
         recogniser = self._recogniser(key)
         square = pictures.decode(contents, recogniser.picture_size, recogniser.resize_mode)
-        found = occlusion.occlusion(recogniser.predict_pixels, square)
+        found = occlusion.explain(recogniser, square, character)
         shown = pictures.decode_full(contents, LONGEST_SIDE)
         frame = pictures.framing(shown, recogniser.picture_size, recogniser.resize_mode)
         importance = occlusion.shown_part(found.importance, frame.inner, frame.box, shown.shape[:2])
         # What changes little is darkened little.
-        effect = min(1.0, (found.probability - found.lowest) / FULL_EFFECT)
+        effect = 1.0 if found.lowest is None else min(1.0, (found.probability - found.lowest) / FULL_EFFECT)
         overlay = occlusion.heatmap_overlay(1 - effect * (1 - importance))
         facts = {"name": recogniser.names[found.label], "before": found.probability, "after": found.lowest}
         return facts, _encode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGBA2BGRA))
@@ -133,7 +135,8 @@ class Networks:
         except UserError as problem:
             return {"problem": str(problem)}
         answer = recogniser.predict(contents)
-        return answer_record(answer, recogniser) | {"closest": answer.all[0].character, "confused": False}
+        is_confused = answer.character in recogniser.confused
+        return answer_record(answer) | {"closest": answer.all[0].character, "confused": is_confused}
 
     def _recogniser(self, key: str) -> Recogniser:
         try:
@@ -154,21 +157,20 @@ class Networks:
         return True
 
 
-def answer_record(answer: Answer, recogniser: Recogniser) -> dict[str, Any]:
+def answer_record(answer: Answer) -> dict[str, Any]:
     """Write an answer as `/predict` and the page give it.
 
     Returns:
         `character` and `name` (None when the network declines), `probability` and `probabilities` (0 to 1, of every
         character, highest first), `known`, and `found`, a list of `character`, `name`, `probability` and `box`.
     """
-    known = answer.probability >= recogniser.threshold
     return {
-        "character": answer.character if known else None,
-        "name": answer.name if known else None,
+        "character": answer.character,
+        "name": answer.name,
         "probability": answer.probability,
         "probabilities": {guess.character: guess.probability for guess in answer.all},
-        "known": known,
-        "found": [],
+        "known": answer.known,
+        "found": [found._asdict() for found in answer.found],
     }
 
 

@@ -143,6 +143,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
         facts["metadata"] = recognisers.read_metadata(contents, run)
         facts["metadata"]["names"] = [display_name(character) for character in recogniser.characters]
         facts["metadata"].setdefault("threshold", recogniser.threshold)
+        facts["metadata"]["confused"] = recogniser.confused
     script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
     about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
     (site / "drawings").mkdir()

@@ -161,7 +161,7 @@ class Widget(anywidget.AnyWidget):
 
     def _explain(self, question: dict, buffers: list) -> Reply:
         (key,) = self._asked({"networks": [question.get("network")]})
-        facts, overlay = self._networks.explain(_picture(buffers), key)
+        facts, overlay = self._networks.explain(_picture(buffers), key, str(question.get("character", "")))
         return facts, [overlay]
 
     def _look(self, question: dict, buffers: list) -> Reply:

@@ -85,7 +85,7 @@ function bars(page, key, { probabilities }) {
 
 function pictureBox(page, entry, key, { found = [] }) {
   const veil = entry.shownVeil?.startsWith(`${key} `) && entry.veils[entry.shownVeil];
-  const isPlaced = found.some(({ box }) => box.some((side, index) => side !== (index < 2 ? 0 : 1)));
+  const isPlaced = found.some(({ box }) => box?.some((side, index) => side !== (index < 2 ? 0 : 1)));
   return make(
     "div.picture",
     make(

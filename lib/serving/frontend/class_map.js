@@ -18,20 +18,30 @@ export function highest(classMap) {
 }
 
 /**
- * Lists every character that the map shows, the surest first: `{label, score, box}`.
- *
- * Where two characters claim the same place, only the surer one is found.
+ * Lists the characters in a picture: `{label, score, box}`, the one that the network names first, whatever its score;
+ * then others from a score on. Where two have the same place, only the first of them is found.
  */
-export function find(classMap, threshold, most = MOST) {
+export function find(classMap, first, threshold) {
   const scores = highest(classMap);
   const order = scores.map((_, label) => label).sort((a, b) => scores[b] - scores[a] || a - b);
   const found = [];
-  for (const label of order) {
-    if (scores[label] < threshold || found.length === most) break;
+  for (const label of [first, ...order]) {
+    if (found.length && (scores[label] < threshold || found.length === MOST)) break;
     const box = boxOf(cellsOf(classMap, label));
     if (found.every((other) => overlap(box, other.box) <= SAME_FIGURE)) found.push({ label, score: scores[label], box });
   }
   return found;
+}
+
+/** Averages a map with that of the mirrored picture. */
+export function withMirrored(classMap, mirrored) {
+  const { rows, columns, channels } = classMap;
+  const data = classMap.data.map((value, index) => {
+    const [cell, label] = [Math.floor(index / channels), index % channels];
+    const across = cell % columns;
+    return (value + mirrored.data[(cell - across + columns - 1 - across) * channels + label]) / 2;
+  });
+  return { rows, columns, channels, data };
 }
 
 /** Draws a box around the part of a map that is connected to its maximum. */

@@ -1,55 +1,39 @@
-// What a network computed → the answer, by the rule in the metadata of its file, as `lib/inference/decision.py` has it.
+// What a network computed → the answer, by the rule in the metadata of its file, as `lib/inference/recogniser.py` has it.
 
-import { boxOf, cellsOf, find, highest, overlap } from "./class_map.js";
+import { find } from "./class_map.js";
 
 const DEFAULT_THRESHOLD = 0.5; // of files from before the rule
-const SAME_FIGURE = 0.5;
-const WHOLE = [0, 0, 1, 1];
-
-// From the probabilities of the known characters to how sure it is that one of them is there.
-const SCORES = {
-  largest_probability: (known) => Math.max(...known),
-  known_probability: (known) => known.reduce((sum, one) => sum + one, 0),
-};
 
 /**
- * Decides who is named.
+ * Decides who is named. The probability is divided among the characters in a picture, so that of all that the map shows
+ * counts.
  *
- * @param {object} metadata Of the model file: `characters`, and where the network was trained for it `nobody`,
- *   `threshold`, `score`, `map_threshold`, `second_threshold` and `confused`.
+ * @param {object} metadata Of the model file: `characters`, their display `names`, and where the file has them
+ *   `threshold`, `second_threshold` and `confused`.
  * @param {ArrayLike<number>} probabilities In the order of `characters`; what comes after them stands for nobody.
  * @param {object} [classMap] As in `class_map.js`.
  * @returns {object} `character` (null when it declines), `name`, `probability`, `probabilities` (by label), `known`,
- *   `closest` (label), `confused`, and `found`, whose boxes are fractions of the square.
+ *   `closest` (label), `confused`, and `found`, whose boxes are fractions of the square, or null without a map.
  */
 export function decide(metadata, probabilities, classMap = null) {
-  const { characters, names, threshold = DEFAULT_THRESHOLD, score = "largest_probability", confused = [] } = metadata;
-  const known = Array.from(probabilities).slice(0, characters.length);
-  const label = known.indexOf(Math.max(...known));
-  const isKnown = SCORES[score](known) >= threshold;
-  const found = isKnown ? everyone(metadata, label, known[label], classMap) : [];
+  const { characters, names, threshold = DEFAULT_THRESHOLD, second_threshold: second = 1, confused = [] } = metadata;
+  const shares = Array.from(probabilities).slice(0, characters.length);
+  const label = shares.indexOf(Math.max(...shares));
+  const places = classMap ? find(classMap, label, second) : [{ label, box: null }];
+  const known = places.reduce((sum, place) => sum + shares[place.label], 0) >= threshold;
   return {
-    character: isKnown ? characters[label] : null,
-    name: isKnown ? names[label] : null,
-    probability: known[label],
-    probabilities: Object.fromEntries(characters.map((character, index) => [character, known[index]])),
-    known: isKnown,
+    character: known ? characters[label] : null,
+    name: known ? names[label] : null,
+    probability: shares[label],
+    probabilities: Object.fromEntries(characters.map((character, index) => [character, shares[index]])),
+    known,
     closest: characters[label],
-    confused: isKnown && confused.includes(characters[label]),
-    found: found.map(({ label: one, score: probability, box }) => ({
+    confused: known && confused.includes(characters[label]),
+    found: (known ? places : []).map(({ label: one, score, box }, index) => ({
       character: characters[one],
       name: names[one],
-      probability,
+      probability: index ? score : shares[label],
       box,
     })),
   };
-}
-
-/** Lists the one that is named, and others that the map shows elsewhere. */
-function everyone({ map_threshold: place = 0, second_threshold: second = Infinity }, label, probability, classMap) {
-  if (!classMap) return [];
-  const isPlaced = highest(classMap)[label] >= place;
-  const first = { label, score: probability, box: isPlaced ? boxOf(cellsOf(classMap, label)) : WHOLE };
-  const others = isPlaced ? find(classMap, second) : [];
-  return [first, ...others.filter((other) => other.label !== label && overlap(other.box, first.box) <= SAME_FIGURE)];
 }

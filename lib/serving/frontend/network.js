@@ -1,6 +1,6 @@
 // A model file, run by LiteRT.js: pixels → answers. It works in a worker and knows nothing of the page.
 
-import { cellsOf, highest } from "./class_map.js";
+import { cellsOf, highest, withMirrored } from "./class_map.js";
 import { decide } from "./decision.js";
 import { OPENED_SIDE, decode, pictureOf } from "./decode.js";
 import { covered, importance, overlay, patches } from "./occlusion.js";
@@ -29,7 +29,7 @@ export class Network {
     const { pixels, frame, square } = await this.open(picture);
     const { probabilities, classMap } = await this.predict(square);
     const answer = decide(this.metadata, probabilities, classMap);
-    for (const one of answer.found) one.box = boxInPicture(one.box, pixels, square.width, frame);
+    for (const one of answer.found) one.box &&= boxInPicture(one.box, pixels, square.width, frame);
     return answer;
   }
 
@@ -81,8 +81,11 @@ export class Network {
     const { probabilities, classMap } = await this.run(square);
     const known = probabilities.slice(0, this.metadata.characters.length);
     if (Math.max(...known) >= (this.metadata.flip_tta_threshold ?? 0)) return { probabilities, classMap };
-    const mirrored = (await this.run(mirror(square))).probabilities;
-    return { probabilities: probabilities.map((one, label) => (one + mirrored[label]) / 2), classMap };
+    const mirrored = await this.run(mirror(square));
+    return {
+      probabilities: probabilities.map((one, label) => (one + mirrored.probabilities[label]) / 2),
+      classMap: classMap && withMirrored(classMap, mirrored.classMap),
+    };
   }
 
   async run({ width, height, data }) {

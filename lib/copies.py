@@ -1,0 +1,182 @@
+"""Executed copies of the notebooks in `docs/study/`, for readers on a code host.
+
+`make study` runs the notebooks on the drawn sample and on the published records. A copy has the text of today's
+notebook and the outputs of its last execution, and holds a digest of both: `stale` names the copies that are to be
+written again. No copy shows a film frame, since none was made from any.
+"""
+
+import base64
+import io
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from PIL import Image
+
+from lib import graph, inputs, paths, records
+from lib.errors import UserError
+from lib.evaluation import plots
+
+FOLDER = paths.DOCS / "study"
+RUN = "cnn6"  # made after cnn4, so that its report on corruptions can compare the two
+# Where the executed notebook of each copy is.
+EXECUTED = {
+    "01_prepare": paths.PROCESSED / "sample" / "prepare.ipynb",
+    "02_train": paths.OUTPUTS / "sample" / RUN / "train.ipynb",
+    "03_evaluate": paths.OUTPUTS / "sample" / RUN / "evaluate.ipynb",
+    "04_compare": paths.PUBLISHED / "compare.ipynb",
+    "05_robustness": paths.OUTPUTS / "sample" / RUN / "robustness.ipynb",
+    "predict": paths.OUTPUTS / "sample" / "predict.ipynb",
+}
+COLOURS = 96  # of a picture's palette: a quarter of the bytes, and the difference is hard to see
+WIDGET = "application/vnd.jupyter.widget-view+json"
+TERMINAL = "terminal"  # tag of a cell whose output is for the terminal
+MAX_BYTES = 4_000_000
+
+
+def digest(notebook: Path) -> str:
+    """Hash what a copy is made from: the cells of its notebook, prose included, and the modules that decide outputs."""
+    cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, as_version=4).cells]
+    return records.digest([cells, inputs.code_digests(notebook)])
+
+
+def stale(folder: Path = FOLDER) -> list[str]:
+    """Name the copies that are missing or made from another state of their notebook or its modules."""
+    return [
+        name
+        for name in EXECUTED
+        if not (folder / f"{name}.ipynb").is_file()
+        or nbformat.read(folder / f"{name}.ipynb", as_version=4).metadata.get("study", {}).get("digest")
+        != digest(paths.NOTEBOOKS / f"{name}.ipynb")
+    ]
+
+
+def copy(notebook: Path, executed: Path) -> NotebookNode:
+    """Join a notebook with the outputs of its last execution.
+
+    Args:
+        notebook: The notebook, stored without outputs.
+        executed: The same notebook with outputs, its cells under the same ids.
+
+    Returns:
+        The copy: small pictures, no times and no paths of a machine.
+
+    Raises:
+        UserError: The notebook was executed with other code, or not at all.
+    """
+    if not executed.is_file():
+        raise UserError(f"{notebook.name} was not executed: there is no {executed}. `make study` executes it.")
+    result = nbformat.read(notebook, as_version=4)
+    done = nbformat.read(executed, as_version=4)
+    by_id = {cell.id: cell for cell in done.cells}
+    injected = [cell for cell in done.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    cells = []
+    for cell in result.cells:
+        tags = cell.metadata.get("tags", [])
+        if TERMINAL in tags:
+            continue
+        if cell.cell_type == "code":
+            ran = by_id.get(cell.id)
+            if ran is None or ran.source != cell.source:
+                raise UserError(f"{executed} was made from another {notebook.name}. Delete it and run `make study`.")
+            # A widget lives in its kernel: its view alone would be an empty place.
+            cell.outputs = [_smaller(output) for output in ran.outputs if WIDGET not in output.get("data", {})]
+            cell.execution_count = ran.execution_count
+        cells.append(cell)
+        if "parameters" in tags:
+            cells += [nbformat.v4.new_code_cell(each.source, id="injected-parameters") for each in injected]
+    result.cells = cells
+    result.metadata = {key: result.metadata[key] for key in ("kernelspec", "language_info")}
+    result.metadata["study"] = {"digest": digest(notebook)}
+    return result
+
+
+def _smaller(output: NotebookNode) -> NotebookNode:
+    """Write the picture of an output with a palette, and leave out what only the kernel knew."""
+    if "data" in output and "image/png" in output.data:
+        picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
+        contents = io.BytesIO()
+        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(contents, "PNG", optimize=True)
+        output.data = {"image/png": base64.b64encode(contents.getvalue()).decode()}
+        output.metadata = {}
+    return output
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Write all copies, the picture of the pipeline, and the page that opens them.
+
+    Args:
+        folder: Where to write.
+
+    Returns:
+        The copies.
+
+    Raises:
+        UserError: A notebook was not executed, or the copies are too large to commit.
+    """
+    found = {name: copy(paths.NOTEBOOKS / f"{name}.ipynb", executed) for name, executed in EXECUTED.items()}
+    written = {name: nbformat.writes(notebook) + "\n" for name, notebook in found.items()}
+    size = sum(map(len, written.values()))
+    if size > MAX_BYTES:
+        raise UserError(
+            f"The copies take {size / 1e6:.1f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB: use smaller figures."
+        )
+    for name, text in written.items():
+        with records.atomic_write(folder / f"{name}.ipynb") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    plots.save(graph.draw(graph.rules(graph.database(RUN))), folder / "pipeline.png", dpi=100)
+    with records.atomic_write(folder / "README.md") as temporary:
+        temporary.write_text(_contents(found), encoding="utf-8")
+    return [folder / f"{name}.ipynb" for name in found]
+
+
+def _contents(found: dict[str, NotebookNode]) -> str:
+    """Write the page that opens the copies: the pipeline, then each notebook with its question and what it found."""
+    rows = []
+    for name, notebook in found.items():
+        title, question = notebook.cells[0].source.removeprefix("# ").split("\n\n")[:2]
+        results = [
+            out.data["text/markdown"]
+            for cell in notebook.cells
+            for out in cell.get("outputs", [])
+            if "data" in out and "text/markdown" in out.data
+        ]
+        conclusion = next((text for text in reversed(results) if text.startswith("**Found:**")), "")
+        question = question.split("*")[1]
+        rows.append(f"| [{title}]({name}.ipynb) | {question} | {conclusion.removeprefix('**Found:** ')} |")
+    return "\n".join(
+        [
+            "# The study, executed",
+            "",
+            "Written by `make study`: the notebooks with their outputs, on the drawn sample; the comparison is that of "
+            "the published records of the real archive.",
+            "",
+            "![The files of the pipeline, each with the notebook that makes it](pipeline.png)",
+            "",
+            "| notebook | question | found |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def write_pages(folder: Path, copies: Path = FOLDER) -> list[Path]:
+    """Write the copies as web pages, for a static site.
+
+    Args:
+        folder: Where to write.
+        copies: Where the copies are.
+
+    Returns:
+        The pages.
+    """
+    from nbconvert import HTMLExporter  # takes half a second to import
+
+    pages = []
+    for path in sorted(copies.glob("*.ipynb")):
+        page, _ = HTMLExporter(embed_images=True).from_filename(str(path))
+        with records.atomic_write(folder / f"{path.stem}.html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        pages.append(folder / f"{path.stem}.html")
+    return pages

@@ -1,0 +1,77 @@
+"""Figures about the pictures before any training: shapes, resize modes, and where near-duplicates end."""
+
+import faiss
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from lib.data import duplicates
+from lib.evaluation import plots
+
+COMPARED = 4000  # pictures: enough to find pairs at the limit, in a second
+
+
+@plots.styled
+def shapes(table: pd.DataFrame) -> plots.Chart:
+    """Draw the sizes and the aspect ratios of pictures.
+
+    Args:
+        table: Columns `width` and `height`, pixels, at least one row.
+
+    Returns:
+        Two panels: width against height, and a histogram of width divided by height. The line is the square, into which
+        every picture has to be fitted.
+    """
+    figure = plots.blank(plots.WIDTH, 3.2)
+    sizes, ratios = figure.subplots(1, 2)
+    longest = float(table[["width", "height"]].max().max())
+    sizes.plot([0, longest], [0, longest], "--", color=plots.INK, linewidth=1)
+    sizes.plot(table["width"], table["height"], "o", color=plots.BLUE, markersize=4, alpha=0.3)
+    sizes.set(xlabel="width, pixels", ylabel="height, pixels", title="Sizes", aspect="equal")
+    sizes.set(xlim=(0, 1.05 * longest), ylim=(0, 1.05 * longest))
+    ratio = np.log2(table["width"] / table["height"])
+    reach = max(1.0, float(np.abs(ratio).max()) + 0.1)
+    ratios.hist(ratio, bins=np.linspace(-reach, reach, 42), color=plots.SKY)
+    ratios.axvline(0, color=plots.INK, linestyle="--", linewidth=1)
+    ticks = np.arange(-np.floor(reach), np.floor(reach) + 0.5)
+    ratios.set_xticks(ticks, [f"{2**-tick:g}:1 high" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
+    ratios.xaxis.set_minor_locator(NullLocator())
+    ratios.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ratios.set(ylabel="pictures", title="Width divided by height (dashed: square)")
+    for axes in (sizes, ratios):
+        axes.grid(axis="y")
+    return figure
+
+
+def pairs_at_the_limit(images: np.ndarray, number: int = 3, seed: int = 0) -> tuple[list[np.ndarray], list[str]]:
+    """Find the pairs of pictures just inside and just outside the limit of near-duplicates.
+
+    Args:
+        images: RGB uint8 `(num_pictures, size, size, 3)`; of many, `COMPARED` random ones are compared.
+        number: Pairs on each side of the limit.
+        seed: Seed of the choice.
+
+    Returns:
+        The pictures of each pair one after the other, those inside first, and a title for each: how much the
+        thumbnails differ (grey levels RMS) and the hashes (bits). A pair counts as outside when both differ too much.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:COMPARED])
+    hashes, thumbnails = duplicates.fingerprint(images[rows])
+    index = faiss.IndexFlatL2(thumbnails.shape[1])
+    index.add(thumbnails.astype(np.float32))
+    _, nearest = index.search(thumbnails.astype(np.float32), min(4, len(rows)))
+    every = [(one, other) for one, found in enumerate(nearest) for other in found if one < other]
+    pairs = np.array(every, np.int64).reshape(-1, 2)
+    rms = duplicates.thumbnail_rms(thumbnails, pairs)
+    bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1)
+    # How far inside (below 1) or outside a pair is, by the rule that it meets best.
+    distance = np.minimum(rms / duplicates.THUMBNAIL_RMS, bits / (duplicates.HASH_BITS + 1))
+    order = np.argsort(distance)
+    inside = order[distance[order] < 1][::-1][:number]
+    outside = order[distance[order] >= 1][:number]
+    pictures, titles = [], []
+    for which, chosen in (("inside", inside), ("outside", outside)):
+        for pair in chosen:
+            pictures += [images[rows[row]] for row in pairs[pair]]
+            titles += [f"{which}: {rms[pair]:.0f} grey levels,\n{bits[pair]} bits", ""]
+    return pictures, titles

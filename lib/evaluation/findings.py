@@ -1,0 +1,223 @@
+"""What each notebook found, in one or two sentences that are computed from its results."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.characters import display_name
+
+
+def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
+    """Conclude a preparation.
+
+    Args:
+        table: The manifest.
+        leaks: For each split, which of its pictures have a near-duplicate in train, bool `(num_pictures,)`.
+
+    Returns:
+        Markdown.
+    """
+    used = table[table.split != ""]
+    counts = used.character.value_counts()
+    grouped = used.group.map(used.group.value_counts()) > 1
+    leaking = [f"{100 * found.mean():.1f} % of {split}" for split, found in leaks.items() if found.any()]
+    kept_apart = "but none of those that select and test a network has one in train"
+    verdict = f"and {' and '.join(leaking)} have one in train: scores on them are too high" if leaking else kept_apart
+    return (
+        f"**Found:** {count(len(counts), 'character')} with {counts.min():,} to {counts.max():,} pictures each; "
+        f"{count(len(table) - len(used), 'picture')} cannot be used. {100 * grouped.mean():.1f} % of the pictures have "
+        f"a near-duplicate, {verdict}."
+    )
+
+
+def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -> str:
+    """Conclude a training.
+
+    Args:
+        run: Name of the run.
+        history: One row per epoch, with `val_macro_f1`, `accuracy` and `val_accuracy`.
+        best_epoch: The epoch whose weights were kept, counted from 1.
+        seconds: Duration of the training.
+
+    Returns:
+        Markdown.
+    """
+    best = history[history.epoch == best_epoch].iloc[0]
+    gap = 100 * (best.accuracy - best.val_accuracy)
+    if abs(gap) < 1:
+        fit = "Training and validation accuracy agree within a percentage point, so it does not overfit"
+    elif gap > 0:
+        fit = f"Training accuracy is {gap:.0f} percentage points higher, so it overfits"
+    else:
+        fit = (
+            f"Training accuracy is {-gap:.0f} percentage points lower, since dropout and augmentation make training "
+            "harder, so it does not overfit"
+        )
+    return (
+        f"**Found:** `{run}` reaches macro F1 {best.val_macro_f1:.3f} on validation, in epoch {best_epoch} of "
+        f"{len(history)}, after {duration(seconds)}. {fit}."
+    )
+
+
+def first_loss(loss: float, num_characters: int) -> str:
+    """Compare the loss before the first step with that of a uniform guess.
+
+    Args:
+        loss: Cross-entropy of the untrained network, nats.
+        num_characters: Number of characters.
+
+    Returns:
+        One line of text.
+    """
+    uniform = math.log(num_characters)
+    verdict = "close to it, as it should be" if abs(loss - uniform) < 0.3 else "off by more than 0.3"
+    return f"first loss {loss:.3f}, uniform guess ln {num_characters} = {uniform:.3f}: {verdict}"
+
+
+def confidence(threshold: float, probabilities: np.ndarray, actual: np.ndarray) -> str:
+    """Say what a threshold does to the answers.
+
+    Args:
+        threshold: Probability below which no answer is given, 0 to 1.
+        probabilities: float `(num_pictures, num_characters)`.
+        actual: Labels, int `(num_pictures,)`.
+
+    Returns:
+        One sentence.
+    """
+    given = probabilities.max(axis=1) >= threshold
+    right = (probabilities.argmax(axis=1) == actual)[given]
+    kept = f"{100 * right.mean():.1f} % of these answers are right" if given.any() else "so no answer is given"
+    return f"At the threshold {threshold:.2f}, {100 * given.mean():.1f} % of the pictures are answered, and {kept}."
+
+
+def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentence: str) -> str:
+    """Conclude an evaluation.
+
+    Args:
+        run: Name of the run.
+        scores: As from `metrics.summary`.
+        mistakes: As from `metrics.most_confused`.
+        sentence: As from `confidence`.
+
+    Returns:
+        Markdown.
+    """
+    low, high = scores["macro_f1_interval"]
+    most = "It makes no mistake." if mistakes.empty else ""
+    for row in mistakes.head(1).itertuples():
+        most = f"Its most frequent mistake is {display_name(row.actual)} as {display_name(row.predicted)} "
+        most += f"({count(row.pictures, 'picture')})."
+    return (
+        f"**Found:** `{run}` is right on {100 * scores['accuracy']:.1f} % of {scores['test_pictures']:,} unseen "
+        f"pictures; its macro F1 is {scores['macro_f1']:.3f} (95 % interval {low:.3f} to {high:.3f}). {most} {sentence}"
+    )
+
+
+def depth(one_recipe: pd.DataFrame, original: pd.DataFrame) -> str:
+    """Answer the question of the study: is the deeper network better?
+
+    Args:
+        one_recipe: `compare.differences` of cnn4-matched below cnn6-matched.
+        original: The same of cnn4 below cnn6, which differ in more than depth.
+
+    Returns:
+        Markdown.
+    """
+    matched = one_recipe.set_index("run").loc["cnn4-matched"]
+    plain = original.set_index("run").loc["cnn4"]
+    return (
+        f"**Six layers {_gain(matched.below_best)} {_interval(matched)} by one recipe for both, and "
+        f"{_gain(plain.below_best)} {_interval(plain)} by the original two.** {_settled(matched, 'one recipe')} "
+        f"{_settled(plain, 'the original recipes')}"
+    )
+
+
+def _gain(difference: float) -> str:
+    return f"{'gain' if difference >= 0 else 'lose'} {abs(difference):.3f}"
+
+
+def _interval(row: pd.Series) -> str:
+    return f"({row.low:.3f} to {row.high:.3f})"
+
+
+def _settled(row: pd.Series, by: str) -> str:
+    if row.low > 0:
+        return f"With {by} the deeper network is better."
+    return f"With {by} the deeper network is worse." if row.high < 0 else f"With {by} these pictures do not settle it."
+
+
+def differences(table: pd.DataFrame, best: str) -> str:
+    """Conclude a comparison of runs.
+
+    Args:
+        table: As from `compare.differences`.
+        best: Name of the best run.
+
+    Returns:
+        Markdown.
+    """
+    others = table.dropna().query("run != @best")
+    close = others.run[others.low <= 0]
+    if others.empty:
+        return f"**Found:** `{best}` is the only run on these pictures."
+    if close.empty:
+        return f"**Found:** `{best}` is better than every other run on the same pictures."
+    listed = ", ".join(f"`{run}`" for run in close)
+    return f"**Found:** `{best}` scores highest, but these pictures do not distinguish it from {listed}."
+
+
+def leakage(table: pd.DataFrame) -> str:
+    """Say what near-duplicates in train add to the score.
+
+    Args:
+        table: As from `compare.leakage`, at least one row.
+
+    Returns:
+        Markdown.
+    """
+    sentences = []
+    for row in table.itertuples():
+        settled = "more than" if row.low > 0 else "no more than"
+        sentence = f"On a random split `{row.run}` seems to gain {row.gain:.3f} macro F1 ({row.low:.3f} to "
+        sentence += f"{row.high:.3f}), {settled} other test pictures of the same kind could give."
+        if np.isfinite(row.accuracy_of_near_duplicates):
+            sentence += f" It is right on {100 * row.accuracy_of_near_duplicates:.1f} % of the pictures with a "
+            sentence += f"near-duplicate in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
+        sentences.append(sentence)
+    return "**Found:** " + " ".join(sentences)
+
+
+def robustness(run: str, scores: pd.DataFrame) -> str:
+    """Conclude a test on corrupted pictures.
+
+    Args:
+        run: Name of the run.
+        scores: As in `robustness.csv`: `kind`, `strength`, `macro_f1`; the kind "unchanged" first.
+
+    Returns:
+        Markdown.
+    """
+    kinds = scores[scores.kind != "unchanged"].groupby("kind").macro_f1.mean().sort_values()
+    unchanged = scores.macro_f1[scores.kind == "unchanged"].iloc[0]
+    hardest, easiest = (name.replace("_", " ") for name in (kinds.index[0], kinds.index[-1]))
+    return (
+        f"**Found:** the macro F1 of `{run}` falls from {unchanged:.3f} on unchanged pictures to {kinds.mean():.3f} on "
+        f"average over the corruptions. The hardest is {hardest} ({kinds.iloc[0]:.3f}), the easiest {easiest} "
+        f"({kinds.iloc[-1]:.3f})."
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: 1 picture, 2 pictures."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in its natural unit."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (math.inf, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    raise ValueError(f"`seconds` must be a number. Received: {seconds!r}")

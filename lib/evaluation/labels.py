@@ -1,0 +1,119 @@
+"""Which labels are likely to be wrong, and how many are.
+
+Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
+J. Artif. Intell. Res. 70, 1373-1411, arXiv:1911.00068) compares labels with out-of-fold probabilities, those of a
+network that was not trained on the picture. cleanlab has it too; the formula is short enough to be here.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+SECOND_PROBABILITY = 0.15  # of the second most probable character, in a picture that may show both
+
+
+def thresholds(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Compute the mean probability that pictures of a label have for that label (equation 2 of the paper).
+
+    Args:
+        actual: Labels, int `(num_pictures,)`; each label appears at least once.
+        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
+
+    Returns:
+        float `(num_characters,)`: a picture is confidently of a character when its probability reaches this.
+    """
+    own = probabilities[np.arange(len(actual)), actual]
+    return np.bincount(actual, own, probabilities.shape[1]) / np.bincount(actual, minlength=probabilities.shape[1])
+
+
+def confident_labels(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Give each picture the label that the confident joint counts it under (equation 1 of the paper).
+
+    Args:
+        actual: Labels, int `(num_pictures,)`.
+        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
+
+    Returns:
+        int `(num_pictures,)`: the most probable of the characters whose threshold is reached; the given label where
+        none is.
+    """
+    reached = probabilities >= thresholds(actual, probabilities)
+    confident = np.where(reached, probabilities, -1).argmax(axis=1)
+    return np.where(reached.any(axis=1), confident, actual)
+
+
+def suspects(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Rank the pictures whose label is likely to be wrong, the most likely first.
+
+    Args:
+        actual: Labels, int `(num_pictures,)`.
+        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
+
+    Returns:
+        Positions of the pictures outside of the diagonal of the confident joint, by their margin: the probability of
+        the given label minus the highest of another.
+    """
+    wrong = np.flatnonzero(confident_labels(actual, probabilities) != actual)
+    others = probabilities[wrong].copy()
+    others[np.arange(len(wrong)), actual[wrong]] = -1
+    margin = probabilities[wrong, actual[wrong]] - others.max(axis=1)
+    return wrong[np.argsort(margin, kind="stable")]
+
+
+def two_characters(probabilities: np.ndarray) -> np.ndarray:
+    """Rank the pictures that may show two characters, by the probability of the second.
+
+    Args:
+        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
+
+    Returns:
+        Positions of the pictures whose second probability reaches `SECOND_PROBABILITY`, the highest first.
+    """
+    second = np.sort(probabilities, axis=1)[:, -2]
+    return np.array([row for row in np.argsort(-second, kind="stable") if second[row] >= SECOND_PROBABILITY], np.int64)
+
+
+def contradicting(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
+    """Find the pictures that have a near-duplicate under another label.
+
+    Args:
+        table: The manifest.
+        pairs: Positions of two near-duplicates in it, int `(num_pairs, 2)`.
+
+    Returns:
+        Positions in the manifest, sorted.
+    """
+    character = table.character.to_numpy()
+    return np.unique(pairs[character[pairs[:, 0]] != character[pairs[:, 1]]])
+
+
+def random_sample(num_pictures: int, size: int = 300, seed: int = 0) -> np.ndarray:
+    """Draw the pictures whose review gives the share of wrong labels, without looking at any answer.
+
+    Args:
+        num_pictures: Number of pictures.
+        size: Number to draw.
+        seed: Seed of the draw.
+
+    Returns:
+        Positions, in random order.
+    """
+    return np.random.default_rng(seed).permutation(num_pictures)[:size]
+
+
+def share_of_wrong(verdicts: pd.Series) -> tuple[float, float, float]:
+    """Estimate the share of wrong labels from a random sample that people reviewed.
+
+    Args:
+        verdicts: The verdict on each picture of the sample; an empty text where nobody has looked yet.
+
+    Returns:
+        The share of the reviewed ones that are relabelled or excluded, and its 95 % interval (Wilson 1927); NaN where
+        none is reviewed. A second character does not make a label wrong.
+    """
+    reviewed = verdicts[verdicts != ""]
+    if reviewed.empty:
+        return (np.nan,) * 3
+    wrong = int(reviewed.isin(["relabel", "exclude"]).sum())
+    interval = stats.binomtest(wrong, len(reviewed)).proportion_ci(method="wilson")
+    return wrong / len(reviewed), float(interval.low), float(interval.high)

@@ -1,0 +1,42 @@
+"""Tables for a notebook's page: names spelt and numbers rounded in one way."""
+
+from typing import Any
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from lib.characters import display_name
+
+NAMES = {"character", "actual", "predicted", "lowest_character"}  # columns of labels
+TIMES = {"minutes", "seconds", "seconds_per_epoch"}
+
+
+def for_reading(table: pd.DataFrame) -> Styler:
+    """Lay out a table for a notebook's page: names as people spell them, three decimals, no row numbers.
+
+    Args:
+        table: Any table. An index with a name becomes its first column.
+
+    Returns:
+        The same rows. Scores have three decimals, numbers from 10 on one, from 1,000 on none; what is missing, and a
+        column in which nothing is there, is left out.
+    """
+    table = table if table.index.name is None else table.reset_index()
+    table = table.dropna(axis="columns", how="all")
+    shown = pd.DataFrame({str(name).replace("_", " "): [_cell(name, value) for value in table[name]] for name in table})
+    # Without identifiers, which would differ from run to run.
+    left = {"selector": "th, td", "props": "text-align: left !important"}
+    return Styler(shown, uuid="", cell_ids=False).hide(axis="index").set_table_styles([left])
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return display_name(value) if name in NAMES else value
+    if pd.api.types.is_bool(value) or not pd.api.types.is_number(value):
+        return str(value)
+    if pd.isna(value):
+        return ""
+    if pd.api.types.is_integer(value):
+        return f"{value:,}"
+    tenths = abs(value) >= 10 or name in TIMES
+    return f"{value:,.{0 if abs(value) >= 1000 else 1 if tenths else 3}f}"

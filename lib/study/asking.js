@@ -1,0 +1,34 @@
+// What the widgets of the study share: questions to the kernel, and elements.
+
+/** Makes an element: make("button.primary", { onclick }, "Keep", …). */
+function make(what, attributes = {}, ...children) {
+  const [tag, ...classes] = what.split(".");
+  const element = document.createElement(tag);
+  element.className = classes.join(" ");
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on") || name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** Gives a function that asks the kernel and resolves to its answer; `pictures` has an address for each picture. */
+function asker(model) {
+  const waiting = new Map();
+  let number = 0;
+  model.on("msg:custom", (answer, buffers) => {
+    const resolve = waiting.get(answer.id);
+    waiting.delete(answer.id);
+    const pictures = (buffers ?? []).map((bytes) => URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })));
+    resolve?.({ ...answer, pictures });
+  });
+  return (ask, question = {}) =>
+    new Promise((resolve) => {
+      number += 1;
+      waiting.set(number, resolve);
+      model.send({ ...question, id: number, ask });
+    });
+}
+
+const percent = (probability) => `${Math.round(100 * probability)} %`;

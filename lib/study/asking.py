@@ -1,0 +1,55 @@
+"""A widget whose front end asks questions and gets answers, each with a number, so that none is mixed up."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import cv2
+import numpy as np
+
+from lib.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Reply = tuple[dict[str, Any], list[bytes]]
+FAILED = "Something went wrong; the log of the notebook says what."
+JPEG_QUALITY = 88
+
+
+def front_end(name: str) -> str:
+    """Give the script of a widget: the part that all share, then its own."""
+    folder = Path(__file__).parent
+    return "\n".join((folder / part).read_text(encoding="utf-8") for part in ("asking.js", f"{name}.js"))
+
+
+class Asking(anywidget.AnyWidget):
+    """Answers messages `{"id": …, "ask": <name>, …}` with what the function of that name returns.
+
+    Args:
+        questions: From a name to a function of the message, which returns the answer and the pictures with it.
+    """
+
+    _esm = "export default { render() {} }"
+    _css = Path(__file__).parent / "asking.css"
+
+    def __init__(self, questions: dict[str, Callable[[dict[str, Any]], Reply]]):
+        self._questions = questions
+        super().__init__()
+        self.on_msg(self._on_question)
+
+    def _on_question(self, _: Any, question: dict[str, Any], __: Sequence[Any]) -> None:
+        try:
+            answer, pictures = self._questions[question["ask"]](question)
+        except UserError as problem:
+            answer, pictures = {"problem": str(problem)}, []
+        except Exception:
+            log.exception("A question of the widget failed.")
+            answer, pictures = {"problem": FAILED}, []
+        self.send({"id": question.get("id")} | answer, pictures)
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """Encode an RGB picture, uint8 `(height, width, 3)`, for the front end."""
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

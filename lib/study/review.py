@@ -1,0 +1,259 @@
+"""The label review: one picture at a time, with what speaks for and against its label.
+
+`Review` holds the lists of pictures and the verdicts, `ReviewWidget` shows them. A verdict is in the file of
+corrections before the next picture is shown, so nothing is lost when the kernel or the browser is killed.
+"""
+
+import getpass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import paths, records
+from lib.characters import display_name
+from lib.data import corrections, dataset, folds, pictures
+from lib.errors import UserError
+from lib.evaluation import labels
+from lib.study.asking import Asking, Reply, front_end, jpeg
+
+SHOWN_SIDE = 384  # pixels
+NEAR_SIDE = 96
+MOST_NEAR = 6
+TOP = 5
+LISTS = {
+    "random": "Random sample",
+    "suspects": "Suspected labels",
+    "contradicting": "Near-duplicates with two labels",
+    "two": "Two characters",
+}
+
+
+class Review:
+    """What is to be reviewed of a set of prepared pictures, and what people decided.
+
+    Args:
+        raw: Folder of the unchanged pictures.
+        processed: Folder of the prepared pictures.
+        where: Folder of the out-of-fold answers.
+        file: File of the corrections.
+        who: Who decides; the name of the user by default.
+        size: Pictures of the random sample.
+        seed: Seed of the random sample.
+    """
+
+    def __init__(
+        self, raw: Path, processed: Path, where: Path, file: Path, who: str = "", size: int = 300, seed: int = 0
+    ):
+        self.data = dataset.load(processed)
+        self.table = self.data.table
+        self.characters = self.data.characters
+        self.file, self.who = Path(file), who or getpass.getuser()
+        self._raw, self._where = raw, where
+        # As the source has them, in a set that was made with corrections too.
+        self.given = self.table.get("label_before", self.table.character)
+        self._frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)))
+        self._pairs = np.load(processed / dataset.NEAR_DUPLICATES)
+        self._sample = self._frames[labels.random_sample(len(self._frames), size, seed)]
+        self._undo: list[pd.DataFrame | str] = []
+        self.corrections = corrections.read(self.file)
+        self.look()
+
+    def look(self) -> None:
+        """Read the out-of-fold answers that are there now, and make the lists from them."""
+        rows, self._probabilities, self.finished_folds = folds.read(self._where, self.data)
+        position_of_image = np.full(len(self.data.images), -1)
+        position_of_image[self.table.image[self.table.image >= 0]] = np.flatnonzero(self.table.image >= 0)
+        answered = position_of_image[rows]
+        self._answer_of = dict(zip(answered.tolist(), range(len(rows)), strict=True))
+        suspects, two = np.empty(0, np.int64), np.empty(0, np.int64)
+        if len(rows):
+            suspects = answered[labels.suspects(self.data.labels[rows], self._probabilities)]
+            two = answered[labels.two_characters(self._probabilities)]
+        usable = labels.contradicting(self.table, self._pairs)
+        usable = usable[~dataset.in_official_test(self.table).to_numpy()[usable]]
+        self.lists = {"random": self._sample, "suspects": suspects, "contradicting": usable, "two": two}
+
+    def look_again(self) -> None:
+        """Make the lists again where another fold has been finished meanwhile."""
+        if self.finished_folds < folds.FOLDS and len(folds.finished(self._where, self.data)) > self.finished_folds:
+            self.look()
+
+    def positions(self, name: str, character: str = "") -> np.ndarray:
+        """Give the pictures of a list, as positions in the manifest; of one character or of all."""
+        chosen = self.lists[name]
+        return chosen[self.given.to_numpy()[chosen] == character] if character else chosen
+
+    def decide(self, path: str, verdict: str, label: str = "") -> None:
+        """Record a verdict on a picture, at once.
+
+        Args:
+            path: The picture.
+            verdict: One of `corrections.VERDICTS`.
+            label: The character, for `relabel` and `second`.
+
+        Raises:
+            UserError: The picture, the verdict or the character is unknown.
+        """
+        found = np.flatnonzero(self.table.path == path)
+        if not len(found) or verdict not in corrections.VERDICTS:
+            raise UserError(f"There is no verdict {verdict!r} on {path!r}.")
+        given = self.given[found[0]]
+        if verdict in (corrections.RELABEL, corrections.SECOND) and label not in self.characters:
+            raise UserError(f"Choose one of the {len(self.characters)} characters, not {label!r}.")
+        if verdict == corrections.RELABEL and label == given:
+            verdict = corrections.KEEP
+        label = {corrections.KEEP: given, corrections.EXCLUDE: ""}.get(verdict, label)
+        row = (path, self.table.sha256[found[0]], label, verdict, self.who, records.now())
+        before = self.corrections[self.corrections.path == path]
+        self.corrections = corrections.update(self.file, pd.DataFrame([row], columns=list(corrections.COLUMNS)))
+        self._undo.append(before if len(before) else path)
+
+    def undo(self) -> str:
+        """Take back the last verdict of this person, in this session or an earlier one.
+
+        Returns:
+            The path of the picture; empty where there is nothing to take back.
+        """
+        if not self._undo:
+            own = self.corrections[self.corrections.who == self.who].sort_values("when", kind="stable")
+            if own.empty:
+                return ""
+            self._undo.append(own.path.iloc[-1])
+        before = self._undo.pop()
+        if isinstance(before, str):
+            self.corrections = corrections.update(self.file, remove=before)
+            return before
+        path = before.path.iloc[0]
+        corrections.update(self.file, remove=path)
+        self.corrections = corrections.update(self.file, before)
+        return path
+
+    def merge(self, text: str, name: str) -> int:
+        """Merge the corrections of another person, or of the page, into the file.
+
+        Args:
+            text: Contents of a file of corrections.
+            name: Its name, for messages.
+
+        Returns:
+            The number of rows that are about pictures of this set.
+
+        Raises:
+            UserError: The text is no table of corrections.
+        """
+        rows = corrections.of_pictures(corrections.from_text(text, name), self.table.assign(character=self.given))
+        self.corrections = corrections.update(self.file, rows)
+        return len(rows)
+
+    def verdict(self, position: int) -> pd.Series | None:
+        """Give the row of the corrections about a picture, None where there is none."""
+        found = self.corrections[self.corrections.path == self.table.path[position]]
+        return found.iloc[0] if len(found) else None
+
+    def verdicts(self, name: str) -> pd.Series:
+        """Give the verdict on each picture of a list; empty where nobody has looked."""
+        known = self.corrections.set_index("path").verdict
+        return known.reindex(self.table.path[self.lists[name]]).fillna("")
+
+    def answers(self, position: int) -> list[tuple[str, float]]:
+        """Give the most probable characters of a picture, out of fold; empty where its fold is not finished."""
+        row = self._answer_of.get(position)
+        if row is None:
+            return []
+        order = np.argsort(-self._probabilities[row], kind="stable")[:TOP]
+        return [(self.characters[label], float(self._probabilities[row, label])) for label in order]
+
+    def near(self, position: int) -> list[int]:
+        """Give the near-duplicates of a picture, as positions in the manifest."""
+        touching = self._pairs[(self._pairs == position).any(axis=1)]
+        return touching[touching != position][:MOST_NEAR].tolist()
+
+    def picture(self, position: int, side: int = SHOWN_SIDE) -> bytes:
+        """Encode a picture for the page."""
+        return jpeg(pictures.decode_full((self._raw / self.table.path[position]).read_bytes(), longest=side))
+
+    def conclusion(self) -> str:
+        """Say how many labels are wrong, from the random sample."""
+        reviewed = int((self.verdicts("random") != "").sum())
+        share, low, high = labels.share_of_wrong(self.verdicts("random"))
+        if not reviewed:
+            return f"No picture of the random sample of {len(self._sample)} is reviewed yet."
+        return (
+            f"{reviewed} of {len(self._sample)} random pictures reviewed: {100 * share:.1f} % of the labels are wrong "
+            f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+        )
+
+
+class ReviewWidget(Asking):
+    """Shows a review: keys and mouse, undo, other people's corrections.
+
+    Args:
+        review: What to review.
+    """
+
+    _esm = front_end("review")
+
+    def __init__(self, review: Review):
+        self._review = review
+        super().__init__({"card": self._card, "decide": self._decide, "undo": self._take_back, "merge": self._merge})
+
+    def _decide(self, question: dict[str, Any]) -> Reply:
+        self._review.decide(question["path"], question["verdict"], question.get("label", ""))
+        return self._card(question | {"index": question["index"] + 1})
+
+    def _take_back(self, question: dict[str, Any]) -> Reply:
+        path = self._review.undo()
+        positions = self._review.positions(question["list"], question.get("character", ""))
+        at = np.flatnonzero(self._review.table.path.to_numpy()[positions] == path)
+        answer, shown = self._card(question | {"index": int(at[0]) if len(at) else question["index"]})
+        return answer | {"message": f"Taken back: {path}" if path else "There is nothing to take back."}, shown
+
+    def _merge(self, question: dict[str, Any]) -> Reply:
+        number = self._review.merge(question["text"], question["name"])
+        answer, shown = self._card(question)
+        return answer | {"message": f"{number} rows of {question['name']} merged."}, shown
+
+    def _card(self, question: dict[str, Any]) -> Reply:
+        """Describe a picture of a list; without an index the first that nobody has reviewed."""
+        review = self._review
+        review.look_again()
+        positions = review.positions(question["list"], question.get("character", ""))
+        counts = {name: [int((review.verdicts(name) != "").sum()), len(review.lists[name])] for name in LISTS}
+        answer = {
+            "lists": [[name, title, *counts[name]] for name, title in LISTS.items()],
+            "characters": [[name, display_name(name)] for name in review.characters],
+            "total": len(positions),
+            "conclusion": review.conclusion(),
+            "folds": [review.finished_folds, folds.FOLDS],
+        }
+        if not len(positions):
+            return answer | {"index": 0}, []
+        index = question.get("index")
+        if index is None:
+            known = set(review.corrections.path)
+            index = next((n for n, at in enumerate(positions) if review.table.path[at] not in known), 0)
+        index = int(np.clip(index, 0, len(positions) - 1))
+        position = int(positions[index])
+        near, decided = review.near(position), review.verdict(position)
+        answer |= {
+            "index": index,
+            "path": review.table.path[position],
+            "label": display_name(review.given[position]),
+            "answers": [[name, display_name(name), probability] for name, probability in review.answers(position)],
+            "near": [display_name(review.given[other]) for other in near],
+            "verdict": "" if decided is None else _spelt(decided),
+        }
+        return answer, [review.picture(position), *(review.picture(other, NEAR_SIDE) for other in near)]
+
+
+def _spelt(row: pd.Series) -> str:
+    character = f" {display_name(row.label)}" if row.verdict in (corrections.RELABEL, corrections.SECOND) else ""
+    return f"{row.verdict}{character} ({row.who})"
+
+
+def open_review(data_name: str, raw_name: str, file: Path, who: str = "", size: int = 300, seed: int = 0) -> Review:
+    """Open the review of a set of prepared pictures by its names; arguments as in `Review`."""
+    folder = folds.folder(data_name)
+    return Review(paths.RAW / raw_name, paths.PROCESSED / data_name, folder, file, who, size, seed)

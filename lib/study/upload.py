@@ -1,0 +1,55 @@
+"""A button that takes a picture and shows who is in it, for a notebook."""
+
+import ipywidgets
+import pandas as pd
+from IPython.display import display
+from PIL import Image
+
+from lib.data import pictures
+from lib.errors import UserError
+from lib.evaluation import tables
+from lib.inference.recogniser import Recogniser
+
+SHOWN_SIDE = 320  # pixels
+TOP = 5
+
+
+def show_answer(contents: bytes, network: Recogniser) -> None:
+    """Show a picture and its most probable characters as the output of a cell.
+
+    Args:
+        contents: Bytes of a picture file.
+        network: Who names it.
+
+    Raises:
+        UserError: The bytes are not a picture, or exceed a limit.
+    """
+    answer = network.predict(contents, top=TOP)
+    display(Image.fromarray(pictures.decode_full(contents, longest=SHOWN_SIDE)))
+    display(tables.for_reading(pd.DataFrame(answer.top)[["name", "probability"]]))
+
+
+def upload_button(network: Recogniser) -> ipywidgets.Widget:
+    """Make a button that opens a picture file and shows the answer below itself; a mistake is one line of text.
+
+    Args:
+        network: Who names the picture.
+
+    Returns:
+        The widget, to be the value of a cell.
+    """
+    button = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Choose a picture")
+    button.layout.width = "14em"
+    below = ipywidgets.Output()
+
+    def answer(change: dict) -> None:
+        below.clear_output()
+        for file in change["new"]:
+            with below:
+                try:
+                    show_answer(bytes(file["content"]), network)
+                except UserError as problem:
+                    print(problem)
+
+    button.observe(answer, "value")
+    return ipywidgets.VBox([button, below])

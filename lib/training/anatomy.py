@@ -1,0 +1,98 @@
+"""A recipe taken apart, for reading: the layers of its network, its learning rates, each augmentation by itself."""
+
+import math
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import layers
+
+from lib.training import augmentation, optimizers
+from lib.training.recipe import Recipe
+
+# What `augment` reads, in the order of the recipe.
+_names = list(Recipe.model_fields)
+AUGMENTATIONS = tuple(_names[_names.index("shift") : _names.index("style_jitter") + 1])
+# A recipe's value of these is how often they act; of the others, how much.
+FREQUENCIES = ("background_swap", "shrink_and_paste", "quality_jitter", "style_jitter")
+
+
+def network_layers(model: keras.Model, picture_size: int) -> pd.DataFrame:
+    """List the layers of a network that compute, with their share of the work.
+
+    Args:
+        model: A network of `networks.build`.
+        picture_size: Height and width of the pictures, pixels; the network itself may accept any size.
+
+    Returns:
+        One row for each convolution, pooling and dense layer, in order: `layer` (what it is), `height`, `width`,
+        `channels` (of its output), `parameters`, `multiplications` (of one picture) and `compute` (share of all
+        multiplications, 0 to 1). Normalisation, activation and dropout cost little and are left out.
+    """
+    shapes, rows = {}, []
+    for layer in model.layers:
+        if isinstance(layer, layers.InputLayer):
+            shapes[id(layer.output)] = (None, picture_size, picture_size, 3)
+            continue
+        several = isinstance(layer.input, list)
+        inputs = [shapes[id(tensor)] for tensor in (layer.input if several else [layer.input])]
+        shapes[id(layer.output)] = shape = layer.compute_output_shape(inputs if several else inputs[0])
+        if isinstance(layer, layers.Conv2D | layers.Dense | layers.MaxPooling2D | layers.GlobalAveragePooling2D):
+            height, width = shape[1:3] if len(shape) == 4 else (1, 1)
+            multiplications = math.prod(layer.kernel.shape) * height * width if hasattr(layer, "kernel") else 0
+            rows.append((_describe(layer), height, width, shape[-1], layer.count_params(), multiplications))
+    table = pd.DataFrame(rows, columns=["layer", "height", "width", "channels", "parameters", "multiplications"])
+    return table.assign(compute=table.multiplications / table.multiplications.sum())
+
+
+def _describe(layer: keras.Layer) -> str:
+    if isinstance(layer, layers.Conv2D):
+        sides = "×".join(map(str, layer.kernel_size))
+        return f"convolution {sides}" + (f", stride {layer.strides[0]}" if layer.strides[0] > 1 else "")
+    if isinstance(layer, layers.Dense):
+        return "dense, softmax" if layer.name == "probabilities" else "dense"
+    return "max pooling" if isinstance(layer, layers.MaxPooling2D) else "global average pooling"
+
+
+def learning_rates(recipe: Recipe, steps_per_epoch: int, points: int = 400) -> pd.DataFrame:
+    """Evaluate the learning-rate schedule of a recipe.
+
+    Args:
+        recipe: Its schedule.
+        steps_per_epoch: Batches in an epoch.
+        points: Number of steps to evaluate, evenly spaced over the training.
+
+    Returns:
+        Columns `epoch` (finished epochs, fractional) and `learning_rate`.
+    """
+    rate = optimizers.learning_rate(recipe, steps_per_epoch)
+    steps = np.unique(np.linspace(0, recipe.epochs * steps_per_epoch - 1, points).round())
+    values = [float(rate(step)) if callable(rate) else rate for step in steps]
+    return pd.DataFrame({"epoch": steps / steps_per_epoch, "learning_rate": values})
+
+
+def each_augmentation(
+    picture: np.ndarray, recipe: Recipe, variants: int = 5, seed: int = 0
+) -> tuple[list[np.ndarray], list[str]]:
+    """Apply each augmentation of a recipe by itself, to see what it does.
+
+    Args:
+        picture: RGB `uint8 (height, width, 3)`.
+        recipe: Sets the amounts. What acts on a fraction of the pictures acts on each of these.
+        variants: Random variants of each.
+        seed: Seed of the variants.
+
+    Returns:
+        Pictures row by row, first the unchanged one and then its variants, and a title for each, which names the
+        augmentation once a row. Augmentations that the recipe does not use are left out.
+    """
+    off = {name: type(Recipe.model_fields[name].default)(0) for name in AUGMENTATIONS}
+    pictures, titles = [], []
+    for name in AUGMENTATIONS:
+        value = getattr(recipe, name)
+        if value:
+            alone = recipe.model_copy(update=off | {name: 1.0 if name in FREQUENCIES else value})
+            rng = np.random.default_rng(seed)
+            pictures += [picture, *(augmentation.augment(picture, alone, rng) for _ in range(variants))]
+            titles += ["unchanged", f"{name.replace('_', ' ')} {value:g}", *[""] * (variants - 1)]
+    return pictures, titles

@@ -1,0 +1,92 @@
+"""Compute out-of-fold answers: `python -m lib.training.folds DATA_NAME [RECIPE]`.
+
+A short recipe is trained once per fold, without the fold and the near-duplicates of its pictures. A killed process
+continues from the last finished epoch; finished folds are not computed again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from lib import machine, paths, records
+from lib.data import dataset, folds
+from lib.errors import UserError, report_error, report_interrupt
+from lib.training import batches, networks, optimizers, resume
+from lib.training.recipe import Recipe
+
+RECIPE = "review"
+PREDICTION_BATCH = 128
+
+
+def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
+    """Train a network for each fold that has no answers yet, and write its answers.
+
+    Args:
+        data: Prepared pictures.
+        where: The folder of the review.
+        recipe: The recipe to train.
+    """
+    for number in range(folds.FOLDS):
+        path = folds.answers_file(where, data, number)
+        if path.is_file():
+            continue
+        print(f"Fold {number + 1} of {folds.FOLDS}", flush=True)
+        of_fold = folds.fold(data, number)
+        model, training = train(of_fold, where / f"fold-{number}", recipe)
+        model.set_weights(training.checkpoint.best_weights)
+        rows = of_fold.rows("test")
+        chunks = np.array_split(rows, max(1, len(rows) // PREDICTION_BATCH))
+        folds.write(path, rows, np.concatenate([model.predict_on_batch(data.images[chunk]) for chunk in chunks]))
+        training.checkpoint.delete()
+
+
+def train(data: dataset.Dataset, folder: Path, recipe: Recipe) -> tuple[keras.Model, resume.Training]:
+    """Train a network as `02_train` does; it continues from the last finished epoch in `folder`."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(optimizers.precision(recipe.precision))
+    picture_size = None if recipe.progressive_fraction else data.preparation.picture_size
+    model = networks.build(recipe, len(data.characters), picture_size)
+    in_training, validation = batches.for_training(data, recipe), batches.for_validation(data, recipe)
+    model.compile(
+        optimizer=optimizers.build(recipe, steps_per_epoch=len(in_training)),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy", keras.metrics.F1Score(average="macro", name="macro_f1")],
+    )
+    training = resume.Training(folder, model, data, recipe)
+    for stage in training.stages():
+        callbacks = training.callbacks(in_training, validation)
+        model.fit(in_training, validation_data=validation, callbacks=callbacks, shuffle=False, verbose=0, **stage)
+    return model, training
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compute the answers for a set of prepared pictures.
+
+    Args:
+        arguments: As on the command line; those of the process by default.
+
+    Returns:
+        Exit status: 0, 2 for a mistake, 130 for Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lib.training.folds", description=__doc__.splitlines()[0])
+    parser.add_argument("data_name", help="a folder of data/processed")
+    parser.add_argument("recipe", nargs="?", default=RECIPE, help="a recipe of notebooks/params")
+    options = parser.parse_args(arguments)
+    machine.end_with_parent()
+    try:
+        where = folds.folder(options.data_name)
+        with records.lock(where):
+            compute(dataset.load(paths.PROCESSED / options.data_name), where, Recipe.load(options.recipe))
+    except (UserError, OSError) as problem:
+        return report_error(problem)
+    except KeyboardInterrupt:
+        return report_interrupt()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The executed copies in `docs/study/` are those of today's notebooks, small, and without frames and paths."""
+
+import base64
+import io
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib import copies, graph, paths
+from lib.errors import UserError
+
+STORED = sorted(copies.FOLDER.glob("*.ipynb"))
+
+
+def test_no_copy_is_stale():
+    assert copies.stale() == [], "run `make study`"
+
+
+def test_the_copies_fit_into_the_repository():
+    assert sum(path.stat().st_size for path in copies.FOLDER.iterdir()) <= copies.MAX_BYTES
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_a_copy_has_outputs_no_mistake_and_no_path_of_a_machine(path):
+    book = nbformat.read(path, as_version=4)
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    assert outputs
+    assert [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"] == []
+    assert not re.search(r"(?<![\w.:/])/(home|root|Users|tmp|work)/", path.read_text(encoding="utf-8"))
+
+
+def test_the_comparison_is_that_of_the_published_records():
+    text = (copies.FOLDER / "04_compare.ipynb").read_text(encoding="utf-8")
+    assert 'data_name = \\"published\\"' in text
+
+
+def executed(tmp_path, source="1 + 1", **metadata):
+    """Write a notebook and its execution; returns both paths."""
+    cells = [
+        nbformat.v4.new_markdown_cell("# Title\n\n*Why?* Text.", id="title"),
+        nbformat.v4.new_code_cell("number = 1  # any", id="parameters", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("1 + 1", id="sum"),
+        nbformat.v4.new_code_cell("print(2)", id="terminal", metadata={"tags": ["terminal"]}),
+    ]
+    kept = {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": {"name": "python"}}
+    book = nbformat.v4.new_notebook(cells=cells, metadata=kept)
+    nbformat.write(book, tmp_path / "page.ipynb")
+    picture = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(picture, "PNG")
+    data = {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": "<Chart>"}
+    book.cells[2].outputs = [nbformat.v4.new_output("display_data", data), nbformat.v4.new_output("stream", text="2")]
+    book.cells[2].source = source
+    book.cells.insert(2, nbformat.v4.new_code_cell("number = 2", metadata={"tags": ["injected-parameters"]}))
+    book.metadata["papermill"] = {"output_path": "/home/somebody"}
+    nbformat.write(book, tmp_path / "done.ipynb")
+    return tmp_path / "page.ipynb", tmp_path / "done.ipynb"
+
+
+def test_a_copy_has_todays_text_the_outputs_and_smaller_pictures(tmp_path):
+    notebook, done = executed(tmp_path)
+    book = copies.copy(notebook, done)
+    assert [cell.id for cell in book.cells] == ["title", "parameters", "injected-parameters", "sum"]
+    picture, said = book.cells[3].outputs
+    assert said.text == "2" and picture.data.keys() == {"image/png"}
+    before = nbformat.read(done, as_version=4).cells[3].outputs[0].data["image/png"]
+    assert len(picture.data["image/png"]) < len(before)
+    assert "papermill" not in book.metadata
+
+
+def test_outputs_of_other_code_are_rejected(tmp_path):
+    with pytest.raises(UserError, match=r"was made from another page\.ipynb"):
+        copies.copy(*executed(tmp_path, source="1 + 2"))
+
+
+def test_a_notebook_that_was_not_executed_is_named(tmp_path):
+    notebook, _ = executed(tmp_path)
+    with pytest.raises(UserError, match="`make study` executes it"):
+        copies.copy(notebook, tmp_path / "missing.ipynb")
+
+
+def test_prose_and_code_of_a_notebook_change_its_digest(tmp_path):
+    notebook, _ = executed(tmp_path)
+    before = copies.digest(notebook)
+    for cell in (0, 2):
+        book = nbformat.read(notebook, as_version=4)
+        book.cells[cell].source += " # more"
+        nbformat.write(book, tmp_path / "changed.ipynb")
+        assert copies.digest(tmp_path / "changed.ipynb") != before
+
+
+def test_copies_become_web_pages(tmp_path):
+    notebook, done = executed(tmp_path)
+    (tmp_path / "copies").mkdir()
+    nbformat.write(copies.copy(notebook, done), tmp_path / "copies" / "page.ipynb")
+    (page,) = copies.write_pages(tmp_path / "site", tmp_path / "copies")
+    assert page.name == "page.html" and "Title" in page.read_text(encoding="utf-8")
+
+
+PRINTED = """
+data: data/processed/x/manifest.csv
+data/raw/x/source.json: | .venv/.installed
+data/processed/x/manifest.csv: data/raw/x/source.json notebooks/01_prepare.ipynb lib/__init__.py lib/paths.py
+VARIABLE := outputs/x: y
+outputs/x/run/run.json: data/processed/x/manifest.csv notebooks/02_train.ipynb lib/paths.py lib/errors.py
+"""
+
+
+def test_the_graph_is_that_of_the_rules():
+    found = graph.rules(PRINTED)
+    assert list(found) == ["data/processed/x/manifest.csv", "data/raw/x/source.json", "outputs/x/run/run.json"]
+    run = found["outputs/x/run/run.json"]
+    assert (run.needs, run.notebook, run.modules) == (["data/processed/x/manifest.csv"], "02_train", 2)
+    assert found["data/processed/x/manifest.csv"].goals == ["data"]
+
+
+def test_make_prints_every_step_of_the_pipeline():
+    notebooks = {rule.notebook for rule in graph.rules(graph.database()).values()}
+    assert notebooks == {"", "01_prepare", "02_train", "03_evaluate", "05_robustness"}
+
+
+def test_the_page_of_the_copies_names_each_with_what_it_found():
+    page = (copies.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert page.index("pipeline.png") < page.index("01_prepare.ipynb")
+    for name in copies.EXECUTED:
+        assert f"]({name}.ipynb)" in page
+    assert (paths.DOCS / "study" / "pipeline.png").is_file()

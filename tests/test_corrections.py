@@ -1,0 +1,76 @@
+import pandas as pd
+import pytest
+
+from lib.data import corrections, dataset
+from lib.errors import UserError
+from tests.noise_pictures import prepare, write_two_characters
+
+
+def rows(*values):
+    return pd.DataFrame(values, columns=list(corrections.COLUMNS))
+
+
+def row(path, verdict="keep", label="bart", when="2026-01-01T00:00:00+00:00", who="ann", sha256="0"):
+    return (path, sha256, label, verdict, who, when)
+
+
+def test_what_was_written_is_read_and_a_missing_file_is_empty(tmp_path):
+    file = tmp_path / "data" / "corrections.csv"
+    assert corrections.read(file).empty
+    written = corrections.update(file, rows(row("bart/NA.png", label="NA")))
+    pd.testing.assert_frame_equal(corrections.read(file), written)
+
+
+def test_of_two_verdicts_on_a_picture_the_latest_counts_in_any_order():
+    early, late = rows(row("a", "exclude", "", "2026-01-01")), rows(row("a", "keep", "bart", "2026-01-02"))
+    for merged in (corrections.merge(early, late), corrections.merge(late, early)):
+        assert merged.verdict.tolist() == ["keep"]
+
+
+def test_a_verdict_is_taken_back(tmp_path):
+    file = tmp_path / "corrections.csv"
+    corrections.update(file, rows(row("a"), row("b")))
+    assert corrections.update(file, remove="a").path.tolist() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("path,label\na,b\n", "expected the columns path, sha256, label, verdict, who, when, missing: sha256"),
+        ("path,sha256,label,verdict,who,when\na,0,b,maybe,x,y\n", "must be one of keep, relabel, exclude, second"),
+        ("path,sha256,label,verdict,who,when\na,0,,relabel,x,y\n", "a must have the label of a character"),
+        ("", "cannot be read as a table of corrections"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, text, says):
+    file = tmp_path / "corrections.csv"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"corrections\.csv") as problem:
+        corrections.read(file)
+    assert says in str(problem.value)
+
+
+def test_corrections_of_the_page_find_their_pictures_by_digest():
+    table = pd.DataFrame({"path": ["bart/1.png", "lisa/2.png"], "character": ["bart", "lisa"], "sha256": ["11", "22"]})
+    page = rows(row("1.png", "relabel", "lisa", sha256="11"), row("2.png", "relabel", "lisa", sha256="22"))
+    found = corrections.of_pictures(pd.concat([page, rows(row("3.png", sha256="33"))]), table)
+    assert found[["path", "verdict"]].to_numpy().tolist() == [["bart/1.png", "relabel"], ["lisa/2.png", "keep"]]
+
+
+def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path):
+    raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
+    decided = [row("bart/00.png", "relabel", "lisa"), row("bart/01.png", "exclude", "")]
+    decided += [row("bart/02.png", "second", "lisa"), row("gone/09.png", "exclude", "")]
+    corrections.update(file, rows(*decided))
+    table = prepare(raw, tmp_path / "processed", corrected=corrections.read(file)).set_index("path")
+    assert table.character["bart/00.png"] == "lisa" and table.label_before["bart/00.png"] == "bart"
+    assert table.exclusion_reason["bart/01.png"] == dataset.REVIEWED
+    assert table.character["bart/02.png"] == "bart" and table.second_character["bart/02.png"] == "lisa"
+    assert table.verdict["lisa/03.png"] == ""
+    data = dataset.load(tmp_path / "processed")
+    assert dataset.counts(data.table).sum(axis=1).to_dict() == {"bart": 18, "lisa": 21}  # 20 - 2, 20 + 1
+
+
+def test_without_corrections_the_manifest_has_no_columns_of_them(tmp_path):
+    table = prepare(write_two_characters(tmp_path / "raw"), tmp_path / "processed")
+    assert list(table) == list(dataset.COLUMNS)

@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.evaluation import findings
+
+HISTORY = pd.DataFrame(
+    {"epoch": [1, 2], "accuracy": [0.5, 0.9], "val_accuracy": [0.6, 0.9], "val_macro_f1": [0.6, 0.91]}
+)
+
+
+def difference(run, below, low, high):
+    return pd.DataFrame([(run, below, low, high)], columns=["run", "below_best", "low", "high"])
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "says"),
+    [
+        (0.905, "agree within a percentage point"),
+        (0.95, "5 percentage points higher"),
+        (0.8, "10 percentage points lower"),
+    ],
+)
+def test_a_training_concludes_whether_it_overfits(accuracy, says):
+    history = HISTORY.assign(accuracy=[0.5, accuracy])
+    text = findings.training("cnn4", history, 2, 216.0)
+    assert "`cnn4` reaches macro F1 0.910 on validation, in epoch 2 of 2, after 4 min" in text
+    assert says in text
+
+
+def test_the_first_loss_is_compared_with_a_uniform_guess():
+    assert "uniform guess ln 18 = 2.890: close" in findings.first_loss(2.95, 18)
+    assert "off by more than 0.3" in findings.first_loss(4.0, 18)
+
+
+def test_depth_is_answered_with_both_intervals():
+    text = findings.depth(difference("cnn4-matched", 0.034, 0.019, 0.049), difference("cnn4", 0.002, -0.013, 0.018))
+    assert "Six layers gain 0.034 (0.019 to 0.049) by one recipe for both, and gain 0.002 (-0.013 to 0.018)" in text
+    assert (
+        "With one recipe the deeper network is better. With the original recipes these pictures do not settle it"
+        in text
+    )
+
+
+def test_a_threshold_says_what_it_answers():
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.2, 0.8]])
+    text = findings.confidence(0.6, probabilities, np.array([0, 0, 0, 1]))
+    assert text == "At the threshold 0.60, 75.0 % of the pictures are answered, and 66.7 % of these answers are right."
+
+
+def test_a_preparation_names_the_splits_that_leak():
+    table = pd.DataFrame(
+        {"character": ["a", "a", "b", "b"], "split": ["train", "test", "train", ""], "group": [0, 0, 1, 2]}
+    )
+    text = findings.preparation(table, {"test": np.array([True])})
+    assert "2 characters with 1 to 2 pictures each; 1 picture cannot be used. 66.7 %" in text
+    assert "100.0 % of test have one in train" in text
+    assert "none of those" in findings.preparation(table, {"test": np.array([False])})
+
+
+def test_an_evaluation_names_the_most_frequent_mistake():
+    scores = {"accuracy": 0.9, "macro_f1": 0.88, "macro_f1_interval": [0.8, 0.93], "test_pictures": 1200}
+    mistakes = pd.DataFrame([("bart_simpson", "lisa_simpson", 3)], columns=["actual", "predicted", "pictures"])
+    text = findings.evaluation("cnn4", scores, mistakes, "")
+    assert "right on 90.0 % of 1,200 unseen pictures; its macro F1 is 0.880 (95 % interval 0.800 to 0.930)" in text
+    assert "Bart Simpson as Lisa Simpson (3 pictures)" in text
+    assert "no mistake" in findings.evaluation("cnn4", scores, mistakes[:0], "")
+
+
+def test_a_comparison_names_the_runs_that_are_not_distinguished():
+    table = pd.concat(
+        [difference("best", 0, 0, 0), difference("a", 0.01, -0.01, 0.03), difference("b", 0.1, 0.08, 0.12)]
+    )
+    assert "do not distinguish it from `a`." in findings.differences(table, "best")
+    assert "better than every other run" in findings.differences(table[table.run != "a"], "best")
+
+
+def test_robustness_names_the_hardest_and_the_easiest_corruption():
+    rows = [("unchanged", "", 0.9), ("jpeg_quality", "strong", 0.5), ("rotation", "strong", 0.7)]
+    text = findings.robustness("cnn4", pd.DataFrame(rows, columns=["kind", "strength", "macro_f1"]))
+    assert "falls from 0.900 on unchanged pictures to 0.600" in text
+    assert "The hardest is jpeg quality (0.500), the easiest rotation (0.700)" in text

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from lib.data import dataset, folds
+from lib.training import folds as training
+from lib.training.recipe import Recipe
+from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
+
+RECIPE = Recipe(network="cnn", dense_units=4, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds")
+    raw = write_two_characters(folder / "raw")
+    for number in range(4):
+        write(raw / "bart" / f"near-{number}.png", brighter(noise(number)))  # of bart/00 to bart/03
+    prepare(raw, folder / "processed", picture_size=16)
+    return dataset.load(folder / "processed")
+
+
+def test_every_frame_is_in_the_test_split_of_one_fold(data):
+    rows = np.concatenate([folds.fold(data, number).rows("test") for number in range(folds.FOLDS)])
+    assert sorted(rows) == list(range(44))
+
+
+def test_no_near_duplicate_of_a_test_picture_is_trained_on(data):
+    for number in range(folds.FOLDS):
+        of_fold = folds.fold(data, number)
+        seen = set(of_fold.groups("train")) | set(of_fold.groups("validation"))
+        assert not seen & set(of_fold.groups("test"))
+        assert of_fold.characters == data.characters
+
+
+def test_finished_folds_are_not_computed_again(data, tmp_path, monkeypatch):
+    trained = []
+
+    def train(of_fold, folder, recipe):
+        trained.append(folder.name)
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        model = type("Model", (), {"set_weights": lambda self, weights: None})()
+        model.predict_on_batch = lambda pictures: np.full((len(pictures), 2), 0.5, np.float32)
+        checkpoint = type("Checkpoint", (), {"best_weights": [], "delete": lambda self: None})()
+        return model, type("Training", (), {"checkpoint": checkpoint})()
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        training.compute(data, tmp_path, RECIPE)
+    rows, probabilities, finished = folds.read(tmp_path, data)
+    assert finished == 2 and len(rows) == len(probabilities) > 0
+    training.compute(data, tmp_path, RECIPE)
+    assert trained == ["fold-0", "fold-1", "fold-2", "fold-2", "fold-3", "fold-4"]
+    assert sorted(folds.read(tmp_path, data)[0]) == list(range(44))
+
+
+def test_a_fold_is_trained_without_its_test_pictures(data, tmp_path):
+    of_fold = folds.fold(data, 0)
+    model, finished = training.train(of_fold, tmp_path, RECIPE.model_copy(update={"precision": "float32"}))
+    assert finished.checkpoint.epoch == 1
+    assert model.predict_on_batch(data.images[of_fold.rows("test")]).shape == (len(of_fold.rows("test")), 2)

@@ -1,0 +1,262 @@
+"""The label review and the explorer, in a real browser: keys, undo, kill and resume, merge, click to picture."""
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import paths, records
+from lib.data import corrections, dataset, folds
+from lib.evaluation import metrics
+from lib.study import explore, review, serve
+from tests import small_model
+from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
+from tests.running_server import until
+
+try:
+    from tests import browser
+except ImportError:  # playwright is for those who develop
+    browser = None
+
+needs_browser = pytest.mark.skipif(not browser or not browser.CHROMIUM, reason="there is no playwright or no chromium")
+LISA = "Lisa"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder with pictures of bart and lisa, prepared, answered out of fold, with two evaluated runs."""
+    folder = tmp_path_factory.mktemp("study")
+    raw = write_two_characters(folder / "raw")
+    write(raw / "lisa" / "90.png", brighter(noise(0)))  # a near-duplicate of bart/00
+    prepare(raw, folder / "processed", picture_size=16)
+    data = dataset.load(folder / "processed")
+    for number in range(folds.FOLDS):
+        rows = folds.fold(data, number).rows("test")
+        probabilities = np.full((len(rows), 2), 0.1, np.float32)
+        probabilities[np.arange(len(rows)), data.labels[rows]] = 0.9
+        wrong = np.isin(rows, [3, 21])  # bart/03 and lisa/01 look like the other
+        probabilities[wrong] = probabilities[wrong, ::-1]
+        folds.write(folds.answers_file(folder / "review", data, number), rows, probabilities)
+    test = data.table[data.table.split == "test"]
+    for run, errors in (("one", [0]), ("two", [0, 1])):
+        small_model.write_run(
+            folder / "outputs" / "tiny" / run, ("bart", "lisa"), run={"manifest_sha256": data.manifest_sha256}
+        )
+        answers = np.eye(2)[data.labels[data.rows("test")]] * 0.8 + 0.1
+        answers[errors] = answers[errors, ::-1]
+        table = metrics.predictions_table(test.path, data.labels[data.rows("test")], answers, data.characters)
+        records.write_csv(folder / "outputs" / "tiny" / run / records.PREDICTIONS, table)
+    return folder
+
+
+@pytest.fixture
+def opened(pictures, tmp_path):
+    """A function that opens the review as somebody."""
+
+    def open_as(who="ann", file=None):
+        return review.Review(
+            pictures / "raw", pictures / "processed", pictures / "review", file or tmp_path / "corrections.csv", who
+        )
+
+    return open_as
+
+
+@pytest.fixture
+def explorer(pictures):
+    return explore.Explorer(pictures / "outputs" / "tiny", pictures / "raw", pictures / "processed")
+
+
+# ---------------------------------------------------------------- review
+
+
+def test_the_lists_hold_what_speaks_against_a_label(opened):
+    session = opened()
+    paths_of = {name: set(session.table.path[rows]) for name, rows in session.lists.items()}
+    assert paths_of["suspects"] == {"bart/03.png", "lisa/01.png"}
+    assert paths_of["contradicting"] == {"bart/00.png", "lisa/90.png"}
+    assert len(session.lists["random"]) == 41  # fewer than 300: all frames that have a split
+
+
+def test_a_verdict_is_in_the_file_at_once_and_undo_takes_it_back_after_a_restart(opened, tmp_path):
+    opened().decide("bart/03.png", "relabel", "lisa")
+    found = corrections.read(tmp_path / "corrections.csv").iloc[0]
+    assert (found.path, found.label, found.verdict, found.who) == ("bart/03.png", "lisa", "relabel", "ann")
+    assert opened("bob").undo() == ""  # bob has decided on nothing
+    assert opened().undo() == "bart/03.png"
+    assert corrections.read(tmp_path / "corrections.csv").empty
+
+
+def test_undo_brings_back_the_verdict_before(opened):
+    session = opened()
+    session.decide("bart/03.png", "exclude")
+    session.decide("bart/03.png", "keep")
+    session.undo()
+    assert session.corrections.verdict.tolist() == ["exclude"]
+
+
+def test_the_file_of_another_person_is_merged(opened, tmp_path):
+    other, mine = opened("bob", tmp_path / "bob.csv"), opened()
+    other.decide("lisa/01.png", "relabel", "bart")
+    mine.decide("bart/03.png", "keep")
+    assert mine.merge((tmp_path / "bob.csv").read_text(), "bob.csv") == 1
+    assert corrections.read(tmp_path / "corrections.csv").who.tolist() == ["ann", "bob"]
+
+
+def test_the_conclusion_gives_the_share_of_wrong_labels(opened):
+    session = opened()
+    assert "No picture of the random sample" in session.conclusion()
+    session.decide("bart/03.png", "relabel", "lisa")
+    session.decide("bart/04.png", "keep")
+    assert "2 of 41 random pictures reviewed: 50.0 % of the labels are wrong" in session.conclusion()
+
+
+# ---------------------------------------------------------------- explore
+
+
+def test_the_matrix_counts_the_answers_and_a_cell_holds_its_pictures(explorer):
+    view = {"run": "one", "split": "test"}
+    counts = explorer.confusion(view)
+    assert counts.sum() - np.trace(counts) == 1
+    actual, predicted = np.argwhere(counts - np.diag(np.diag(counts)))[0]
+    assert explorer.cell(view, explorer.characters[actual], explorer.characters[predicted]).tolist() == [0]
+
+
+def test_filters_choose_pictures(explorer):
+    number = len(explorer.actual("test"))
+    view = {"run": "one", "split": "test"}
+    assert len(explorer.chosen(view)) == number
+    assert explorer.chosen(view | {"other": "two"}).tolist() == [1]
+    assert len(explorer.chosen(view | {"low": 0.95})) == 0
+    of_bart = explorer.chosen(view | {"character": "bart"})
+    assert 0 < len(of_bart) < number
+
+
+def test_answers_for_another_split_are_computed(explorer):
+    answers = explorer.answers("one", "validation")
+    assert answers.shape == (len(explorer.data.rows("validation")), 2)
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+@contextlib.contextmanager
+def served(notebook: Path, folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Serve a notebook as `make review` does, and end it with its kernel."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/"
+    with (folder / "server.log").open("a") as log:
+        environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+        process = subprocess.Popen(serve.command(notebook, port), stderr=log, stdout=log, env=environment, cwd=folder)
+    try:
+        until(lambda: _answers(process, f"{address}voila/static/none"))
+        yield process, address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _answers(process: subprocess.Popen, address: str) -> bool:
+    assert process.poll() is None
+    with contextlib.suppress(httpx.TransportError):
+        httpx.get(address, timeout=browser.PATIENCE)
+        return True
+    return False
+
+
+def notebook_of(folder: Path, *lines: str) -> Path:
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(lines))])
+    book.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(book, folder / "page.ipynb")
+    return folder / "page.ipynb"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as running:
+        yield running
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_review_in_a_browser_keeps_every_verdict(pictures, tmp_path, chromium):
+    file = tmp_path / "corrections.csv"
+    arguments = ", ".join(repr(str(pictures / name)) for name in ("raw", "processed", "review"))
+    notebook = notebook_of(
+        tmp_path,
+        "from pathlib import Path",
+        "from lib.study import review",
+        f"session = review.Review(*map(Path, [{arguments}]), Path({str(file)!r}), 'ann')",
+        "review.ReviewWidget(session)",
+    )
+
+    def verdicts():
+        return corrections.read(file).set_index("path").verdict.to_dict()
+
+    def open_page(address):
+        page = chromium.new_page()
+        page.goto(address)
+        browser.expect(page.get_by_test_id("place")).to_be_visible()
+        return page
+
+    with served(notebook, tmp_path) as (process, address):
+        page = open_page(address)
+        page.get_by_test_id("list-suspects").click()
+        browser.expect(page.get_by_test_id("place")).to_have_text("1 of 2")
+        first = page.get_by_test_id("path").text_content()
+        page.keyboard.press("1")  # the network's first answer, the other character
+        browser.expect(page.get_by_test_id("place")).to_have_text("2 of 2")
+        assert verdicts() == {first: "relabel"}
+        page.get_by_test_id("exclude").click()
+        until(lambda: len(verdicts()) == 2)
+        browser.expect(page.get_by_test_id("verdict")).to_contain_text("exclude")
+        page.keyboard.press("u")
+        browser.expect(page.get_by_test_id("status")).to_contain_text("Taken back")
+        assert verdicts() == {first: "relabel"}
+        page.get_by_test_id("character").select_option(label=LISA)
+        browser.expect(page.get_by_test_id("label")).to_have_text(LISA)
+        process.kill()  # nothing is written at the end, so nothing can be lost
+    other = tmp_path / "bob.csv"
+    row = ("bart/05.png", "", "", "exclude", "bob", records.now())
+    corrections.update(other, pd.DataFrame([row], columns=list(corrections.COLUMNS)))
+    with served(notebook, tmp_path) as (_, address):
+        page = open_page(address)
+        browser.expect(page.get_by_test_id("list-suspects")).to_contain_text("1/2")
+        page.get_by_test_id("merge").set_input_files(other)
+        browser.expect(page.get_by_test_id("status")).to_contain_text("1 rows of bob.csv merged")
+        assert verdicts() == {first: "relabel", "bart/05.png": "exclude"}
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_click_leads_from_a_cell_to_a_picture_and_all_about_it(pictures, tmp_path, chromium):
+    arguments = ", ".join(repr(str(pictures / name)) for name in ("outputs/tiny", "raw", "processed"))
+    notebook = notebook_of(
+        tmp_path,
+        "from pathlib import Path",
+        "from lib.study import explore",
+        f"explore.ExploreWidget(explore.Explorer(*map(Path, [{arguments}])))",
+    )
+    with served(notebook, tmp_path) as (_, address):
+        page = chromium.new_page()
+        page.goto(address)
+        page.get_by_test_id("wrong-cell").click()
+        browser.expect(page.get_by_test_id("picture")).to_have_count(1)
+        page.keyboard.press("Enter")  # the first picture has the focus
+        browser.expect(page.get_by_test_id("probabilities")).to_contain_text("90 %")
+        browser.expect(page.get_by_test_id("others")).to_contain_text("two says")
+        browser.expect(page.get_by_test_id("map")).to_be_visible()
+        page.get_by_test_id("other").select_option("two")
+        browser.expect(page.get_by_test_id("status")).to_contain_text("of 1 answers")
+        page.get_by_test_id("other").select_option("")
+        page.get_by_test_id("right-cell").first.focus()
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.activeElement.dataset.column") == "1"
