@@ -195,6 +195,7 @@ def test_a_large_photo_is_shown_small_and_travels_small(same_visit, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(photo(5000, 3600, quality=97))
     assert (tmp_path / "photo.jpg").stat().st_size > 14_000_000
     same_visit.choose(tmp_path / "photo.jpg")
+    browser.expect(same_visit.shown).to_have_attribute("alt", "Your picture, photo.jpg")
     browser.expect(same_visit["prediction"]).to_have_text(HOMER)
     assert same_visit.shown.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [512, 369]
     assert max(same_visit.sent, default=0) < 400_000
@@ -205,7 +206,8 @@ def test_a_rotated_photo_is_shown_and_read_upright(same_visit, width):
     lying = Image.fromarray(np.rot90(np.array(Image.open(io.BytesIO(photo(width * 2 // 3, width, "PNG"))))))
     exif = Image.Exif()
     exif[274] = 6  # Orientation: turn it clockwise to see it upright
-    same_visit.choose(file(encoded(lying, "JPEG", exif=exif), "photo.jpg", "image/jpeg"))
+    same_visit.choose(file(encoded(lying, "JPEG", exif=exif), f"{width}.jpg", "image/jpeg"))
+    browser.expect(same_visit.shown).to_have_attribute("alt", f"Your picture, {width}.jpg")
     browser.expect(same_visit["prediction"]).to_have_text(HOMER)
     shown_width, shown_height = same_visit.shown.evaluate("(image) => [image.naturalWidth, image.naturalHeight]")
     assert shown_width < shown_height <= 512

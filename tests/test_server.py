@@ -775,6 +775,12 @@ def test_a_visitor_who_left_makes_room(guarded):
     until(lambda: guarded.health()["pages"] == 0)
 
 
+def test_a_page_that_says_goodbye_makes_room_at_once(dashboard):
+    with dashboard.visit() as visit:
+        assert dashboard.client.post(f"/voila/api/shutdown/{visit.kernel_id}").status_code == 204
+        assert not visit.is_alive()
+
+
 def test_a_visitor_who_never_came_makes_room(guarded):
     guarded.client.get("/", headers={"Authorization": f"Bearer {TOKEN}"})
     until(lambda: guarded.health()["pages"] == 0)

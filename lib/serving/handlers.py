@@ -263,6 +263,17 @@ class TemplateFiles(TemplateStaticFileHandler):
             raise tornado.web.HTTPError(404) from None
 
 
+class LeaveHandler(Handler):
+    """Ends a kernel when its page says that it is closed; whoever knows its random number is that page."""
+
+    def initialize(self, kernel_manager: kernels.Kernels) -> None:
+        self.kernels = kernel_manager
+
+    async def post(self, kernel_id: str) -> None:
+        await self.kernels.end(kernel_id)
+        self.set_status(204)
+
+
 class HealthHandler(Handler):
     """Whether the server is fit for work; 503 while no network can answer."""
 

@@ -31,7 +31,6 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from traitlets.config import Config
 from voila.app import Voila
-from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 from voila.static_file_handler import MultiStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
@@ -61,10 +60,7 @@ MAX_IPC_FOLDER = 20  # the path of a socket in it has 83 characters more, and ma
 # Of Voila's own handlers only these, so that one that a later version adds is not served unseen. What is not here: the
 # files beside the notebook (its pattern `public/.*` lets `public/../secret` pass), the folder view, the socket that
 # tells of other visitors' requests, themes, and logging in and out.
-KEPT_HANDLERS = {
-    *(KernelHandler, VoilaKernelWebsocketHandler, VoilaShutdownKernelHandler),
-    *(MultiStaticFileHandler, FileFindHandler),
-}
+KEPT_HANDLERS = {KernelHandler, VoilaKernelWebsocketHandler, MultiStaticFileHandler, FileFindHandler}
 # The parts of JupyterLab that widgets need; the rest of what is installed beside them stays out of the page.
 LAB_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
 
@@ -129,7 +125,7 @@ class Server(Voila):
         }
 
     def init_handlers(self) -> list[tuple]:
-        shown = {"predictor": self.predictor}
+        shown, kernel_manager = {"predictor": self.predictor}, {"kernel_manager": self.kernel_manager}
         not_found = {"message": (404, "There is nothing at this address. The page is at the start of it.")}
         routes = super().init_handlers()
         (page,) = (route[2] for route in routes if route[1] is TornadoVoilaHandler)  # at every address
@@ -137,7 +133,8 @@ class Server(Voila):
             ("/", handlers.PageHandler, page),
             ("/voila/templates/(.*)", handlers.TemplateFiles),
             ("/predict", handlers.PredictHandler, shown),
-            ("/health", handlers.HealthHandler, shown | {"kernel_manager": self.kernel_manager}),
+            ("/health", handlers.HealthHandler, shown | kernel_manager),
+            (r"/voila/api/shutdown/([\w-]+)", handlers.LeaveHandler, kernel_manager),
             *(route for route in routes if route[1] in KEPT_HANDLERS),
             (r".*", handlers.MessageHandler, not_found),
         ]

@@ -1,5 +1,6 @@
 // The widget: the page under Voila and JupyterLab, whose questions the kernel answers (`lib/serving/widget.py`).
 
+import { pictureOf } from "./decode.js";
 import { Page } from "./page.js";
 import { copyOf } from "./pictures.js";
 import { Problem } from "./problem.js";
@@ -57,7 +58,8 @@ class Kernel {
     const { source, width, height } = picture;
     const { keptSide, keptBytes } = this.about.limits;
     const isSmall = Math.max(width, height) <= keptSide && source.size <= keptBytes;
-    const blob = isSmall && KEPT_TYPES.includes(source.type) ? source : await copyOf(picture, keptSide);
+    const decoded = picture.preview ? pictureOf(picture.preview) : picture;
+    const blob = isSmall && KEPT_TYPES.includes(source.type) ? source : await copyOf(decoded, keptSide);
     return blob.arrayBuffer();
   }
 

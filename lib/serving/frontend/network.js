@@ -2,11 +2,11 @@
 
 import { cellsOf, highest, withMirrored } from "./class_map.js";
 import { decide } from "./decision.js";
+import { OPENED_SIDE, decode, pictureOf } from "./decode.js";
 import { covered, importance, overlay, patches } from "./occlusion.js";
 import { boxInPicture, framing, rgbOf, toSquare } from "./square.js";
 
-const OPENED_SIDE = 1024; // pixels of a picture's longer side that are looked at; networks see about a tenth
-const LARGEST_SIDE = 4096; // the same, where only a small part of the picture is used
+const LARGEST_SIDE = 4096; // pixels that are looked at where only a small part of a picture is used
 
 /** A network that is ready to answer. */
 export class Network {
@@ -21,7 +21,10 @@ export class Network {
     this.metadata = metadata;
   }
 
-  /** Answers for a picture, `{ source, width, height }`; see `decide`. Boxes are fractions of the picture. */
+  /**
+   * Answers for a picture, `{ source, width, height }`, perhaps with a bitmap of it as `preview`, which spares decoding
+   * it again; see `decide`. Boxes are fractions of the picture.
+   */
   async recognise(picture) {
     const { pixels, frame, square } = await this.open(picture);
     const { probabilities, classMap } = await this.predict(square);
@@ -62,12 +65,12 @@ export class Network {
   async open(picture) {
     const { picture_size: size, resize_mode: mode } = this.metadata;
     const longest = Math.max(picture.width, picture.height);
-    let pixels = await pixelsOf(picture, Math.min(longest, OPENED_SIDE));
+    let pixels = await pixelsOf(picture.preview ? pictureOf(picture.preview) : picture, OPENED_SIDE);
     let frame = framing(pixels, size, mode);
     const [left, top, right, bottom] = frame.box;
     const larger = Math.max(pixels.width, pixels.height) / Math.max(right - left, bottom - top);
     if (longest > OPENED_SIDE && larger > 1) {
-      pixels = await pixelsOf(picture, Math.min(longest, LARGEST_SIDE, Math.ceil(larger * OPENED_SIDE)));
+      pixels = await pixelsOf(picture, Math.min(LARGEST_SIDE, Math.ceil(larger * OPENED_SIDE)));
       frame = framing(pixels, size, mode);
     }
     return { pixels, frame, square: toSquare(pixels, size, mode, frame) };
@@ -113,18 +116,14 @@ function mirror({ width, height, data }) {
   return { width, height, data: result };
 }
 
-/** Decodes a picture upright, on white, its longer side of so many pixels. */
-async function pixelsOf({ source, width, height }, longest) {
-  const scale = longest / Math.max(width, height);
-  const size = [width, height].map((side) => Math.max(1, Math.round(scale * side)));
-  // Colour profiles are left alone, as the recogniser leaves them.
-  const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
-  if (scale < 1) Object.assign(options, { resizeWidth: size[0], resizeHeight: size[1], resizeQuality: "high" });
-  const bitmap = await createImageBitmap(source, options);
-  const context = new OffscreenCanvas(...size).getContext("2d", { willReadFrequently: true });
+/** Decodes a picture on white, its longer side of so many pixels at most. */
+async function pixelsOf(picture, longest) {
+  const bitmap = await decode(picture, longest);
+  const { width, height } = bitmap;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white";
-  context.fillRect(0, 0, ...size);
+  context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  return rgbOf(context.getImageData(0, 0, ...size));
+  if (bitmap !== picture.source) bitmap.close();
+  return rgbOf(context.getImageData(0, 0, width, height));
 }

@@ -7,11 +7,12 @@
 import { aboutView } from "./about_view.js";
 import { answerView, emptyAnswer, sentence } from "./answer_view.js";
 import { Camera } from "./camera.js";
+import { OPENED_SIDE, pictureOf } from "./decode.js";
 import { fill, make, percent } from "./dom.js";
 import { historyView } from "./history_view.js";
 import { inputView, listenForPictures, takeTransfer } from "./input_view.js";
 import { networksView } from "./networks_view.js";
-import { copyOf, inspect } from "./pictures.js";
+import { copyOf, inspect, opened } from "./pictures.js";
 import { Problem, inWords } from "./problem.js";
 import { Shelf } from "./shelf.js";
 import { triesView, wallView } from "./wall_view.js";
@@ -235,10 +236,12 @@ export class Page {
     const before = this.current;
     try {
       entry.picture = await opening();
-      entry.shown = await copyOf(entry.picture, SHOWN_SIDE);
+      const preview = await opened(entry.picture, OPENED_SIDE); // decoded once, for visitor and networks
+      entry.shown = await copyOf(pictureOf(preview), SHOWN_SIDE);
       entry.url = URL.createObjectURL(entry.shown);
       if (isShown) this.show(entry);
-      entry.answers = await this.transport.recognise(entry.picture, this.chosen);
+      entry.answers = await this.transport.recognise({ ...entry.picture, preview }, this.chosen);
+      preview.close();
       this.pictures.unshift(entry);
       this.forgetOldest();
       this.keep(entry);

@@ -1,5 +1,6 @@
 // Picture files, as a browser sees them: whether they can be used, small copies, and parts of them.
 
+import { decode } from "./decode.js";
 import { make } from "./dom.js";
 import { Problem } from "./problem.js";
 
@@ -85,26 +86,26 @@ export async function whyNot(file) {
  * @param {number[]} box Left, top, right and bottom of the part, fractions of the picture.
  * @returns {Promise<Blob>} A JPEG.
  */
-export async function copyOf({ source, width, height }, longest, box = [0, 0, 1, 1]) {
+export async function copyOf(picture, longest, box = [0, 0, 1, 1]) {
+  const { width, height } = picture;
   const part = [(box[2] - box[0]) * width, (box[3] - box[1]) * height];
   const scale = Math.min(1, longest / Math.max(...part));
   const size = part.map((side) => Math.max(1, Math.round(scale * side)));
-  const options = { imageOrientation: "from-image" };
-  if (scale < 1) {
-    Object.assign(options, {
-      resizeWidth: Math.max(1, Math.round(scale * width)),
-      resizeHeight: Math.max(1, Math.round(scale * height)),
-      resizeQuality: "high",
-    });
-  }
-  const bitmap = await createImageBitmap(source, options).catch(async (problem) => {
-    throw source instanceof Blob ? new Problem(await whyNot(source)) : problem;
-  });
+  const bitmap = await opened(picture, scale * Math.max(width, height));
   const canvas = make("canvas", { width: size[0], height: size[1] });
   const context = canvas.getContext("2d");
   context.fillStyle = "white";
   context.fillRect(0, 0, ...size);
   context.drawImage(bitmap, -box[0] * bitmap.width, -box[1] * bitmap.height);
-  bitmap.close();
+  if (bitmap !== picture.source) bitmap.close();
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+}
+
+/** Decodes a picture as `decode` does; throws a `Problem` for a damaged one. */
+export async function opened(picture, longest) {
+  try {
+    return await decode(picture, longest);
+  } catch {
+    throw new Problem(await whyNot(picture.source));
+  }
 }

@@ -26,6 +26,7 @@ export async function answer(question, onProgress) {
     throw new Problem(DAMAGED);
   } finally {
     question.picture.source.close?.();
+    question.picture.preview?.close();
   }
 }
 

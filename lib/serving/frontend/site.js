@@ -19,20 +19,18 @@ class DeviceWorker {
   }
 
   async recognise(picture, networks) {
-    const moved = picture.source instanceof ImageBitmap ? [picture.source] : []; // a frame of the camera
-    return (await this.questions.ask({ ask: "recognise", picture: bare(picture), networks }, moved)).answers;
+    const moved = [picture.source, picture.preview].filter((one) => one instanceof ImageBitmap);
+    return (await this.questions.ask({ ask: "recognise", picture, networks }, moved)).answers;
   }
 
   explain(picture, network, character) {
-    return this.questions.ask({ ask: "explain", picture: bare(picture), network, character });
+    return this.questions.ask({ ask: "explain", picture, network, character });
   }
 
   look() {
     return this.questions.ask({ ask: "look" });
   }
 }
-
-const bare = ({ source, width, height }) => ({ source, width, height });
 
 const device = new DeviceWorker();
 const page = new Page(device, document.getElementById("page"), document);
