@@ -41,15 +41,19 @@ export class Page {
     transport.onProgress = (share) => this.drawProgress(share);
     this.drawAll();
     this.stopListening = listenForPictures(this, surface);
-    this.warn = (event) => this.isSaved || event.preventDefault();
-    window.addEventListener("beforeunload", this.warn);
+    this.warn = (event) => {
+      if (this.isSaved) return;
+      event.preventDefault();
+      event.stopImmediatePropagation(); // Voila would end the kernel, whatever the visitor decides then
+    };
+    window.addEventListener("beforeunload", this.warn, true);
     if (this.about.keeps) this.shelf.all().then((kept) => kept.length && this.restore(kept));
   }
 
   leave() {
     this.stopListening();
     this.camera.stop();
-    window.removeEventListener("beforeunload", this.warn);
+    window.removeEventListener("beforeunload", this.warn, true);
   }
 
   get about() {
