@@ -41,19 +41,16 @@ export class Page {
     transport.onProgress = (share) => this.drawProgress(share);
     this.drawAll();
     this.stopListening = listenForPictures(this, surface);
-    this.warn = (event) => {
-      if (this.isSaved) return;
-      event.preventDefault();
-      event.stopImmediatePropagation(); // Voila would end the kernel, whatever the visitor decides then
-    };
-    window.addEventListener("beforeunload", this.warn, true);
+    this.warn = (event) => this.isSaved || event.preventDefault();
+    window.addEventListener("beforeunload", this.warn);
+    window.hasUnsaved = () => !this.isSaved; // which Voila's page asks
     if (this.about.keeps) this.shelf.all().then((kept) => kept.length && this.restore(kept));
   }
 
   leave() {
     this.stopListening();
     this.camera.stop();
-    window.removeEventListener("beforeunload", this.warn, true);
+    window.removeEventListener("beforeunload", this.warn);
   }
 
   get about() {
