@@ -227,3 +227,45 @@ def test_runs_are_compared_with_the_best_one_on_the_same_pictures():
     assert table.below_best["half"] == 0.5
     assert table.loc["best"].tolist() == [0, 0, 0]
     assert table.loc["other pictures"].isna().all()
+
+
+# ---------------------------------------------------------------- published records, leakage, curves
+
+
+def test_runs_that_a_question_needs_come_from_the_records_where_they_are_not_here(tmp_path):
+    here, published = tmp_path / "here", tmp_path / "published"
+    evaluated_run(here / "cnn4")
+    for name in ("cnn4", "cnn6"):
+        evaluated_run(published / name)
+    assert compare.runs_with(here, "cnn4", published=published) == ([here / "cnn4"], "")
+    runs, note = compare.runs_with(here, "cnn4", "cnn6", published=published)
+    assert [run.parent for run in runs] == [published] * 2 and note == compare.FROM_RECORDS
+    runs, note = compare.runs_with(here, "cnn9", published=published)
+    assert runs == [] and "cnn9 was not trained here" in note
+
+
+def test_leakage_is_the_gain_of_the_random_split_with_its_interval(tmp_path):
+    for name, answers in (("cnn6", [0, 1, 1, 0]), ("cnn6-random", [0, 0, 1, 1])):
+        found = predictions(answers)
+        scores = {"macro_f1": metrics.macro_f1(found.actual, np.array(answers)), "test_pictures": 4}
+        scores |= {"near_duplicates_in_train": 1, "accuracy_of_near_duplicates": 1.0, "accuracy_of_others": 1.0}
+        folder = evaluated_run(tmp_path / name, scores=scores)
+        table = metrics.predictions_table(found.paths, found.actual, found.probabilities, found.characters)
+        records.write_csv(folder / records.PREDICTIONS, table)
+    (row,) = compare.leakage(compare.evaluated(tmp_path)).itertuples()
+    assert (row.run, row.gain, row.near_duplicates) == ("cnn6", 0.5, 0.25)
+    assert row.low <= row.gain <= row.high
+
+
+def test_validation_curves_sum_the_minutes_of_the_epochs(tmp_path):
+    folder = evaluated_run(tmp_path / "cnn4", epoch_seconds=[60.0, 120.0])
+    (folder / records.HISTORY).write_text("epoch,val_macro_f1\n1,0.5\n2,0.6\n")
+    assert compare.validation_curves([folder]).minutes.tolist() == [1.0, 3.0]
+
+
+def test_two_runs_beside_each_other_are_compared_on_corruptions(tmp_path):
+    for name in ("cnn4", "cnn6"):
+        folder = evaluated_run(tmp_path / name)
+        (folder / records.ROBUSTNESS).write_text("kind,strength,macro_f1\nunchanged,,0.9\n")
+    pair, note = compare.robustness_pair(tmp_path / "cnn6")
+    assert list(pair) == ["cnn6", "cnn4"] and note == ""

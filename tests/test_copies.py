@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import copies, graph, paths
+from lib import copies, graph, inputs, paths
 from lib.errors import UserError
 
 STORED = sorted(copies.FOLDER.glob("*.ipynb"))
@@ -37,6 +37,12 @@ def test_the_comparison_is_that_of_the_published_records():
     assert 'data_name = \\"published\\"' in text
 
 
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Notebooks outside of the repository depend on no module of it."""
+    monkeypatch.setattr(inputs, "code_digests", lambda notebook: {})
+
+
 def executed(tmp_path, source="1 + 1", **metadata):
     """Write a notebook and its execution; returns both paths."""
     cells = [
@@ -59,7 +65,7 @@ def executed(tmp_path, source="1 + 1", **metadata):
     return tmp_path / "page.ipynb", tmp_path / "done.ipynb"
 
 
-def test_a_copy_has_todays_text_the_outputs_and_smaller_pictures(tmp_path):
+def test_a_copy_has_todays_text_the_outputs_and_smaller_pictures(tmp_path, elsewhere):
     notebook, done = executed(tmp_path)
     book = copies.copy(notebook, done)
     assert [cell.id for cell in book.cells] == ["title", "parameters", "injected-parameters", "sum"]
@@ -81,7 +87,7 @@ def test_a_notebook_that_was_not_executed_is_named(tmp_path):
         copies.copy(notebook, tmp_path / "missing.ipynb")
 
 
-def test_prose_and_code_of_a_notebook_change_its_digest(tmp_path):
+def test_prose_and_code_of_a_notebook_change_its_digest(tmp_path, elsewhere):
     notebook, _ = executed(tmp_path)
     before = copies.digest(notebook)
     for cell in (0, 2):
@@ -91,7 +97,7 @@ def test_prose_and_code_of_a_notebook_change_its_digest(tmp_path):
         assert copies.digest(tmp_path / "changed.ipynb") != before
 
 
-def test_copies_become_web_pages(tmp_path):
+def test_copies_become_web_pages(tmp_path, elsewhere):
     notebook, done = executed(tmp_path)
     (tmp_path / "copies").mkdir()
     nbformat.write(copies.copy(notebook, done), tmp_path / "copies" / "page.ipynb")

@@ -1,6 +1,7 @@
 """The pages say what the code and the committed records say."""
 
 import functools
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -52,7 +53,15 @@ def test_every_link_inside_the_repository_leads_somewhere(page):
 
 
 def anchors(page):
-    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    if page.suffix == ".ipynb":
+        cells = json.loads(text_of(page))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        return _slugs(text)
+    return _slugs(text_of(page))
+
+
+def _slugs(text):
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -261,6 +270,25 @@ def test_the_gain_by_near_duplicates_is_that_of_the_records():
     assert not missing(RESULTS, f"`cnn6` gains {gain} on the test split", f"it loses {loss}")
     gain = Published("springfield-18-random").scores["macro_f1"] - Published("springfield-18").scores["macro_f1"]
     assert not missing(RESULTS, f"`springfield-18` gains {gain:.3f}")
+
+
+def test_the_price_of_leaking_is_that_of_the_records():
+    table = compare.leakage(compare.evaluated(paths.PUBLISHED)).set_index("run")
+    rows = list(table_rows(paths.DOCS / "leakage.md"))
+    for row in rows:
+        found = table.loc[row["network"].strip("`")]
+        expected = {
+            "grouped split": f"{found.grouped:.3f}",
+            "random split": f"{found.random:.3f}",
+            "gain": f"{found.gain:.3f}",
+            "95 % interval": interval(found.low, found.high),
+            "gain on the archive's own test": f"{found.gain_on_official_test:.3f}",
+            "accuracy on near-duplicates": f"{found.accuracy_of_near_duplicates:.3f}",
+            "accuracy on others": f"{found.accuracy_of_others:.3f}",
+        }
+        assert {name: value for name, value in row.items() if name != "network"}.items() <= expected.items()
+    assert len(rows) == 2 * len(table)
+    assert not missing(paths.DOCS / "leakage.md", f"{percent(found.near_duplicates)} of the test pictures")
 
 
 def test_the_targets_are_measured_as_the_records_say():

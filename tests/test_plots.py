@@ -9,7 +9,8 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager, pyplot
 from matplotlib.text import Text
 
-from lib.evaluation import fonts, metrics, plots
+from lib.evaluation import data_plots, fonts, metrics, plots, run_plots, score_plots, training_plots
+from lib.evaluation.occlusion import Occlusion
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CHARACTERS = [
@@ -87,7 +88,68 @@ def corruptions():
     return pd.DataFrame(rows[:-1], columns=["kind", "strength", "macro_f1"])
 
 
+def differences(number):
+    rows = [(f"run-{n}", n / 50, n / 50 - 0.01, n / 50 + 0.02) for n in range(number)]
+    return pd.DataFrame(rows, columns=["run", "below_best", "low", "high"])
+
+
+def curves(number, epochs=40):
+    tables = [history(epochs).assign(run=f"run-{n}", minutes=np.arange(1, epochs + 1) * (n + 1)) for n in range(number)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def layer_table(number):
+    rows = [
+        (f"convolution 3×3, stride {n}", 64 >> n // 4, 64 >> n // 4, 32 << n // 4, 10 ** (n % 7)) for n in range(number)
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "height", "width", "channels", "parameters"])
+    return table.assign(compute=1 / number)
+
+
+def ablations(number):
+    rows = [("base", 0.9), *((f"no-choice-{n}", 0.88 + n / 100) for n in range(number))]
+    return pd.DataFrame(rows, columns=["run", "val_macro_f1"])
+
+
+def calibrated(number):
+    confidence = np.linspace(0.2, 1, number)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": confidence**2, "answers": np.arange(1, number + 1)})
+    curve = pd.DataFrame({"threshold": [0.9, 0.5], "coverage": [0.8, 1.0], "accuracy": [0.99, 0.95]})
+    lines = {"as it answers, ECE 0.058": table, "with temperature 0.47, ECE 0.030": table}
+    return score_plots.calibration(lines, curve, threshold=0.55)
+
+
+def looked(number):
+    found = [Occlusion(n % 2, 0.9, 0.1, np.eye(8, dtype=np.float32)) for n in range(number)]
+    return score_plots.where_it_looked(pictures(number), [0] * number, found, TWO)
+
+
+def with_unchanged():
+    return pd.concat([pd.DataFrame({"kind": ["unchanged"], "strength": [""], "macro_f1": [0.95]}), corruptions()])
+
+
 FIGURES = {
+    "forest of 8": lambda: run_plots.forest(differences(9), "run-0"),
+    "forest of 1": lambda: run_plots.forest(differences(2), "run-0"),
+    "curves of 7": lambda: run_plots.curves_over_each_other(curves(7), target=0.9),
+    "curves of 1": lambda: run_plots.curves_over_each_other(curves(1, epochs=2)),
+    "ablation": lambda: run_plots.ablation(ablations(5), noise=0.004),
+    "ablation of 1": lambda: run_plots.ablation(ablations(1)),
+    "robustness of two": lambda: run_plots.robustness_of_two(with_unchanged(), with_unchanged(), ("cnn4", "cnn6")),
+    "robustness with unchanged": lambda: plots.robustness(with_unchanged()),
+    "network of 20 layers": lambda: training_plots.network(layer_table(20)),
+    "network of 2 layers": lambda: training_plots.network(layer_table(2)),
+    "learning rates": lambda: training_plots.learning_rates(
+        pd.DataFrame({"epoch": np.arange(40), "learning_rate": np.linspace(0.01, 0, 40)})
+    ),
+    "learning rates in steps": lambda: training_plots.learning_rates(
+        pd.DataFrame({"epoch": np.arange(40), "learning_rate": [0.01] * 20 + [0.001] * 20})
+    ),
+    "calibration": lambda: calibrated(8),
+    "f1 by pictures": lambda: score_plots.f1_by_pictures(scores(CHARACTERS).assign(train=np.arange(18) * 100)),
+    "f1 by pictures, long names": lambda: score_plots.f1_by_pictures(scores(LONG).assign(train=[1, 2, 3])),
+    "where it looked": lambda: looked(7),
+    "shapes": lambda: data_plots.shapes(pd.DataFrame({"width": [320, 200, 100], "height": [180, 200, 400]})),
     "learning curves": lambda: plots.learning_curves(history(40), best_epoch=32),
     "learning curves of one epoch": lambda: plots.learning_curves(history(1)),
     "learning curves, diverged": lambda: plots.learning_curves(history(5).assign(loss=np.nan, val_loss=np.nan)),
@@ -315,6 +377,37 @@ def test_robustness_keeps_the_order_of_the_table(drawn):
         *("jpeg quality", "rotation", "figure on a busy background")
     ]
     assert text.count("0.900") == 3 and text.count("0.800") == 2  # the third kind has no strong change
+
+
+def test_robustness_begins_with_the_unchanged_pictures(drawn):
+    figure = FIGURES["robustness with unchanged"]()
+    text = written(drawn(figure))
+    assert next(label.get_text() for label in figure.axes[0].get_yticklabels()) == "unchanged"
+    assert text.count("0.950") == 2  # once for each strength
+
+
+def test_scores_of_a_good_network_fill_the_axis():
+    table = pd.DataFrame({"character": TWO, "f1": [0.94, 0.98], "support": [9, 9]})
+    low, high = plots.per_character_scores(table).axes[0].get_xlim()
+    assert 0.85 <= low < 0.94 and high < 1.01
+
+
+def test_a_forest_is_hollow_where_the_interval_contains_zero():
+    table = pd.DataFrame(
+        [("best", 0.0, 0.0, 0.0), ("same", 0.01, -0.01, 0.03), ("worse", 0.1, 0.05, 0.15)],
+        columns=["run", "below_best", "low", "high"],
+    )
+    axes = run_plots.forest(table, "best").axes[0]
+    faces = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o"]
+    assert faces == ["white", plots.BLUE]
+
+
+def test_pairs_at_the_limit_are_the_nearest_to_it_on_both_sides():
+    base = np.random.default_rng(0).integers(0, 200, (16, 16, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    other = np.random.default_rng(1).integers(0, 200, (16, 16, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    shown, titles = data_plots.pairs_at_the_limit(np.stack([base, base + np.uint8(10), other]), number=1)
+    assert len(shown) == 4
+    assert titles[0].startswith("inside: 10 grey levels") and titles[2].startswith("outside")
 
 
 # ---------------------------------------------------------------- fonts

@@ -212,7 +212,7 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
     others = [folder for folder in beside if folder != run_folder]
     chosen, note = [run_folder, *others[:1]], ""
     if not others:
-        chosen = [paths.PUBLISHED / run for run in ("springfield", "springfield-frames-only")]
+        chosen = [paths.PUBLISHED / run for run in ("springfield-18", "springfield-frames-only")]
         note = FROM_RECORDS
     if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
         return {}, "It takes two runs that were scored on corrupted pictures."

@@ -23,10 +23,11 @@ def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
     counts = used.character.value_counts()
     grouped = used.group.map(used.group.value_counts()) > 1
     leaking = [f"{100 * found.mean():.1f} % of {split}" for split, found in leaks.items() if found.any()]
+    each = f"{counts.min():,}" + (f" to {counts.max():,}" if counts.max() > counts.min() else "")
     kept_apart = "but none of those that select and test a network has one in train"
     verdict = f"and {' and '.join(leaking)} have one in train: scores on them are too high" if leaking else kept_apart
     return (
-        f"**Found:** {count(len(counts), 'character')} with {counts.min():,} to {counts.max():,} pictures each; "
+        f"**Found:** {count(len(counts), 'character')} with {each} pictures each; "
         f"{count(len(table) - len(used), 'picture')} cannot be used. {100 * grouped.mean():.1f} % of the pictures have "
         f"a near-duplicate, {verdict}."
     )

@@ -32,7 +32,7 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
     left.plot([0, 1], [0, 1], "--", color=plots.FAINT, linewidth=1, label="perfectly calibrated")
     for (label, table), colour, marker in zip(reliability.items(), plots.PALETTE, plots.MARKERS, strict=False):
         sizes = 12 + 150 * table["answers"] / table["answers"].sum()
-        left.scatter(table["confidence"], table["accuracy"], sizes, colour, marker, label=label, zorder=3)
+        left.scatter(table["confidence"], table["accuracy"], sizes, colour, marker=marker, label=label, zorder=3)
     left.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence (probability of the answer)", title="Reliability")
     left.set_ylabel("accuracy of such answers")
     right.plot(coverage["coverage"], coverage["accuracy"], color=plots.BLUE, linewidth=2)

@@ -43,8 +43,8 @@ def network(table: pd.DataFrame) -> plots.Chart:
             parameters.text(of.parameters / total, row, f" {of.parameters:,}", va="center", fontsize=8)
         if of.compute:
             compute.text(of.compute, row, f" {100 * of.compute:.0f}%", va="center", fontsize=8)
-    parameters.set_title(f"parameters, {total:,} together")
-    compute.set_title("share of the computation")
+    parameters.set_title(f"parameters ({total:,})")
+    compute.set_title("share of compute")
     shapes.set_yticks(rows, table["layer"])
     shapes.set_ylim(len(table) - 0.4, -0.6)
     for axes in (shapes, parameters, compute):
