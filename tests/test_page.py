@@ -22,6 +22,7 @@ from PIL import Image
 from lib.serving import site
 from lib.serving.server import NOTEBOOK
 from tests import small_model
+from tests.running_server import until
 from tests.test_dashboard import BLUE, GREEN, HOMER, KRUSTY, MARGE, RED, YELLOW, encoded, write_runs
 
 try:
@@ -234,7 +235,7 @@ def test_an_animation_is_judged_and_shown_by_its_first_frame(same_visit):
 
 def test_nobody_is_a_state_of_its_own(same_visit):
     same_visit.choose(file(small_model.picture(YELLOW)))
-    browser.expect(same_visit["prediction"]).to_have_text(re.compile(rf"{NOBODY}Closest: .+ \((49|50) %\)\."))
+    browser.expect(same_visit["prediction"]).to_have_text(re.compile(rf"{NOBODY}Closest: .+ \((49|50)\s%\)\."))
     browser.expect(same_visit["prediction"]).to_have_attribute("data-character", "")
     browser.expect(same_visit.thumbnails.first).to_have_text("Nobody")
 
@@ -417,9 +418,15 @@ def test_leaving_with_corrections_is_asked_about(visit):
     visit.choose(red_file())
     visit["right"].click()
     asked = []
-    visit.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
-    visit.page.reload()
+    visit.page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    visit.page.evaluate("setTimeout(() => location.reload())")
+    until(lambda: visit.page.wait_for_timeout(50) or asked)
     assert asked == ["beforeunload"]
+    visit.choose(file(small_model.picture(GREEN)))  # whoever stays is answered
+    browser.expect(visit["prediction"]).to_have_text(KRUSTY)
+    visit.page.on("dialog", lambda dialog: dialog.accept())
+    visit.page.reload()
+    browser.expect(visit.thumbnails).to_have_count(0)
 
 
 def test_a_name_half_written_survives_other_answers(visit):

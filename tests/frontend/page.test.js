@@ -9,13 +9,13 @@ import { Questions } from "../../lib/serving/frontend/questions.js";
 import { field, table, verdictOf } from "../../lib/serving/frontend/table.js";
 
 test("percentages say nothing that they do not know", () => {
-  assert.deepEqual([0.2345, 0.996, 0.001].map(percent), ["23 %", "over 99 %", "under 1 %"]);
-  assert.equal(shortPercent(0.996), ">99 %");
+  assert.deepEqual([0.2345, 0.996, 0.001].map(percent), ["23\u00a0%", "over 99\u00a0%", "under 1\u00a0%"]);
+  assert.equal(shortPercent(0.996), ">99\u00a0%");
 });
 
 test("a score says on what it was measured, and on how few pictures", () => {
-  assert.equal(tested({ accuracy: 0.977, pictures: 2385, kind: "frames" }), "right on 98 % of test frames");
-  assert.equal(tested({ accuracy: 0.88, pictures: 90, kind: "drawings" }), "right on 88 % of 90 test drawings");
+  assert.equal(tested({ accuracy: 0.977, pictures: 2385, kind: "frames" }), "right on 98\u00a0% of test frames");
+  assert.equal(tested({ accuracy: 0.88, pictures: 90, kind: "drawings" }), "right on 88\u00a0% of 90 test drawings");
   assert.equal(tested({ accuracy: null, pictures: null, kind: "frames" }), "not tested");
 });
 

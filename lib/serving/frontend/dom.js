@@ -41,11 +41,11 @@ export function fill(element, ...children) {
   if (again && selectionStart != null) again.setSelectionRange(selectionStart, selectionEnd);
 }
 
-/** Writes a probability as people read it. */
+/** Writes a probability as people read it; its space breaks no line. */
 export function percent(probability) {
-  if (probability >= 0.995) return "over 99 %";
-  if (probability < 0.005) return "under 1 %";
-  return `${Math.round(100 * probability)} %`;
+  if (probability >= 0.995) return "over 99\u00a0%";
+  if (probability < 0.005) return "under 1\u00a0%";
+  return `${Math.round(100 * probability)}\u00a0%`;
 }
 
 /** The same where there is little room. */

@@ -43,6 +43,7 @@ export class Page {
     this.stopListening = listenForPictures(this, surface);
     this.warn = (event) => this.isSaved || event.preventDefault();
     window.addEventListener("beforeunload", this.warn);
+    window.hasUnsaved = () => !this.isSaved; // which Voila's page asks
     if (this.about.keeps) this.shelf.all().then((kept) => kept.length && this.restore(kept));
   }
 

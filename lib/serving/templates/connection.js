@@ -30,6 +30,13 @@
     }
   }
 
+  // Before Voila's own listener, which ends the kernel, whatever the visitor decides then.
+  window.addEventListener("beforeunload", (event) => {
+    if (!window.hasUnsaved?.()) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  });
+
   setInterval(check, EVERY_MS);
   for (const event of ["online", "offline"]) window.addEventListener(event, check);
   document.addEventListener("visibilitychange", () => document.hidden || check());
