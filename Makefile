@@ -4,12 +4,16 @@
 # a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
 USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST CORRECTIONS OUTPUTS MODEL
-USER_VARIABLES += IMAGE MODEL_DIR RUN HOST PORT
+USER_VARIABLES += NEAR_RMS NEAR_BITS SAME_RMS IMAGE MODEL_DIR RUN HOST PORT
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
 # Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
 export GOALS := $(MAKECMDGOALS)
 export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))
+
+# In place of the user's own settings of Keras; and text is UTF-8 in every locale.
+export KERAS_HOME := $(CURDIR)/.make/keras
+export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -60,7 +64,8 @@ TRAINED := $(RUN_NAMES:%=$(RUNS_DIR)/%/run.json)
 EVALUATED := $(RUN_NAMES:%=$(RUNS_DIR)/%/metrics.json)
 ROBUSTNESS_FILES := $(RUN_NAMES:%=$(RUNS_DIR)/%/robustness.csv)
 
-$(RAW)/source.json: | $(ENVIRONMENT)
+# Fetched again when the source has changed.
+$(RAW)/source.json: $(SOURCE_CHANGED) | $(ENVIRONMENT)
 	$(STEP) fetch
 
 $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARED)/request.json $(PREPARE_CODE)
@@ -99,7 +104,10 @@ predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; MODE
 	@$(PYTHON) -m lib.predict "$$IMAGE" $${MODEL_DIR:+--run "$$MODEL_DIR"}
 
 dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1); MODEL_DIR=run folder of another network
-	@$(PYTHON) -m lib.serving.server --host "$${HOST:-127.0.0.1}" --port "$${PORT:-8866}"
+	@exec $(PYTHON) -m lib.serving.server --host "$${HOST:-127.0.0.1}" --port "$${PORT:-8866}"
+
+site: $(ENVIRONMENT) ## write outputs/site, the page without a server, for any static host; MODEL_DIR=run folder of another network
+	@$(PYTHON) -m lib.serving.site $${MODEL_DIR:+--run "$$MODEL_DIR"}
 
 lab: $(ENVIRONMENT) ## open the notebooks and the reports in JupyterLab
 	@$(PYTHON) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -139,4 +147,4 @@ help: ## print this
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS="cnn4 cnn6", EPOCHS=10.\n'
 
-.PHONY: FORCE constraints data train evaluate robustness compare study publish predict dashboard lab report review explore docs test lint bench clean help
+.PHONY: FORCE constraints data train evaluate robustness compare study publish predict dashboard site lab report review explore docs test lint bench clean help

@@ -13,7 +13,6 @@ from typing import Any
 from lib import paths, records
 from lib.errors import UserError
 
-INPUTS = "inputs.json"
 MISSING = "it is missing"
 
 # Rooms from left to right, as data flows; no module imports from a room to its right.
@@ -104,12 +103,30 @@ def _code_digest(source: str) -> str:
     return records.digest(ast.dump(tree))
 
 
-def changed(product: Path, inputs: dict[str, Any]) -> list[str]:
+def is_made(product: Path, beside: tuple[str, ...] = ()) -> bool:
+    """Say whether a product is as the step wrote it that make called, and the step ended well.
+
+    Args:
+        product: The file that a step writes last.
+        beside: Names of other files of the folder that belong to it.
+    """
+    made_from = _read(product.parent).get(product.name, {})
+    return product.name in made_from and not _replaced(product, made_from, beside)
+
+
+def _replaced(product: Path, made_from: dict[str, Any], beside: tuple[str, ...]) -> list[str]:
+    """List those of a product and the files that belong to it that are no longer as they were written."""
+    names = [name for name in (product.name, *beside) if name in made_from]
+    return [name for name in names if made_from[name] != _sha256(product.with_name(name))]
+
+
+def changed(product: Path, inputs: dict[str, Any], beside: tuple[str, ...] = ()) -> list[str]:
     """Say why a product is stale.
 
     Args:
         product: The file that a step writes last.
         inputs: Digests or values by name, as they are now.
+        beside: Names of other files of the folder that belong to it.
 
     Returns:
         A reason for each input that differs from what the product was made from; empty if it is up to date.
@@ -119,23 +136,29 @@ def changed(product: Path, inputs: dict[str, Any]) -> list[str]:
     made_from = _read(product.parent).get(product.name)
     if made_from is None:
         return [f"{product.name} has no record of its inputs"]
-    if made_from.get(product.name) != records.file_sha256(product):
-        return [f"{product.name} was changed by something else"]
-    now = inputs | {product.name: made_from[product.name]}
+    if replaced := _replaced(product, made_from, beside):
+        return [f"{name} was changed by something else" for name in replaced]
+    now = inputs | {name: made_from[name] for name in (product.name, *beside) if name in made_from}
     names = sorted(name for name in now.keys() | made_from.keys() if now.get(name) != made_from.get(name))
     return [f"{name} changed" for name in names]
 
 
-def write(product: Path, inputs: dict[str, Any]) -> None:
-    """Record what a product was made from, with the digest of the product itself."""
+def write(product: Path, inputs: dict[str, Any], beside: tuple[str, ...] = ()) -> None:
+    """Record what a product was made from, with the digests of the product itself and of what belongs to it."""
     kept = {name: value for name, value in _read(product.parent).items() if (product.parent / name).exists()}
-    record = inputs | {product.name: records.file_sha256(product)}
-    records.write_json(product.parent / INPUTS, kept | {product.name: record})
+    record = inputs | {name: _sha256(product.with_name(name)) for name in (product.name, *beside)}
+    records.write_json(product.parent / records.INPUTS, kept | {product.name: record})
+
+
+def _sha256(path: Path) -> str:
+    """Hash a file; empty if there is none."""
+    return records.file_sha256(path) if path.is_file() else ""
 
 
 def _read(folder: Path) -> dict[str, Any]:
     """Read the record of a folder; one that is missing or damaged says nothing, so that the step runs."""
     try:
-        return records.read_json(folder / INPUTS)
+        found = records.read_json(folder / records.INPUTS)
     except UserError:
         return {}
+    return {name: made_from for name, made_from in found.items() if isinstance(made_from, dict)}

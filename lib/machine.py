@@ -33,6 +33,11 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def memory_in_use() -> int:
+    """Measure the address space of this process, bytes."""
+    return psutil.Process().memory_info().vms
+
+
 def jobs(makeflags: str) -> int:
     """Read from make's flags how many of its recipes may run at once: 1 without `-j`."""
     found = re.search(r"(?:^|\s)-j(\d*)", makeflags)
@@ -58,21 +63,42 @@ def training_slot(folder: Path, makeflags: str) -> Iterator[dict[str, str]]:
         return
     threads = str(max(1, cores() // slots))
     folder.mkdir(parents=True, exist_ok=True)
-    locks = [filelock.FileLock(folder / f".slot-{number}.lock") for number in range(slots)]
-    while not (held := next((lock for lock in locks if _acquired(lock)), None)):
+    places = [folder / f".slot-{number}.lock" for number in range(slots)]
+    while not (held := next(filter(None, map(_acquired, places)), None)):
         time.sleep(SLOT_SECONDS)
     try:
         yield {name: threads for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
     finally:
-        held.release()
+        release(held)
 
 
-def _acquired(lock: filelock.FileLock) -> bool:
+def _acquired(path: Path) -> filelock.BaseFileLock | None:
     try:
-        lock.acquire(timeout=0)
+        return acquire(path, timeout=0)
     except filelock.Timeout:
-        return False
-    return True
+        return None
+
+
+def acquire(path: Path, timeout: float = -1) -> filelock.BaseFileLock:
+    """Lock a file, which is made; give it back with `release`. The lock ends with its process.
+
+    Args:
+        path: The file.
+        timeout: Seconds to wait for another process; endless if negative.
+
+    Raises:
+        filelock.Timeout: Another process holds it.
+    """
+    lock = filelock.FileLock(path)
+    lock.acquire(timeout=timeout)
+    return lock
+
+
+def release(lock: filelock.BaseFileLock) -> None:
+    """Release a lock and remove its file: while it is held, since filelock keeps no lock on a file without a name."""
+    with contextlib.suppress(OSError):  # Windows does not remove an open file
+        Path(lock.lock_file).unlink()
+    lock.release()
 
 
 def end_with_parent() -> None:

@@ -112,6 +112,11 @@ def _environment(progress: Path) -> Iterator[None]:
     # A kernel of the user's own named python3 would be another Python, without the packages.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ[machine.PROGRESS_VARIABLE] = str(progress)
+    os.environ[records.STARTED_BY_MAKE] = "1"
+    # Neither the user's IPython profile and start-up file nor the locale decides what a notebook computes.
+    os.environ["IPYTHONDIR"] = str(paths.SETTINGS / "ipython")
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.pop("PYTHONSTARTUP", None)
     try:
         yield
     finally:

@@ -15,3 +15,4 @@ PROCESSED = DATA / "processed"
 OUTPUTS = ROOT / "outputs"
 PUBLISHED = OUTPUTS / "published"
 DOCS = ROOT / "docs"
+SETTINGS = ROOT / ".make"  # in place of the user's own settings of programs

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import inputs, machine, paths, records
+from lib.data import dataset, sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError, report_error, report_interrupt
 from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
@@ -25,7 +26,7 @@ from lib.training.recipe import Recipe
 # What is published: no figure with frames in it, and a network only on request, since everyone clones it.
 PUBLISHED_FILES = (
     *(records.RUN_RECORD, records.HISTORY, records.METRICS_RECORD, records.PER_CHARACTER, records.CONFUSION),
-    *(records.PREDICTIONS, records.ROBUSTNESS),
+    *(records.PREDICTIONS, records.ROBUSTNESS, records.STRANGERS),
     *(f"{records.FIGURES}/{name}.png" for name in ("confusion_matrix", "learning_curves", "per_character")),
     f"{records.FIGURES}/robustness.png",
 )
@@ -46,7 +47,9 @@ def makefile(plan: Plan) -> str:
     Returns:
         Lines of a makefile.
     """
+    stale = plan.raw.exists() and sources.is_stale(plan.source, plan.raw)
     definitions = {
+        "SOURCE_CHANGED": "FORCE" if stale else "",
         "DATASET_ID": plan.data_name,
         "RAW": _relative(plan.raw),
         "PREPARED": _relative(plan.prepared),
@@ -80,6 +83,7 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
     if not goals & MAKING:
         return
     _check_source(plan)
+    _age_what_make_did_not_finish(plan)
     _write_if_changed(
         plan.prepared / REQUEST, {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
     )
@@ -94,9 +98,22 @@ def _corrections(plan: Plan) -> dict[str, str]:
 
 
 def _check_source(plan: Plan) -> None:
-    known = plan.source in ("sample", "kaggle") or Path(plan.source).expanduser().exists()
-    if not known and not (plan.raw / "source.json").exists():
-        raise UserError(f"DATA: there is no file or folder {plan.source!r}. Expected {VARIABLES['DATA']}.")
+    if (plan.raw / sources.RECORD).exists():
+        return
+    try:
+        sources.check(plan.source)
+    except UserError as problem:
+        text = str(problem)
+        raise UserError(f"DATA: {text[0].lower()}{text[1:]}") from None
+
+
+def _age_what_make_did_not_finish(plan: Plan) -> None:
+    """Have make, which looks at times, call the steps whose product a killed step or something else left."""
+    for step in STEPS.values():
+        for run in [""] if step.name == "prepare" else plan.runs:
+            product = step.folder(plan, run) / step.product
+            if product.exists() and not inputs.is_made(product, step.beside):
+                os.utime(product, (0, 0))
 
 
 def _write_if_changed(path: Path, record: dict[str, Any]) -> None:
@@ -119,7 +136,8 @@ class Step:
     product: str  # the file that it writes last
     doing: str
     parameters: Callable[[Plan, str], dict[str, Any]]
-    data: Callable[[Plan, str], dict[str, Path]]
+    data: Callable[[Plan, str], dict[str, str]]  # digests by name
+    beside: tuple[str, ...] = ()  # other files that decide what follows
 
     def folder(self, plan: Plan, run: str) -> Path:
         """Where it writes."""
@@ -147,9 +165,9 @@ STEPS = {
                 "corrected_labels": str(Path(plan.corrections).expanduser().resolve()) if plan.corrections else "",
             },
             lambda plan, _: (
-                {"source": plan.raw / "source.json"}
-                | ({"corrections": Path(plan.corrections).expanduser()} if plan.corrections else {})
+                {"source": records.read_json(plan.raw / sources.RECORD).get("pictures_sha256", "")} | _corrections(plan)
             ),
+            (dataset.SETTINGS,),
         ),
         Step(
             "train",
@@ -161,7 +179,8 @@ STEPS = {
                 _run_parameters(plan, run)
                 | {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
             ),
-            lambda plan, _: {"manifest": plan.prepared / "manifest.csv"},
+            lambda plan, _: records.digests(plan.prepared, dataset.MANIFEST, dataset.SETTINGS),
+            (records.LITERT_MODEL,),
         ),
         Step(
             "evaluate",
@@ -170,7 +189,8 @@ STEPS = {
             records.METRICS_RECORD,
             "Evaluating",
             _run_parameters,
-            lambda plan, run: {"run": plan.run_folder(run) / records.RUN_RECORD},
+            lambda plan, run: {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)},
+            (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION),
         ),
         Step(
             "robustness",
@@ -179,7 +199,7 @@ STEPS = {
             records.ROBUSTNESS,
             "Changing the test pictures for",
             lambda plan, run: _run_parameters(plan, run) | {"raw_name": plan.raw_name},
-            lambda plan, run: {"run": plan.run_folder(run) / records.RUN_RECORD},
+            lambda plan, run: {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)},
         ),
     )
 }
@@ -202,8 +222,8 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
     with records.lock(folder):
         decisive = plan.runs[run].recipe.model_dump() if step.name == "train" else parameters
         now = inputs.code_digests(step.notebook) | {"parameters": decisive}
-        now |= {name: records.file_sha256(path) for name, path in step.data(plan, run).items()}
-        why = inputs.changed(product, now)
+        now |= step.data(plan, run)
+        why = inputs.changed(product, now, step.beside)
         if not why:
             product.touch()
             return
@@ -216,7 +236,7 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
                 os.environ |= stack.enter_context(machine.training_slot(paths.ROOT / plan.outputs, makeflags))
             print(f"{step.doing} {run or plan.data_name}{reason}", file=sys.stderr, flush=True)
             notebooks.run(step.notebook, folder / step.executed, parameters)
-        inputs.write(product, now)
+        inputs.write(product, now, step.beside)
 
 
 def check_publishing(plan: Plan) -> None:
@@ -252,6 +272,7 @@ def publish(plan: Plan) -> None:
 
             with records.atomic_write(target / records.MODEL_CARD) as temporary:
                 temporary.write_text(card.model_card(target), encoding="utf-8")
+            records.write_json(paths.PUBLISHED / records.DEFAULT, {"run": run})
         print(_relative(target))
 
 
@@ -267,8 +288,6 @@ def print_plan(plan: Plan) -> None:
 
 def fetch(plan: Plan) -> None:
     """Bring the pictures to `data/raw`."""
-    from lib.data import sources
-
     print(sources.summary(sources.fetch(plan.source, plan.raw_name)))
 
 

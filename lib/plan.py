@@ -3,12 +3,12 @@
 import dataclasses
 import difflib
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lib import paths, records
+from lib.data import sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError
 from lib.training import recipe as recipes
@@ -21,23 +21,28 @@ VARIABLES = {
     "RUNS": "names of recipes in notebooks/params/, or all",
     "EPOCHS": "instead of the recipe's",
     "SET": "changes of the recipe, such as 'learning_rate=0.001 seed=1'; the run is named after them",
-    "SPLIT": "grouped, or random: near-duplicates may cross the split",
+    "SPLIT": "grouped; random: near-duplicates may cross the split; or given: the split that the source brings",
     "SIZE": "side of a prepared picture, pixels",
     "RESIZE": "how a picture becomes square: stretch, pad or bounded",
     "MIN_PICTURES": "characters with fewer pictures are excluded",
     "EXCLUDE_KAGGLE_TEST": "1 excludes the frames that match the archive's own test set",
+    "NEAR_RMS": "pictures whose thumbnails differ by fewer grey levels are near-duplicates",
+    "NEAR_BITS": "pictures whose difference hashes differ by at most so many bits are near-duplicates",
+    "SAME_RMS": "pictures whose thumbnails differ by fewer grey levels are the same picture",
     "CORRECTIONS": "file of corrected labels, such as `make review` writes",
     "OUTPUTS": "folder of the runs",
     "MODEL": "1 publishes the network and its model card too",
 }
 # Variables of the other targets, and of the environment.
 OTHER_VARIABLES = (
-    *("IMAGE", "MODEL_DIR", "RUN", "HOST", "PORT", "TOKEN", "HOSTNAMES", "BASE_URL", "BEHIND_PROXY", "MAX_VISITORS"),
-    *("MAX_PREDICTIONS", "MAKE_AHEAD", "LEAVE_SECONDS", "NOTEBOOK", "PYTHON", "ENVIRONMENT", "SHELL", "KERAS_BACKEND"),
-    *("SIMPSONS_ARCHIVE", "KILLS", "KILL_SEED"),
+    *("IMAGE", "MODEL_DIR", "RUN", "HOST", "PORT", "TOKEN", "TOKEN_FILE", "PYTHON", "ENVIRONMENT", "SHELL"),
+    *("KERAS_BACKEND", "SIMPSONS_ARCHIVE", "KILLS", "KILL_SEED"),
 )
 PREPARATION_VARIABLES = {"SPLIT": "split", "SIZE": "picture_size", "RESIZE": "resize_mode"}
 PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST": "exclude_kaggle_test"}
+PREPARATION_VARIABLES |= {"NEAR_RMS": "near_rms", "NEAR_BITS": "near_bits", "SAME_RMS": "same_rms"}
+# What differently prepared pictures of one source may be named after; see `_suffix`.
+SUFFIXES = ("random", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", r"near-[\d.]+-\d+-[\d.]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Plan:
 
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
-        suffix = "-random" if self.preparation.split == "random" else ""
+        suffix = "" if self.preparation.split == "grouped" else f"-{self.preparation.split}"
         return paths.PUBLISHED / (run + suffix + ("-corrected" if self.corrections else ""))
 
 
@@ -141,12 +146,15 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
 
 
 def _name_of(source: str) -> str:
-    """Name a data set after its source: the last part of its path without a suffix, in letters of any script."""
-    name = unicodedata.normalize("NFC", Path(source).name)
-    name = re.sub(r"[^\w.-]+", "-", re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name)).lstrip(".-").rstrip("-")
+    name = sources.name_of(source, paths.RAW, _is_reserved)
     if not name:
         raise UserError(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
     return name
+
+
+def _is_reserved(name: str) -> bool:
+    """Say whether a name is that of a generated source, or of another source prepared in another way."""
+    return name in sources.GENERATED or any(re.search(f"-{part}$", name) for part in SUFFIXES)
 
 
 def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
@@ -166,10 +174,14 @@ def _value(text: str) -> Any:
 
 def _suffix(preparation: Preparation) -> str:
     """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
-    parts = ["random"] if preparation.split == "random" else []
+    parts = [preparation.split] if preparation.split != "grouped" else []
     parts += ["no-kaggle-test"] if preparation.exclude_kaggle_test else []
     parts += [f"{preparation.picture_size}px"] if preparation.picture_size != 64 else []
     parts += [preparation.resize_mode] if preparation.resize_mode != "stretch" else []
+    near = (preparation.near_rms, preparation.near_bits, preparation.same_rms)
+    default = Preparation()
+    if near != (default.near_rms, default.near_bits, default.same_rms):
+        parts.append("near-" + "-".join(f"{value:g}" for value in near))
     return "".join(f"-{part}" for part in parts)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib import records
-from lib.data import pictures
+from lib.data import formats
 from lib.errors import EXIT_USAGE, UserError
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
@@ -27,6 +27,7 @@ from lib.inference.recogniser import Answer, Recogniser
 TOP = 3  # characters in a JSON line, unless --all asks for every one
 DECIMALS = 6  # of a probability in JSON and CSV; float32 has no more
 ANSWERED, SOME_UNANSWERED = 0, 1
+DECLINED = "not a known character"
 
 Writer = Callable[[str, Answer | UserError], None]
 
@@ -58,7 +59,7 @@ def find_pictures(argument: str) -> list[str]:
         argument: A file, a folder or a URL.
 
     Returns:
-        For a folder, the picture files in it and below, sorted, without hidden ones; each folder is entered once,
+        For a folder, the pictures in it and below, sorted, without hidden ones; each folder is entered once,
         however many links point to it. Otherwise, and for a folder without pictures, the argument itself.
     """
     if not argument or _is_url(argument) or not _is_folder(argument):
@@ -66,7 +67,6 @@ def find_pictures(argument: str) -> list[str]:
     found, entered, waiting = [], set(), [Path(argument)]
     while waiting:
         path = waiting.pop()
-        is_picture = path.suffix.lower() in pictures.SUFFIXES
         try:
             status = path.stat()
             if stat.S_ISDIR(status.st_mode):
@@ -75,12 +75,17 @@ def find_pictures(argument: str) -> list[str]:
                     entered.add(identity)
                     visible = [child for child in path.iterdir() if not child.name.startswith(".")]
                     waiting += sorted(visible, reverse=True)
-            elif is_picture and stat.S_ISREG(status.st_mode):
+            elif stat.S_ISREG(status.st_mode) and formats.is_picture(path.name, _head(path)):
                 found.append(str(path))
         except OSError:  # a broken link or an unreadable folder; reading it later reports the reason
-            if is_picture or path.is_dir():
+            if formats.is_picture(path.name, b"") or path.is_dir():
                 found.append(str(path))
     return found or [argument]
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(formats.HEAD_BYTES)
 
 
 def printable(text: str) -> str:
@@ -151,7 +156,7 @@ def _reader(allow_private: bool) -> Callable[[str], bytes]:
     def read(picture: str) -> bytes:
         if not _is_url(picture):
             if picture and _is_folder(picture):
-                raise UserError(f"The folder holds no pictures ({', '.join(pictures.SUFFIXES)}), or may not be read.")
+                raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
             return recogniser.read_file(picture)
         from lib.serving import fetch  # its import takes a third of a second, which only URLs need
 
@@ -178,8 +183,10 @@ def _writer(options: argparse.Namespace, network: Recogniser) -> Iterator[Writer
 def _write_line(picture: str, answer: Answer | UserError) -> None:
     if isinstance(answer, UserError):
         _write_error(picture, answer)
-    else:
+    elif answer.known:
         _write_fields(picture, answer.name, f"{answer.probability:.0%}")
+    else:
+        _write_fields(picture, DECLINED, "")
 
 
 def _write_every_line(picture: str, answer: Answer | UserError) -> None:
@@ -200,17 +207,23 @@ def _write_error(picture: str, problem: UserError) -> None:
 
 
 def _write_json(picture: str, answer: Answer | UserError) -> None:
-    line: dict = {"picture": picture, "character": None, "name": None, "probability": None, "top": [], "error": None}
+    line: dict = {"picture": picture, "character": None, "name": None, "probability": None, "top": []}
+    line |= {"known": False, "found": [], "error": None}
     if isinstance(answer, UserError):
         line["error"] = str(answer)
     else:
-        line |= _rounded(answer.top[0])
+        line |= {"character": answer.character, "name": answer.name, "known": answer.known}
+        line["probability"] = round(answer.probability, DECIMALS)
         line["top"] = [_rounded(guess) for guess in answer.top]
+        line["found"] = [_rounded(found) for found in answer.found]
     print(json.dumps(line), flush=True)  # ASCII without control characters
 
 
-def _rounded(guess: recogniser.Guess) -> dict:
-    return guess._asdict() | {"probability": round(guess.probability, DECIMALS)}
+def _rounded(guess: recogniser.Guess | recogniser.Found) -> dict:
+    values = guess._asdict() | {"probability": round(guess.probability, DECIMALS)}
+    if values.get("box"):
+        values["box"] = [round(edge, DECIMALS) for edge in values["box"]]
+    return values
 
 
 @contextlib.contextmanager
@@ -227,16 +240,20 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
         ):
             table = csv.writer(file)
-            table.writerow(["picture", "character", "name", "probability", "error", *characters])
+
+            def write_row(cells: list) -> None:
+                table.writerow(map(records.csv_cell, cells))
+
+            write_row(["picture", "character", "name", "probability", "error", *characters])
 
             def write(picture: str, answer: Answer | UserError) -> None:
                 if isinstance(answer, UserError):
                     _write_error(picture, answer)
-                    table.writerow([picture, "", "", "", str(answer), *[""] * len(characters)])
+                    write_row([picture, "", "", "", str(answer), *[""] * len(characters)])
                 else:
                     probabilities = {guess.character: round(guess.probability, DECIMALS) for guess in answer.all}
-                    best = [answer.character, answer.name, round(answer.probability, DECIMALS), ""]
-                    table.writerow([picture, *best, *[probabilities[character] for character in characters]])
+                    best = [answer.character or "", answer.name or "", round(answer.probability, DECIMALS), ""]
+                    write_row([picture, *best, *[probabilities[character] for character in characters]])
 
             yield write
     except OSError as problem:

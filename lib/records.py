@@ -43,6 +43,12 @@ ROBUSTNESS = "robustness.csv"
 BASELINES = "baselines.csv"  # beside the run folders
 FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
+STRANGERS = "strangers.json"
+
+DEFAULT = "default.json"  # beside the published runs: which of them is used where none is named
+INPUTS = "inputs.json"  # what make made the products from
+
+STARTED_BY_MAKE = "STUDY_STARTED_BY_MAKE"  # in the environment of a notebook
 
 # Format 1 spelt some keys otherwise. The published records keep their spelling on disk; readers see today's.
 RENAMED_KEYS = {
@@ -64,6 +70,7 @@ RENAMED_KEYS = {
 NOT_IN_RECIPE = ("data_name", "run", "outputs")
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "pillow")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 MAX_DOCUMENT_BYTES = 10_000_000  # of a JSON or YAML file; the largest record has 0.1 MB
 MAX_DEPTH = 20  # of nested lists and objects
 # What a killed process may leave behind; `lock` removes it for the next one.
@@ -102,9 +109,80 @@ def atomic_write(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk: a crash must not undo what was renamed."""
+    with contextlib.suppress(PermissionError):  # Windows cannot open a folder
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_record(path: Path, record: dict[str, Any], files: dict[str, str]) -> None:
+    """Write a record with the digests of the files that it stands for, and one of its own.
+
+    Args:
+        path: The file.
+        record: Its contents.
+        files: SHA-256 of each file, by its name in the folder of the record.
+    """
+    record = json.loads(json.dumps(record | {"files": files}))  # as it will be read
+    write_json(path, record | {"digest": digest(record)})
+
+
+def read_record(path: Path, missing: str = "") -> dict[str, Any]:
+    """Read a record of `write_record`, or one that has no digests yet; see `read_json`.
+
+    Returns:
+        The record, without its own digest.
+
+    Raises:
+        UserError: It was changed since it was written.
+    """
+    record = read_json(path, missing)
+    own = record.pop("digest", None)
+    if own != (digest(record) if "files" in record or own else None):
+        raise UserError(_was_changed(path, path))
+    return record
+
+
+def verified(path: Path) -> Path:
+    """Check a file of a run against its digest in a record beside it: of the training, the evaluation, or make's.
+
+    Args:
+        path: A file of a run folder.
+
+    Returns:
+        The path, for whoever reads it.
+
+    Raises:
+        UserError: It was changed since it was written.
+    """
+    for record in (path.parent / name for name in (RUN_RECORD, METRICS_RECORD, INPUTS)):
+        if record.exists() and path.exists():
+            found = read_record(record)
+            expected = found.get(path.name, {}).get(path.name) if record.name == INPUTS else None
+            expected = expected or found.get("files", {}).get(path.name)
+            if expected and file_sha256(path) != expected:
+                raise UserError(_was_changed(path, path if record.name == INPUTS else record))
+    return path
+
+
+def _was_changed(path: Path, record: Path) -> str:
+    return f"{path} is damaged, or was changed since it was written. Delete {record} and run the command of make again."
+
+
+def digests(folder: Path, *names: str) -> dict[str, str]:
+    """Hash files of a folder: SHA-256 by name."""
+    return {name: file_sha256(folder / name) for name in names}
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
@@ -114,10 +192,22 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def csv_text(table: "pd.DataFrame") -> str:
+    """Lay out a table without its index as CSV; see `csv_cell`."""
+    texts = table.select_dtypes(["object", "string"]).columns
+    safe = table.rename(columns=csv_cell)
+    return safe.assign(**{csv_cell(name): table[name].map(csv_cell) for name in texts}).to_csv(index=False)
+
+
+def csv_cell(value: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table without its index, atomically."""
     with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False)
+        temporary.write_text(csv_text(table), encoding="utf-8", newline="")
 
 
 # ---------------------------------------------------------------- reading
@@ -227,6 +317,21 @@ def _read_text(path: Path) -> str:
     return contents.decode("utf-8")
 
 
+def folder_to_train(outputs: str | Path, data_name: str, run: str) -> Path:
+    """Name the folder that a training writes to. A run that make made is replaced by make alone.
+
+    Returns:
+        As `folder`; in a notebook that make did not start, a folder beside it where it holds a run of make's.
+    """
+    path = folder(outputs, data_name, run)
+    with contextlib.suppress(UserError):
+        if STARTED_BY_MAKE not in os.environ and RUN_RECORD in read_json(path / INPUTS):
+            other = path.with_name(f"{path.name}-by-hand")
+            print(f"{path} holds a run that make made, and keeps it. This one goes to {other.name}.")
+            return other
+    return path
+
+
 def folder(outputs: str | Path, data_name: str, run: str) -> Path:
     """Name the folder of a run; a relative `outputs` counts from the repository, not from the working directory."""
     return paths.ROOT / outputs / data_name / run
@@ -244,7 +349,7 @@ def read_run(run_folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The run is unfinished, damaged, or of another format version.
     """
-    record = read_json(Path(run_folder) / RUN_RECORD)
+    record = read_record(Path(run_folder) / RUN_RECORD)
     check_version(record.get("format_version"), run_folder)
     if not record.get("finished"):
         raise UserError(f"The training of {run_folder} is not finished. `make train` continues it.")
@@ -260,7 +365,8 @@ def read_metrics(run_folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The run is not evaluated, or the file is damaged.
     """
-    scores = renamed(read_json(Path(run_folder) / METRICS_RECORD))
+    scores = renamed(read_record(Path(run_folder) / METRICS_RECORD))
+    scores.pop("files", None)
     if isinstance(scores.get("kaggle_test"), dict):
         scores["kaggle_test"] = renamed(scores["kaggle_test"])
     return scores
@@ -302,9 +408,8 @@ def lock(target: Path) -> Iterator[None]:
     """
     path = target.parent / f".{target.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    guard = filelock.FileLock(path)
     try:
-        guard.acquire(timeout=LOCK_PATIENCE_SECONDS)
+        guard = machine.acquire(path, LOCK_PATIENCE_SECONDS)
     except filelock.Timeout:
         raise UserError(
             f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
@@ -315,7 +420,7 @@ def lock(target: Path) -> Iterator[None]:
             left_over.unlink(missing_ok=True)
         yield
     finally:
-        guard.release()
+        machine.release(guard)
 
 
 # ---------------------------------------------------------------- digests and provenance

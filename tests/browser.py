@@ -1,33 +1,40 @@
-"""The dashboard in a real browser: a server with networks of the test's own, and Debian's chromium.
+"""The page in a real browser, over both transports: the owner's server and the folder of static files.
 
-`python -m tests.browser` takes the README's two pictures of the page, with whatever networks there are.
+`python -m tests.browser` takes the pictures of the page for the docs, with whatever networks there are.
 """
 
 import base64
 import contextlib
+import functools
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
-import psutil
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from lib import paths
-from tests.running_server import until
+from lib.inference.recogniser import load_best
+from lib.serving import site
 
 PATIENCE = 60  # seconds until something that must come has failed to come
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDE = {"width": 1280, "height": 860}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+LITERT_NOTE = re.compile(r"(INFO|WARNING): (\[\w+\.cc:\d+\]|Created TensorFlow Lite XNNPACK)")
 
 expect.set_options(timeout=1000 * PATIENCE)
 
@@ -63,13 +70,13 @@ class Dashboard:
         self.address = f"http://127.0.0.1:{self.port}/"
         self.log = folder / "server.log"
         # A page needs seconds to connect on a busy machine, and must not lose its kernel before.
-        self._command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port), "--max-visitors", "40"]
+        self._command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port)]
         self._command += ["--leave-seconds", "20", *arguments]
         self._environment = os.environ | {"TMPDIR": str(folder)} | environment
         self.start()
 
     def start(self) -> None:
-        """Start, or start again on the same port, and wait until a page is ready."""
+        """Start, or start again on the same port, and wait until it answers."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(self._command, env=self._environment, stderr=log, cwd=paths.ROOT)
         deadline = time.monotonic() + PATIENCE
@@ -84,15 +91,10 @@ class Dashboard:
         self.process.terminate()
         self.process.wait(PATIENCE)
 
-    def megabytes(self) -> list[float]:
-        """Say how much memory each kernel has for itself alone."""
-        kernels = psutil.Process(self.process.pid).children(recursive=True)
-        return [kernel.memory_full_info().uss / 1e6 for kernel in kernels]
-
     def is_ready(self) -> bool:
-        """Say whether a page lies ready for the next visitor."""
+        """Say whether the server answers."""
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.address}health", timeout=PATIENCE).json()["page_ready"]
+            return httpx.get(f"{self.address}health", timeout=PATIENCE).status_code in (200, 503)
         return False
 
 
@@ -106,18 +108,54 @@ def dashboard(folder: Path, *arguments: str, **environment: str) -> Iterator[Das
         started.stop()
 
 
+class _Host(SimpleHTTPRequestHandler):
+    line = threading.Lock()  # which all connections share
+    bytes_per_second = 0
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
+        """Send a file to a browser that may have gone, slowly where that is asked for."""
+        with contextlib.suppress(ConnectionError):
+            while part := source.read(4096 if self.bytes_per_second else -1):
+                with self.line if self.bytes_per_second else contextlib.nullcontext():
+                    outputfile.write(part)
+                    time.sleep(len(part) / self.bytes_per_second if self.bytes_per_second else 0)
+
+
+@contextlib.contextmanager
+def static_host(folder: Path, bytes_per_second: int = 0) -> Iterator[str]:
+    """Serve a folder, as `python -m http.server` does, during the block; gives its address."""
+    handler = type("Host", (_Host,), {"bytes_per_second": bytes_per_second})
+    host = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
+    thread = threading.Thread(target=host.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{host.server_port}/"
+    finally:
+        host.shutdown()
+        host.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
+def static_site(folder: Path, runs: Sequence[Path]) -> Iterator[str]:
+    """Write the page without a server and serve it under a path of a static host; gives its address."""
+    site.build(runs, folder / "below" / "a path")
+    with static_host(folder) as address:
+        yield f"{address}below/a%20path/"
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Keep a browser running during the block."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--use-fake-device-for-media-stream"]
+        )
         yield browser
         browser.close()
-
-
-def wait_for_the_kernel(page: Page) -> None:
-    """Wait until Voila has set up the page, whose policy forbids Playwright's own `wait_for_function`."""
-    until(lambda: page.evaluate("Boolean(window.pageAhead?.model.model)"))
 
 
 class Visit:
@@ -136,14 +174,18 @@ class Visit:
         self.sent: list[int] = []  # bytes of each message to the server
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda fault: self.faults.append(str(fault)))
-        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.on("console", self._on_console)
         page.on("websocket", lambda socket: socket.on("framesent", lambda frame: self.sent.append(len(frame))))
         # Playwright begins to catch choosers some time after the first listener is there.
         page.on("filechooser", lambda chooser: None)
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
         expect(self["drop-zone"]).to_be_visible()
-        wait_for_the_kernel(page)
+
+    def _on_console(self, said: ConsoleMessage) -> None:
+        # LiteRT.js writes what it does to stderr, which a browser shows as errors.
+        if said.type == "error" and not LITERT_NOTE.match(said.text):
+            self.faults.append(said.text)
 
     def __getitem__(self, test_id: str) -> Locator:
         return self.page.get_by_test_id(test_id)
@@ -205,32 +247,29 @@ class Visit:
 
 
 def take_pictures(folder: Path) -> None:
-    """Write `page-light.png`, an answer, and `page-dark.png`, what mattered, for two networks if there are two."""
-    with tempfile.TemporaryDirectory() as log, dashboard(Path(log)) as server, chromium() as browser:
+    """Write `page-light.png`, an answer, and `page-dark.png`, the same in the dark with what mattered."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        static_site(Path(temporary), [load_best().run_dir]) as address,
+        chromium() as browser,
+    ):
         for scheme in ("light", "dark"):
             options = {"viewport": {"width": 1280, "height": 1000}, "color_scheme": scheme, "reduced_motion": "reduce"}
-            visit = Visit(browser.new_page(**options), server.address)
+            visit = Visit(browser.new_page(**options), address)
             for number in range(3):
                 visit["example"].nth(2 - number).click()
                 expect(visit.thumbnails).to_have_count(number + 1)
             if scheme == "dark":
-                _compare(visit)
+                # One that it is less sure of, so that more depends on each part.
+                visit["wall"].get_by_role("button").nth(1).click()
+                expect(visit.thumbnails).to_have_count(4)
+                visit["explain"].click()
+                expect(visit["heat-map"]).to_be_visible()
             visit.page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
             visit.page.mouse.move(0, 0)
             picture = Image.open(io.BytesIO(visit.page.screenshot()))
             # A palette takes a third of the bytes, and the difference is hard to see.
             picture.convert("RGB").quantize(256, kmeans=5).save(folder / f"page-{scheme}.png", optimize=True)
-
-
-def _compare(visit: Visit) -> None:
-    """Let the first two networks answer, or the one that there is, and show what mattered to each."""
-    networks = visit["network"].all()[:2]
-    for network in networks:
-        network.check()
-    expect(visit["prediction"]).to_have_count(max(1, len(networks)))
-    for number in range(max(1, len(networks))):
-        visit["explain"].nth(number).click()
-        expect(visit["heat-map"]).to_have_count(number + 1)
 
 
 if __name__ == "__main__":

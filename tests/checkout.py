@@ -34,12 +34,21 @@ class Checkout:
         tiny = [setting for setting in tiny if setting.partition("=")[0] not in given]
         return ["make", f"PYTHON={sys.executable}", "ENVIRONMENT=", *tiny, *arguments]
 
-    def make(self, *arguments: str) -> subprocess.CompletedProcess:
+    def make(
+        self, *arguments: str, variables: dict[str, str] | None = None, umask: int = -1
+    ) -> subprocess.CompletedProcess:
         # While pytest is named there, ipykernel keeps messages of native libraries out of a notebook.
         environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        environment |= variables or {}
         command = self.command(*arguments)
         return subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment
+            command,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env={name: value for name, value in environment.items() if value},
+            umask=umask,
         )
 
 

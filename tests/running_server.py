@@ -53,8 +53,6 @@ class Running:
     def __init__(self, folder: Path, run_dir: Path, notebook: Path, *arguments: str, **environment: str):
         """Start it and wait until it answers.
 
-        Everything lies under `/` or, if `environment` says so, under its `BASE_URL`.
-
         Args:
             folder: Where its log and temporary files go.
             run_dir: The run that answers.
@@ -64,13 +62,13 @@ class Running:
         """
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}{environment.get('BASE_URL', '/')}"
+        self.address = f"http://127.0.0.1:{self.port}/"
         self.log = folder / "server.log"
         command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--run", str(run_dir), "--notebook", str(notebook), *arguments],
-                env=os.environ | {"TMPDIR": str(folder)} | environment,
+                [*command, "--notebook", str(notebook), *arguments],
+                env=os.environ | {"TMPDIR": str(folder), "MODEL_DIR": str(run_dir)} | environment,
                 stderr=log,
                 cwd=folder,
             )

@@ -14,6 +14,8 @@ def dataset(picture_size: int = 16) -> Dataset:
     """Make a data set of 16 training, 8 validation and 8 test pictures of three characters."""
     size = (len(SPLITS), picture_size, picture_size, 3)
     characters = [CHARACTERS[number % len(CHARACTERS)] for number in range(len(SPLITS))]
-    table = pd.DataFrame({"image": np.arange(len(SPLITS)), "character": characters, "split": SPLITS})
+    paths = [f"{character}/pic_{number:04}.jpg" for number, character in enumerate(characters)]
+    columns = {"path": paths, "image": np.arange(len(SPLITS)), "character": characters, "split": SPLITS}
+    table = pd.DataFrame(columns | {"width": picture_size, "height": picture_size})
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype="uint8")
     return Dataset(pixels, table, Preparation(picture_size=picture_size), manifest_sha256="0" * 64)

@@ -88,13 +88,20 @@ def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, meta
     return file.getvalue()
 
 
-def network(n: int, picture_size: int) -> bytes:
+def network(n: int, picture_size: int, cells: int = 0) -> bytes:
     """Give a LiteRT flatbuffer: the mean over height and width, a dense layer, the softmax.
 
     |mean - colour|² is smallest where 2 colour·mean - |colour|² is largest, which a dense layer computes.
+
+    Args:
+        n: Number of characters.
+        picture_size: Pixels a side.
+        cells: If set, the network gives a class map of so many cells a side too, and one more probability at the end,
+            for nobody, whose colour is black.
     """
-    weights = SHARPNESS * 2 * colours(n) / 255
-    bias = -SHARPNESS * (colours(n) ** 2).sum(axis=1)
+    classes = np.concatenate([colours(n), np.zeros((1 if cells else 0, 3), np.float32)])
+    weights = SHARPNESS * 2 * classes / 255
+    bias = -SHARPNESS * (classes**2).sum(axis=1)
     float32, int32 = schema.TensorType.FLOAT32, schema.TensorType.INT32
     buffers: list[bytes] = [b""]  # by convention the first is empty: "no data"
 
@@ -112,10 +119,10 @@ def network(n: int, picture_size: int) -> bytes:
         tensor("pictures", [-1, picture_size, picture_size, 3], float32),
         tensor("axes", [2], int32, np.array([1, 2], np.int32)),
         tensor("mean", [-1, 3], float32),
-        tensor("weights", [n, 3], float32, weights.astype(np.float32)),
-        tensor("bias", [n], float32, bias.astype(np.float32)),
-        tensor("logits", [-1, n], float32),
-        tensor("probabilities", [-1, n], float32),
+        tensor("weights", [len(classes), 3], float32, weights.astype(np.float32)),
+        tensor("bias", [len(classes)], float32, bias.astype(np.float32)),
+        tensor("logits", [-1, len(classes)], float32),
+        tensor("probabilities", [-1, len(classes)], float32),
     ]
     graph.inputs, graph.outputs = [0], [6]
     softmax = schema.SoftmaxOptionsT()
@@ -125,6 +132,24 @@ def network(n: int, picture_size: int) -> bytes:
         ("FULLY_CONNECTED", "FullyConnectedOptions", schema.FullyConnectedOptionsT(), [2, 3, 4], [5]),
         ("SOFTMAX", "SoftmaxOptions", softmax, [5], [6]),
     ]
+    if cells:
+        graph.tensors += [
+            tensor("pooled", [-1, cells, cells, 3], float32),
+            tensor("kernel", [n, 1, 1, 3], float32, weights[:n].astype(np.float32)),
+            tensor("map bias", [n], float32, bias[:n].astype(np.float32)),
+            tensor("map logits", [-1, cells, cells, n], float32),
+            tensor("class_map", [-1, cells, cells, n], float32),
+        ]
+        graph.outputs = [11, 6]  # in an order of its own, as LiteRT's converter has it
+        pool, convolution = schema.Pool2DOptionsT(), schema.Conv2DOptionsT()
+        pool.filterHeight = pool.filterWidth = pool.strideH = pool.strideW = picture_size // cells
+        pool.padding = convolution.padding = schema.Padding.VALID
+        convolution.strideH = convolution.strideW = convolution.dilationHFactor = convolution.dilationWFactor = 1
+        operators += [
+            ("AVERAGE_POOL_2D", "Pool2DOptions", pool, [0], [7]),
+            ("CONV_2D", "Conv2DOptions", convolution, [7, 8, 9], [10]),
+            ("LOGISTIC", "NONE", None, [10], [11]),
+        ]
     result = schema.ModelT()
     result.version, result.operatorCodes, graph.operators = 3, [], []
     for index, (code, options_type, options, inputs, outputs) in enumerate(operators):

@@ -96,3 +96,18 @@ def test_the_card_names_the_source_and_the_near_duplicates_in_train(folder):
     text = card.model_card(folder)
     assert "CC BY-NC-SA 4.0" in text
     assert "691 of 890 pictures of the archive's own test set have a near-duplicate" in text
+
+
+def test_a_network_that_declines_has_its_threshold_and_its_strangers_in_the_card(folder):
+    run = RUN | {"recipe": {"seed": 7, "class_map": True}, "calibration": {"threshold": 0.371}}
+    records.write_json(folder / records.RUN_RECORD, run)
+    frequent = {"characters": 1, "macro_f1": 0.924, "lowest_f1": 0.924, "lowest_character": "bart_simpson"}
+    records.write_json(folder / records.METRICS_RECORD, SCORES | {"frequent": frequent})
+    strangers = {"named": 0.97, "named_strangers": {"clip-art": 0.031}, "declined_though_right": {"captioned": 0.06}}
+    records.write_json(folder / records.STRANGERS, strangers | {"both_found": 0.85})
+    text = card.model_card(folder)
+    assert "It declines" in text and "0.37 together" in text and "always answers" not in text
+    assert "| test split, its 1 frequent characters |  |  | 0.924 |  | Bart Simpson | 0.924 |" in text
+    assert "| clip-art, named | 3.1% |" in text and "| two frames side by side, both found | 85.0% |" in text
+    assert "| test frames captioned, rightly recognised but declined | 6.0% |" in text
+    assert "second name" not in text

@@ -128,6 +128,17 @@ def test_exclusion_counts_name_every_reason(raw, processed):
     assert found.kaggle_test.to_dict() == {reason: int(reason == dataset.TOO_FEW) for reason in dataset.REASONS}
 
 
+def test_the_summary_counts_the_excluded_and_names_the_first_unreadable(raw, processed):
+    table = prepare(raw, processed)
+    assert dataset.exclusion_summary(table) == "Excluded pictures: none"
+    for name in ("90.png", "91.png"):
+        (raw / "bart" / name).write_bytes(b"")
+    shutil.copy(raw / "bart" / "03.png", raw / "bart" / "99.png")
+    found = dataset.exclusion_summary(prepare(raw, processed))
+    expected = "Excluded pictures: 2 unreadable, 1 exact copy (first: bart/90.png: The file is empty (0 bytes)."
+    assert found.startswith(expected)
+
+
 def test_train_duplicates_of_a_random_split_are_found(raw, processed):
     for number in range(20):
         write(raw / "bart" / f"{number:02}b.png", brighter(noise(number)))

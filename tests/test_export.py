@@ -52,6 +52,7 @@ def test_the_file_contains_all_that_is_needed_to_use_it(saved):
         "colour_order": "RGB",
         "value_range": [0, 255],
         "flip_tta_threshold": 0.8,
+        "nobody": False,
     }
 
 
@@ -109,3 +110,23 @@ def test_a_failed_conversion_leaves_no_file(tmp_path):
     with pytest.raises(ValueError):
         export.to_litert(tmp_path / "missing.keras", tmp_path / "model.tflite", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_networks_give_equal_files(saved, tmp_path):
+    model, folder, _ = saved
+    for name in ("one.keras", "other.keras"):
+        model.save(tmp_path / name)
+        export._without_times(tmp_path / name)
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
+    for path in (tmp_path / "one.keras", converted(saved)):
+        with zipfile.ZipFile(path) as archive:
+            assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    again = keras.saving.load_model(tmp_path / "one.keras", compile=False)
+    np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+    export.to_litert(folder / records.KERAS_MODEL, tmp_path / "again.tflite", metadata_of(converted(saved)))
+    assert (tmp_path / "again.tflite").read_bytes() == converted(saved).read_bytes()
+
+
+def metadata_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(records.MODEL_METADATA))

@@ -6,7 +6,7 @@ import shutil
 import nbformat
 import pytest
 
-from lib import inputs, paths
+from lib import inputs, paths, records
 
 NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.ROOM_OF_STEP}
 
@@ -47,16 +47,16 @@ def test_each_module_reruns_the_steps_that_use_it_and_no_others(copy):
         ("data/manifest.py", {"01_prepare"}),
         ("data/duplicates.py", {"01_prepare"}),
         ("data/pictures.py", {"01_prepare", "02_train", "03_evaluate", "05_robustness"}),
-        ("drawing/figures.py", {"01_prepare", "02_train"}),
+        ("drawing/figures.py", {"01_prepare", "02_train", "05_robustness"}),
         ("training/augmentation.py", {"02_train"}),
         ("training/quantization.py", {"02_train"}),
-        ("training/recipe.py", {"02_train"}),
+        ("training/recipe.py", {"02_train", "05_robustness"}),
         ("inference/recogniser.py", {"03_evaluate", "05_robustness"}),
         ("evaluation/metrics.py", {"03_evaluate", "05_robustness"}),
         ("evaluation/plots.py", {"03_evaluate", "05_robustness"}),
         ("evaluation/corruptions.py", {"05_robustness"}),
         ("evaluation/card.py", set()),
-        ("evaluation/compare.py", set()),
+        ("evaluation/compare.py", {"05_robustness"}),
         ("serving/server.py", set()),
         ("predict.py", set()),
         ("plan.py", set()),
@@ -114,11 +114,24 @@ def test_the_products_of_one_folder_share_a_record(tmp_path):
     for name in ("run.json", "metrics.json"):
         (tmp_path / name).write_text(name)
         inputs.write(tmp_path / name, {"code": name})
-    assert json.loads((tmp_path / inputs.INPUTS).read_text()).keys() == {"run.json", "metrics.json"}
+    assert json.loads((tmp_path / records.INPUTS).read_text()).keys() == {"run.json", "metrics.json"}
     assert inputs.changed(tmp_path / "run.json", {"code": "run.json"}) == []
 
 
 def test_a_damaged_record_of_inputs_makes_the_product_again(tmp_path):
     (tmp_path / "run.json").write_text("{}")
-    (tmp_path / inputs.INPUTS).write_text("[1")
+    (tmp_path / records.INPUTS).write_text("[1")
     assert inputs.changed(tmp_path / "run.json", {}) == ["run.json has no record of its inputs"]
+
+
+def test_a_product_that_a_killed_step_left_or_something_else_replaced_is_not_made(tmp_path):
+    product = tmp_path / "manifest.csv"
+    product.write_text("a")
+    (tmp_path / "settings.json").write_text("b")
+    assert not inputs.is_made(product, ("settings.json",))  # the step was killed before it ended
+    inputs.write(product, {"code": 1}, ("settings.json",))
+    assert inputs.is_made(product, ("settings.json",))
+    assert inputs.changed(product, {"code": 1}, ("settings.json",)) == []
+    (tmp_path / "settings.json").write_text("c")
+    assert not inputs.is_made(product, ("settings.json",))
+    assert inputs.changed(product, {"code": 1}, ("settings.json",)) == ["settings.json was changed by something else"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -251,6 +252,84 @@ def test_copies_inside_the_test_set_stay(with_test_set, processed):
     assert (prepare(with_test_set, processed).split == "kaggle_test").sum() == 3
 
 
+# ---------------------------------------------------------------- a split that the source brings
+
+
+def write_given(raw, splits=("train", "validation", "test"), characters=("bart", "lisa")):
+    for number, split in enumerate(splits):
+        for index, character in enumerate(characters):
+            for each in range(8):
+                write(raw / split / character / f"{each}.png", noise(1000 * number + 100 * index + each))
+
+
+def test_a_given_split_is_kept(tmp_path, processed):
+    write_given(tmp_path / "raw")
+    table = prepare(tmp_path / "raw", processed, split="given")
+    assert (table.split == table.path.str.split("/").str[0]).all()
+    assert dataset.characters(table) == ["bart", "lisa"]
+    pooled = prepare(tmp_path / "raw", processed)
+    assert (pooled.split != pooled.path.str.split("/").str[0]).any()
+
+
+def test_without_a_validation_of_its_own_it_is_taken_from_train(tmp_path, processed):
+    write_given(tmp_path / "raw", ("train", "test"))
+    table = prepare(tmp_path / "raw", processed, split="given")
+    folder = table.path.str.split("/").str[0]
+    assert (table.split[folder == "test"] == "test").all()
+    found = dataset.counts(table)
+    assert found.validation.between(1, 2).all() and (found.train + found.validation == 8).all()
+
+
+def test_a_source_without_a_split_has_none_to_give(raw, processed):
+    with pytest.raises(UserError, match=r"there is no test and no train\. Use SPLIT=grouped"):
+        prepare(raw, processed, split="given")
+
+
+def test_every_character_that_lacks_a_split_is_named(tmp_path, processed):
+    write_given(tmp_path / "raw", characters=("bart", "lisa", "apu"))
+    for character in ("bart", "lisa"):
+        shutil.rmtree(tmp_path / "raw" / "test" / character)
+    with pytest.raises(UserError) as problem:
+        prepare(tmp_path / "raw", processed, split="given")
+    lines = str(problem.value).splitlines()
+    assert [line.split(" has no usable picture in test")[0] for line in lines] == ["bart", "lisa"]
+
+
+# ---------------------------------------------------------------- plain drawings
+
+
+def drawn(number, shape):
+    """Draw a filled or outlined shape on white, somewhere."""
+    rng = np.random.default_rng(number)
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    (x, y), r, colour = rng.integers(15, 49, 2).tolist(), int(rng.integers(6, 15)), rng.integers(0, 200, 3).tolist()
+    thickness = -1 if number % 2 else 2
+    if shape == "circle":
+        cv2.circle(picture, (x, y), r, colour, thickness)
+    else:
+        cv2.rectangle(picture, (x - r, y - r), (x + r, y + r), colour, thickness)
+    return picture
+
+
+def test_plain_drawings_are_no_near_duplicates_of_each_other(tmp_path, processed):
+    for number in range(60):
+        for shape in ("circle", "square"):
+            write(tmp_path / "raw" / shape / f"{number:02}.png", drawn(number, shape))
+    table = prepare(tmp_path / "raw", processed)
+    assert (table.exclusion_reason == "").all()
+    assert table.groupby("group").size().max() <= 3
+    shutil.copy(tmp_path / "raw" / "circle" / "00.png", tmp_path / "raw" / "square" / "copy.png")
+    table = prepare(tmp_path / "raw", processed)
+    assert table[table.exclusion_reason == dataset.TWO_LABELS].path.tolist() == ["circle/00.png", "square/copy.png"]
+
+
+def test_the_limits_are_settings(raw, processed):
+    write(raw / "bart" / "one.png", faint(1, 100))
+    write(raw / "bart" / "other.png", faint(2, 112))  # 12 grey levels away
+    assert len(np.unique(prepare(raw, processed).group)) == 41
+    assert len(np.unique(prepare(raw, processed, near_rms=5.0).group)) == 42
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -292,7 +371,10 @@ def test_a_missing_and_an_empty_folder_are_named(tmp_path, processed, exists):
 def test_a_character_that_cannot_be_in_all_splits_is_named(raw, processed):
     for number in range(5):
         write(raw / "apu" / f"{number}.png", noise(300) // 2 + np.uint8(number))
-    with pytest.raises(UserError, match="apu has 5 usable pictures in 1 group of near-duplicates"):
+    message = (
+        "apu has 5 usable pictures in 1 group of near-duplicates.*NEAR_RMS and NEAR_BITS.*SPLIT=random.*MIN_PICTURES"
+    )
+    with pytest.raises(UserError, match=message):
         prepare(raw, processed)
 
 
@@ -378,3 +460,17 @@ def test_the_archive_on_a_random_split_leaks(archive, processed):
     table = prepare(archive, processed, min_pictures=290, split="random")
     assert dataset.train_duplicates(table, processed, "test").sum() > 0.2 * (table.split == "test").sum()
     assert dataset.train_duplicates(table, processed, "kaggle_test").sum() > 0.6 * (table.split == "kaggle_test").sum()
+
+
+def test_rare_characters_leave_the_splits_of_the_frequent_ones_as_they_are(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "FREQUENT", 20)
+    for number in range(8):
+        write(raw / "maggie" / f"{number:02}.png", noise(200 + number))
+    write(raw / "maggie" / "08.png", brighter(noise(0)))  # a near-duplicate of bart's first picture
+    frequent = prepare(raw, tmp_path / "two", min_pictures=20).set_index("path").split
+    everyone = prepare(raw, tmp_path / "three", min_pictures=5).set_index("path").split
+    studied = frequent[frequent != ""].index
+    assert len(studied) == 40
+    assert (everyone[studied] == frequent[studied]).all()
+    assert everyone["maggie/08.png"] == everyone["bart/00.png"]
+    assert set(everyone[everyone.index.str.startswith("maggie")]) == set(SPLITS)

@@ -100,12 +100,14 @@ def test_the_summary_is_plain_json_with_the_keys_that_readers_expect():
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert set(summary) == {
         *("accuracy", "macro_f1", "log_loss", "test_pictures", "characters", "lowest_f1", "lowest_character"),
-        *("accuracy_interval", "macro_f1_interval", "threshold"),
+        *("accuracy_interval", "macro_f1_interval", "threshold", "confused"),
     }
     assert summary["test_pictures"] == 6
     assert summary["characters"] == CHARACTERS
     assert (summary["lowest_character"], summary["lowest_f1"]) == ("carl", 0)
     assert summary["threshold"] == 0.8
+    f1 = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character").f1
+    assert summary["confused"] == f1[f1 < 0.8].index.tolist()
 
 
 def test_the_lowest_character_is_one_that_has_pictures():
@@ -127,27 +129,6 @@ def test_log_loss_stays_finite_where_the_right_character_has_probability_0():
 def test_log_loss_scales_rows_to_one():
     # 0.9 / 1.2 = 0.75, and -ln 0.75 = 0.287682
     assert metrics.log_loss(np.array([0]), np.array([[0.9, 0.3]])) == pytest.approx(0.287682, abs=1e-6)
-
-
-# ---------------------------------------------------------------- threshold
-
-SURE = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.55, 0.45]])  # all answer 0
-THIRD_WRONG = np.array([0, 0, 1, 0])
-
-
-def test_threshold_is_the_smallest_at_which_enough_answers_are_right():
-    # from 0.50 on 3 of 4 are right, from 0.56 on 2 of 3, from 0.61 on 2 of 2
-    assert metrics.threshold(THIRD_WRONG, SURE, target=1) == 0.61
-    assert metrics.threshold(THIRD_WRONG, SURE, target=0.75) == 0.5
-
-
-@pytest.mark.parametrize("actual", [[1, 1, 1, 1], [1, 0, 0, 0]])
-def test_threshold_is_at_most_95_percent(actual):
-    assert metrics.threshold(np.array(actual), SURE, target=1) == 0.95
-
-
-def test_threshold_where_no_answer_is_sure():
-    assert metrics.threshold(np.array([0, 1]), answers([0, 1], top=0.4)) == 0.95
 
 
 # ---------------------------------------------------------------- intervals
@@ -361,3 +342,23 @@ def test_an_ensemble_needs_answers_to_the_same_pictures():
     one = [[0.9, 0.1]] * 4
     with pytest.raises(ValueError, match="same pictures"):
         metrics.ensemble_agreement([predicted_by(one), predicted_by(one, "abce")])
+
+
+def test_the_probability_of_nobody_is_kept(tmp_path):
+    probabilities = np.array([[0.6, 0.1], [0.0, 0.05]])  # .3 and .95 are nobody's
+    table = metrics.predictions_table(["a", "b"], np.array([0, 1]), probabilities, ["bart", "homer"])
+    assert table["nobody"].tolist() == pytest.approx([0.3, 0.95])
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    np.testing.assert_array_equal(metrics.read_predictions(tmp_path / "predictions.csv").probabilities, probabilities)
+
+
+def test_a_network_that_knows_more_characters_is_also_scored_on_those_of_the_study():
+    summary = metrics.summary(ACTUAL, PROBABILITIES, CHARACTERS, frequent=CHARACTERS[:2])
+    table = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character").f1[CHARACTERS[:2]]
+    assert summary["frequent"] == {
+        "characters": 2,
+        "macro_f1": pytest.approx(table.mean()),
+        "lowest_f1": table.min(),
+        "lowest_character": table.idxmin(),
+    }
+    assert "frequent" not in metrics.summary(ACTUAL, PROBABILITIES, CHARACTERS, frequent=CHARACTERS)

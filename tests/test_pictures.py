@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from lib.data import pictures
+from lib.data import formats, pictures
 from lib.data.pictures import UnreadablePicture
 
 WIDTH, HEIGHT = 80, 60
@@ -46,7 +46,7 @@ def assert_close(received: np.ndarray, expected: np.ndarray, tolerance: float) -
     assert np.abs(received.astype(int) - expected.astype(int)).mean() <= tolerance
 
 
-@pytest.mark.parametrize("file_format", pictures.FORMATS)
+@pytest.mark.parametrize("file_format", formats.FORMATS)
 def test_decodes_each_format_to_the_same_square(scene, file_format):
     square = pictures.decode(encode(scene, file_format, quality=95), size=64)
     assert square.dtype == np.uint8
@@ -254,6 +254,31 @@ def test_rejects_a_file_above_the_byte_limit(scene):
         pictures.probe(contents + bytes(pictures.MAX_BYTES + 1 - len(contents)))
 
 
+def test_a_webp_takes_more_memory_and_has_a_limit_of_its_own(scene, monkeypatch):
+    assert pictures.MAX_WEBP_PIXELS < pictures.MAX_PIXELS
+    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS", 100)
+    with pytest.raises(UnreadablePicture, match="pixels, at most 0 million can be read"):
+        pictures.probe(encode(scene, "WEBP"))
+    pictures.probe(encode(scene, "PNG"))
+
+
+def test_large_pictures_are_decoded_one_at_a_time(scene, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", 100)
+    at_once, most, decoded = [], [], pictures._decoded
+
+    def counted(*arguments):
+        at_once.append(1)
+        most.append(len(at_once))
+        result = decoded(*arguments)
+        at_once.pop()
+        return result
+
+    monkeypatch.setattr(pictures, "_decoded", counted)
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(pictures.decode, [encode(scene, "PNG")] * 12))
+    assert max(most) == 1
+
+
 def test_rejects_a_picture_below_the_shorter_side():
     with pytest.raises(UnreadablePicture, match="200 × 15 pixels, at least 16"):
         pictures.probe(encode(Image.new("RGB", (200, 15)), "PNG"))
@@ -300,7 +325,7 @@ def test_rejects_a_jpeg_of_thousands_of_scans():
         pictures.probe(contents[:-2] + scan * 1000 + contents[-2:])
 
 
-@pytest.mark.parametrize("file_format", pictures.FORMATS)
+@pytest.mark.parametrize("file_format", formats.FORMATS)
 def test_rejects_a_truncated_file(scene, file_format):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8))
     contents = encode(noise, file_format)
@@ -308,7 +333,7 @@ def test_rejects_a_truncated_file(scene, file_format):
         pictures.decode(contents[: len(contents) // 2])
 
 
-@pytest.mark.parametrize("file_format", pictures.FORMATS)
+@pytest.mark.parametrize("file_format", formats.FORMATS)
 def test_random_damage_never_raises_anything_else(scene, file_format):
     rng = np.random.default_rng(0)
     intact = encode(scene, file_format)
@@ -332,7 +357,7 @@ def test_global_settings_of_pillow_do_not_matter(scene, monkeypatch):
 
 
 def test_threads_get_the_same_pixels(scene):
-    files = [encode(scene.rotate(angle), name) for angle in range(10) for name in pictures.FORMATS]
+    files = [encode(scene.rotate(angle), name) for angle in range(10) for name in formats.FORMATS]
     with ThreadPoolExecutor(8) as threads:
         decoded = list(threads.map(pictures.decode, files))
     assert all((one == pictures.decode(file)).all() for one, file in zip(decoded, files, strict=True))

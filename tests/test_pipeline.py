@@ -4,6 +4,7 @@ The tests work on a copy of the checkout, so that nothing of the user's data and
 """
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -208,6 +209,65 @@ def test_a_random_split_has_a_place_of_its_own(trained):
     assert made.returncode == 0, made.stderr
     assert "in train" in made.stdout
     assert (checkout.folder / "data" / "processed" / "tiny-random" / "manifest.csv").is_file()
+
+
+def test_a_users_settings_change_no_answer(trained, tmp_path):
+    """A hostile home: another order of axes, float type and backend, figures and code of the user's own."""
+    checkout, _ = trained
+    files = {
+        ".keras/keras.json": '{"image_data_format": "channels_first", "floatx": "float16", "backend": "jax"}',
+        ".config/matplotlib/matplotlibrc": "figure.dpi: 1000\nfont.size: 99\nno such setting\n",
+        ".ipython/profile_default/startup/00.py": "raise SystemExit('code of the user')",
+        ".ipython/profile_default/ipython_config.py": "c.InteractiveShellApp.exec_lines = ['1 / 0']",
+        "jupyter/jupyter_config.py": "raise SystemExit('settings of the user')",
+        "startup.py": "raise SystemExit('start-up of the user')",
+    }
+    for name, contents in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(contents)
+    variables = {"HOME": str(tmp_path), "LC_ALL": "C", "LANG": "", "PYTHONSTARTUP": str(tmp_path / "startup.py")}
+    variables |= {"JUPYTER_CONFIG_DIR": str(tmp_path / "jupyter"), "XDG_CONFIG_HOME": ""}
+    made = checkout.make("train", "evaluate", "RUNS=cnn4", "OUTPUTS=hostile", variables=variables, umask=0o077)
+    assert made.returncode == 0, made.stdout + made.stderr
+    run = checkout.folder / "hostile" / "tiny" / "cnn4"
+    for name in (records.HISTORY, records.PREDICTIONS, records.LITERT_MODEL):
+        assert (run / name).read_bytes() == (checkout.out / "cnn4" / name).read_bytes(), name
+
+
+def test_a_source_that_changes_is_taken_again_up_to_the_scores(checkout):
+    """With few pictures, too: two of the validation."""
+    source = checkout.folder / "growing"
+    manifest = checkout.folder / "data" / "processed" / "growing" / "manifest.csv"
+    drawn = {name: sorted((checkout.folder / "tiny" / name).iterdir()) for name in CHARACTERS[:2]}
+
+    def add(number):
+        for name, pictures in drawn.items():
+            (source / name).mkdir(parents=True, exist_ok=True)
+            for picture in pictures[:number]:
+                shutil.copy(picture, source / name)
+
+    add(10)
+    made = checkout.make("data", f"DATA={source}")
+    assert made.returncode == 0, made.stderr
+    assert len(pd.read_csv(manifest)) == 20
+    add(13)
+    made = checkout.make("data", f"DATA={source}")
+    assert made.returncode == 0, made.stderr
+    assert "has changed since its pictures were copied" in made.stdout
+    assert "Preparing growing again: source changed" in made.stderr
+    assert "Excluded pictures: " in made.stdout
+    assert len(pd.read_csv(manifest)) == 26
+
+
+def test_a_product_that_its_step_did_not_finish_is_made_again(checkout):
+    assert checkout.make("data", "SPLIT=random").returncode == 0
+    folder = checkout.folder / "data" / "processed" / "tiny-random"
+    (folder / records.INPUTS).unlink()  # as after a kill between the product and the end of its notebook
+    made = checkout.make("data", "SPLIT=random")
+    assert (made.returncode, steps_run(made)) == (
+        0,
+        ["Preparing tiny-random again: manifest.csv has no record of its inputs"],
+    )
 
 
 @pytest.mark.parametrize(

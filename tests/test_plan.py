@@ -1,5 +1,8 @@
 """What make's variables mean, and what is said of mistakes in them."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from lib import paths, pipeline, records
@@ -41,6 +44,18 @@ def test_a_data_set_is_named_after_its_source(source, name):
     assert make_plan({"DATA": source}).raw_name == name
 
 
+@pytest.mark.parametrize("source", ["a/sample.zip", "kaggle/", "a-random.zip", "my-96px", "x-near-15-0-2.5.zip"])
+def test_a_name_that_stands_for_something_else_gets_a_digest_of_the_path(source):
+    name = Path(source).name.removesuffix(".zip")
+    assert re.fullmatch(rf"{name}-[0-9a-f]{{6}}", make_plan({"DATA": source}).raw_name)
+
+
+def test_limits_of_near_duplicates_are_settings_with_a_folder_of_their_own():
+    plan = make_plan({"DATA": "a.zip", "NEAR_BITS": "0", "NEAR_RMS": "7.5"})
+    assert plan.data_name == "a-near-7.5-0-2.5"
+    assert (plan.preparation.near_rms, plan.preparation.near_bits, plan.preparation.same_rms) == (7.5, 0, 2.5)
+
+
 def test_differently_prepared_pictures_have_folders_of_their_own():
     variables = {"DATA": "a.zip", "SPLIT": "random", "EXCLUDE_KAGGLE_TEST": "1", "SIZE": "96", "RESIZE": "bounded"}
     assert make_plan(variables).data_name == "a-random-no-kaggle-test-96px-bounded"
@@ -66,7 +81,7 @@ def test_a_changed_recipe_is_a_run_named_after_its_changes():
         ({"RUNS": "sample/cnn6"}, "There is no recipe 'sample/cnn6'"),
         ({"EPOCHS": "abc"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 'abc'."),
         ({"EPOCHS": "0"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 0."),
-        ({"SPLIT": "half"}, "SPLIT: `split` must be one of grouped, random, not 'half'."),
+        ({"SPLIT": "half"}, "SPLIT: `split` must be one of grouped, random, given, not 'half'."),
         ({"SIZE": "3"}, "SIZE: `picture_size` must be a whole number from 16 to 512, not 3."),
         ({"RESIZE": "crop"}, "RESIZE: `resize_mode` must be one of stretch, pad, bounded, not 'crop'."),
         ({"MIN_PICTURES": "many"}, "MIN_PICTURES: `min_pictures` must be a whole number from 1 to 999999, not 'many'."),

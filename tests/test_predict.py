@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, colour in {"homer.png": RED, "album/krusty.JPG": GREEN, "album/old/marge.gif": BLUE}.items():
         write(Path(name), colour)
-    write(Path("album/not a picture.txt"), RED)
+    Path("album/not a picture.txt").write_text("words")
     return tmp_path
 
 
@@ -98,7 +98,7 @@ def test_a_folder_without_pictures_is_an_error(folder, predicted):
     Path("empty").mkdir()
     status, out, err = predicted("empty", "homer.png")
     assert (status, len(out)) == (1, 1)
-    assert err[0].startswith("empty: The folder holds no pictures (.jpg, ")
+    assert err[0].startswith("empty: The folder holds no pictures (JPEG, ")
 
 
 def test_an_empty_argument_is_not_the_working_directory(folder, predicted):
@@ -169,14 +169,30 @@ def test_pipes_in_folders_are_skipped(folder):
 # ---------------------------------------------------------------- JSON and CSV
 
 
+def test_it_declines_in_every_form_of_output(tmp_path, capsys):
+    run = small_model.write_run(tmp_path / "run", metadata={"threshold": 1.0})
+    (tmp_path / "grey.png").write_bytes(small_model.picture((128, 128, 128)))
+    grey = str(tmp_path / "grey.png")
+    assert predict.main(["--run", str(run), grey]) == 0
+    assert capsys.readouterr().out == f"{grey}\tnot a known character\t\n"
+    assert predict.main(["--run", str(run), "--json", grey]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["known"], line["character"], line["name"], line["found"]) == (False, None, None, [])
+    assert line["top"][0]["probability"] == line["probability"] < 1
+    assert predict.main(["--run", str(run), "--csv", str(tmp_path / "table.csv"), grey]) == 0
+    _, row = csv.reader((tmp_path / "table.csv").read_text().splitlines())
+    assert row[1:3] == ["", ""]
+
+
 def test_json_is_one_object_per_line(folder, predicted):
     status, out, err = predicted("homer.png", "missing.png", "--json")
     homer, missing = map(json.loads, out)
-    assert list(homer) == ["picture", "character", "name", "probability", "top", "error"]
+    assert list(homer) == ["picture", "character", "name", "probability", "top", "known", "found", "error"]
     assert homer["picture"] == "homer.png"
     assert homer["top"][0] == {"character": "homer_simpson", "name": "Homer Simpson", "probability": 1.0}
     assert {**homer, **homer["top"][0]} == homer
-    assert homer["error"] is None
+    assert (homer["known"], homer["error"]) == (True, None)
+    assert homer["found"] == [homer["top"][0] | {"box": None}]
     assert {key: missing[key] for key in ("character", "name", "probability", "top")} == {
         "character": None,
         "name": None,

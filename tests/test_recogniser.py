@@ -57,7 +57,7 @@ def test_probabilities_are_those_of_the_network(small):
 def test_low_confidence_answers_are_averaged_with_those_of_the_mirrored_picture(tmp_path, monkeypatch):
     def by_the_left_half(_, picture):
         probability = picture[:, :8, 0].mean() / 255
-        return np.array([probability, 1 - probability, 0], np.float32)
+        return np.array([probability, 1 - probability, 0], np.float32), None
 
     monkeypatch.setattr(recogniser._Network, "__call__", by_the_left_half)
     confident, uncertain = np.zeros((2, 16, 16, 3), np.uint8)
@@ -263,26 +263,27 @@ def test_a_damaged_record_is_an_error(run_dir, record, contents):
 # ---------------------------------------------------------------- the best run
 
 
-def test_runs_are_ordered_published_springfield_first_then_by_score(tmp_path):
+def test_runs_are_ordered_the_published_default_first_then_by_score(tmp_path):
     for run, macro_f1 in {
         "sample/cnn4": 0.99,
         "sample/cnn6": None,
         "kaggle/cnn6": 0.995,
         "published/cnn6": 0.96,
         "published/cnn4": 0.9,
-        "published/springfield-seed-2": 0.5,
+        "published/springfield-18-seed-2": 0.5,
     }.items():
         small_model.write_run(tmp_path / run, metrics=None if macro_f1 is None else {"macro_f1": macro_f1})
+    (tmp_path / "published" / "default.json").write_text('{"run": "springfield-18-seed-2"}')
     found = [str(run.relative_to(tmp_path)) for run in recogniser.find_runs(tmp_path)]
     assert found == [
-        "published/springfield-seed-2",
+        "published/springfield-18-seed-2",
         "published/cnn6",
         "published/cnn4",
         "kaggle/cnn6",
         "sample/cnn4",
         "sample/cnn6",
     ]
-    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield-seed-2"
+    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield-18-seed-2"
 
 
 def test_a_damaged_run_is_skipped_if_there_is_another(tmp_path):
@@ -348,3 +349,39 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, path, message):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match=message):
         recogniser.read_file(tmp_path / path)
+
+
+def two_outputs(_, picture):
+    """Answer with the probabilities .5, .3 and .1, .1 for nobody, and the second character on the left half."""
+    class_map = np.zeros((4, 4, 3), np.float32)
+    class_map[:, 2:, 0], class_map[:, :2, 1] = 0.9, 0.8
+    return np.array([0.5, 0.3, 0.1, 0.1], np.float32), class_map
+
+
+@pytest.mark.parametrize(("threshold", "known"), [(0.45, True), (0.75, True), (0.85, False)])
+def test_the_probabilities_of_all_characters_in_the_picture_decide(tmp_path, monkeypatch, threshold, known):
+    monkeypatch.setattr(recogniser._Network, "__call__", two_outputs)
+    metadata = {"nobody": True, "threshold": threshold, "second_threshold": 0.7}
+    network = Recogniser.load(small_model.write_run(tmp_path / "run", metadata=metadata))
+    answer = network.predict(small_model.picture((9, 9, 9), width=80, height=40))
+    assert (answer.known, answer.character) == (known, "homer_simpson" if known else None)
+    assert answer.probability == pytest.approx(0.5)
+    assert [found.character for found in answer.found] == (["homer_simpson", "krusty_the_clown"] if known else [])
+    if known:
+        right, left = answer.found
+        assert (right.probability, left.probability) == pytest.approx((0.5, 0.8))
+        assert left.box[2] <= right.box[0] + 0.1 and left.box[0] == 0 and right.box[2] == 1
+
+
+def test_probabilities_of_nobody_are_left_out_and_class_maps_mirrored_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(recogniser._Network, "__call__", two_outputs)
+    metadata = {"nobody": True, "flip_tta_threshold": 0.9}
+    network = Recogniser.load(small_model.write_run(tmp_path / "run", metadata=metadata))
+    probabilities, class_maps = network.outputs(np.zeros((2, 16, 16, 3), np.uint8))
+    np.testing.assert_allclose(probabilities, [[0.5, 0.3, 0.1]] * 2)
+    np.testing.assert_allclose(class_maps[0, 0, :, 0], [0.45] * 4)  # the mean of a map and its mirror image
+
+
+def test_without_a_class_map_the_named_character_is_found_without_a_box(small):
+    answer = small.predict(small_model.picture((255, 0, 0)))
+    assert answer.found == [(answer.character, answer.name, answer.probability, None)]

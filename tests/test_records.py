@@ -1,3 +1,4 @@
+import csv
 import errno
 import subprocess
 import sys
@@ -166,3 +167,52 @@ def test_provenance_names_versions_and_machine():
     found = records.provenance()
     assert found["versions"]["keras"].startswith("3.")
     assert found["machine"]["cores"] >= 1
+
+
+# ---------------------------------------------------------------- digests
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    records.write_record(tmp_path / "run.json", {"a": (1, 0.1 + 0.2), "b": {10: "x", 9: "y"}}, {"model": "abc"})
+    assert records.read_record(tmp_path / "run.json") == {
+        "a": [1, 0.1 + 0.2],
+        "b": {"10": "x", "9": "y"},
+        "files": {"model": "abc"},
+    }
+
+
+@pytest.mark.parametrize(("old", "new"), [('"a": 1', '"a": 2'), ('"digest"', '"digesu"'), ("abc", "abd")])
+def test_a_changed_record_is_refused(old, new, tmp_path):
+    path = tmp_path / "run.json"
+    records.write_record(path, {"a": 1}, {"model": "abc"})
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=r"run\.json is damaged, or was changed since it was written\. Delete"):
+        records.read_record(path)
+
+
+def test_a_record_without_digests_is_read(tmp_path):
+    records.write_json(tmp_path / "run.json", {"a": 1})
+    assert records.read_record(tmp_path / "run.json") == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1"])
+def test_no_cell_of_a_table_is_a_formula(text, tmp_path):
+    records.write_csv(tmp_path / "table.csv", pd.DataFrame({text: [text, "bart"], "number": [-1.5, 2]}))
+    with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [[f"'{text}", "number"], [f"'{text}", "-1.5"], ["bart", "2.0"]]
+
+
+# ---------------------------------------------------------------- a run that make made
+
+
+def test_a_notebook_alone_does_not_replace_a_run_that_make_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.delenv(records.STARTED_BY_MAKE, raising=False)
+    folder = tmp_path / "outputs" / "sample" / "cnn4"
+    assert records.folder_to_train("outputs", "sample", "cnn4") == folder
+    records.write_json(folder / records.INPUTS, {records.RUN_RECORD: {}})
+    assert records.folder_to_train("outputs", "sample", "cnn4") == folder.with_name("cnn4-by-hand")
+    assert "holds a run that make made, and keeps it" in capsys.readouterr().out
+    monkeypatch.setenv(records.STARTED_BY_MAKE, "1")
+    assert records.folder_to_train("outputs", "sample", "cnn4") == folder

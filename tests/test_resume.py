@@ -1,5 +1,7 @@
 """A training that was killed resumes, and ends as one that was not."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -136,3 +138,49 @@ def test_the_state_can_be_deleted(tmp_path):
         train(tmp_path, kill_after=1)
     resume.Checkpoint(tmp_path, key="any").delete()
     assert list(tmp_path.iterdir()) == []
+
+
+DAMAGED = {
+    "empty": lambda contents: b"",
+    "cut in half": lambda contents: contents[: len(contents) // 2],
+    "one bit": lambda contents: contents[:5000] + bytes([contents[5000] ^ 1]) + contents[5001:],
+    "random": lambda contents: np.random.default_rng(0).bytes(len(contents)),
+    "a pickle": lambda contents: pickle.dumps({"meta": "{}"}),
+    "no zip": lambda contents: b"\x93NUMPY" + contents,
+}
+
+
+@pytest.fixture(scope="module")
+def saved_state(tmp_path_factory):
+    """The checkpoint of a small network after one epoch, which an untrained one restores."""
+    folder = tmp_path_factory.mktemp("state")
+    checkpoint = resume.Checkpoint(folder, "key")
+    checkpoint.set_model(compiled())
+    checkpoint.on_epoch_begin(0)
+    checkpoint.on_epoch_end(0, {"loss": 1.0, "val_macro_f1": 0.5})
+    return (folder / resume.STATE_FILE).read_bytes()
+
+
+def compiled():
+    model = network(3)
+    model.compile(keras.optimizers.SGD(momentum=0.9), "categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_an_intact_state_is_restored(tmp_path, saved_state):
+    (tmp_path / resume.STATE_FILE).write_bytes(saved_state)
+    assert resume.Checkpoint(tmp_path, "key").restore(compiled()) == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_state_is_said_kept_aside_and_changes_nothing(damage, tmp_path, saved_state, capsys):
+    contents = DAMAGED[damage](saved_state)
+    (tmp_path / resume.STATE_FILE).write_bytes(contents)
+    model = compiled()
+    before = [np.array(variable) for variable in model.variables]
+    assert resume.Checkpoint(tmp_path, "key").restore(model) == 0
+    assert "is damaged" in capsys.readouterr().out
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"state.damaged.npz": contents}

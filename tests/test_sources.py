@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lib import paths
-from lib.data import sources
+from lib.data import archives, sources
 from lib.errors import UserError
 
 ARCHIVE = Path(
@@ -71,15 +71,23 @@ def make_folder(path: Path, names) -> Path:
 MAKERS = {"a.zip": make_zip, "a.tar": make_tar, "a.tar.gz": make_tar, "a.tgz": make_tar, "folder": make_folder}
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(request, monkeypatch):
+    """A process for each archive would take most of the time; `isolated` marks the tests of that process."""
+    if "isolated" not in request.keywords:
+        monkeypatch.setattr(archives, "copy_isolated", archives.copy)
+
+
 def listing(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"source.json"}
+    ours = {sources.RECORD, archives.SUMS}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - ours
 
 
 def rejection(source, tmp_path: Path) -> str:
     """Return the message with which a source is rejected; nothing is left of the attempt."""
     with pytest.raises(UserError) as error:
         sources.fetch(str(source), "it", tmp_path / "raw")
-    assert [path.name for path in (tmp_path / "raw").glob("*") if path.name != ".it.lock"] == []
+    assert list((tmp_path / "raw").glob("*")) == []
     return str(error.value)
 
 
@@ -105,8 +113,9 @@ def test_nested_copy_beside_the_characters_is_skipped(tmp_path):
 
 def test_record_names_the_source_of_the_pictures(tmp_path):
     source = make_zip(tmp_path / "a.zip", KAGGLE | CLUTTER)
-    record = json.loads((sources.fetch(str(source), "it", tmp_path / "raw") / "source.json").read_text())
-    assert record.pop("fetched")
+    raw = sources.fetch(str(source), "it", tmp_path / "raw")
+    record, sums = json.loads((raw / "source.json").read_text()), raw / "SHA256SUMS"
+    assert record.pop("fetched") and record.pop("signature") and record.pop("examples")
     assert record == {
         "origin": str(source),
         "kind": "archive",
@@ -115,6 +124,8 @@ def test_record_names_the_source_of_the_pictures(tmp_path):
         "pictures": 3,
         "characters": 2,
         "kaggle_test_pictures": 1,
+        "given_splits": False,
+        "pictures_sha256": hashlib.sha256(sums.read_bytes()).hexdigest(),
         # .DS_Store, ._pic, __MACOSX, .hidden / annotation, number_pic_char, Thumbs.db / the nested copy
         "passed_over": {"hidden": 4, "not a picture": 3, "not in a character's folder": 2},
         "licence": "CC BY-NC-SA 4.0, by Alexandre Attia",
@@ -198,14 +209,6 @@ def test_folder_that_was_not_fetched_is_left_alone(tmp_path):
     assert listing(own) == set(TWO)
 
 
-def test_changes_of_the_users_folder_do_not_reach_the_copy(tmp_path):
-    source = make_folder(tmp_path / "folder", TWO)
-    raw = sources.fetch(str(source), "it", tmp_path / "raw")
-    with (source / "homer/1.jpg").open("r+b") as file:
-        file.write(b"changed")
-    assert (raw / "homer/1.jpg").read_bytes() == PICTURE
-
-
 def test_what_a_killed_process_left_is_removed(tmp_path):
     make_folder(tmp_path / "raw" / ".it.partial", ["bart/1.jpg"])
     raw = sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
@@ -217,17 +220,17 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(entry, path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "_write", interrupt)
+    monkeypatch.setattr(archives, "_write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
-    assert listing(tmp_path / "raw") <= {".it.lock"}
+    assert listing(tmp_path / "raw") == set()
 
 
 def test_full_disk_is_reported(tmp_path, monkeypatch):
     def full(entry, path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(sources, "_write", full)
+    monkeypatch.setattr(archives, "_write", full)
     assert "No space left on device" in rejection(make_zip(tmp_path / "a.zip", TWO), tmp_path)
 
 
@@ -251,48 +254,10 @@ def test_file_in_place_of_the_raw_folder_is_reported(tmp_path):
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ([], "holds no pictures"),
-        (["homer/notes.txt"], "holds no pictures"),
-        (["1.jpg", "2.jpg"], "no characters' folders"),
-        (["homer/1.jpg", "homer/2.jpg"], "one character only, 'homer'"),
-        (["kaggle_simpson_testset/homer_1.jpg"], "no characters' folders"),
-        (["train/homer/1.jpg", "train/lisa/1.jpg", "test/homer/2.jpg", "test/lisa/2.jpg"], "'test' and 'train'"),
-        (["homer/1.jpg", "lisa/a:b.jpg"], "not safe to use"),
-        (["homer/1.jpg", "lisa /1.jpg"], "not safe to use"),
-        (["homer/1.jpg", "li\nsa/1.jpg"], "not safe to use"),
-        (["homer/1.jpg", "\u202easil/1.jpg"], "not safe to use"),
-        (["homer/1.jpg", "lisa/" + "é" * 99 + ".jpg"], "not safe to use"),
-        (["homer/1.jpg", "Kaggle_Test/1.jpg"], "a reserved name"),
-        (["homer/1.jpg", "Homer/2.jpg"], "differ by case only"),
-        (["homer/a.jpg", "homer/A.jpg", "lisa/1.jpg"], "differ by case only"),
-        (["homer/1.jpg", "cafe\u0301/1.jpg", "caf\u00e9/1.jpg"], "twice"),
-    ],
-)
-@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "folder"])
-def test_unsuitable_layouts_are_rejected(kind, names, message, tmp_path):
-    (tmp_path / "folder").mkdir()
-    assert message in rejection(MAKERS[kind](tmp_path / kind, names), tmp_path)
-
-
 @pytest.mark.parametrize("source", ["", "nowhere.zip"])
 def test_missing_source(source, tmp_path):
     assert "There is no file or folder" in rejection(source, tmp_path)
     assert not (tmp_path / "raw").exists()
-
-
-def test_folder_without_read_permission_is_reported(tmp_path, monkeypatch):
-    source, scandir = make_folder(tmp_path / "folder", [*TWO, "bart/1.jpg"]), os.scandir
-
-    def refuse(path):
-        if str(path).endswith("bart"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    assert "Permission denied" in rejection(source, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "-x", "a\n"])
@@ -303,42 +268,25 @@ def test_invalid_name(name, tmp_path):
 
 def test_summary_counts_what_was_copied_and_what_was_skipped(tmp_path):
     folder = sources.fetch(str(make_zip(tmp_path / "a.zip", [*TWO, "notes.txt"])), "it", tmp_path / "raw")
-    assert sources.summary(folder) == f"{folder}: 2 pictures of 2 characters (skipped: 1 not a picture)"
+    assert sources.summary(folder) == (
+        f"{folder}: 2 pictures of 2 characters (skipped or renamed: 1 not a picture such as 'notes.txt')"
+    )
 
 
 # ---------------------------------------------------------------- unsafe and damaged archives
 
 
-@pytest.mark.parametrize("name", ["../1.jpg", "lisa/../../1.jpg", "/etc/1.jpg", "C:/1.jpg", "lisa\\1.jpg", "a/.."])
+@pytest.mark.parametrize("name", ["../1.jpg", "lisa/../../1.jpg", "/etc/1.jpg", "C:/1.jpg", "a/.."])
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
 def test_paths_that_lead_outside(kind, name, tmp_path):
     assert "leads outside" in rejection(MAKERS[kind](tmp_path / kind, [*TWO, name]), tmp_path)
-    assert listing(tmp_path) <= {kind, "raw/.it.lock"}
+    assert listing(tmp_path) == {kind}
 
 
 def test_nul_in_a_name(tmp_path):
     source = make_zip(tmp_path / "a.zip", [*TWO, "lisa/2.jpg#.txt"])
     source.write_bytes(source.read_bytes().replace(b"2.jpg#", b"2.jpg\0"))
     assert "leads outside" in rejection(source, tmp_path)
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar(kind, tmp_path):
-    source = make_tar(tmp_path / "a.tar", TWO)
-    with tarfile.open(source, "a") as archive:
-        member = tarfile.TarInfo("lisa/2.jpg")
-        member.type, member.linkname = kind, "/etc/passwd"
-        archive.addfile(member)
-    assert "is a link or a device" in rejection(source, tmp_path)
-
-
-def test_links_in_a_zip(tmp_path):
-    source = make_zip(tmp_path / "a.zip", TWO)
-    link = zipfile.ZipInfo("lisa/2.jpg")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(source, "a") as archive:
-        archive.writestr(link, "/etc/passwd")
-    assert "is a link or a device" in rejection(source, tmp_path)
 
 
 def test_links_in_a_folder_are_followed_but_not_in_a_circle(tmp_path):
@@ -353,12 +301,6 @@ def test_pipe_in_a_folder_is_skipped(tmp_path):
     source = make_folder(tmp_path / "folder", TWO)
     os.mkfifo(source / "lisa" / "2.jpg")
     assert listing(sources.fetch(str(source), "it", tmp_path / "raw")) == set(TWO)
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
-def test_duplicate_entries(kind, tmp_path):
-    assert "twice" in rejection(MAKERS[kind](tmp_path / kind, [*TWO, "lisa/1.jpg"]), tmp_path)
 
 
 def test_password(tmp_path):
@@ -400,13 +342,13 @@ def test_limits(limit, value, message, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in TWO:
             archive.writestr(name, bytes(200_000))
-    monkeypatch.setattr(sources, limit, value)
+    monkeypatch.setattr(archives, limit, value)
     assert message in rejection(tmp_path / "a.zip", tmp_path)
 
 
 def test_huge_tar_header_is_not_inflated_into_memory(tmp_path):
     header = tarfile.TarInfo("long")
-    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 10 * sources.MAX_PICTURE_BYTES
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 10 * archives.MAX_PICTURE_BYTES
     with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT))
     assert "a header of 1000000000 bytes" in rejection(tmp_path / "a.tar.gz", tmp_path)
@@ -429,4 +371,4 @@ def test_random_damage_raises_nothing_but_user_errors(kind, tmp_path):
         (tmp_path / kind).write_bytes(intact[:position] + bytes([intact[position] ^ 0xFF]) + intact[position + 1 :])
         with contextlib.suppress(UserError):
             shutil.rmtree(sources.fetch(str(tmp_path / kind), "it", tmp_path / "raw"))
-        assert listing(tmp_path / "raw") <= {".it.lock"}
+        assert listing(tmp_path / "raw") == set()

@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib import records
-from lib.data.preparation import TEST_SET, Preparation
+from lib.data.preparation import FREQUENT, TEST_SET, Preparation
 from lib.errors import UserError
 
 IMAGES = "images.npy"
@@ -100,21 +102,31 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
     rows = np.sort(table.image[table.image >= 0].to_numpy())
     preparation = read_preparation(processed)
     size = preparation.picture_size
-    if images.dtype != np.uint8 or images.shape != (len(rows), size, size, 3):
+    if images.dtype != np.uint8 or images.shape != (len(rows), size, size, 3) or not images.flags.c_contiguous:
         raise _damaged(processed / IMAGES, f"it must hold {len(rows)} pictures of {size} × {size}")
     if not np.array_equal(rows, np.arange(len(rows))):
         raise _damaged(processed / MANIFEST, "its column `image` must number the readable pictures from 0")
+    _check_digests(processed, IMAGES, MANIFEST)
     return Dataset(images, table, preparation, digest)
 
 
 def read_preparation(processed: Path) -> Preparation:
     """Read the settings that pictures were prepared with."""
     path = processed / SETTINGS
-    values = records.read_json(path, missing=str(_missing(path)))
+    values = records.read_record(path, missing=str(_missing(path)))
+    values.pop("files", None)
     try:
         return Preparation.check(values)
     except UserError as problem:
         raise _damaged(path, str(problem)) from None
+
+
+def _check_digests(processed: Path, *names: str) -> None:
+    """Compare files with the digests in `settings.json`; pixels, 200 MB for the archive, take a fifth of a second."""
+    expected = records.read_record(processed / SETTINGS).get("files", {})
+    for name in names:
+        if name in expected and records.file_sha256(processed / name) != expected[name]:
+            raise _damaged(processed / name, "it was changed since it was written")
 
 
 def manifest_sha256(processed: Path) -> str:
@@ -130,6 +142,13 @@ def characters(table: pd.DataFrame) -> list[str]:
     return sorted(table.character[table.split.isin(list(SPLIT_FRACTIONS))].unique())
 
 
+def frequent_characters(table: pd.DataFrame) -> list[str]:
+    """List the characters that the study compares networks on: those with at least `FREQUENT` usable frames."""
+    usable = table.exclusion_reason.isin(["", IN_TEST_SET]) & ~in_official_test(table)
+    number = table.character[usable].value_counts()
+    return [character for character in characters(table) if number[character] >= FREQUENT]
+
+
 def counts(table: pd.DataFrame) -> pd.DataFrame:
     """Count the pictures of each character (index) in each split (columns)."""
     used = table[table.split != ""]
@@ -143,6 +162,15 @@ def exclusion_counts(table: pd.DataFrame) -> pd.DataFrame:
     sets = np.where(in_official_test(table), TEST_SET, "frames")
     found = pd.crosstab(table.exclusion_reason, sets).rename_axis(columns=None)
     return found.reindex(index=pd.Index(REASONS, name="exclusion reason"), columns=["frames", TEST_SET], fill_value=0)
+
+
+def exclusion_summary(table: pd.DataFrame) -> str:
+    """Say in a line how many pictures are excluded, by reason, with the first that cannot be read."""
+    found = table.exclusion_reason[table.exclusion_reason != ""].value_counts()
+    unreadable = table[table.exclusion_reason == UNREADABLE]
+    example = f" (first: {unreadable.path.iloc[0]}: {unreadable.detail.iloc[0]})" if len(unreadable) else ""
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in found.items())
+    return f"Excluded pictures: {reasons or 'none'}{example}"
 
 
 def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") -> np.ndarray:
@@ -162,11 +190,29 @@ def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") 
     pairs = _open_array(processed / NEAR_DUPLICATES)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(table)):
         raise _damaged(processed / NEAR_DUPLICATES, f"it must hold pairs of positions below {len(table)}")
+    _check_digests(processed, NEAR_DUPLICATES)
     either = np.concatenate([pairs, pairs[:, ::-1]])
     in_train = (table.split == "train").to_numpy()
     seen = np.zeros(len(table), bool)
     seen[either[in_train[either[:, 1]], 0]] = True
     return seen[(table.split == split).to_numpy()]
+
+
+def original(raw: Path, row: Any) -> bytes:
+    """Read the file of a picture, as it was when the pictures were prepared.
+
+    Args:
+        raw: The folder of the unchanged pictures.
+        row: Its row of the manifest.
+
+    Raises:
+        UserError: The file is missing, or was changed since.
+    """
+    path = raw / row.path
+    contents = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(contents).hexdigest() != row.sha256:
+        raise UserError(f"{path} is missing or was changed since it was copied. Delete {raw} and run `make data`.")
+    return contents
 
 
 def in_official_test(table: pd.DataFrame) -> pd.Series:
@@ -186,6 +232,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         raise _damaged(path, str(problem)) from None
     if list(table.columns) not in (list(COLUMNS), [*COLUMNS, *CORRECTION_COLUMNS]):
         raise _damaged(path, f"its columns must be {', '.join(COLUMNS)}")
+    if not table.split.isin(["", *SPLIT_FRACTIONS, TEST_SET]).all() or (table.character == "").any():
+        raise _damaged(path, "a row has an unknown split or no character")
     return table
 
 
@@ -194,7 +242,7 @@ def _open_array(path: Path, memory_mapped: bool = False) -> np.ndarray:
         return np.load(path, mmap_mode="r" if memory_mapped else None)
     except FileNotFoundError:
         raise _missing(path) from None
-    except (OSError, ValueError, EOFError) as problem:
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as problem:  # of a damaged header
         raise _damaged(path, str(problem)) from None
 
 

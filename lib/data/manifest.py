@@ -13,6 +13,8 @@ numbers the near-duplicates among the frames, and separately those among the arc
 """
 
 import collections
+import contextlib
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
@@ -27,15 +29,11 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from lib import records
-from lib.data import corrections, dataset, duplicates, pictures
-from lib.data.preparation import Preparation
+from lib.data import archives, corrections, dataset, duplicates, pictures, sources
+from lib.data.preparation import FREQUENT, GIVEN_SPLITS, Preparation
 from lib.errors import UserError
 
 DEFAULTS = Preparation()
-
-# Grey levels RMS between thumbnails. Of the archive's test pictures 95 % are within 1.8 of the frame that they are
-# scaled copies of; the two nearest frames with different labels that are not one frame are 3.3 apart.
-SAME_PICTURE_RMS = 2.5
 
 # Fingerprints have one size, so that splits are the same at every picture size and resize mode.
 FINGERPRINT_SIZE = 64
@@ -85,15 +83,20 @@ def prepare(
         with records.atomic_write(processed / dataset.IMAGES) as images:
             decoded = _decode_all(raw, files, preparation, progress)
             table, hashes, thumbnails = _write_images(images, preparation.picture_size, files, decoded)
+            _check_copy(raw, table)
             if corrected is not None:
                 table = corrections.apply(table, corrected)
-            pairs = duplicates.near_duplicate_pairs(hashes, thumbnails)
-            table, pairs = _divide(table, pairs, duplicates.thumbnail_rms(thumbnails, pairs), preparation)
+            limits = duplicates.Limits(preparation.near_rms, preparation.near_bits, preparation.same_rms)
+            pairs = duplicates.near_duplicate_pairs(hashes, thumbnails, limits)
+            same_picture = duplicates.are_same_picture(hashes, thumbnails, pairs, limits)
+            table, pairs = _divide(table, pairs, same_picture, preparation)
             # No manifest from here until the new one is written, so that a half-replaced result is not used.
             (processed / dataset.MANIFEST).unlink(missing_ok=True)
         with records.atomic_write(processed / dataset.NEAR_DUPLICATES) as temporary:
             np.save(temporary, pairs)
-        records.write_json(processed / dataset.SETTINGS, preparation.model_dump())
+        files = records.digests(processed, dataset.IMAGES, dataset.NEAR_DUPLICATES)
+        files[dataset.MANIFEST] = hashlib.sha256(records.csv_text(table).encode()).hexdigest()
+        records.write_record(processed / dataset.SETTINGS, preparation.model_dump(), files)
         records.write_csv(processed / dataset.MANIFEST, table)
     except OSError as problem:
         raise UserError(
@@ -110,8 +113,9 @@ def _files(raw: Path) -> list[str]:
     """List the pictures as paths relative to `raw`, sorted, without hidden ones."""
     if not raw.is_dir():
         raise UserError(f"There is no folder {raw}. Fetch the pictures first: `make data DATA=...`.")
-    frames = (path for path in raw.glob("*/*") if path.parent.name != dataset.TEST_SET)
-    found = itertools.chain(frames, raw.glob(f"{dataset.TEST_SET}/*/*"))
+    sets = (dataset.TEST_SET, *GIVEN_SPLITS)
+    frames = (path for path in raw.glob("*/*") if path.parent.name not in sets)
+    found = itertools.chain(frames, *(raw.glob(f"{name}/*/*") for name in sets))
     relative = (path.relative_to(raw) for path in found if path.is_file())
     files = sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
     if not files:
@@ -207,18 +211,38 @@ def _write_header(file: IO[bytes], rows: int, size: int) -> int:
     return file.tell()
 
 
+def _check_copy(raw: Path, table: pd.DataFrame) -> None:
+    """Make sure that the pictures are those that were copied from the source."""
+    if not (raw / sources.RECORD).exists():
+        return
+    expected = records.read_json(raw / sources.RECORD).get("pictures_sha256")
+    found = dict(zip(table.path, table.sha256, strict=True))
+    if expected is None or hashlib.sha256(archives.sums(found).encode()).hexdigest() == expected:
+        return
+    written = archives.read_sums(raw)
+    damaged = sorted(name for name in found.keys() | written.keys() if found.get(name) != written.get(name))
+    raise UserError(
+        f"{raw / (damaged or [archives.SUMS])[0]} was changed or lost since it was copied"
+        + (f", and {len(damaged) - 1:,} more pictures" if len(damaged) > 1 else "")
+        + f". Delete {raw} and run `make data`."
+    )
+
+
 # ---------------------------------------------------------------- pixels → splits
 
 
 def _divide(
-    table: pd.DataFrame, pairs: np.ndarray, rms: np.ndarray, preparation: Preparation
+    table: pd.DataFrame, pairs: np.ndarray, same_picture: np.ndarray, preparation: Preparation
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Add group, exclusion reason and split to the table.
+
+    Frequent characters are divided first, as if there were no others. A network that knows more characters is then
+    tested on the same pictures of the frequent ones as a network that knows only these, and trained on none of them.
 
     Args:
         table: One row a file.
         pairs: Near-duplicates, rows of the images, `int64 (m, 2)`.
-        rms: Difference of the thumbnails of each pair, grey levels, `(m,)`.
+        same_picture: Which of the pairs are one and the same picture, `bool (m,)`.
         preparation: The settings of `prepare`.
 
     Returns:
@@ -228,15 +252,28 @@ def _divide(
     official_test = dataset.in_official_test(table).to_numpy()
     same_set = official_test[pairs[:, 0]] == official_test[pairs[:, 1]]  # both frames, or both of the test set
     table["group"] = _groups(table, pairs[same_set])
-    same_picture = pairs[same_set & (rms < SAME_PICTURE_RMS)]
-    table["exclusion_reason"] = _exclusion_reasons(table, official_test, preparation, pairs, same_picture)
-    table["split"] = ""
+    contradicted = pairs[same_set & same_picture]
+    exclusions = functools.partial(_exclusion_reasons, table, official_test, pairs=pairs, same_picture=contradicted)
+    table["exclusion_reason"] = exclusions(preparation)
     used = (table.exclusion_reason == "").to_numpy()
-    table.loc[used & official_test, "split"] = dataset.TEST_SET
-    frames = table[used & ~official_test]
-    groups = frames.group.to_numpy() if preparation.split == "grouped" else np.arange(len(frames))
-    table.loc[frames.index, "split"] = _assign(frames.character.to_numpy(), groups, preparation.seed)
-    _check_splits(table)
+    split = np.full(len(table), "", dtype=object)
+    groups = table.group.to_numpy() if preparation.split == "grouped" else np.arange(len(table))
+    if preparation.split == "given":
+        split[used & ~official_test] = _given_splits(table[used & ~official_test], preparation.seed)
+    else:
+        with contextlib.suppress(UserError):  # fewer than two characters are frequent
+            frequent_only = preparation.model_copy(update={"min_pictures": max(FREQUENT, preparation.min_pictures)})
+            frequent = (exclusions(frequent_only) == "") & ~official_test
+            split[frequent] = _assign(table.character[frequent].to_numpy(), groups[frequent], preparation.seed)
+            # A group stays in its split, whoever else is in it.
+            split_of_group = dict(zip(groups[frequent], split[frequent], strict=True))
+            split = np.array([split_of_group.get(group, "") for group in groups], dtype=object)
+        others = used & ~official_test & (split == "")
+        if others.any():
+            split[others] = _assign(table.character[others].to_numpy(), groups[others], preparation.seed)
+    split[official_test] = dataset.TEST_SET
+    table["split"] = np.where(used, split, "")
+    _check_splits(table, preparation)
     correction_columns = [name for name in dataset.CORRECTION_COLUMNS if name in table]
     return table[[*dataset.COLUMNS, *correction_columns]], pairs
 
@@ -253,6 +290,7 @@ def _exclusion_reasons(
     table: pd.DataFrame,
     official_test: np.ndarray,
     preparation: Preparation,
+    *,
     pairs: np.ndarray,
     same_picture: np.ndarray,
 ) -> np.ndarray:
@@ -303,8 +341,27 @@ def _kept_characters(names: np.ndarray, min_pictures: int) -> list[str]:
     return kept
 
 
-def _assign(names: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Assign whole groups to splits so that each character is divided by `SPLIT_FRACTIONS` as evenly as possible.
+def _given_splits(frames: pd.DataFrame, seed: int) -> np.ndarray:
+    """Take the split from the folders of the source; where it has no validation, divide its train by groups."""
+    given = frames.path.str.split("/").str[0].to_numpy(dtype=object, copy=True)
+    missing = {"train", "test"} - set(given)
+    if missing:
+        raise UserError(
+            f"SPLIT=given needs a source with the folders train/<character> and test/<character>; there is no "
+            f"{' and no '.join(sorted(missing))}. Use SPLIT=grouped, which divides all pictures."
+        )
+    if "validation" not in given:
+        train = frames[given == "train"]
+        validation = dataset.SPLIT_FRACTIONS["validation"]
+        fractions = {"train": 1 - validation, "validation": validation}
+        given[given == "train"] = _assign(train.character.to_numpy(), train.group.to_numpy(), seed, fractions)
+    return given
+
+
+def _assign(
+    names: np.ndarray, groups: np.ndarray, seed: int, fractions: dict[str, float] = dataset.SPLIT_FRACTIONS
+) -> np.ndarray:
+    """Assign whole groups to splits so that each character is divided by the fractions as evenly as possible.
 
     Groups are assigned one by one, the largest first and those of equal size in random order, each to the split in
     which its characters lack the largest fraction of their pictures. The many single pictures come last and even out
@@ -314,6 +371,7 @@ def _assign(names: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
         names: The character of each picture, `(n,)`.
         groups: The group of each picture, `int64 (n,)`.
         seed: Decides the random order.
+        fractions: The splits, and the fraction of the pictures that each is to have.
 
     Returns:
         The split of each picture, `(n,)`.
@@ -321,7 +379,7 @@ def _assign(names: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     label = np.unique(names, return_inverse=True)[1]
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(size)[:-1])
-    wanted = np.bincount(label)[:, None] * np.array(list(dataset.SPLIT_FRACTIONS.values()))  # (characters, splits)
+    wanted = np.bincount(label)[:, None] * np.array(list(fractions.values()))  # (characters, splits)
     placed = np.zeros_like(wanted)
     split = np.empty(len(names), np.int64)
     shuffled = np.random.default_rng(seed).permutation(len(size))
@@ -330,23 +388,34 @@ def _assign(names: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
         lacking = (1 - placed[labels] / wanted[labels]).sum(axis=0)
         split[members[number]] = chosen = lacking.argmax()
         np.add.at(placed[:, chosen], labels, 1)
-    return np.array(list(dataset.SPLIT_FRACTIONS), dtype=object)[split]
+    return np.array(list(fractions), dtype=object)[split]
 
 
-def _check_splits(table: pd.DataFrame) -> None:
+def _check_splits(table: pd.DataFrame, preparation: Preparation) -> None:
     """Make sure that every character has pictures in train, validation and test.
 
     A character may have pictures in the archive's own test set alone, when all of its frames are excluded.
     """
     used = table[table.exclusion_reason == ""]
+    problems = []
     for character, rows in used.groupby("character"):
         frames = rows[rows.split != dataset.TEST_SET]
-        if frames.split.nunique() < len(dataset.SPLIT_FRACTIONS):
-            raise UserError(
-                f"{character} has {_count(len(frames), 'usable picture')} in {_count(frames.group.nunique(), 'group')} "
-                "of near-duplicates, too few to have some in each of train, validation and test. Add pictures, or "
-                "raise MIN_PICTURES to exclude the character."
+        missing = [name for name in dataset.SPLIT_FRACTIONS if name not in set(frames.split)]
+        if missing and preparation.split == "given":
+            problems.append(
+                f"{character} has no usable picture in {' and in '.join(missing)} of the source's own split. Add some, "
+                "raise MIN_PICTURES to exclude the character, or use SPLIT=grouped."
             )
+        elif missing:
+            grouped = preparation.split == "grouped" and len(frames) >= len(dataset.SPLIT_FRACTIONS)
+            ways = ", lower NEAR_RMS and NEAR_BITS if they are no near-duplicates, use SPLIT=random" if grouped else ""
+            problems.append(
+                f"{character} has {_count(len(frames), 'usable picture')} in {_count(frames.group.nunique(), 'group')} "
+                f"of near-duplicates, too few to have some in each of train, validation and test. Add pictures{ways}, "
+                "or raise MIN_PICTURES to exclude the character."
+            )
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,8 +4,10 @@ Every file is untrusted. The limits below are checked on the header, before a pi
 Pillow becomes an `UnreadablePicture` with a message for the user.
 """
 
+import contextlib
 import io
 import math
+import threading
 from typing import NamedTuple
 
 import cv2
@@ -21,23 +23,27 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from lib.data import formats
 from lib.data.preparation import RESIZE_MODES
 from lib.errors import UserError
 
 MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB
 MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
+# Memory that decoding takes at its peak, by measurement of 49 megapixels: up to 0.75 GB, and a WebP, of which libwebp
+# keeps several copies, half as much again.
+MAX_WEBP_PIXELS = 30_000_000
+# Larger ones are decoded one at a time, whichever threads ask for them.
+LARGE_PIXELS = 12_000_000
 MIN_SIDE = 16  # smaller pictures show no character, even to a person
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-# The first bytes decide, never the name. The plugins are called directly and not through `Image.open`, which
-# opens the JPEGs of many phones as MPO, a container whose damage makes an intact picture unreadable.
+# The plugins are called directly and not through `Image.open`, which opens the JPEGs of many phones as MPO, a container
+# whose damage makes an intact picture unreadable.
 PLUGINS = {
-    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
-    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"RIFF": WebPImagePlugin.WebPImageFile,
-    b"GIF8": GifImagePlugin.GifImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
 }
 # Pillow reads metadata block by block in Python, joining or inflating them: 20 MB of metadata would keep a core busy
 # for minutes. A picture of 20 MB in blocks of 8 KB takes 8,000 reads.
@@ -74,6 +80,9 @@ UPRIGHT = {  # EXIF orientation: the transposition that turns the picture uprigh
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 
+_one_large_decode = threading.Lock()
+
+
 class UnreadablePicture(UserError):
     """The bytes cannot be used as a picture; the text says why."""
 
@@ -108,20 +117,25 @@ def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.
         UnreadablePicture: The bytes cannot be used as a picture.
         ValueError: `resize_mode` is unknown.
     """
+    return decode_framed(contents, size, resize_mode).pixels
+
+
+def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> "Square":
+    """Decode a picture into a square, and say how it fits there; see `decode`."""
     _check_resize_mode(resize_mode)
     image, orientation = _open(contents)
     shown = _shown_size(image, orientation)
-    inner = _inner_size(shown, size, resize_mode)
+    inner = inner_size(shown, size, resize_mode)
     pixels = _pixels(image, orientation, inner)
     if resize_mode != "bounded":
-        return _fill_square(pixels, inner, size)
+        return Square(_fill_square(pixels, inner, size), Framing((0, 0, *shown), inner), shown[::-1])
     height, width = pixels.shape[:2]
     left, top, right, bottom = framing(pixels, size, resize_mode).box
     if (width, height) != shown and (right - left, bottom - top) != (width, height):
         # A JPEG, decoded at a fraction of its size that suffices for the whole picture but not for the figure in it.
         larger = max(width, height) / max(right - left, bottom - top)
         pixels = _pixels(*_open(contents), (math.ceil(inner[0] * larger), math.ceil(inner[1] * larger)))
-    return resize(pixels, size, resize_mode)
+    return resize_framed(pixels, size, resize_mode)
 
 
 def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
@@ -177,9 +191,14 @@ def resize(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> np.n
     Raises:
         ValueError: `resize_mode` is unknown.
     """
+    return resize_framed(picture, size, resize_mode).pixels
+
+
+def resize_framed(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> "Square":
+    """Resize a picture to a square, and say how it fits there; see `resize`."""
     frame = framing(picture, size, resize_mode)
     left, top, right, bottom = frame.box
-    return _fill_square(picture[top:bottom, left:right], frame.inner, size)
+    return Square(_fill_square(picture[top:bottom, left:right], frame.inner, size), frame, picture.shape[:2])
 
 
 class Framing(NamedTuple):
@@ -192,6 +211,20 @@ class Framing(NamedTuple):
 
     box: tuple[int, int, int, int]
     inner: tuple[int, int]
+
+
+class Square(NamedTuple):
+    """A picture in a square.
+
+    Attributes:
+        pixels: RGB `uint8 (size, size, 3)`.
+        framing: How the picture fits there.
+        shape: Height and width of the picture that `framing` refers to, pixels.
+    """
+
+    pixels: np.ndarray
+    framing: Framing
+    shape: tuple[int, int]
 
 
 def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Framing:
@@ -212,7 +245,36 @@ def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Fra
     height, width = picture.shape[:2]
     box = (_figure_box(picture) if resize_mode == "bounded" else None) or (0, 0, width, height)
     left, top, right, bottom = box
-    return Framing(box, _inner_size((right - left, bottom - top), size, resize_mode))
+    return Framing(box, inner_size((right - left, bottom - top), size, resize_mode))
+
+
+def box_to_square(box: np.ndarray, framing: Framing, shape: tuple[int, int], size: int) -> np.ndarray:
+    """Convert a box in a picture to one in the square that a network sees.
+
+    Args:
+        box: Left, top, right, bottom as fractions of the picture, 0 to 1.
+        framing: How the picture becomes the square; see `framing`.
+        shape: Height and width of the picture, pixels.
+        size: Side of the square, pixels.
+
+    Returns:
+        The same as fractions of the square, `float64 (4,)`.
+    """
+    scale, padding, whole, origin = _geometry(framing, shape, size)
+    return (((np.reshape(box, (2, 2)) * whole - origin) * scale + padding) / size).reshape(4)
+
+
+def box_from_square(box: np.ndarray, framing: Framing, shape: tuple[int, int], size: int) -> np.ndarray:
+    """Convert a box in the square back to one in the picture, clipped to it; see `box_to_square`."""
+    scale, padding, whole, origin = _geometry(framing, shape, size)
+    return np.clip((((np.reshape(box, (2, 2)) * size - padding) / scale + origin) / whole).reshape(4), 0, 1)
+
+
+def _geometry(framing: Framing, shape: tuple[int, int], size: int) -> tuple[np.ndarray, ...]:
+    """Give scale, padding, size of the picture and origin of its part, each for x and y, in pixels."""
+    left, top, right, bottom = framing.box
+    inner = np.array(framing.inner)
+    return inner / (right - left, bottom - top), (size - inner) // 2, np.array(shape[::-1]), np.array([left, top])
 
 
 def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -249,7 +311,7 @@ def _check_resize_mode(resize_mode: str) -> None:
         )
 
 
-def _inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
+def inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
     """Compute the width and height of the picture in the square, without padding."""
     stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[resize_mode]
     width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)
@@ -288,7 +350,7 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
             f"The file has {len(contents) / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:.0f} MB can be read. "
             "Make the picture smaller."
         )
-    plugin = next((plugin for start, plugin in PLUGINS.items() if contents.startswith(start)), None)
+    plugin = PLUGINS.get(formats.format_of(contents))
     if plugin is None:
         raise UnreadablePicture(
             "This is not a picture that can be read. Expected a JPEG, PNG, WebP, GIF or BMP file; "
@@ -304,7 +366,7 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
         raise UnreadablePicture(_too_many_pixels(f"more than {2 * MAX_PIXELS // 1_000_000} million")) from None
     except Exception:
         raise UnreadablePicture(_damaged(plugin.format)) from None
-    _check_size(*image.size)
+    _check_size(*image.size, MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS)
     if image.format == "JPEG" and contents.count(START_OF_SCAN) * math.prod(image.size) > MAX_SCANNED_PIXELS:
         raise UnreadablePicture("The JPEG has far too many scans. Save it again as an ordinary JPEG.")
     if image.tile and image.tile[0][0] == "bmp_rle":  # Pillow decodes it in Python, 50 megapixels in 10 s
@@ -312,9 +374,9 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
     return image, _orientation(image)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise UnreadablePicture(_too_many_pixels(f"{width} × {height}"))
+def _check_size(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
+        raise UnreadablePicture(_too_many_pixels(f"{width} × {height}", limit))
     if min(width, height) < MIN_SIDE:
         raise UnreadablePicture(
             f"The picture has {width} × {height} pixels, at least {MIN_SIDE} a side are needed. "
@@ -322,9 +384,8 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _too_many_pixels(received: str) -> str:
-    limit = MAX_PIXELS // 1_000_000
-    return f"The picture has {received} pixels, at most {limit} million can be read. Make it smaller."
+def _too_many_pixels(received: str, limit: int = MAX_PIXELS) -> str:
+    return f"The picture has {received} pixels, at most {limit // 1_000_000} million can be read. Make it smaller."
 
 
 def _damaged(file_format: str) -> str:
@@ -351,6 +412,11 @@ def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
 
 def _pixels(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None = None) -> np.ndarray:
     """Decode to upright RGB; a JPEG at a fraction of its size, if `wanted` (width, height) is small enough."""
+    with _one_large_decode if math.prod(image.size) > LARGE_PIXELS else contextlib.nullcontext():
+        return _decoded(image, orientation, wanted)
+
+
+def _decoded(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None) -> np.ndarray:
     try:
         if wanted is not None:
             width, height = wanted[::-1] if orientation in TURNED else wanted

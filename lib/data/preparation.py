@@ -8,6 +8,10 @@ from pydantic import Field
 from lib.settings import Settings
 
 TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
+GIVEN_SPLITS = ("train", "validation", "test")  # the folders of a split that a source brings with it
+
+# The study's characters, those of the original project. They are divided before the others; see `manifest`.
+FREQUENT = 290
 
 ResizeMode = Literal["stretch", "pad", "bounded"]
 RESIZE_MODES: tuple[str, ...] = typing.get_args(ResizeMode)
@@ -23,13 +27,30 @@ class Preparation(Settings):
         "borders are cropped, then stretched up to 16:9, padded beyond",
     )
     min_pictures: int = Field(
-        290, ge=1, le=999_999, description="characters with fewer pictures are excluded (290 in the original project)"
+        FREQUENT,
+        ge=1,
+        le=999_999,
+        description=f"characters with fewer pictures are excluded ({FREQUENT} in the original project)",
     )
-    split: Literal["grouped", "random"] = Field(
-        "grouped", description="grouped keeps near-duplicates on one side of the split, random does not"
+    split: Literal["grouped", "random", "given"] = Field(
+        "grouped",
+        description="grouped keeps near-duplicates on one side of the split, random does not; given takes the train, "
+        "validation and test folders of the source",
     )
     exclude_kaggle_test: bool = Field(
         False, description="exclude the frames that match a picture of the archive's own test set"
+    )
+    near_rms: float = Field(
+        15.0, ge=0, le=255, description="near-duplicates have thumbnails that differ by less than this, grey levels RMS"
+    )
+    near_bits: int = Field(
+        24, ge=0, le=255, description="or difference hashes, of 256 bits, that differ by at most this many"
+    )
+    same_rms: float = Field(
+        2.5,
+        ge=0,
+        le=255,
+        description="thumbnails of one and the same picture differ by less than this, grey levels RMS",
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="decides the split")
 

@@ -14,33 +14,14 @@ import numpy as np
 from pydantic import Field
 
 from lib import records
-from lib.drawing.pen import INK, Pen, Points, arc, box, curls, rays, smoothed, symmetric
+from lib.drawing.hair import BLACK, HAIR, Piece
+from lib.drawing.pen import INK, Pen, Points, arc, box, rays, smoothed, symmetric
 from lib.errors import UserError
 from lib.settings import Settings
 
 TABLE = Path(__file__).with_name("characters.yaml")
-WHITE, BLACK = "#ffffff", "#26262c"
+WHITE = "#ffffff"
 EYE_LINE = -1.35
-
-
-def frond(degrees: float) -> Points:
-    """Return one thick lock of a palm tree of hair; the flatter it grows, the more it droops."""
-    along, across = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    droop = 0.16 * (1 + across)
-    edge = [(0, 0.26), (1.0, 0.3), (1.9, 0.27), (2.3, 0.0), (1.9, -0.27), (1.0, -0.3), (0, -0.26)]
-    return [(r * along - w * across, r * across + w * along + droop * r * r - 2.15) for r, w in edge]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a hairstyle or a hat."""
-
-    points: Points
-    colour: str = ""  # empty: that of the hair
-    where: str = "front"  # of the face: "front", "back", or "side", given for the right ear and drawn at both ears
-    smooth: bool = True
-    stroke: float = 0.0  # width of an open line; 0: a filled shape
-    follows: float = 0.0  # how far it moves when the face turns fully
 
 
 # fmt: off
@@ -51,93 +32,6 @@ HEADS = {  # right halves, from the crown to the chin
     "narrow": [(0, -2.85), (0.45, -2.72), (0.83, -2.1), (0.9, -1.3), (0.78, -0.55), (0.45, 0.02), (0, 0.15)],
 }
 EAR = Piece(arc(1.0, -1.0, 0.2, 0.27), "skin", "side")
-SPOT = "#c2913a"
-HAIR: dict[str, tuple[Piece, ...]] = {
-    "two hairs": (
-        Piece([(-0.55, -2.55), (-0.5, -3.05), (0.05, -3.2), (0.3, -2.7)], stroke=0.09),
-        Piece([(-0.25, -2.66), (-0.05, -3.1), (0.45, -3.1), (0.62, -2.58)], stroke=0.09),
-        Piece([(1.02, -1.55), (0.92, -2.0), (0.8, -1.62), (0.66, -2.02), (0.52, -1.7)], "", "side", False, 0.09),
-    ),
-    "crown of spikes": (
-        Piece([(-0.98, -1.5), *[(0.26 * i - 1.04, -2.5 - 0.55 * (i % 2 == 0)) for i in range(9)], (0.98, -1.5)],
-              "skin", "back", False),
-    ),
-    "star": (Piece(rays(0, -1.35, 1.12, 1.9, 152, 388, 9), "skin", "back", False),),
-    "beehive": (
-        Piece(symmetric([*arc(0, -5.1, 1.0, 0.95, 270, 350, 4),
-                    *[(1.0 + 0.1 * (i % 2), 0.47 * i - 4.7) for i in range(7)],
-                    (1.04, -1.3), (0.93, -1.85), (0.5, -2.22), (0, -2.32)])),
-    ),
-    "palm tree": (
-        *[Piece(frond(degrees), "", "back") for degrees in (-196, 16, -172, -8, -150, -30, -128, -52, -106, -74)],
-        Piece(frond(-90), "", "back"),
-        Piece([*arc(0, -2.05, 1.0, 0.85, 180, 360, 9), (0.62, -2.1), (0.3, -1.95), (0, -2.1), (-0.3, -1.95),
-               (-0.62, -2.1)]),
-    ),
-    "clown tufts": (
-        Piece(curls(1.25, -1.75, 0.6, 0.75, -170, 130, 5, 0.28), "", "side"),
-        Piece(curls(0, -2.68, 0.32, 0.3, -190, 10, 3, 0.4)),
-    ),
-    "wisps": (
-        Piece(rays(1.05, -1.4, 0.3, 0.62, -120, 110, 4), "", "side", False),
-        *[Piece([(0.35 * i, 0.04 * i * i - 2.68), (0.5 * i, 0.1 * i * i - 3.1)], stroke=0.09) for i in (-1, 0, 1)],
-    ),
-    "side tufts": (
-        Piece(curls(1.0, -1.35, 0.36, 0.55, -130, 120, 3, 0.25), "", "side"),
-        Piece(arc(0.35, -2.4, 0.13, 0.08), SPOT, follows=-0.3),
-        Piece(arc(0.02, -2.58, 0.08, 0.05), SPOT, follows=-0.3),
-        Piece(arc(-0.35, -2.3, 0.1, 0.07), SPOT, follows=-0.3),
-    ),
-    "pompadour": (
-        Piece(symmetric([(0, -3.2), (0.8, -3.15), (1.25, -2.6), (1.2, -1.9), (1.02, -1.1), (0.82, -1.5), (0.8, -2.0),
-                    (0.3, -2.15), (0, -2.12)])),
-    ),
-    "side parting": (
-        Piece([(-1.0, -1.05), (-1.12, -1.8), (-1.0, -2.5), (-0.5, -2.85), (0.3, -2.9), (0.9, -2.6), (1.12, -1.8),
-               (1.0, -1.05), (0.86, -1.5), (0.82, -2.0), (0.4, -2.4), (-0.1, -2.1), (-0.8, -2.0), (-0.86, -1.5)]),
-    ),
-    "neat": (
-        Piece([(-1.0, -1.0), (-1.1, -1.8), (-0.85, -2.75), (-0.4, -3.0), (0.1, -2.85), (0.6, -2.95), (0.95, -2.6),
-               (1.1, -1.8), (1.0, -1.0), (0.85, -1.5), (0.78, -2.1), (0.35, -2.0), (-0.1, -2.2), (-0.78, -2.05),
-               (-0.85, -1.5)]),
-    ),
-    "anchorman": (
-        Piece([(-1.0, -1.1), (-1.15, -1.9), (-1.1, -2.9), (-0.7, -3.3), (-0.2, -3.1), (0.3, -3.35), (0.85, -3.15),
-               (1.12, -2.7), (1.15, -1.9), (1.0, -1.1), (0.85, -1.5), (0.8, -2.1), (0.45, -2.3), (0.1, -2.1),
-               (-0.4, -2.3), (-0.8, -2.1), (-0.85, -1.5)]),
-    ),
-    "bowl with a quiff": (
-        Piece([(-1.08, -1.2), (-1.2, -1.8), (-0.95, -2.5), (-0.3, -2.75), (0.5, -2.8), (1.0, -2.95), (1.5, -2.5),
-               (1.18, -1.9), (1.08, -1.2), (0.98, -1.85), (0.5, -2.1), (0, -2.15), (-0.5, -2.1), (-0.98, -1.85)]),
-    ),
-    "scruff": (
-        Piece([(-1.1, -1.1), (-1.25, -1.5), (-1.15, -1.9), (-1.3, -2.3), (-0.85, -2.5), (-0.7, -2.95), (-0.3, -2.65),
-               (0.1, -3.0), (0.4, -2.65), (0.85, -2.8), (0.95, -2.35), (1.3, -2.2), (1.15, -1.8), (1.25, -1.4),
-               (1.1, -1.1), (0.93, -1.65), (0.7, -2.25), (0.45, -2.0), (0.2, -2.3), (-0.1, -2.05), (-0.4, -2.3),
-               (-0.65, -2.0), (-0.93, -1.65)], smooth=False),
-    ),
-    "grey curls": (
-        Piece([*curls(0, -1.75, 1.08, 0.98, 165, 375, 8, 0.22), (0.85, -1.6), (0.75, -2.1), (0, -2.3), (-0.75, -2.1),
-               (-0.85, -1.6)]),
-    ),
-    "fluffy bob": (
-        Piece(curls(0, -1.55, 1.42, 1.5, 125, 415, 9, 0.12), "", "back"),
-        Piece([*curls(0, -1.8, 1.1, 1.05, 175, 365, 7, 0.12), (0.75, -1.85), (0.3, -2.1), (-0.3, -2.1),
-               (-0.75, -1.85)]),
-    ),
-    "ponytail": (
-        Piece([(-0.7, -1.4), (-1.5, -1.1), (-1.75, -0.3), (-1.45, 0.5), (-1.2, -0.1), (-0.8, -0.6)], "", "back"),
-        Piece(symmetric([(0, -2.72), (0.85, -2.5), (1.18, -1.7), (1.08, -0.95), (0.98, -1.6), (0.86, -2.2),
-                         (0.35, -2.42), (0, -2.28)])),
-    ),
-    "police cap": (
-        Piece(curls(1.05, -1.35, 0.25, 0.5, -110, 110, 3, 0.2), "", "side"),
-        Piece(symmetric([(0, -3.35), (0.7, -3.25), (1.45, -2.8), (1.05, -2.0), (0, -2.1)]), "#3f6fd0"),
-        Piece(symmetric([(0, -2.47), (1.1, -2.35), (1.08, -1.95), (0, -2.05)]), "#1f2d5c"),
-        Piece(symmetric([(0, -2.12), (0.8, -2.02), (0.95, -1.8), (0, -1.72)]), BLACK, follows=0.2),
-        Piece(arc(0, -2.75, 0.2, 0.24), "#ffd84a", follows=0.3),
-    ),
-}
 NOSES = {  # half width, half height, how much wider when turned
     "button": (0.24, 0.2, 0.16), "long": (0.3, 0.19, 0.4), "potato": (0.36, 0.27, 0.15),
     "snout": (0.34, 0.22, 0.1), "clown": (0.36, 0.34, 0.05),

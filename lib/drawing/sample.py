@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.drawing.figures import ARMS, FEATURES, HAIR, MOUTHS, Features, Pose, draw_figure
+from lib.drawing.figures import ARMS, FEATURES, MOUTHS, Features, Pose, draw_figure
+from lib.drawing.hair import HAIR
 from lib.drawing.pen import Pen, rgb
 from lib.drawing.scenes import BACKGROUNDS, FOREGROUNDS, Painter, random_colour
 from lib.errors import UserError
@@ -37,7 +38,7 @@ CUTS = (6.0, 2.2, 0.9)
 class PlacedFigure:
     """A figure in a picture; lengths are in picture heights."""
 
-    character: str
+    character: str | Features  # a name in `characters.yaml`, or an invented figure
     pose: Pose
     x: float  # of the neck
     y: float
@@ -83,9 +84,9 @@ def _standing(rng: np.random.Generator, size: float) -> float:
     return rng.uniform(0.84, 0.95) - 3.9 * size
 
 
-def _main_figure(character: str, rng: np.random.Generator, width: float) -> PlacedFigure:
+def _main_figure(character: str | Features, rng: np.random.Generator, width: float) -> PlacedFigure:
     """Frame a character from head and shoulders to the whole figure, with the face in the picture."""
-    features = FEATURES[character]
+    features = _features(character)
     size = np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE))) * features.height**0.5  # the camera comes nearer
     hair_top = min(y for piece in HAIR[features.hair] for _, y in piece.points)
     head_room = min(-hair_top, 3.6) * size + rng.uniform(-0.03, 0.1)  # very tall hair may be cut off
@@ -107,11 +108,13 @@ def _quality(rng: np.random.Generator) -> int:
     return 0 if rng.random() < PNG_FRACTION else rng.integers(55, 96)
 
 
-def _compose(character: str, rng: np.random.Generator) -> Composition:
+def _compose(character: str | Features, rng: np.random.Generator) -> Composition:
     width = int(rng.integers(200, 321))
     height = int(np.clip(width / rng.choice([1.0, 1.33, 1.33, 1.5, 1.78]), 150, 260))
     main = _main_figure(character, rng, width / height)
     others = [_companion(main, rng, width / height)] if rng.random() < COMPANION_FRACTION else []
+    if isinstance(character, Features):
+        others = []  # a companion would be someone from the series
     return Composition(
         width,
         height,
@@ -156,7 +159,7 @@ def _draw(frame: Composition) -> np.ndarray:
     frame.background(pen, rng, width)
     for figure in frame.figures:
         neck = pen.moved(figure.x, figure.y, 0, figure.size, figure.mirror, line=0.075)
-        draw_figure(neck, FEATURES[figure.character], figure.pose)
+        draw_figure(neck, _features(figure.character), figure.pose)
     if frame.foreground:
         frame.foreground(pen, rng, width)
     picture = cv2.resize(canvas, (frame.width, frame.height), interpolation=cv2.INTER_AREA)
@@ -169,11 +172,11 @@ def _draw(frame: Composition) -> np.ndarray:
 # ---------------------------------------------------------------- pictures
 
 
-def draw_picture(character: str, rng: np.random.Generator) -> np.ndarray:
+def draw_picture(character: str | Features, rng: np.random.Generator) -> np.ndarray:
     """Draw one picture of a character in a scene.
 
     Args:
-        character: One of those in `characters.yaml`.
+        character: One of those in `characters.yaml`, or the features of an invented figure, which is drawn alone.
         rng: Source of randomness for everything else.
 
     Returns:
@@ -186,11 +189,11 @@ def draw_picture(character: str, rng: np.random.Generator) -> np.ndarray:
     return _draw(_compose(character, rng))
 
 
-def draw_cutout(character: str, rng: np.random.Generator) -> np.ndarray:
+def draw_cutout(character: str | Features, rng: np.random.Generator) -> np.ndarray:
     """Draw a character without a scene, as clip-art shows one: on white or one colour, cropped to the figure.
 
     Args:
-        character: One of those in `characters.yaml`.
+        character: One of those in `characters.yaml`, or the features of an invented figure.
         rng: Source of randomness for everything else: how much of the figure is visible, its outlines, the margin.
 
     Returns:
@@ -214,7 +217,9 @@ def draw_cutout(character: str, rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(framed, None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA)
 
 
-def _features(character: str) -> Features:
+def _features(character: str | Features) -> Features:
+    if isinstance(character, Features):
+        return character
     if character not in FEATURES:
         raise UserError(f"Cannot draw {character!r}. Expected one of {', '.join(FEATURES)}.")
     return FEATURES[character]

@@ -2,59 +2,10 @@
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 
 from lib.evaluation import intervals
 
 BINS = 15
-TEMPERATURES = (0.05, 20.0)
-SMALLEST_PROBABILITY = 1e-12  # the logarithm of 0 is not finite
-
-
-def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
-    """Find the temperature that minimises the log loss.
-
-    Temperature scaling (Guo et al. 2017, arXiv:1706.04599) divides the logits by one number. The most probable
-    character stays the same. Fit it on validation pictures and apply it to others.
-
-    Args:
-        probabilities: float `(num_pictures, num_characters)`, rows sum to 1.
-        actual: Labels, int `(num_pictures,)`.
-
-    Returns:
-        The temperature: above 1 for an overconfident network, below 1 for an underconfident one.
-
-    Raises:
-        ValueError: There are no pictures, or not as many labels as answers.
-    """
-    if len(probabilities) != len(actual) or not len(actual):
-        raise ValueError(
-            f"Expected one label per answer, and at least one. Received: {len(actual)} labels for "
-            f"{len(probabilities)} answers"
-        )
-    logits = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
-    right = logits[np.arange(len(actual)), actual]
-
-    def log_loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp.reduce(scaled, axis=1) - right / np.exp(log_temperature)))
-
-    found = minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
-
-
-def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the logits behind probabilities by a temperature.
-
-    Args:
-        probabilities: float `(..., num_characters)`, summing to 1 along the last axis.
-        temperature: Above 0; 1 changes nothing.
-
-    Returns:
-        The calibrated probabilities, of the same shape.
-    """
-    logits = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)) / temperature
-    return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from lib import records
 from lib.characters import display_name
 from lib.errors import UserError
-from lib.evaluation import metrics
+from lib.evaluation import metrics, strangers
 
 MOST_CONFUSED = 8
 
@@ -26,7 +26,7 @@ def model_card(run_folder: Path) -> str:
 
     Args:
         run_folder: A folder with `run.json`, `metrics.json`, `per_character.csv`, `confusion.csv` and `model.tflite`;
-            `robustness.csv` is used if it exists.
+            `robustness.csv` and `strangers.json` are used if they exist.
 
     Returns:
         Markdown.
@@ -37,8 +37,10 @@ def model_card(run_folder: Path) -> str:
     run, scores = records.read_run(run_folder), records.read_metrics(run_folder)
     try:
         contents = (run_folder / records.LITERT_MODEL).read_bytes()
-        characters = pd.read_csv(run_folder / records.PER_CHARACTER)
-        confusion = pd.read_csv(run_folder / records.CONFUSION, index_col="actual").rename_axis(columns="predicted")
+        characters = pd.read_csv(records.verified(run_folder / records.PER_CHARACTER))
+        confusion = pd.read_csv(records.verified(run_folder / records.CONFUSION), index_col="actual").rename_axis(
+            columns="predicted"
+        )
     except FileNotFoundError as missing:
         raise UserError(
             f"{missing.filename} is missing; `make evaluate` and `make publish MODEL=1` write it."
@@ -47,28 +49,46 @@ def model_card(run_folder: Path) -> str:
     if "kaggle_test" in scores:  # only the archive has a test set of its own
         test_sets["archive's own test set"] = scores["kaggle_test"]
     template = resources.files("lib.evaluation").joinpath("model_card.md").read_text(encoding="utf-8")
-    return template.format(
-        run=run,
-        scores=scores,
-        num_characters=len(run["characters"]),
-        model=records.LITERT_MODEL,
-        size=len(contents),
-        digest=hashlib.sha256(contents).hexdigest(),
-        minutes=run["seconds"] / 60,
-        flip_tta=_flip_tta(run["recipe"].get("flip_tta_threshold", 0.0)),
-        source=ARCHIVE if "kaggle_test" in scores else f"The pictures named `{run['data_name']}`.",
-        drawings=_drawings(run["recipe"].get("drawings_per_character", 0)),
-        near_duplicates="\n".join(_near_duplicates(name, of_set) for name, of_set in test_sets.items()),
-        test_scores=_test_scores(test_sets),
-        per_character=_table(
-            ["character", "precision", "recall", "F1", "pictures"],
-            (
-                [display_name(c.character), f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", c.support]
-                for c in characters.itertuples()
+    return (
+        template.format(
+            run=run,
+            scores=scores,
+            num_characters=len(run["characters"]),
+            model=records.LITERT_MODEL,
+            size=len(contents),
+            digest=hashlib.sha256(contents).hexdigest(),
+            minutes=run["seconds"] / 60,
+            declining=_declining(run, scores),
+            flip_tta=_flip_tta(run["recipe"].get("flip_tta_threshold", 0.0)),
+            source=ARCHIVE if "kaggle_test" in scores else f"The pictures named `{run['data_name']}`.",
+            drawings=_drawings(run["recipe"].get("drawings_per_character", 0)),
+            near_duplicates="\n".join(_near_duplicates(name, of_set) for name, of_set in test_sets.items()),
+            test_scores=_test_scores(test_sets),
+            per_character=_table(
+                ["character", "precision", "recall", "F1", "pictures"],
+                (
+                    [display_name(c.character), f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", c.support]
+                    for c in characters.itertuples()
+                ),
             ),
-        ),
-        confused=_confused(confusion),
-        robustness=_robustness(run_folder / records.ROBUSTNESS),
+            confused=_confused(confusion),
+            robustness=_robustness(run_folder / records.ROBUSTNESS),
+            strangers=_strangers(run_folder / records.STRANGERS),
+        ).rstrip()
+        + "\n"
+    )
+
+
+def _declining(run: dict[str, Any], scores: dict[str, Any]) -> str:
+    if not run["recipe"].get("class_map"):
+        return (
+            "It always answers with one of its characters, also for a picture of another character or of none.\n"
+            f'Read an answer with a probability below {scores["threshold"]:.2f} as "I am not sure".'
+        )
+    return (
+        "It declines where the characters that it sees have a probability below "
+        f"{run['calibration']['threshold']:.2f} together: 97 % of the validation pictures have more. The threshold is "
+        "in the file.\nIt also answers with a class map, which says where each character is, and may find several."
     )
 
 
@@ -103,6 +123,10 @@ def _test_scores(test_sets: dict[str, dict[str, Any]]) -> str:
         values = [f"{scores['test_pictures']:,}", f"{scores['accuracy']:.3f}", f"{scores['macro_f1']:.3f}"]
         lowest = [display_name(scores["lowest_character"]), f"{scores['lowest_f1']:.3f}"]
         rows.append([name, *values, f"{low:.3f} to {high:.3f}", *lowest])
+        if frequent := scores.get("frequent"):
+            lowest = [display_name(frequent["lowest_character"]), f"{frequent['lowest_f1']:.3f}"]
+            name = f"{name}, its {frequent['characters']} frequent characters"
+            rows.append([name, "", "", f"{frequent['macro_f1']:.3f}", "", *lowest])
     return _table(headings, rows)
 
 
@@ -116,7 +140,7 @@ def _confused(confusion: pd.DataFrame) -> str:
 def _robustness(path: Path) -> str:
     if not path.exists():
         return ""
-    table = pd.read_csv(path, keep_default_na=False)
+    table = pd.read_csv(records.verified(path), keep_default_na=False)
     corrupted = table[table.kind != "unchanged"]
     scores = corrupted.pivot(index="kind", columns="strength", values="macro_f1")
     scores = scores.loc[corrupted.kind.unique(), corrupted.strength.unique()]
@@ -124,6 +148,16 @@ def _robustness(path: Path) -> str:
     return (
         f"Macro F1 on corrupted test pictures (`make robustness`): {corrupted.macro_f1.mean():.3f} on average, "
         f"{table.macro_f1[0]:.3f} on the same pictures unchanged.\n\n" + _table(["corruption", *scores.columns], rows)
+    )
+
+
+def _strangers(path: Path) -> str:
+    """Write what is named that should not be, and how well characters are found; empty without a record."""
+    if not path.exists():
+        return ""
+    rows = ([row.pictures, f"{row.fraction:.1%}"] for row in strangers.table(records.read_json(path)).itertuples())
+    return "Strangers, pairs and places (`make robustness`), none of them trained on:\n\n" + _table(
+        ["pictures", "fraction"], rows
     )
 
 

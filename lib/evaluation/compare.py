@@ -188,7 +188,7 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
     rows = []
     for run_folder in run_folders:
         if (run_folder / records.ROBUSTNESS).exists():
-            scores = pd.read_csv(run_folder / records.ROBUSTNESS)
+            scores = pd.read_csv(records.verified(run_folder / records.ROBUSTNESS))
             same = scores.kind == "unchanged"
             rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
     table = pd.DataFrame(rows, columns=["run", "unchanged", "changed"])
@@ -212,11 +212,11 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
     others = [folder for folder in beside if folder != run_folder]
     chosen, note = [run_folder, *others[:1]], ""
     if not others:
-        chosen = [paths.PUBLISHED / run for run in ("springfield", "springfield-frames-only")]
+        chosen = [paths.PUBLISHED / run for run in ("springfield-18", "springfield-frames-only")]
         note = FROM_RECORDS
     if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
         return {}, "It takes two runs that were scored on corrupted pictures."
-    return {folder.name: pd.read_csv(folder / records.ROBUSTNESS) for folder in chosen}, note
+    return {folder.name: pd.read_csv(records.verified(folder / records.ROBUSTNESS)) for folder in chosen}, note
 
 
 def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
@@ -237,10 +237,10 @@ def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
     target_run = next((run_folder for run_folder in runs if run_folder.name == reference), None)
     if target_run is None:
         return pd.DataFrame(columns=columns)
-    target = pd.read_csv(target_run / records.HISTORY).val_macro_f1.iloc[-1]
+    target = pd.read_csv(records.verified(target_run / records.HISTORY)).val_macro_f1.iloc[-1]
     rows = []
     for run_folder, run in runs.items():
-        history = pd.read_csv(run_folder / records.HISTORY)
+        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
         reached = history.epoch[history.val_macro_f1 >= target]
         comparable = all(run.get(key) == runs[target_run].get(key) for key in ("manifest_sha256", "machine"))
         if comparable and len(reached):
@@ -262,7 +262,7 @@ def validation_curves(run_folders: list[Path]) -> pd.DataFrame:
     """
     tables = []
     for run_folder in run_folders:
-        history = pd.read_csv(run_folder / records.HISTORY)
+        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
         minutes = np.cumsum(_epoch_seconds(records.read_run(run_folder)))[: len(history)] / 60
         tables.append(history[["epoch", "val_macro_f1"]].assign(run=run_folder.name, minutes=minutes))
     columns = ["run", "epoch", "minutes", "val_macro_f1"]

@@ -60,15 +60,16 @@ def pairs_at_the_limit(images: np.ndarray, number: int = 3, seed: int = 0) -> tu
     index = faiss.IndexFlatL2(thumbnails.shape[1])
     index.add(thumbnails.astype(np.float32))
     _, nearest = index.search(thumbnails.astype(np.float32), min(4, len(rows)))
-    every = [(one, other) for one, found in enumerate(nearest) for other in found if one < other]
+    every = [(one, int(other)) for one, found in enumerate(nearest) for other in found if one < other]
     pairs = np.array(every, np.int64).reshape(-1, 2)
     rms = duplicates.thumbnail_rms(thumbnails, pairs)
     bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1)
-    # How far inside (below 1) or outside a pair is, by the rule that it meets best.
-    distance = np.minimum(rms / duplicates.THUMBNAIL_RMS, bits / (duplicates.HASH_BITS + 1))
-    order = np.argsort(distance)
-    inside = order[distance[order] < 1][::-1][:number]
-    outside = order[distance[order] >= 1][:number]
+    # How far inside or outside a pair is, by the measure that it meets best.
+    order = np.argsort(np.minimum(rms / duplicates.LIMITS.rms, bits / (duplicates.LIMITS.bits + 1)))
+    near = set(map(tuple, duplicates.near_duplicate_pairs(hashes, thumbnails).tolist()))
+    is_near = np.array([pair in near for pair in every], bool)
+    inside = order[is_near[order]][::-1][:number]
+    outside = order[~is_near[order]][:number]
     pictures, titles = [], []
     for which, chosen in (("inside", inside), ("outside", outside)):
         for pair in chosen:

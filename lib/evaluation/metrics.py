@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
+from lib import records
 from lib.characters import display_name
 from lib.errors import UserError
 from lib.evaluation import intervals
@@ -24,8 +25,9 @@ SUM_TOLERANCE = 0.01  # wide enough for 8-bit weights, narrow enough to exclude 
 SMALLEST_PROBABILITY = 1e-7  # Keras clips at the same value, so that log_loss here is val_loss there
 SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
+CONFUSED_F1 = 0.8  # below, the page says that a character is sometimes confused with others
+NOBODY = "nobody"  # column of the probability of no known character
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.5, 0.95
 
 
 class Predictions(NamedTuple):
@@ -64,7 +66,8 @@ def predictions_table(
 
     Returns:
         One row per picture: `path`, `character`, `predicted`, `probability` (of the predicted one), `group` if groups
-        were given, then `probability_<character>` for every character in label order. Written with
+        were given, then `probability_<character>` for every character in label order, and `nobody`, the probability of
+        no known character, if the network has it. Written with
         `to_csv(path, index=False)` and read by `read_predictions`, it comes back bit for bit.
     """
     rounded = np.char.mod(f"%.{SIGNIFICANT_DIGITS}g", np.asarray(probabilities, np.float64)).astype(np.float64)
@@ -78,6 +81,9 @@ def predictions_table(
     if groups is not None:
         columns["group"] = groups
     columns |= {PROBABILITY_PREFIX + name: rounded[:, label] for label, name in enumerate(characters)}
+    nobody = 1 - rounded.sum(axis=1)
+    if (nobody > SUM_TOLERANCE).any():  # else a network without that answer
+        columns[NOBODY] = np.clip(nobody, 0, 1).round(SIGNIFICANT_DIGITS)
     return pd.DataFrame(columns)
 
 
@@ -96,7 +102,7 @@ def read_predictions(path: Path) -> Predictions:
     advice = "Delete it and evaluate the run again."
     try:
         # As text: "NA" and "007" are names, and numpy reads the very number that was written.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(records.verified(path), dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a table of predictions: {error}. {advice}") from error
     characters = [name.removeprefix(PROBABILITY_PREFIX) for name in table if name.startswith(PROBABILITY_PREFIX)]
@@ -109,19 +115,20 @@ def read_predictions(path: Path) -> Predictions:
     try:
         probabilities = table[[PROBABILITY_PREFIX + name for name in characters]].to_numpy(object).astype(float)
         groups = table["group"].to_numpy(object).astype(np.int64) if "group" in table else None
-        _check_answers(actual, probabilities)
+        _check_answers(actual, probabilities, table[NOBODY].to_numpy(object).astype(float) if NOBODY in table else 0.0)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}. {advice}") from error
     return Predictions(table["path"].tolist(), actual, probabilities, characters, groups)
 
 
-def _check_answers(actual: np.ndarray, probabilities: np.ndarray) -> None:
+def _check_answers(actual: np.ndarray, probabilities: np.ndarray, nobody: np.ndarray | float) -> None:
     if len(actual) == 0:
         raise ValueError("expected at least one row, received none")
     if (actual < 0).any():
         raise ValueError(f"the character of row {np.argmin(actual)} has no column of probabilities")
     # Written so that NaN, for which every comparison is false, is rejected too.
-    valid = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) <= SUM_TOLERANCE)
+    total = probabilities.sum(axis=1) + nobody
+    valid = (probabilities >= 0).all(axis=1) & (nobody >= 0) & (np.abs(total - 1) <= SUM_TOLERANCE)
     if not valid.all():
         row = int(np.argmin(valid))
         raise ValueError(
@@ -143,7 +150,7 @@ def read_history(path: Path) -> pd.DataFrame:
     """
     advice = "Delete the run's folder and train it again."
     try:
-        history = pd.read_csv(path)
+        history = pd.read_csv(records.verified(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a training history: {error}. {advice}") from error
     if not set(HISTORY_COLUMNS) <= set(history):
@@ -223,7 +230,8 @@ def summary(
     characters: Sequence[str],
     groups: np.ndarray | None = None,
     seed: int = 0,
-    threshold: float = LOWEST_THRESHOLD,
+    threshold: float = 0.5,
+    frequent: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Summarise a run in numbers that `metrics.json` can hold as they are.
 
@@ -234,13 +242,17 @@ def summary(
         groups: Near-duplicate group of each picture, `(num_pictures,)`. None puts each picture in its own group, which
             makes the intervals too narrow where there are near-duplicates.
         seed: Seed of the bootstrap.
-        threshold: Probability below which the page is not sure, from `threshold` on validation pictures. Chosen on
-            test pictures it would be too optimistic.
+        threshold: Probability from which a character is named, chosen on validation pictures. Chosen on test pictures
+            it would be too optimistic.
+        frequent: The characters of the study, to score a network that knows more of them like one that knows only
+            these; empty if it knows no others.
 
     Returns:
         `accuracy`, `macro_f1`, `log_loss` (nats per picture), `test_pictures`, `characters`, `lowest_f1` and
         `lowest_character` (among those with pictures), `accuracy_interval` and `macro_f1_interval` (95 %, as
-        `[low, high]`), `threshold`. Plain Python numbers, lists and strings.
+        `[low, high]`), `confused` (characters with an F1 below `CONFUSED_F1`), `threshold`; and if there are characters
+        besides the frequent ones, `frequent`: their number as `characters`, `macro_f1`, `lowest_f1` and
+        `lowest_character`. Plain Python numbers, lists and strings.
     """
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
@@ -254,7 +266,20 @@ def summary(
         "lowest_f1": float(lowest["f1"]),
         "lowest_character": str(lowest["character"]),
         **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
+        "confused": table.loc[(table["support"] > 0) & (table["f1"] < CONFUSED_F1), "character"].tolist(),
         "threshold": float(threshold),
+        **({"frequent": _of_frequent(table, frequent)} if 0 < len(frequent) < len(characters) else {}),
+    }
+
+
+def _of_frequent(table: pd.DataFrame, frequent: Sequence[str]) -> dict[str, Any]:
+    of_these = table[table["character"].isin(frequent)]
+    lowest = of_these.loc[of_these["f1"].idxmin()]
+    return {
+        "characters": len(of_these),
+        "macro_f1": float(of_these["f1"].mean()),
+        "lowest_f1": float(lowest["f1"]),
+        "lowest_character": str(lowest["character"]),
     }
 
 
@@ -273,30 +298,6 @@ def log_loss(actual: np.ndarray, probabilities: np.ndarray) -> float:
     # Only the right character's probability counts. As a binary question, clipping does not change the sum of a row.
     clipped = np.clip(right, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return float(metrics.log_loss(np.ones(len(right)), clipped, labels=[0, 1]))
-
-
-def threshold(actual: np.ndarray, probabilities: np.ndarray, target: float = 0.95) -> float:
-    """Choose the probability below which an answer is given as "I am not sure".
-
-    It is the smallest of 0.50, 0.51, …, 0.95 such that, of the answers with at least this probability, a fraction of at
-    least `target` is right; 0.95 where there is none. Not below 0.50, because there the network gives more probability
-    to all other characters together. Not above 0.95, because a network trained with label smoothing may never be surer.
-    Choose it on validation pictures: chosen on test pictures, it would bias their score.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: float `(num_pictures, num_characters)`.
-        target: Fraction of the sure answers that should be right, 0 to 1.
-
-    Returns:
-        0.50 to 0.95, in hundredths.
-    """
-    right, highest = probabilities.argmax(axis=1) == actual, probabilities.max(axis=1)
-    for hundredths in range(round(100 * LOWEST_THRESHOLD), round(100 * HIGHEST_THRESHOLD)):
-        sure = highest >= hundredths / 100
-        if sure.any() and right[sure].mean() >= target:
-            return hundredths / 100
-    return HIGHEST_THRESHOLD
 
 
 def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:

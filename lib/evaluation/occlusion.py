@@ -1,4 +1,4 @@
-"""Occlusion maps: which parts of a picture an answer depends on.
+"""Which parts of a picture speak for a character: the network's class map, or an occlusion map.
 
 Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014, section 4.2) covers each
 part in turn and measures the change of the answer. It needs nothing but answers, so it works on any exported network.
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from lib.inference.recogniser import Recogniser
 
 # A quarter of the picture's side hides an eye or a mouth, but not the face. Eight positions along each side make
 # 65 pictures in all, a quarter of a second on one core; more positions change the map little.
@@ -28,15 +30,36 @@ class Occlusion:
     Attributes:
         label: Index of the character that the network names when nothing is covered.
         probability: Its probability then, 0 to 1.
-        lowest: Its probability with the most important patch covered.
+        lowest: Its probability with the most important patch covered; None where a class map says what matters.
         importance: `float32 (size, size)`, 0 to 1: the mean loss of probability over the patches that cover a pixel,
             divided by the highest such mean of any pixel; all 0 if no patch lowers the probability.
     """
 
     label: int
     probability: float
-    lowest: float
+    lowest: float | None
     importance: np.ndarray
+
+
+def explain(network: Recogniser, picture: np.ndarray, character: str = "") -> Occlusion:
+    """Ask a network's class map, or cover the picture part by part where it has none.
+
+    Args:
+        network: The recogniser.
+        picture: RGB `uint8 (size, size, 3)`.
+        character: Label, of the most probable one by default. Covering always explains the most probable one.
+
+    Returns:
+        The importance of each part; from a class map, the fraction of its maximum.
+    """
+    probabilities, class_maps = network.outputs(picture[np.newaxis])
+    if class_maps is None:
+        return occlusion(network.predict_pixels, picture)
+    label = network.characters.index(character) if character in network.characters else int(probabilities[0].argmax())
+    cells = class_maps[0][:, :, label]
+    size = (len(picture), len(picture))
+    importance = cv2.resize(cells / max(cells.max(), np.finfo(np.float32).tiny), size, interpolation=cv2.INTER_LINEAR)
+    return Occlusion(label, float(probabilities[0, label]), None, importance)
 
 
 def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) -> Occlusion:

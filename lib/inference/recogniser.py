@@ -26,13 +26,14 @@ from ai_edge_litert.interpreter import Interpreter
 from lib import paths, records
 from lib.characters import display_name
 from lib.data import pictures
+from lib.data.pictures import Square
 from lib.errors import UserError
+from lib.inference.class_map import Box, Place, find
 from lib.machine import cores
 
 MAX_METADATA_BYTES = 1_000_000
 MAX_PICTURE_SIZE = 1024
 MIN_PARALLEL = 16  # pictures; for fewer, starting threads costs more than it saves
-BEST_NETWORK = "springfield"  # its runs have names that begin with it
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
 
@@ -45,23 +46,55 @@ class Guess(NamedTuple):
     probability: float
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The prediction for one picture.
+class Found(NamedTuple):
+    """A character in a picture.
 
     Attributes:
-        character: Label of the most probable character, such as `homer_simpson`.
-        name: Its display name, such as `Homer Simpson`.
-        probability: Its probability, 0 to 1.
-        top: The most probable characters, as many as requested, highest first.
-        all: Every character that the network knows, highest first.
+        character: Its label.
+        name: Its display name.
+        probability: Of the first one, its probability; of others, the score of the class map, 0 to 1.
+        box: Left, top, right, bottom of face and shoulders, as fractions of the picture; None without a class map.
     """
 
     character: str
     name: str
     probability: float
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The prediction for one picture.
+
+    Attributes:
+        known: Whether the network names a character. It declines where no character is probable enough.
+        character: Label of the most probable character, such as `homer_simpson`; None if it declines.
+        name: Its display name, such as `Homer Simpson`; None if it declines.
+        probability: The highest probability, 0 to 1, also if it declines.
+        top: The most probable characters, as many as requested, highest first.
+        all: Every character that the network knows, highest first.
+        found: Every character in the picture, the named one first; empty if it declines.
+    """
+
+    known: bool
+    character: str | None
+    name: str | None
+    probability: float
     top: list[Guess]
     all: list[Guess]
+    found: list[Found]
+
+
+class Outputs(NamedTuple):
+    """What the network computes.
+
+    Attributes:
+        probabilities: `float32 (n, num_characters)`; what is missing from the sum 1 is the probability of nobody.
+        class_maps: `float32 (n, rows, columns, num_characters)`, 0 to 1; None if the network has none.
+    """
+
+    probabilities: np.ndarray
+    class_maps: np.ndarray | None
 
 
 class Recogniser:
@@ -80,6 +113,7 @@ class Recogniser:
         picture_size: Height and width of the network's input, pixels.
         resize_mode: How a picture is made square, as in `pictures.decode`.
         flip_tta_threshold: Probability below which the answer is averaged with that of the mirrored picture.
+        second_threshold: Score of the class map from which a further character is named.
         digest: SHA-256 of the model file.
         record: Contents of `run.json`; empty if there is none.
         metrics: Contents of `metrics.json`; empty if there is none.
@@ -97,15 +131,20 @@ class Recogniser:
         """
         self.run_dir = run_dir
         self.digest = hashlib.sha256(contents).hexdigest()
-        metadata = _metadata(contents, run_dir)
+        metadata = read_metadata(contents, run_dir)
         self.name: str = metadata["run"]
         self.characters: list[str] = metadata["characters"]
         self.names = [display_name(character) for character in self.characters]
         self.picture_size: int = metadata["picture_size"]
         self.resize_mode: str = metadata["resize_mode"]
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
+        self.second_threshold: float = metadata.get("second_threshold") or 1.0
+        self._threshold: float | None = metadata.get("threshold")
+        self._nobody: bool = metadata.get("nobody") or False  # whether there is a further probability, of nobody
         # A model file alone is enough to predict.
         self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
+        if self.record.get("model_sha256", self.digest) != self.digest:
+            raise _damaged(run_dir, f"{records.LITERT_MODEL} was changed since it was written")
         self.metrics = _metrics(run_dir)
         self._networks = _NetworkPool(contents, cores())
         self._try_out()
@@ -143,8 +182,15 @@ class Recogniser:
         return self.record.get("num_parameters")
 
     @property
+    def confused(self) -> list[str]:
+        """Labels of the characters that it often confuses with others, by its evaluation; empty without one."""
+        return self.metrics.get("confused", [])
+
+    @property
     def threshold(self) -> float:
-        """Probability below which an answer is uncertain: that of the evaluation, or one half without one."""
+        """Probability from which a character is named: the file's; in old files that of the evaluation, or one half."""
+        if self._threshold is not None:
+            return self._threshold
         threshold = self.metrics.get("threshold")
         return float(threshold) if _is_number(threshold) else DEFAULT_THRESHOLD
 
@@ -161,8 +207,9 @@ class Recogniser:
         Raises:
             UnreadablePicture: The bytes are not a picture, or exceed a limit.
         """
-        picture = pictures.decode(contents, self.picture_size, self.resize_mode)
-        return self._answer(self.predict_pixels(picture[np.newaxis])[0], top)
+        square = pictures.decode_framed(contents, self.picture_size, self.resize_mode)
+        probabilities, class_maps = self.outputs(square.pixels[np.newaxis])
+        return self._answer(probabilities[0], None if class_maps is None else class_maps[0], square, top)
 
     def predict_file(self, path: Path | str, top: int = 3) -> Answer:
         """Name the character in a picture file; see `predict`.
@@ -202,17 +249,20 @@ class Recogniser:
         yield from _map_in_threads(answer, items, batch, threads=cores())
 
     def predict_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Compute the probabilities of decoded pictures.
+        """Compute the probabilities of decoded pictures; see `outputs`."""
+        return self.outputs(pixels).probabilities
 
-        Flip test-time augmentation: if the highest probability is below `flip_tta_threshold`, the probabilities are
-        averaged with those of the mirrored picture. Confident answers are most and would not change, so the extra time
-        is small.
+    def outputs(self, pixels: np.ndarray) -> Outputs:
+        """Compute the outputs for decoded pictures.
+
+        Flip test-time augmentation: if the highest probability is below `flip_tta_threshold`, the outputs are averaged
+        with those of the mirrored picture. Confident answers are most and would not change, so the extra time is small.
 
         Args:
             pixels: `uint8 (n, picture_size, picture_size, 3)`, RGB.
 
         Returns:
-            Probabilities, `float32 (n, num_characters)`, in the order of `characters`.
+            The outputs, in the order of `characters`.
 
         Raises:
             ValueError: The shape or the type of `pixels` is different.
@@ -222,32 +272,81 @@ class Recogniser:
                 f"`pixels` must be uint8 of shape (n, {self.picture_size}, {self.picture_size}, 3). "
                 f"Received: {pixels.dtype} of shape {pixels.shape}"
             )
-
-        def probabilities(picture: np.ndarray) -> np.ndarray:
-            with self._networks.borrow() as network:
-                found = network(picture)
-                if found.max() < self.flip_tta_threshold:
-                    found = (found + network(picture[:, ::-1])) / 2
-                return found
-
         if len(pixels) < MIN_PARALLEL:
-            rows = [probabilities(picture) for picture in pixels]
+            rows = [self._outputs_of_one(picture) for picture in pixels]
         else:
             with ThreadPoolExecutor(cores()) as executor:
-                rows = list(executor.map(probabilities, pixels))
-        return np.array(rows, np.float32).reshape(len(pixels), len(self.characters))
+                rows = list(executor.map(self._outputs_of_one, pixels))
+        known = [probabilities[: len(self.characters)] for probabilities, _ in rows]
+        class_maps = [class_map for _, class_map in rows if class_map is not None]
+        return Outputs(
+            np.array(known, np.float32).reshape(len(pixels), len(self.characters)),
+            np.array(class_maps) if class_maps else None,
+        )
 
-    def _answer(self, probabilities: np.ndarray, top: int) -> Answer:
+    def _outputs_of_one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        with self._networks.borrow() as network:
+            probabilities, class_map = network(picture)
+            if probabilities[: len(self.characters)].max() < self.flip_tta_threshold:
+                mirrored, mirrored_map = network(picture[:, ::-1])
+                probabilities = (probabilities + mirrored) / 2
+                class_map = None if class_map is None else (class_map + mirrored_map[:, ::-1]) / 2
+            return probabilities, class_map
+
+    def decide(self, probabilities: np.ndarray, class_map: np.ndarray | None = None) -> tuple[bool, list[Place]]:
+        """Decide whether a picture shows known characters, and which.
+
+        The probability is divided among the characters in a picture, so that of all that the class map shows counts.
+
+        Args:
+            probabilities: `float (num_characters,)`.
+            class_map: `float (rows, columns, num_characters)`; None if the network has none.
+
+        Returns:
+            Whether the network names anyone, and the characters with their places, the most probable first.
+        """
+        first = int(probabilities.argmax())
+        if class_map is None:
+            return bool(probabilities[first] >= self.threshold), []
+        places = find(class_map, first, self.second_threshold)
+        return bool(probabilities[[place.label for place in places]].sum() >= self.threshold), places
+
+    def _answer(self, probabilities: np.ndarray, class_map: np.ndarray | None, square: Square, top: int) -> Answer:
         order = np.argsort(-probabilities, kind="stable")
         guesses = [Guess(self.characters[i], self.names[i], float(probabilities[i])) for i in order]
-        return Answer(*guesses[0], top=guesses[:top], all=guesses)
+        known, places = self.decide(probabilities, class_map)
+        best, found = guesses[0], []
+        if known:
+            found = [
+                Found(self.characters[place.label], self.names[place.label], place.score, self._box(place, square))
+                for place in places
+            ]
+            found = [Found(*best, found[0].box if found else None), *found[1:]]
+        return Answer(
+            known,
+            best.character if known else None,
+            best.name if known else None,
+            best.probability,
+            top=guesses[:top],
+            all=guesses,
+            found=found,
+        )
+
+    def _box(self, place: Place, square: Square) -> Box:
+        """Convert the box of a place to fractions of the picture."""
+        return tuple(pictures.box_from_square(place.box, square.framing, square.shape, self.picture_size).tolist())
 
     def _try_out(self) -> None:
         """Predict once, so that a damaged network is found now and the first real prediction is fast."""
-        grey = np.full((1, self.picture_size, self.picture_size, 3), 128, np.uint8)
+        grey = np.full((self.picture_size, self.picture_size, 3), 128, np.uint8)
         try:
-            total = self.predict_pixels(grey).sum()
-        except (ValueError, RuntimeError):  # from LiteRT for a damaged file, from numpy for other shapes
+            probabilities, class_map = self._outputs_of_one(grey)
+            if len(probabilities) != len(self.characters) + self._nobody:
+                raise ValueError
+            if class_map is not None and class_map.shape[2] != len(self.characters):
+                raise ValueError
+            total = probabilities.sum()
+        except (ValueError, RuntimeError, KeyError):  # from LiteRT for a damaged file, or other outputs
             raise _damaged(
                 self.run_dir, f"{records.LITERT_MODEL} holds no network, or one that does not match its metadata"
             ) from None
@@ -262,19 +361,25 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
         outputs: The folder with `published/<run>/` and `<data name>/<run>/`.
 
     Returns:
-        Published runs of springfield, other published runs, then the finished runs of this machine; in each group by
-        macro F1, with runs that are not evaluated last.
+        The default of the published runs, the other published runs, then the finished runs of this machine; in each
+        group by macro F1, with runs that are not evaluated last.
     """
-    found = []
+    found, default = [], _default_run(Path(outputs) / paths.PUBLISHED.name)
     for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}"):
         run = model.parent
         published = run.parent.name == paths.PUBLISHED.name
-        best = published and run.name.startswith(BEST_NETWORK)
         with contextlib.suppress(UserError):
             if not published or (run / records.RUN_RECORD).exists():
                 records.read_run(run)  # raises if the training is not finished
-            found.append((not published, not best, -_macro_f1(run), str(run), run))
+            found.append((not published, run != default, -_macro_f1(run), str(run), run))
     return [run for *_, run in sorted(found)]
+
+
+def _default_run(published: Path) -> Path | None:
+    """Read which of the published runs is the default, from the record that `make publish MODEL=1` writes."""
+    if not (published / records.DEFAULT).exists():
+        return None
+    return published / str(records.read_json(published / records.DEFAULT).get("run"))
 
 
 def load_best(outputs: Path = paths.OUTPUTS) -> Recogniser:
@@ -345,23 +450,26 @@ class _NetworkPool:
 
 
 class _Network:
-    """One interpreter: from `uint8 (picture_size, picture_size, 3)`, RGB, to `float32 (num_characters,)`."""
+    """One interpreter: from `uint8 (picture_size, picture_size, 3)`, RGB, to probabilities and class map."""
 
     def __init__(self, contents: bytes):
         self._interpreter = Interpreter(model_content=contents, num_threads=1)
         self._interpreter.allocate_tensors()
         (inputs,) = self._interpreter.get_input_details()
-        (outputs,) = self._interpreter.get_output_details()
-        self._input, self._output = inputs["index"], outputs["index"]
+        self._input = inputs["index"]
+        # LiteRT gives outputs an order of its own; the number of their axes identifies them.
+        self._outputs = {len(output["shape"]): output["index"] for output in self._interpreter.get_output_details()}
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
+    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return `float32 (num_outputs,)`, and `float32 (rows, columns, num_characters)` or None."""
         self._interpreter.set_tensor(self._input, picture[np.newaxis].astype(np.float32))
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)[0]
+        found = {axes: self._interpreter.get_tensor(index)[0] for axes, index in self._outputs.items()}
+        return found[2], found.get(4)
 
 
-def _metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
-    """Read and check the metadata in the zip archive appended to the model file."""
+def read_metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
+    """Read and check the metadata in the zip archive appended to a model file; raises UserError for a damaged one."""
     try:
         with zipfile.ZipFile(io.BytesIO(contents)) as archive, archive.open(records.MODEL_METADATA) as file:
             metadata = json.loads(file.read(MAX_METADATA_BYTES))
@@ -393,8 +501,12 @@ METADATA_CHECKS: dict[str, Callable[[Any], bool]] = {
     "resize_mode": lambda value: value in pictures.RESIZE_MODES,
     "colour_order": lambda value: value == "RGB",
     "value_range": lambda value: value == [0, 255],
-    # Missing in the oldest files.
-    "flip_tta_threshold": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
+    # Missing in older files.
+    "nobody": lambda value: value in (None, True, False),
+    **dict.fromkeys(
+        ("flip_tta_threshold", "threshold", "second_threshold"),
+        lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
+    ),
 }
 
 

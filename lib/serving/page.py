@@ -1,38 +1,50 @@
 """What the page knows and answers: the networks that are there, their answers, and drawings to try.
 
-Nothing here remembers a picture. Pictures, answers and corrections of a visit live in the visitor's browser,
-which sends a picture again with every question about it.
+Nothing here remembers a picture. Pictures, answers and corrections of a visit live in the visitor's browser, which
+sends a picture again with every question about it.
 """
 
 import functools
-import itertools
-import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from lib import paths
+from lib import paths, records
 from lib.characters import display_name
 from lib.data import pictures
 from lib.errors import UserError
 from lib.evaluation import occlusion
-from lib.inference.recogniser import Recogniser, find_runs
+from lib.inference import recogniser as recognisers
+from lib.inference.recogniser import Answer, Recogniser, find_runs
 
 log = logging.getLogger(__name__)
 
-LONGEST_SIDE = 512  # pixels of a picture in the page; networks see far fewer
+LONGEST_SIDE = 512  # pixels of a picture that travels to the server; networks see far fewer
 MAX_KEPT_BYTES = 1_000_000  # a picture that is small enough in both ways stays as it is
 JPEG_QUALITY = 90  # percent, of a picture that was shrunk; as in the browser
-NUM_BARS = 5
 MAX_LISTED = 12  # networks to choose from
 MAX_LOADED = 4  # networks in memory, and at once side by side
 DRAWING_SIDE = 256  # pixels
+FULL_EFFECT = 0.5  # fall of the probability from which the overlay of an explanation is as dark as it gets
+
+GONE = "This network is not there any more. Load the page again to see which are."
+NO_NETWORK = (
+    "There is no trained network yet, so no picture can be named. Run `make train evaluate` in the project's folder, "
+    "which takes some minutes, then look again."
+)
+PUBLISHED_TERMS = [
+    {"words": "The network is under CC BY-NC-SA 4.0, not for commercial use: it was trained on"},
+    {
+        "words": "Alexandre Attia’s collection of frames.",
+        "href": "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset",
+    },
+]
 
 
 class Networks:
@@ -64,26 +76,14 @@ class Networks:
         """Keys of the networks, the one that answers unasked first."""
         return list(self._folders)
 
-    def facts(self) -> list[dict[str, Any]]:
-        """Say what a visitor may want to know of each network.
-
-        Returns:
-            For each network `key`, `name`, `detail` (a few words), `accuracy` and `macro_f1` (0 to 1 or None),
-            `test_pictures` (or None) and `characters` (display names in alphabetical order).
-        """
-        names = Counter(folder.name for folder in self._folders.values())
-        facts = [
-            {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder)
-            for key, folder in self._folders.items()
-        ]
-        if self.first:  # it is loaded, so it is sure which characters it knows
-            facts[0]["characters"] = sorted(self.first.names)
-        return facts
-
     @property
     def first(self) -> Recogniser | None:
         """The network that answers unasked, if there is one."""
         return self._recogniser(self.keys[0]) if self._folders else None
+
+    def about(self) -> dict[str, Any]:
+        """Describe the networks for the page; see `describe`."""
+        return describe(self._folders)
 
     def recognise(self, contents: bytes, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Ask networks about a picture.
@@ -93,57 +93,56 @@ class Networks:
             keys: Which networks.
 
         Returns:
-            By key, `top` (lists of name and probability, best first), `sure` (whether the best reaches the
-            threshold) and `threshold`; or `problem`, a sentence, where a network cannot be used.
+            By key the answer (see `answer_record`); or `problem`, a message, where a network cannot be used.
 
         Raises:
-            UnreadablePicture: If the bytes are no picture or break a limit.
+            UnreadablePicture: The bytes are no picture or exceed a limit.
         """
         pictures.probe(contents)  # so that what is wrong with the picture is said once, not for each network
         return {key: self._answer(contents, key) for key in keys}
 
-    def explain(self, contents: bytes, key: str) -> tuple[dict[str, Any], bytes]:
-        """Show which parts of a picture a network's answer rests on.
+    def explain(self, contents: bytes, key: str, character: str = "") -> tuple[dict[str, Any], bytes]:
+        """Show which parts of a picture speak for a character.
 
         Args:
             contents: Bytes of a picture file.
             key: Which network.
+            character: Label, of the network's most probable one by default.
 
         Returns:
-            `name`, `before` and `after`: who was named, how probable, and how probable with the most important
-            part covered. Then a PNG to lay over the picture, dark where nothing mattered.
+            `name`, `before` and `after`: the character, how probable it is, and how probable with the most important
+            part covered, which is None for a network with a class map of its own. Then a PNG to lay over the picture,
+            dark where nothing mattered.
 
         Raises:
-            UserError: If the picture or the network cannot be used.
+            UserError: The picture or the network cannot be used.
         """
         recogniser = self._recogniser(key)
         square = pictures.decode(contents, recogniser.picture_size, recogniser.resize_mode)
-        found = occlusion.occlusion(recogniser.predict_pixels, square)
+        found = occlusion.explain(recogniser, square, character)
         shown = pictures.decode_full(contents, LONGEST_SIDE)
         frame = pictures.framing(shown, recogniser.picture_size, recogniser.resize_mode)
-        heatmap_overlay = occlusion.heatmap_overlay(
-            occlusion.shown_part(found.importance, frame.inner, frame.box, shown.shape[:2])
-        )
+        importance = occlusion.shown_part(found.importance, frame.inner, frame.box, shown.shape[:2])
+        # What changes little is darkened little.
+        effect = 1.0 if found.lowest is None else min(1.0, (found.probability - found.lowest) / FULL_EFFECT)
+        overlay = occlusion.heatmap_overlay(1 - effect * (1 - importance))
         facts = {"name": recogniser.names[found.label], "before": found.probability, "after": found.lowest}
-        return facts, _encode(".png", cv2.cvtColor(heatmap_overlay, cv2.COLOR_RGBA2BGRA))
+        return facts, _encode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGBA2BGRA))
 
     def _answer(self, contents: bytes, key: str) -> dict[str, Any]:
         try:
             recogniser = self._recogniser(key)
         except UserError as problem:
             return {"problem": str(problem)}
-        answer = recogniser.predict(contents, top=NUM_BARS)
-        return {
-            "top": [[guess.name, guess.probability] for guess in answer.top],
-            "sure": answer.probability >= recogniser.threshold,
-            "threshold": recogniser.threshold,
-        }
+        answer = recogniser.predict(contents)
+        is_confused = answer.character in recogniser.confused
+        return answer_record(answer) | {"closest": answer.all[0].character, "confused": is_confused}
 
     def _recogniser(self, key: str) -> Recogniser:
         try:
             return self._load(self._folders[key])
         except KeyError:
-            raise UserError("This network is not there any more. Load the page again to see which are.") from None
+            raise UserError(GONE) from None
         except UserError as problem:  # which names folders of this machine
             log.warning("%s", problem)
             raise UserError(
@@ -158,20 +157,74 @@ class Networks:
         return True
 
 
-def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict[str, Any]]:
-    """Draw pictures for visitors who have none at hand.
+def answer_record(answer: Answer) -> dict[str, Any]:
+    """Write an answer as `/predict` and the page give it.
 
-    A network that was trained on frames of the series errs on many drawings, so one of each character is drawn and
-    those are taken that it names best; the page says so.
+    Returns:
+        `character` and `name` (None when the network declines), `probability` and `probabilities` (0 to 1, of every
+        character, highest first), `known`, and `found`, a list of `character`, `name`, `probability` and `box`.
+    """
+    return {
+        "character": answer.character,
+        "name": answer.name,
+        "probability": answer.probability,
+        "probabilities": {guess.character: guess.probability for guess in answer.all},
+        "known": answer.known,
+        "found": [found._asdict() for found in answer.found],
+    }
+
+
+def describe(folders: dict[str, Path]) -> dict[str, Any]:
+    """Describe networks for the page, and what pictures it may take.
+
+    Args:
+        folders: Run folders by key, the one that answers unasked first.
+
+    Returns:
+        `networks`, for each `key`, `name`, `tested` (`accuracy`, 0 to 1 or None, `pictures`, and their `kind`),
+        `characters` (labels and display names, in alphabetical order; none of a damaged one), `threshold`, and
+        `declines`, whether it was trained to. Then `problem`, a message if there is no network, `subject`, what the
+        characters are, `links` (`words`, with an `href` where there is a page), `limits` of pictures, and `together`,
+        how many may answer at once.
+    """
+    from lib.drawing import sample
+
+    names = Counter(folder.name for folder in folders.values())
+    networks = [
+        {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder)
+        for key, folder in folders.items()
+    ]
+    first = next(iter(folders.values()), None)
+    knows_the_series = networks and {label for label, _ in networks[0]["characters"]} & set(sample.CHARACTERS)
+    is_published = first is not None and first.parent.name == paths.PUBLISHED.name
+    own = [{"words": "The network is one of your own."}]
+    return {
+        "networks": networks,
+        "problem": "" if networks else NO_NETWORK,
+        "subject": "characters of The Simpsons" if knows_the_series else "characters",
+        "links": [*(PUBLISHED_TERMS if is_published else own), {"words": "Code and drawings: MIT licence."}],
+        "limits": {
+            "bytes": pictures.MAX_BYTES,
+            "pixels": pictures.MAX_PIXELS,
+            "side": pictures.MIN_SIDE,
+            "keptSide": LONGEST_SIDE,
+            "keptBytes": MAX_KEPT_BYTES,
+        },
+        "together": MAX_LOADED,
+    }
+
+
+def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict[str, Any]]:
+    """Draw one picture of each character, for visitors who have none at hand and to show whom a network knows.
 
     Args:
         recogniser: Whom the drawings are for; None takes any.
-        number: How many at most; each shows another character.
-        seed: What the drawings follow from.
+        number: How many at most.
+        seed: Determines the drawings.
 
     Returns:
-        For each `name` (who it is, for people) and `picture` (JPEG, square, `DRAWING_SIDE` pixels), the one that
-        is named best first.
+        For each `character`, `name` and `picture` (JPEG, square, `DRAWING_SIDE` pixels); the one that the network names
+        best comes first.
     """
     from lib.drawing import sample
 
@@ -181,54 +234,50 @@ def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict
         if recogniser is None or character in recogniser.characters
     }
     if recogniser is not None:
-        shares = {character: _share(recogniser, picture, character) for character, picture in drawn.items()}
-        drawn = {character: drawn[character] for character in sorted(drawn, key=shares.get, reverse=True)}
-    best = itertools.islice(drawn.items(), number)
-    return [{"name": display_name(character), "picture": picture} for character, picture in best]
-
-
-def small_enough(contents: bytes) -> bytes:
-    """Shrink a picture as the page does before it sends one.
-
-    Args:
-        contents: Bytes of a picture file.
-
-    Returns:
-        The same bytes if the picture is small already, otherwise a JPEG of at most `LONGEST_SIDE` pixels a side.
-
-    Raises:
-        UnreadablePicture: If the bytes are no picture or break a limit.
-    """
-    if max(pictures.probe(contents)) <= LONGEST_SIDE and len(contents) <= MAX_KEPT_BYTES:
-        return contents
-    return _jpeg(pictures.decode_full(contents, LONGEST_SIDE))
+        drawn = dict(sorted(drawn.items(), key=lambda item: -_probability(recogniser, item[1], item[0])))
+    return [
+        {"character": character, "name": display_name(character), "picture": picture}
+        for character, picture in list(drawn.items())[:number]
+    ]
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    run, metrics = _record(folder / "run.json"), _record(folder / "metrics.json")
-    accuracy = _number(metrics.get("accuracy"))
+    run, metrics = _read(records.read_run, folder), _read(records.read_metrics, folder)
+    metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
     return {
-        "detail": "not tested" if accuracy is None else f"right on {100 * accuracy:.0f} of 100 test pictures",
-        "accuracy": accuracy,
-        "macro_f1": _number(metrics.get("macro_f1")),
-        "test_pictures": _number(metrics.get("test_pictures")),
-        "characters": sorted(display_name(character) for character in run.get("characters") or []),
+        "tested": {
+            "accuracy": _number(metrics.get("accuracy")),
+            "pictures": _number(metrics.get("test_pictures")),
+            "kind": _kind(str(run.get("data_name", folder.parent.name))),
+        },
+        "characters": sorted(((label, display_name(label)) for label in metadata.get("characters", [])), key=_name),
+        "threshold": metadata.get("threshold") or _number(metrics.get("threshold")) or recognisers.DEFAULT_THRESHOLD,
+        "declines": bool(metadata.get("nobody")),
     }
 
 
-def _share(recogniser: Recogniser, picture: bytes, character: str) -> float:
-    """Probability that a network gives to a character."""
+def _name(pair: tuple[str, str]) -> str:
+    return pair[1]
+
+
+def _kind(data_name: str) -> str:
+    """Say what the test pictures of a data set are."""
+    if data_name.startswith("sample"):
+        return "drawings"
+    return "frames" if "simpsons" in data_name or "kaggle" in data_name else "pictures"
+
+
+def _probability(recogniser: Recogniser, picture: bytes, character: str) -> float:
     guesses = recogniser.predict(picture).all
     return next(guess.probability for guess in guesses if guess.character == character)
 
 
-def _record(path: Path) -> dict[str, Any]:
-    """Read a record as far as it can be read; `lib.records` would bring pandas, and 40 MB for every visitor."""
+def _read(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Read a record as far as it can be read; a damaged one hides no network from the page."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read(folder)
+    except (OSError, UserError):
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _number(value: Any) -> float | None:

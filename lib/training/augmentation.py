@@ -13,6 +13,9 @@ MAX_BACKGROUND_FRACTION = 0.8
 MIN_FIGURE_FRACTION = 0.35
 
 
+IDENTITY = np.eye(2, 3)
+
+
 def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
     """Augment one picture.
 
@@ -24,57 +27,97 @@ def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np
     Returns:
         A new picture of the same shape and type.
     """
-    picture = _warp(picture, recipe, rng)
+    return augment_located(picture, recipe, rng)[0]
+
+
+def augment_located(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Augment one picture, and say where its points are now, so that boxes can follow it.
+
+    Args:
+        picture: `uint8 (height, width, 3)`, RGB.
+        recipe: Its fields from `shift` to `style_jitter` set the amounts.
+        rng: Random generator.
+
+    Returns:
+        A new picture of the same shape and type, and an affine matrix, `float64 (2, 3)`: a point `(x, y)`, in fractions
+        of width and height, is at `matrix @ (x, y, 1)` in the new picture.
+    """
+    height, width = picture.shape[:2]
+    changed, matrix = _warp(picture, recipe, rng)
     if recipe.background_swap and rng.random() < recipe.background_swap:
-        picture = _swap_background(picture, rng)
+        changed, then = _swap_background(changed, rng)
+        matrix = _composed(then, matrix)
     if recipe.shrink_and_paste and rng.random() < recipe.shrink_and_paste:
-        picture = _shrink_and_paste(picture, rng)
+        changed, then = _shrink_and_paste(changed, rng)
+        matrix = _composed(then, matrix)
     if recipe.style_jitter and rng.random() < recipe.style_jitter:
-        picture = _jitter_style(picture, rng)
+        changed = _jitter_style(changed, rng)
     if recipe.colour_jitter:
-        picture = _jitter_colour(picture, recipe.colour_jitter, rng)
+        changed = _jitter_colour(changed, recipe.colour_jitter, rng)
     if recipe.quality_jitter and rng.random() < recipe.quality_jitter:
-        picture = _jitter_quality(picture, rng)
+        changed = _jitter_quality(changed, rng)
     if recipe.random_erasing:
-        picture = _erase(picture, recipe.random_erasing, rng)
-    return picture
+        changed = _erase(changed, recipe.random_erasing, rng)
+    return changed, _in_fractions(matrix, width, height)
 
 
-def _warp(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+def _composed(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    return second @ np.vstack([first, (0, 0, 1)])
+
+
+def _in_fractions(matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Convert a matrix between pixel centres into one between fractions of width and height."""
+    # Pixel n covers the fractions n / width to (n + 1) / width; its centre is at n.
+    to_fractions = np.array([[1 / width, 0, 0.5 / width], [0, 1 / height, 0.5 / height], [0, 0, 1]])
+    to_pixels = np.array([[width, 0, -0.5], [0, height, -0.5], [0, 0, 1]])
+    return (to_fractions @ np.vstack([matrix, (0, 0, 1)]) @ to_pixels)[:2]
+
+
+def _warp(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Flip, shift, zoom and rotate in one resampling, so that the picture is interpolated at most once."""
     height, width = picture.shape[:2]
     direction = -1.0 if recipe.flip and rng.random() < 0.5 else 1.0
     right, down = rng.uniform(-recipe.shift, recipe.shift, 2) * (width, height)
-    if not recipe.zoom and not recipe.rotate:
-        return _shift(picture[:, ::-1] if direction < 0 else picture, round(right), round(down))
-    # Plain floats: for matrices this small, NumPy would take nearly as long as OpenCV takes for the picture.
-    scale = math.exp(rng.uniform(-1, 1) * math.log1p(recipe.zoom))
-    angle = math.radians(rng.uniform(-recipe.rotate, recipe.rotate))
+    scale, angle = 1.0, 0.0
+    if recipe.zoom or recipe.rotate:
+        # Plain floats: for matrices this small, NumPy would take nearly as long as OpenCV takes for the picture.
+        scale = math.exp(rng.uniform(-1, 1) * math.log1p(recipe.zoom))
+        angle = math.radians(rng.uniform(-recipe.rotate, recipe.rotate))
+    else:
+        right, down = round(right), round(down)  # whole pixels, which interpolation leaves as they are
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
     x, y = (width - 1) / 2, (height - 1) / 2  # the centre, which only the shift moves
     to_x = (direction * cosine, -sine, x + right - direction * cosine * x + sine * y)
     to_y = (direction * sine, cosine, y + down - direction * sine * x - cosine * y)
     matrix = np.array((to_x, to_y))
-    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return warped, matrix
 
 
-def _shift(picture: np.ndarray, right: int, down: int) -> np.ndarray:
-    """Shift by whole pixels, without interpolation; the edge is repeated."""
-    height, width = picture.shape[:2]
-    edges = (max(down, 0), max(-down, 0), max(right, 0), max(-right, 0))  # top, bottom, left, right
-    larger = cv2.copyMakeBorder(np.ascontiguousarray(picture), *edges, cv2.BORDER_REPLICATE)
-    top, left = max(-down, 0), max(-right, 0)
-    return larger[top : top + height, left : left + width]
+def _swap_background(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Replace the flat area that reaches the edge; half of the time, crop to the figure."""
+    swapped, figure = cut_out(picture, rng)
+    if figure is None or rng.random() >= 0.5:
+        return swapped, IDENTITY
+    return _crop_to_figure(swapped, figure)
 
 
-def _swap_background(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Replace the flat area that reaches the edge.
+def cut_out(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    """Replace the flat area that reaches the edge, and say where the figure is.
 
     Cartoons have outlines: a flood fill from the edge covers the background up to the figure and stops there. This
     segments a figure well enough, without any annotation.
+
+    Args:
+        picture: `uint8 (height, width, 3)`, RGB.
+        rng: Random generator.
+
+    Returns:
+        The picture on another background, and the mask of the figure, `uint8 (height, width)`, 0 or 1. Where the flood
+        leaked into the figure, the picture as it is and None.
     """
     height, width = picture.shape[:2]
-    picture = np.ascontiguousarray(picture)
+    picture = np.require(picture, requirements=("C", "W"))  # a row of a memory-mapped array is read-only
     filled = np.zeros((height + 2, width + 2), dtype="uint8")
     step = (int(rng.integers(4, 14)),) * 3
     # Not from the lower edge, where figures extend out of the picture.
@@ -85,13 +128,12 @@ def _swap_background(picture: np.ndarray, rng: np.random.Generator) -> np.ndarra
             cv2.floodFill(picture, filled, (int(x), int(y)), 0, step, step, 4 | cv2.FLOODFILL_MASK_ONLY | 1 << 8)
     background = filled[1:-1, 1:-1]
     if cv2.countNonZero(background) > MAX_BACKGROUND_FRACTION * background.size:
-        return picture
+        return picture, None
     figure = 1 - background
-    swapped = cv2.copyTo(picture, figure, _background(height, width, rng))
-    return _crop_to_figure(swapped, figure) if rng.random() < 0.5 else swapped
+    return cv2.copyTo(picture, figure, _background(height, width, rng)), figure
 
 
-def _crop_to_figure(picture: np.ndarray, figure: np.ndarray) -> np.ndarray:
+def _crop_to_figure(picture: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Crop to the bounding box of a figure and enlarge it to the whole picture, as clip-art is cropped.
 
     Args:
@@ -99,17 +141,19 @@ def _crop_to_figure(picture: np.ndarray, figure: np.ndarray) -> np.ndarray:
         figure: Mask, `uint8 (height, width)`, 1 where the figure is.
 
     Returns:
-        The enlarged figure, or the picture as it is where the figure is too small.
+        The enlarged figure and its matrix; the picture as it is where the figure is too small.
     """
     height, width = figure.shape
     left, top, figure_width, figure_height = cv2.boundingRect(figure)
     if min(figure_height / height, figure_width / width) < MIN_FIGURE_FRACTION:
-        return picture
+        return picture, IDENTITY
     cropped = picture[top : top + figure_height, left : left + figure_width]
-    return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR)
+    scale_x, scale_y = width / figure_width, height / figure_height
+    matrix = np.array([[scale_x, 0, (0.5 - left) * scale_x - 0.5], [0, scale_y, (0.5 - top) * scale_y - 0.5]])
+    return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR), matrix
 
 
-def _shrink_and_paste(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _shrink_and_paste(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Shrink the picture and paste it at a random place on a white, solid or noisy background."""
     height, width = picture.shape[:2]
     scale = rng.uniform(0.35, 0.95)
@@ -123,7 +167,9 @@ def _shrink_and_paste(picture: np.ndarray, rng: np.random.Generator) -> np.ndarr
     top, left = rng.integers(0, height - new_height + 1), rng.integers(0, width - new_width + 1)
     small = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_AREA)
     pasted[top : top + new_height, left : left + new_width] = small
-    return pasted
+    scale_x, scale_y = new_width / width, new_height / height
+    matrix = np.array([[scale_x, 0, left + 0.5 * scale_x - 0.5], [0, scale_y, top + 0.5 * scale_y - 0.5]])
+    return pasted, matrix
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:

@@ -145,13 +145,11 @@ def for_training(data: Dataset, recipe: Recipe) -> Batches:
     Returns:
         Shuffled and augmented batches.
     """
-    drawn, drawn_labels = sample.draw_training_pictures(data.characters, recipe.drawings_per_character, recipe.seed)
-    size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
-    squares = np.array([pictures.resize(picture, size, resize_mode) for picture in drawn], dtype="uint8")
+    images, labels, rows = with_drawings(data, recipe)
     return Batches(
-        ConcatArrays(data.images, squares.reshape(-1, size, size, 3)),
-        np.concatenate([data.labels, drawn_labels]),
-        np.concatenate([data.rows("train"), len(data.images) + np.arange(len(drawn))]),
+        images,
+        labels,
+        rows,
         num_characters=len(data.characters),
         batch_size=recipe.batch_size,
         seed=recipe.seed,
@@ -159,6 +157,22 @@ def for_training(data: Dataset, recipe: Recipe) -> Batches:
         augmentation=recipe,
         progressive_size=recipe.progressive_size,
         progressive_epochs=progressive_epochs(recipe),
+    )
+
+
+def with_drawings(data: Dataset, recipe: Recipe) -> tuple[ConcatArrays, np.ndarray, np.ndarray]:
+    """Add the drawings of a recipe to the prepared pictures.
+
+    Returns:
+        All pictures, the label of each, `int64 (n,)`, and the indices of those to train on.
+    """
+    drawn, drawn_labels = sample.draw_training_pictures(data.characters, recipe.drawings_per_character, recipe.seed)
+    size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
+    squares = np.array([pictures.resize(picture, size, resize_mode) for picture in drawn], dtype="uint8")
+    return (
+        ConcatArrays(data.images, squares.reshape(-1, size, size, 3)),
+        np.concatenate([data.labels, drawn_labels]),
+        np.concatenate([data.rows("train"), len(data.images) + np.arange(len(drawn))]),
     )
 
 

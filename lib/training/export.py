@@ -27,6 +27,7 @@ from lib import machine, records
 from lib.data.dataset import Dataset
 from lib.errors import UserError
 from lib.training import networks, optimizers, quantization
+from lib.training.calibration import Calibration, calibrate
 from lib.training.recipe import Recipe
 from lib.training.resume import Training
 
@@ -34,7 +35,7 @@ from lib.training.resume import Training
 WEIGHTS = ("int8", "float16", "float32")
 # Fraction of the pictures on which the export may differ; one picture always may, since rounding can break a tie.
 MISMATCH_TOLERANCE = 0.001
-CALIBRATION_PICTURES = 128  # training pictures that the quantisation is fitted to
+QUANTISATION_PICTURES = 128  # training pictures that the quantisation is fitted to
 PREDICTION_BATCH = 256
 
 
@@ -54,7 +55,10 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
             command = [sys.executable, "-m", __name__, str(model_path), str(temporary), "--weights", weights]
             subprocess.run(command, check=True)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(records.MODEL_METADATA, json.dumps(metadata, ensure_ascii=False, indent=2))
+            # With the earliest time that a zip can hold: equal trainings give equal files.
+            archive.writestr(
+                zipfile.ZipInfo(records.MODEL_METADATA), json.dumps(metadata, ensure_ascii=False, indent=2)
+            )
 
 
 def export_verified(
@@ -124,7 +128,13 @@ def convert(model_path: Path, exported_path: Path, weights: str) -> None:
 
 
 def describe(
-    run: str, characters: list[str], picture_size: int, resize_mode: str, flip_tta_threshold: float = 0.0
+    run: str,
+    characters: list[str],
+    picture_size: int,
+    resize_mode: str,
+    flip_tta_threshold: float = 0.0,
+    calibration: Calibration | None = None,
+    nobody: bool = False,
 ) -> dict[str, Any]:
     """Describe an exported network for whoever runs it.
 
@@ -134,10 +144,13 @@ def describe(
         picture_size: Height and width of its input, pixels.
         resize_mode: How a picture is made square: "stretch", "pad" or "bounded".
         flip_tta_threshold: Probability, 0 to 1, below which the answer is averaged with that of the mirrored picture.
+        calibration: The thresholds from which a character is named.
+        nobody: Whether the last probability is that of nobody.
 
     Returns:
         The record that becomes `metadata.json`.
     """
+    chosen = dataclasses.asdict(calibration) if calibration else {}
     return {
         "format_version": records.FORMAT_VERSION,
         "run": run,
@@ -147,6 +160,8 @@ def describe(
         "colour_order": "RGB",
         "value_range": [0, 255],
         "flip_tta_threshold": flip_tta_threshold,
+        "nobody": nobody,
+        **{name: value for name, value in chosen.items() if value is not None},
     }
 
 
@@ -159,12 +174,14 @@ class Exported:
         path: The LiteRT file.
         weights: How the file stores weights: "int8", "float16" or "float32".
         mismatches: Number of test pictures on which the answers of file and network differ.
+        calibration: Temperature and thresholds.
     """
 
     model: keras.Model
     path: Path
     weights: str
     mismatches: int
+    calibration: Calibration
 
     def __str__(self) -> str:
         """Summarise the export in a line."""
@@ -194,24 +211,47 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
     keras.config.set_dtype_policy("float32")
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
     model.set_weights(best_weights)
+    validation = data.rows("validation")
+    found = outputs(model, data.images[validation])
+    class_maps = found["class_map"] if recipe.class_map else None
+    labels, num_characters = data.labels[validation], len(data.characters)
+    chosen = calibrate(model, networks.probabilities(found), class_maps, labels, num_characters)
     with records.atomic_write(folder / records.KERAS_MODEL) as temporary:
         model.save(temporary)
+        _without_times(temporary)
     preparation = data.preparation
     metadata = describe(
-        run, data.characters, preparation.picture_size, preparation.resize_mode, recipe.flip_tta_threshold
+        run,
+        data.characters,
+        preparation.picture_size,
+        preparation.resize_mode,
+        recipe.flip_tta_threshold,
+        chosen,
+        recipe.class_map,
     )
     train = data.rows("train")
-    calibration = data.images[train[:: max(1, len(train) // CALIBRATION_PICTURES)]]
+    to_quantise = data.images[train[:: max(1, len(train) // QUANTISATION_PICTURES)]]
     path = folder / records.LITERT_MODEL
     weights, mismatches = export_verified(
         folder / records.KERAS_MODEL,
         path,
         metadata,
         data.images[data.rows("test")],
-        calibration,
+        to_quantise,
         recipe.export_weights,
     )
-    return Exported(model, path, weights, mismatches)
+    return Exported(model, path, weights, mismatches, chosen)
+
+
+def _without_times(path: Path) -> None:
+    """Write a `.keras` file again without the time of its making: equal trainings give equal files."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {info.filename: archive.read(info) for info in archive.infolist()}
+    about = json.loads(contents["metadata.json"])
+    contents["metadata.json"] = json.dumps(about | {"date_saved": ""}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def run_record(run: str, data_name: str, data: Dataset, training: Training, exported: Exported) -> dict[str, Any]:
@@ -247,6 +287,7 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
         "seconds_per_epoch": checkpoint.seconds / checkpoint.epoch,
         "epoch_seconds": checkpoint.epoch_seconds,
         "train_pictures": len(data.rows("train")),
+        "calibration": dataclasses.asdict(exported.calibration),
         "exported_weights": exported.weights,
         "export_differs_on": exported.mismatches,
         "model_sha256": records.file_sha256(exported.path),
@@ -265,18 +306,34 @@ def answers(exported_path: Path, pictures: np.ndarray, batch_size: int = 64) -> 
         batch_size: Pictures at a time.
 
     Returns:
-        Probabilities, `float32 (n, num_characters)`.
+        Probabilities, `float32 (n, num_outputs)`.
     """
     interpreter = Interpreter(model_path=str(exported_path), num_threads=machine.cores())
-    index, outputs = interpreter.get_input_details()[0]["index"], []
+    index, found = interpreter.get_input_details()[0]["index"], []
     for start in range(0, len(pictures), batch_size):
         batch = np.asarray(pictures[start : start + batch_size], dtype="float32")
         interpreter.resize_tensor_input(index, batch.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(index, batch)
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
-    return np.concatenate(outputs)
+        (probabilities,) = (output for output in interpreter.get_output_details() if len(output["shape"]) == 2)
+        found.append(interpreter.get_tensor(probabilities["index"]))
+    return np.concatenate(found)
+
+
+def outputs(model: keras.Model, pictures: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
+    """Run a network.
+
+    Args:
+        model: The network.
+        pictures: `uint8 (n, picture_size, picture_size, 3)`, RGB.
+
+    Returns:
+        Its outputs for all pictures: an array, or one for each name.
+    """
+    # `predict` uses tf.data, whose autotuner can sleep for seconds at the end; see lib.training.batches.
+    parts = [pictures[start : start + PREDICTION_BATCH] for start in range(0, len(pictures), PREDICTION_BATCH)]
+    return keras.tree.map_structure(lambda *each: np.concatenate(each), *map(model.predict_on_batch, parts))
 
 
 def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> int:
@@ -290,9 +347,7 @@ def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarr
     Returns:
         Number of pictures whose most probable character differs.
     """
-    # `predict` uses tf.data, whose autotuner can sleep for seconds at the end; see lib.training.batches.
-    parts = [pictures[start : start + PREDICTION_BATCH] for start in range(0, len(pictures), PREDICTION_BATCH)]
-    expected = np.concatenate([model.predict_on_batch(part) for part in parts])
+    expected = networks.probabilities(outputs(model, pictures))
     return int((answers(exported_path, pictures).argmax(axis=1) != expected.argmax(axis=1)).sum())
 
 

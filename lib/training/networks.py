@@ -4,7 +4,10 @@ Each maps RGB pictures with values 0 to 255 to a probability for each character.
 so that a saved network cannot be given the wrong range.
 """
 
+import math
+
 import keras
+import numpy as np
 from keras import layers
 
 from lib.training.recipe import Recipe
@@ -14,22 +17,27 @@ CNN_FILTERS = (32, 64, 256)
 # Residual blocks in each stage of springfield. A block of the first stage takes twice the time of one of the third and
 # has a sixteenth of its weights; most blocks are where they are cheap and feature maps are still 12 pixels wide.
 SPRINGFIELD_BLOCKS = (1, 2, 3, 1)
+STRIDE = 16  # pixels that a cell of springfield's last feature map is wide
+# Before training, a cell shows a character with probability .01 (Lin et al. 2017, arXiv:1708.02002, section 4.1).
+CELL_BIAS = -math.log(99)
 
 
 def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> keras.Model:
     """Build the network of a recipe.
 
     Args:
-        recipe: Its fields `network`, `conv_layers`, `dense_units`, `width` and `dropout` are used.
-        num_characters: Number of outputs.
+        recipe: Its fields `network`, `conv_layers`, `dense_units`, `width`, `dropout` and `class_map` are used.
+        num_characters: Number of characters.
         picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
 
     Returns:
-        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`, not compiled.
+        The network, not compiled; `build_cnn` and `build_springfield` say what it answers.
     """
+    keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
+    keras.config.set_floatx("float32")
     if recipe.network == "cnn":
         return build_cnn(recipe.conv_layers, num_characters, picture_size, recipe.dense_units, recipe.dropout)
-    return build_springfield(num_characters, picture_size, recipe.width, recipe.dropout)
+    return build_springfield(num_characters, picture_size, recipe.width, recipe.dropout, recipe.class_map)
 
 
 def build_cnn(
@@ -65,7 +73,9 @@ def build_cnn(
     return keras.Model(pictures, outputs, name=f"cnn{conv_layers}")
 
 
-def build_springfield(num_characters: int, picture_size: int | None, width: int, dropout: float) -> keras.Model:
+def build_springfield(
+    num_characters: int, picture_size: int | None, width: int, dropout: float, class_map: bool = False
+) -> keras.Model:
     """Build the small residual network, which scores higher than cnn6 with a fifth of its parameters.
 
     A convolution with stride 2, then four stages of pre-activation residual blocks (He et al. 2016,
@@ -80,9 +90,13 @@ def build_springfield(num_characters: int, picture_size: int | None, width: int,
         picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
         width: Filters of the first stage; the stages have 1, 2, 4 and 8 times as many.
         dropout: Fraction of the pooled features dropped, 0 to 1.
+        class_map: Whether to answer "nobody" and the class map too.
 
     Returns:
-        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`.
+        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`. With a class
+        map, to a dictionary: `probabilities`, `(batch_size, num_characters + 1)`, the last of which is "nobody", and
+        `class_map`, `(batch_size, cells, cells, num_characters)`: how much of a cell, a square of `STRIDE` pixels, the
+        character covers. Its sigmoids are independent: there may be two characters in a picture, or none.
     """
     pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
     x = layers.Rescaling(1 / 127.5, offset=-1)(pictures)
@@ -90,11 +104,29 @@ def build_springfield(num_characters: int, picture_size: int | None, width: int,
     for stage, blocks in enumerate(SPRINGFIELD_BLOCKS):
         for block in range(blocks):
             x = _residual_block(x, width * 2**stage, strides=2 if stage and not block else 1)
-    x = _normalise(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(dropout)(x)
-    outputs = layers.Dense(num_characters, activation="softmax", dtype="float32", name="probabilities")(x)
+    features = _normalise(x)
+    pooled = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(features))
+    answer = layers.Dense(num_characters + class_map, activation="softmax", dtype="float32", name="probabilities")
+    if not class_map:
+        return keras.Model(pictures, answer(pooled), name="springfield")
+    cells = layers.Conv2D(
+        num_characters,
+        kernel_size=1,
+        activation="sigmoid",
+        dtype="float32",
+        bias_initializer=keras.initializers.Constant(CELL_BIAS),
+        name="class_map",
+    )
+    outputs = {
+        "probabilities": answer(pooled),
+        "class_map": cells(layers.SpatialDropout2D(dropout)(features)),
+    }
     return keras.Model(pictures, outputs, name="springfield")
+
+
+def probabilities(outputs: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+    """Return the probabilities among the outputs of a network, `float32 (n, num_characters)`, or with "nobody" last."""
+    return np.asarray(outputs["probabilities"] if isinstance(outputs, dict) else outputs)
 
 
 def conv_layers_of(model: keras.Model) -> int:

@@ -42,16 +42,23 @@ class Progress(keras.callbacks.Callback):
         """Print the scores of the epoch, its duration and the remaining time, in at most 80 columns."""
         if self._file:
             self._write("")
+        scores = scores_by_name(logs or {})
         seconds = self.epoch_seconds[-1]
         remaining = _duration(seconds * (self.epochs - self._epoch))
         print(
-            f"epoch {self._epoch:{len(str(self.epochs))}}/{self.epochs}  loss {logs['loss']:.3f}  "
-            f"val loss {logs['val_loss']:.3f}  macro F1 {logs['val_macro_f1']:.3f}  "
+            f"epoch {self._epoch:{len(str(self.epochs))}}/{self.epochs}  loss {scores['loss']:.3f}  "
+            f"val loss {scores['val_loss']:.3f}  macro F1 {scores['val_macro_f1']:.3f}  "
             f"{seconds:4.0f} s  {remaining:>6} left"
         )
 
     def _write(self, line: str) -> None:
         Path(self._file).write_text(line, encoding="utf-8")
+
+
+def scores_by_name(logs: dict[str, float]) -> dict[str, float]:
+    """Name scores alike for all networks: Keras adds the name of the output where a network has several."""
+    losses = ("probabilities_loss", "val_probabilities_loss")  # parts of `loss` and `val_loss`
+    return {name.replace("probabilities_", ""): float(value) for name, value in logs.items() if name not in losses}
 
 
 def _duration(seconds: float) -> str:

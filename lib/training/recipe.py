@@ -80,6 +80,26 @@ class Recipe(Settings):
         0, ge=0, le=10_000, description="drawings of this project added to the training pictures, for each character"
     )
 
+    class_map: bool = Field(
+        False, description='whether springfield also answers "nobody" and where each character is, in a class map'
+    )
+    sampling_power: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="characters are shown in proportion to their pictures to this power; needs class_map",
+    )
+    nobody: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="pictures without known characters, fraction of the training pictures; needs class_map",
+    )
+    composites: float = Field(
+        0.0, ge=0, le=1, description="fraction of pictures joined with another one; needs class_map"
+    )
+    captions: float = Field(0.0, ge=0, le=1, description="fraction of pictures with words on them; needs class_map")
+
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field("auto", description="arithmetic of the training")
     export_weights: Literal["int8", "float16", "float32"] = Field(
         "float16", description="how the exported file stores weights"
@@ -96,6 +116,12 @@ class Recipe(Settings):
                 "`progressive_fraction` must be 0 for the network cnn, whose dense layer fits one picture size; "
                 "springfield pools over all places and can start with smaller pictures."
             )
+        if self.class_map and self.network == "cnn":
+            raise ValueError("`class_map` must be false for the network cnn, which flattens its last feature map.")
+        needing = {"sampling_power": 1.0, "nobody": 0.0, "composites": 0.0, "captions": 0.0}
+        changed = [name for name, off in needing.items() if getattr(self, name) != off]
+        if changed and not self.class_map:
+            raise ValueError(f"`class_map` must be true for {', '.join(changed)}.")
         return self
 
     @classmethod

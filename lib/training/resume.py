@@ -19,7 +19,7 @@ from lib import records
 from lib.data.dataset import Dataset
 from lib.errors import UserError
 from lib.training import batches
-from lib.training.progress import Progress
+from lib.training.progress import Progress, scores_by_name
 from lib.training.recipe import Recipe
 
 STATE_FILE = "state.npz"
@@ -132,14 +132,23 @@ class Checkpoint(keras.callbacks.Callback):
         model.optimizer.build(model.trainable_variables)
         if not self.path.exists():
             return 0
-        with np.load(self.path, allow_pickle=False) as state:
-            meta = json.loads(str(state["meta"]))
+        try:
+            meta, arrays = _read(self.path)
             if meta["key"] != self.key:
                 return 0
-            for prefix, variables in _variables(model).items():
-                for number, variable in enumerate(variables):
-                    variable.assign(state[f"{prefix}{number}"])
-            self.best_weights = [state[f"best{number}"] for number in range(meta["best_weights"])]
+            saved = [
+                (variable, arrays[f"{prefix}{number}"].reshape(variable.shape))
+                for prefix, variables in _variables(model).items()
+                for number, variable in enumerate(variables)
+            ]
+            self.best_weights = [arrays[f"best{number}"] for number in range(meta["best_weights"])]
+        except Exception as problem:  # numpy and zipfile raise many kinds for damaged bytes
+            kept = self.path.replace(self.path.with_suffix(".damaged.npz"))
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            print(f"The saved training {self.path} is damaged ({reason}); it is kept as {kept.name}.")
+            return 0
+        for variable, value in saved:
+            variable.assign(value)
         self.epoch, self.best_epoch = meta["epoch"], meta["best_epoch"]
         self.best_score, self.epoch_seconds, self.rows = meta["best_score"], meta["epoch_seconds"], meta["rows"]
         return self.epoch
@@ -155,7 +164,7 @@ class Checkpoint(keras.callbacks.Callback):
             UserError: The loss is not finite; the saved state is still that of the previous epoch.
         """
         model = self.model
-        scores = {name: float(value) for name, value in (logs or {}).items()}
+        scores = scores_by_name(logs or {})
         if not all(np.isfinite(value) for name, value in scores.items() if name.endswith("loss")):
             raise UserError(
                 f"Training diverged: the loss of epoch {epoch + 1} is not a finite number. Lower `learning_rate` in "
@@ -190,6 +199,13 @@ class Checkpoint(keras.callbacks.Callback):
     def delete(self) -> None:
         """Delete the state, once the training is recorded."""
         self.path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a whole checkpoint, so that damage at its end is found before anything is restored."""
+    with np.load(path, allow_pickle=False) as state:
+        arrays = dict(state)
+    return json.loads(str(arrays.pop("meta"))), arrays
 
 
 def _variables(model: keras.Model) -> dict[str, list]:

@@ -69,7 +69,7 @@ def known_pairs(hashes: np.ndarray, thumbnails: np.ndarray, sample: np.ndarray) 
         squares = asked_squared[:, None] + (others**2).sum(axis=1) - 2 * asked @ others.T
         bits = np.stack([np.bitwise_count(hashes[i] ^ hashes[start : start + BLOCK]).sum(axis=1) for i in sample])
         rms = np.sqrt(np.maximum(squares, 0) / thumbnails.shape[1])
-        one, other = np.nonzero((rms < duplicates.THUMBNAIL_RMS) | (bits <= duplicates.HASH_BITS))
+        one, other = np.nonzero((rms < duplicates.LIMITS.rms) | (bits <= duplicates.LIMITS.bits))
         pairs.append(np.stack([sample[one], start + other], axis=1))
         distances.append(rms[one, other])
     pairs, distances = np.concatenate(pairs), np.concatenate(distances)

@@ -57,7 +57,7 @@ def make_run(run_dir: Path, weights: str | None = None) -> Path:
 
     weights = weights or records.read_run(find_runs()[0])["exported_weights"]
     run_dir.mkdir()
-    model = networks.build(Recipe.load("springfield"), CHARACTERS, PICTURE_SIZE)
+    model = networks.build(Recipe.load("springfield-18"), CHARACTERS, PICTURE_SIZE)
     model.save(run_dir / "model.keras")
     characters = [f"character_{number}" for number in range(CHARACTERS)]
     metadata = export.describe(f"springfield, random {weights} weights", characters, model.input_shape[1], "stretch")

@@ -21,7 +21,7 @@ from lib.inference.recogniser import cores
 from lib.serving.server import NOTEBOOK
 from tests.benchmarks.bench_decode import draw_frames
 from tests.benchmarks.bench_recogniser import HEIGHT, WIDTH, make_run
-from tests.running_server import Running, running, until
+from tests.running_server import Running, running
 
 PAGES = 5
 CLIENTS = 10
@@ -40,30 +40,15 @@ def main() -> None:
         run_dir = arguments.run.resolve() if arguments.run else make_run(folder / "springfield")
         print(f"server: {arguments.notebook.name}, {run_dir.name}, {cores()} cores")
         with running(folder, run_dir, arguments.notebook) as server:
-            bench_ready_pages(server)
-        with running(folder, run_dir, arguments.notebook, "--make-ahead", "0") as server:
-            bench_cold_pages(server)
+            bench_pages(server)
             bench_memory(server)
             bench_predict(server, draw_frames(folder, WIDTH, HEIGHT))
 
 
-def bench_ready_pages(server: Running) -> None:
-    """Time the page when one was made ahead, and how long the next one takes to be there."""
-    seconds, refills = [], []
-    for _ in range(PAGES):
-        until(lambda: server.health()["page_ready"])
-        seconds.append(page_seconds(server))
-        start = time.perf_counter()
-        until(lambda: server.health()["page_ready"])
-        refills.append(time.perf_counter() - start)
-    print(f"page made ahead:   {1000 * statistics.median(seconds):.0f} ms to the whole HTML (target 500)")
-    print(f"  the next one:    ready {statistics.median(refills):.1f} s later")
-
-
-def bench_cold_pages(server: Running) -> None:
-    """Time the page when its kernel has to be started first."""
+def bench_pages(server: Running) -> None:
+    """Time the page, whose kernel is started when it is asked for."""
     seconds = [page_seconds(server) for _ in range(PAGES)]
-    print(f"page made on call: {statistics.median(seconds):.2f} s to the whole HTML (target 2.5)")
+    print(f"page: {statistics.median(seconds):.2f} s to the whole HTML (target 2)")
 
 
 def page_seconds(server: Running) -> float:

@@ -1,6 +1,6 @@
 """Throughput of training, compared with PyTorch, with the original project, and with the peak of the machine.
 
-Run with `python -m tests.benchmarks.bench_training [cnn4 cnn6 springfield]`. PyTorch is timed if it is installed
+Run with `python -m tests.benchmarks.bench_training [cnn4 cnn6 springfield-18]`. PyTorch is timed if it is installed
 (`pip install torch`). All take turns on the same pictures, so that other load on the machine slows all of them. All use
 SGD, so that the optimiser costs the same.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from lib.training import batches, networks, optimizers
 from lib.training.recipe import Recipe
 
-NETWORKS = ("cnn4", "cnn6", "springfield")
+NETWORKS = ("cnn4", "cnn6", "springfield-18")
 PICTURES, SIZE, CHARACTERS, BATCH = 960, 64, 18, 32
 REPEATS = 4  # of each picture in an epoch of this project: starting `fit` would dominate a shorter epoch
 ROUNDS = 3  # an epoch of springfield takes PyTorch half a minute

@@ -5,8 +5,8 @@
   const banner = document.getElementById("connection");
   const messages = {
     lost: "The connection to the server is lost. Trying again …",
-    ended: "This page was idle for long, or the server was started anew, and it no longer answers. " +
-      '<a href="">Load the page again</a> to go on with an empty one; names that you put right can be downloaded before.',
+    ended: "This page was idle for long, or the server was started anew, and it no longer answers. Download what you " +
+      'want to keep, then <a href="">load the page again</a>.',
   };
   let shown = "";
 
@@ -15,6 +15,9 @@
     shown = state;
     banner.innerHTML = messages[state] ?? "";
     banner.hidden = !messages[state];
+    if (state !== "ended") return;
+    window.kernelEnded = true; // so that nobody waits for an answer
+    window.dispatchEvent(new Event("kernelended"));
   }
 
   async function check() {

@@ -1,0 +1,415 @@
+"""Read the pictures of a zip, a tar or a folder, and copy them.
+
+Archives are untrusted: one is read in a process of its own whose time and memory are limited, no entry is unpacked to
+its own path, and links are never followed. A folder is the user's own: links in it are followed, never in a circle.
+"""
+
+import argparse
+import contextlib
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from lib import paths
+from lib.data import layout
+from lib.data.formats import HEAD_BYTES, SUFFIXES, is_picture
+from lib.data.layout import PassedOver
+from lib.errors import UserError
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
+
+SUMS = "SHA256SUMS"  # the digest of every picture, as `sha256sum` writes it
+
+# The Kaggle archive has 20,000 pictures and 1.1 GB; a million full-size frames fit in here.
+MAX_ENTRIES = 2_000_000
+MAX_TOTAL_BYTES = 50_000_000_000
+MAX_PICTURE_BYTES = 100_000_000
+# Pictures are compressed already: an archive that grows a hundredfold is a bomb, unless it is small (flat BMPs).
+MAX_INFLATION = 100
+SMALL_BYTES = 1_000_000_000
+CHUNK_BYTES = 1_000_000
+
+# What the process may take that reads an archive; the Kaggle archive takes 40 MB and 15 s.
+LIST_SECONDS = 6  # of processor time to list the entries of a small archive
+LIST_BYTES_PER_SECOND = 1_000_000
+COPY_BYTES_PER_SECOND = 2_000_000
+MEMORY_BYTES = 250_000_000  # for a small archive; a long list of entries takes more
+MAX_MEMORY_BYTES = 4_000_000_000
+
+DAMAGE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
+DAMAGE_ERRORS += (EOFError, NotImplementedError, RecursionError, ValueError, KeyError)
+UNICODE_PATH = 0x7075  # extra field of a zip entry: its name in UTF-8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a source.
+
+    Attributes:
+        parts: Its path; bytes of a name that are not UTF-8 stand in it as surrogate escapes.
+        size: Its declared size, bytes.
+        head: Its first `HEAD_BYTES` bytes, or all of a shorter file.
+        open: Opens it for reading.
+    """
+
+    parts: tuple[str, ...]
+    size: int
+    head: bytes
+    open: Callable[[], IO[bytes]]
+
+
+def copy(source: Path, folder: Path) -> dict[str, Any]:
+    """Copy the pictures of a source to `<character>/<file>`, with `SHA256SUMS` beside them.
+
+    Args:
+        source: An archive or a folder.
+        folder: An empty folder.
+
+    Returns:
+        `pictures`, `characters`, `kaggle_test_pictures` and `bytes`: numbers; `given_splits`: whether the source
+        brings splits of its own; `passed_over` and `examples`: what was not taken as it was, by reason;
+        `pictures_sha256`: the digest of `SHA256SUMS`.
+
+    Raises:
+        UserError: The source is damaged, unsafe, or laid out otherwise.
+    """
+    passed_over = PassedOver()
+    with _opened(source, passed_over) as entries:
+        pictures = [entry for entry in _limited(entries, source) if _is_taken(entry, passed_over)]
+        if not pictures:
+            known = ", ".join(SUFFIXES)
+            raise UserError(f"{source} holds no pictures ({known}). Expected {layout.EXPECTED}.")
+        places = layout.destinations([entry.parts for entry in pictures], str(source), passed_over)
+        placed = {place: entry for place, entry in zip(places, pictures, strict=True) if place}
+        size = sum(entry.size for entry in placed.values())
+        if size > (free := shutil.disk_usage(folder).free):
+            room = f"{size / 1e6:.0f} MB, but {folder.parent} has {free / 1e6:.0f} MB free"
+            raise UserError(f"{source} needs {room}. Make room there.")
+        _allow_seconds(LIST_SECONDS + (source.stat().st_size + size) / COPY_BYTES_PER_SECOND)
+        bar = tqdm(placed.items(), desc=f"Copying {source.name}", unit=" pictures", disable=None)
+        digests = {place: _write(entry, folder.joinpath(*place)) for place, entry in bar}
+    frames = [place for place in placed if place[0] != layout.TEST_SET]
+    return {
+        "pictures": len(frames),
+        "characters": len({place[-2] for place in frames}),
+        "kaggle_test_pictures": len(placed) - len(frames),
+        "given_splits": any(len(place) > 2 for place in frames),
+        "bytes": size,
+        "passed_over": dict(passed_over.numbers),
+        "examples": passed_over.examples,
+        "pictures_sha256": write_sums(folder, {"/".join(place): digest for place, digest in digests.items()}),
+    }
+
+
+def write_sums(folder: Path, digests: dict[str, str]) -> str:
+    """Write `SHA256SUMS`; returns its own digest.
+
+    Args:
+        folder: Where it goes.
+        digests: SHA-256 of each picture, by its path below the folder.
+    """
+    text = sums(digests)
+    (folder / SUMS).write_text(text, encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sums(digests: dict[str, str]) -> str:
+    """Lay out digests by path as `sha256sum` does, sorted by path."""
+    return "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items()))
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Read the digests by path that `write_sums` wrote; lines that are damaged are left out."""
+    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    return {path: digest for digest, separator, path in (line.partition("  ") for line in lines) if separator}
+
+
+def _is_taken(entry: Entry, passed_over: PassedOver) -> bool:
+    if any(part.startswith(".") or part == "__MACOSX" for part in entry.parts):
+        passed_over.add("hidden", entry.parts)
+    elif not entry.parts or not is_picture(entry.parts[-1], entry.head):
+        passed_over.add("not a picture", entry.parts)
+    else:
+        return True
+    return False
+
+
+def _write(entry: Entry, path: Path) -> str:
+    """Copy a picture; returns its digest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remaining, digest = MAX_PICTURE_BYTES, hashlib.sha256()
+    with entry.open() as source, path.open("xb") as file:
+        while chunk := source.read(CHUNK_BYTES):
+            remaining -= len(chunk)
+            if remaining < 0:
+                limit = f"{MAX_PICTURE_BYTES / 1e6:.0f} MB"
+                raise UserError(f"The picture {'/'.join(entry.parts)!a} has more than {limit}. Remove it.")
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
+def _limited(entries: Iterator[Entry | None], path: Path) -> Iterator[Entry]:
+    """Yield the files; raise when there are too many entries, or too large ones."""
+    allowed = MAX_TOTAL_BYTES if path.is_dir() else max(SMALL_BYTES, MAX_INFLATION * path.stat().st_size)
+    limit, total = min(MAX_TOTAL_BYTES, allowed), 0
+    for number, entry in enumerate(entries, start=1):
+        if number > MAX_ENTRIES:
+            raise UserError(f"{path} is rejected: it holds more than {MAX_ENTRIES:,} files.")
+        if entry is None:
+            continue
+        total += entry.size
+        if total > limit:
+            raise UserError(f"{path} is rejected: its files have more than {limit / 1e9:.0f} GB once unpacked.")
+        yield entry
+
+
+# ---------------------------------------------------------------- entries; None for a folder or what is passed over
+
+
+@contextmanager
+def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry | None]]:
+    """Open a source; damage of an archive, at whatever point it is found, becomes a `UserError` that names it."""
+    try:
+        if path.is_dir():
+            yield _folder_entries(path, passed_over)
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield _zip_entries(archive, path, passed_over)
+        else:
+            with _tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+                yield _tar_entries(archive, path, passed_over)
+    except DAMAGE_ERRORS as problem:
+        raise _damaged(path, str(problem)) from None
+    except OSError as problem:
+        if problem.errno is not None:
+            raise
+        raise _damaged(path, str(problem)) from None  # gzip reports bad data without a number
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(f"{path} is not a complete zip, tar or tar.gz archive ({problem}). Download or pack it again.")
+
+
+def folder_files(folder: Path, unreadable: Callable[[str], None] = lambda name: None) -> Iterator[tuple[Path, Any]]:
+    """Find the regular files in and below a folder, without hidden folders, sorted.
+
+    Args:
+        folder: The folder.
+        unreadable: Called with each path that cannot be read, such as a dangling link.
+
+    Yields:
+        A path and its status, of what a link leads to.
+    """
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: unreadable(str(e.filename))):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in (Path(parent, name) for name in sorted(files)):
+            try:
+                status = file.stat()
+            except OSError:
+                if not file.name.startswith("."):  # an editor's lock file is a link that leads nowhere
+                    unreadable(str(file))
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield file, status
+
+
+def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
+    def unreadable(name: str) -> None:
+        passed_over.add("unreadable", os.path.relpath(name, folder))
+
+    for file, status in folder_files(folder, unreadable):
+        try:
+            with file.open("rb") as opened:
+                head = opened.read(HEAD_BYTES)
+        except OSError:
+            unreadable(str(file))
+            yield None
+            continue
+        yield Entry(file.relative_to(folder).parts, status.st_size, head, lambda file=file: file.open("rb"))
+
+
+def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
+    end = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise UserError(f"{path} is rejected: its entries overlap, as in a zip bomb.")
+        end = info.header_offset + info.compress_size
+        if info.flag_bits & 1:
+            raise UserError(f"{path} is locked with a password. Unpack it and give the folder.")
+        # Windows separates folders by backslashes, which the format does not allow.
+        name = _zip_name(info).replace("\\", "/")
+        parts = _safe_parts(path, name)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if name.endswith("/") or kind == stat.S_IFDIR:
+            yield None
+        elif kind not in (0, stat.S_IFREG):
+            passed_over.add("links and devices", parts)
+            yield None
+        else:
+            with archive.open(info) as file:
+                head = file.read(HEAD_BYTES)
+            yield Entry(parts, info.file_size, head, lambda info=info: archive.open(info))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Read a name as UTF-8, whether or not the entry says that it is; other bytes become surrogate escapes."""
+    utf8 = 0x800
+    if info.flag_bits & utf8:
+        return info.orig_filename
+    contents = info.orig_filename.encode("cp437")  # what zipfile decoded it from
+    with contextlib.suppress(struct.error, UnicodeDecodeError):
+        extra = info.extra
+        while len(extra) >= 4:
+            number, length = struct.unpack_from("<HH", extra)
+            if number == UNICODE_PATH and struct.unpack_from("<I", extra, 5)[0] == zlib.crc32(contents):
+                return extra[9 : 4 + length].decode()
+            extra = extra[4 + length :]
+    return contents.decode(errors="surrogateescape")
+
+
+def _tar_entries(archive: tarfile.TarFile, path: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
+    found: dict[str, Entry] = {}
+    for member in archive:
+        parts = _safe_parts(path, member.name)
+        entry = None
+        if member.islnk() and (target := found.get(member.linkname)):  # GNU tar's second name of a file
+            entry = Entry(parts, target.size, target.head, target.open)
+        elif member.isreg():
+            with archive.extractfile(member) as file:
+                head = file.read(HEAD_BYTES)
+            entry = Entry(parts, member.size, head, lambda member=member: archive.extractfile(member))
+            found[member.name] = entry
+        elif not member.isdir():
+            passed_over.add("links and devices", parts)
+        archive.members.clear()  # a list of all that were read
+        yield entry
+    # tarfile ends silently at a damaged header. A complete archive ends with a block of zeros.
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("its end is missing")
+    while archive.fileobj.read(CHUNK_BYTES):  # gzip's checksum stands at the very end
+        pass
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """Limits how much is inflated at once; tarfile would read a header of any length."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MAX_PICTURE_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
+def _tar_stream(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return _BoundedGzip(path) if compressed else path.open("rb")
+
+
+def _safe_parts(path: Path, name: str) -> tuple[str, ...]:
+    """Split the name of an entry; raise if its path leads outside its folder."""
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if name.startswith("/") or ".." in parts or "\0" in name or (parts and parts[0][1:] == ":"):
+        raise UserError(f"{path} is rejected: the path of its entry {name[:200]!a} leads outside its folder.")
+    return parts
+
+
+# ---------------------------------------------------------------- in a process of its own
+
+
+def copy_isolated(source: Path, folder: Path) -> dict[str, Any]:
+    """Do what `copy` does, in a process whose time and memory are limited.
+
+    Raises:
+        UserError: As `copy`, or the archive takes too much of either.
+    """
+    command = [sys.executable, "-m", __name__, str(source), str(folder)]
+    path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}, check=False)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        slow = hasattr(signal, "SIGXCPU") and done.returncode == -signal.SIGXCPU
+        what = "far more time than its size accounts for" if slow else "more memory than its size accounts for"
+        raise UserError(
+            f"{source} is rejected: reading it takes {what}. It is damaged, or made to do harm; unpack it and give "
+            "the folder."
+        ) from None
+    if "os_error" in answer:
+        raise OSError(*answer["os_error"])
+    if "error" in answer:
+        raise UserError(answer["error"])
+    return answer
+
+
+def _allow_seconds(seconds: float) -> None:
+    """Limit the processor time of this process, if it is one of `copy_isolated`."""
+    if _isolated and resource:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (round(seconds), hard))
+
+
+_isolated = False
+
+
+def main() -> None:
+    """Copy an archive and print the answer as JSON."""
+    global _isolated
+    from lib import machine
+
+    parser = argparse.ArgumentParser(description="Copy the pictures of an archive within limits of time and memory.")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    machine.end_with_parent()
+    _isolated = True
+    size = options.source.stat().st_size
+    _allow_seconds(LIST_SECONDS + size / LIST_BYTES_PER_SECOND)
+    if resource:
+        memory = machine.memory_in_use() + min(MEMORY_BYTES + 2 * size, MAX_MEMORY_BYTES)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ending at a limit writes no core
+        with contextlib.suppress(ValueError, OSError):  # macOS knows this limit but does not keep it
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    try:
+        answer = copy(options.source, options.folder)
+    except MemoryError:
+        sys.exit(1)
+    except UserError as problem:
+        answer = {"error": str(problem)}
+    except OSError as problem:
+        answer = {"os_error": [problem.errno, problem.strerror, problem.filename and str(problem.filename)]}
+    except Exception as problem:  # the readers of the standard library raise many kinds for damaged bytes
+        answer = {"error": str(_damaged(options.source, type(problem).__name__))}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Clip-art without known characters, `data/clipart.zip`: 1,500 public-domain pictures of Debian's openclipart-png."""
+
+import functools
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib import paths
+from lib.data import pictures
+from lib.errors import UserError
+
+CLIPART = paths.DATA / "clipart.zip"
+SPLIT_ENDS = {"train": 0.6, "validation": 0.8, "test": 1.0}
+
+
+@functools.cache
+def load(split: str, picture_size: int, resize_mode: str, path: Path = CLIPART) -> np.ndarray:
+    """Decode the clip-art of a split.
+
+    Args:
+        split: `"train"`, which networks see as nobody; `"validation"` or `"test"`, which no training uses.
+        picture_size: Side of the square, pixels.
+        resize_mode: How a picture becomes square, as in `pictures.decode`.
+        path: The archive.
+
+    Returns:
+        `uint8 (n, picture_size, picture_size, 3)`, RGB, sorted by name.
+
+    Raises:
+        UserError: The archive cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(archive.namelist())
+            chosen = split_by_name(names)[split]
+            contents = [archive.read(names[number]) for number in chosen]
+    except (OSError, zipfile.BadZipFile) as problem:
+        raise UserError(
+            f"The clip-art in {path} cannot be read: {problem}. `git checkout {path}` restores it."
+        ) from None
+    return np.stack([pictures.decode(each, picture_size, resize_mode) for each in contents])
+
+
+def split_by_name(names: Sequence[str], seed: int = 0) -> dict[str, np.ndarray]:
+    """Divide pictures into train, validation and test, 60/20/20, with all variants of a drawing in one of them.
+
+    Args:
+        names: Names of files; those that differ only in a number at the end are variants of one drawing.
+        seed: Decides the division.
+
+    Returns:
+        For each split, the positions of its pictures in `names`, `int64 (n,)`.
+    """
+    stems = [name.rsplit(".", 1)[0].rstrip("0123456789_-") for name in names]
+    drawings = sorted(set(stems))
+    order = np.random.default_rng(seed).permutation(len(drawings))
+    rank = dict(zip((drawings[number] for number in order), np.arange(len(drawings)) / len(drawings), strict=True))
+    split = np.searchsorted(list(SPLIT_ENDS.values()), [rank[stem] for stem in stems], side="right")
+    return {name: np.flatnonzero(split == number) for number, name in enumerate(SPLIT_ENDS)}

@@ -1,0 +1,217 @@
+"""Where the pictures of a source go: `<character>/<file>`, whatever folders they are in."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import PurePosixPath
+
+from lib.data import names
+from lib.data.preparation import GIVEN_SPLITS, TEST_SET
+from lib.errors import UserError
+
+KAGGLE_TEST_FOLDER = "kaggle_simpson_testset"
+KAGGLE_NESTED_COPY = "simpsons_dataset"  # the archive repeats its whole tree in this folder
+EXPECTED = "one folder per character with the pictures in it, such as homer_simpson/1.jpg"
+# Names of folders that hold a split which a source brings with it.
+SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_FOLDERS |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+OUTSIDE = "not in a character's folder"
+SHOWN = 5  # names in a message
+# Names that stand beside the characters' folders.
+RESERVED = {TEST_SET, *GIVEN_SPLITS, "source.json", "sha256sums"}
+
+Parts = tuple[str, ...]  # of a path
+
+
+class PassedOver:
+    """What is not taken as it is, by reason: how many files, and the first as an example."""
+
+    def __init__(self) -> None:
+        self.numbers: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+
+    def add(self, reason: str, example: Parts | str) -> None:
+        """Count a file."""
+        self.numbers[reason] += 1
+        self.examples.setdefault(reason, _spelt(example))
+
+
+def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> list[Parts | None]:
+    """Decide where the pictures of a source go.
+
+    The characters' folders are those of the first folder that branches; a character's pictures may be in folders
+    below its own. Names are made safe.
+
+    Args:
+        paths: The pictures, in parts, without hidden ones; bytes that are not UTF-8 as surrogate escapes.
+        source: The name of the source, for messages.
+        passed_over: Counts the pictures that have no place and the files and folders that are renamed.
+
+    Returns:
+        For each picture (character, file), or (set, character, file) where the set is the Kaggle archive's own test
+        set or one of `GIVEN_SPLITS`; None for one that is not in a character's folder. No two are the same, even
+        where upper and lower case are not distinguished.
+
+    Raises:
+        UserError: The characters' folders cannot be told, or their names cannot be used: a line for each problem.
+    """
+    _check_repeated(paths, source)
+    try:
+        read = names.reader(part for path in paths for part in path)
+    except UserError as problem:
+        raise UserError(f"{source} is rejected. {problem}") from None
+    paths = [tuple(unicodedata.normalize("NFC", read(part)) for part in path) for path in paths]
+    root = _root([path for path in paths if KAGGLE_TEST_FOLDER not in path[:-1]], source)
+    wanted = [root.place(path) for path in paths]
+    labels = _labels({place[-2] for place in wanted if place}, source, passed_over)
+
+    found: list[Parts | None] = []
+    taken: set[Parts] = set()
+    for path, place in zip(paths, wanted, strict=True):
+        if place is None:
+            passed_over.add(OUTSIDE, path)
+            found.append(None)
+            continue
+        folder = (*place[:-2], labels[place[-2]])
+        name = next(name for name in _numbered(names.safe(place[-1])) if _folded((*folder, name)) not in taken)
+        taken.add(_folded((*folder, name)))
+        if name != place[-1]:
+            passed_over.add("renamed", path)
+        found.append((*folder, name))
+    return found
+
+
+def _check_repeated(paths: list[Parts], source: str) -> None:
+    repeated = [path for path, number in Counter(paths).items() if number > 1]
+    if repeated:
+        raise UserError(f"{source} is rejected: it holds {_listed(map(_spelt, repeated))} twice. Pack it again.")
+
+
+def _labels(characters: set[str], source: str, passed_over: PassedOver) -> dict[str, str]:
+    """Give each character's folder a safe name of its own."""
+    labels: dict[str, str] = {}
+    problems, owners = [], {}
+    for character in sorted(characters, key=lambda name: (name != names.safe(name), name)):  # safe names stay
+        safe = names.safe(character)
+        if safe.casefold() in RESERVED:
+            problems.append(f"a character cannot be named {character!r}, a reserved name. Rename the folder.")
+            continue
+        other = owners.get(safe.casefold())
+        if other is not None and other.casefold() == character.casefold():
+            problems.append(f"the folders {other!a} and {character!a} differ by case only. Rename one, or merge them.")
+            continue
+        labels[character] = next(name for name in _numbered(safe) if name.casefold() not in owners)
+        owners[labels[character].casefold()] = character
+        if labels[character] != character:
+            passed_over.add("renamed", character)
+    if problems:
+        raise UserError("\n".join(f"{source} is rejected: {problem}" for problem in problems))
+    return labels
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """Yield a name and its variants: a.jpg, a-2.jpg, a-3.jpg …"""
+    yield name
+    path = PurePosixPath(name)
+    yield from (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+
+
+def _folded(path: Parts) -> Parts:
+    return tuple(part.casefold() for part in path)
+
+
+# ---------------------------------------------------------------- the characters' folders
+
+
+@dataclass(frozen=True)
+class _Root:
+    """The folder that holds the characters' folders, or a folder for each split that holds them."""
+
+    folder: Parts
+    characters: frozenset[str]
+    splits: dict[str, str]  # the split of each folder, where the source brings its own
+
+    def place(self, path: Parts) -> Parts | None:
+        if KAGGLE_TEST_FOLDER in path[:-1]:
+            character, _, number = PurePosixPath(path[-1]).stem.rpartition("_")
+            return (TEST_SET, character, path[-1]) if character and number else None
+        if path[: len(self.folder)] != self.folder:
+            return None
+        below = path[len(self.folder) :]
+        if self.splits:
+            return (self.splits[below[0]], below[1], below[-1]) if below[0] in self.splits and len(below) > 2 else None
+        return (below[0], below[-1]) if below[0] in self.characters and len(below) > 1 else None
+
+
+def _root(paths: list[Parts], source: str) -> _Root:
+    """Find the first folder that branches; refuse where it does not tell what the characters' folders are."""
+    folder: Parts = ()
+    while len(children := _children(paths, folder)) == 1:
+        folder += tuple(children)
+    # Of the Kaggle archive's tree and its nested copy, the outer.
+    children = {name: below for name, below in children.items() if name != KAGGLE_NESTED_COPY}
+    if not children:
+        what = f"one character only, {folder[-1]!a}" if folder else "pictures but no characters' folders"
+        raise UserError(f"{source} holds {what}. Expected {EXPECTED}.")
+    splits = {name: SPLIT_FOLDERS[name.casefold()] for name in children if name.casefold() in SPLIT_FOLDERS}
+    if splits:
+        _check_splits(children, splits, source)
+    else:
+        _check_unambiguous(children, folder, source)
+    return _Root(folder, frozenset(children), splits)
+
+
+def _children(paths: list[Parts], folder: Parts) -> dict[str, list[Parts]]:
+    """Give the pictures in and below each folder in a folder, as paths relative to it."""
+    depth = len(folder)
+    found: dict[str, list[Parts]] = {}
+    for path in paths:
+        if len(path) > depth + 1 and path[:depth] == folder:
+            found.setdefault(path[depth], []).append(path[depth + 1 :])
+    return found
+
+
+def _check_splits(children: dict[str, list[Parts]], splits: dict[str, str], source: str) -> None:
+    characters = {below[0] for name in splits for below in children[name] if len(below) > 1}
+    others = children.keys() - splits.keys()
+    if others or len(characters) < 2 or len(set(splits.values())) < len(splits) or "train" not in splits.values():
+        found = _listed(repr(name) for name in sorted(children))
+        raise UserError(
+            f"{source} is rejected: it holds {found}, but names of splits are no characters. Expected "
+            "train/<character> and test/<character>, with or without val/<character>, and nothing beside them; or "
+            f"{EXPECTED}."
+        )
+
+
+def _check_unambiguous(children: dict[str, list[Parts]], folder: Parts, source: str) -> None:
+    """Refuse where folders one level deeper may be the characters' as well."""
+    nested = {name: below for name, below in children.items() if all(len(path) > 1 for path in below)}
+    deeper = {path[:-1] for below in nested.values() for path in below}
+    if len(nested) == len(children):
+        doubtful = nested if len({path[0] for path in deeper}) > 1 else {}
+    else:  # beside folders with pictures, one that holds most of them, in several folders, or the same names again
+        direct = sum(len(below) for name, below in children.items() if name not in nested)
+        doubtful = {
+            name: below
+            for name, below in nested.items()
+            if (len({path[:-1] for path in below}) > 1 and len(below) > direct)
+            or {path[0] for path in below} & children.keys()
+        }
+    if doubtful:
+        name, below = next(iter(doubtful.items()))
+        one, other = ("/".join((*folder, *parts)) for parts in ((name,), (name, below[0][0])))
+        raise UserError(
+            f"{source} is rejected: both {one!a} and {other!a} may be the folder of a character. Move the pictures "
+            f"into the characters' own folders, or give only the folder that holds these. Expected {EXPECTED}."
+        )
+
+
+def _spelt(path: Parts | str) -> str:
+    return ascii(path if isinstance(path, str) else "/".join(path))
+
+
+def _listed(found: Iterable[str]) -> str:
+    found = list(found)
+    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")

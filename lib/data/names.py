@@ -1,0 +1,98 @@
+"""Names from foreign file systems: read in the encoding they are in, and made safe for every file system."""
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+
+from lib.errors import UserError
+
+MAX_NAME_BYTES = 200  # file systems allow 255
+# What some file systems forbid, and at the start what a shell or a spreadsheet would take for something else.
+UNSAFE = re.compile(r'[\\/:*?"<>|]|^[\s.=+@~-]+|[\s.]+$')
+
+# What zip programs on Windows write: code pages of DOS and Windows, most common first.
+CODE_PAGES = ("cp437", "cp850", "cp1252", "cp866", "cp1251", "cp932", "gbk", "big5", "cp949")
+EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}  # one text mixes these
+
+
+def safe(name: str) -> str:
+    """Replace what cannot stand in a file name everywhere; a name that is safe already stays as it is.
+
+    Args:
+        name: The name of a file or a folder, without a path.
+
+    Returns:
+        The name in Unicode's composed form, at most `MAX_NAME_BYTES` long; "_" where nothing is left.
+    """
+    name = unicodedata.normalize("NFC", name)
+    name = UNSAFE.sub("_", "".join(letter if letter.isprintable() else "_" for letter in name))
+    if len(name.encode()) > MAX_NAME_BYTES:
+        stem, dot, suffix = name.rpartition(".")
+        kept = MAX_NAME_BYTES - len((dot + suffix).encode())
+        whole = not stem or kept < MAX_NAME_BYTES // 2
+        name = _cut(name, MAX_NAME_BYTES) if whole else _cut(stem, kept) + dot + suffix
+    return name or "_"
+
+
+def _cut(name: str, length: int) -> str:
+    return name.encode()[:length].decode(errors="ignore")
+
+
+def reader(names: Iterable[str]) -> Callable[[str], str]:
+    """Find the encoding of names that are not UTF-8.
+
+    A code page fits where it makes letters of one script of every word. Where exactly one reading fits, it is taken.
+
+    Args:
+        names: All names of a source; bytes that are not UTF-8 stand in them as Python's surrogate escapes.
+
+    Returns:
+        A function from a name to its text.
+
+    Raises:
+        UserError: Several readings fit, or none.
+    """
+    foreign = sorted({_bytes(name) for name in names if not _is_text(name)})
+    if not foreign:
+        return lambda name: name
+    readings = {text: page for page in reversed(CODE_PAGES) if (text := _read(b"\n".join(foreign), page)) is not None}
+    if len(readings) != 1:
+        shown = ", ".join(ascii(name)[1:] for name in foreign[:3])
+        raise UserError(
+            f"Its names, such as {shown}, are not UTF-8, and their encoding cannot be recognised. Rename the files, or "
+            "pack them with a program that writes UTF-8."
+        )
+    (page,) = readings.values()
+    return lambda name: name if _is_text(name) else _bytes(name).decode(page)
+
+
+def _is_text(name: str) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
+def _read(contents: bytes, page: str) -> str | None:
+    """Decode, if that gives words of letters."""
+    try:
+        text = contents.decode(page)
+    except UnicodeDecodeError:
+        return None
+    letters = all(letter.isascii() or unicodedata.category(letter)[0] in "LM" for letter in text)
+    words = [word for word in re.split(r"[\W\d_]+", text) if not word.isascii()]
+    return text if letters and all(map(_is_word, words)) else None
+
+
+def _is_word(word: str) -> bool:
+    """Say whether letters can be a word: of one script, and no capital from outside ASCII behind a small letter."""
+    pairs = itertools.pairwise(word)
+    mixed = any(one.islower() and other.isupper() and not other.isascii() for one, other in pairs)
+    return len({_script(letter) for letter in word}) == 1 and not mixed
+
+
+def _script(letter: str) -> str:
+    script = unicodedata.name(letter, "?").split()[0]
+    return "CJK" if script in EAST_ASIAN else script

@@ -1,0 +1,233 @@
+"""What a recogniser does beyond one known character a picture: strangers, two characters, places.
+
+No picture here is trained on: the clip-art is of its own split, everything drawn has other seeds, frames are of test.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+from sklearn.datasets import load_sample_images
+
+from lib.data import clipart, pictures
+from lib.drawing import strangers
+from lib.evaluation import corruptions
+from lib.inference import class_map
+from lib.inference.recogniser import Recogniser
+
+DRAWN = 200  # pictures of each kind
+# Corruptions that make a frame look like the strangers, without hiding who is there.
+STRANGER_STYLES = ("cut_out_on_white", "small_on_white", "captioned")
+MEANINGS = {
+    "both_found": "two frames side by side, both found",
+    "second_name": "one figure alone, a second name",
+    "pointing": "maximum of the class map in the character's box",
+    "box_overlap": "box with an intersection over union of at least one half",
+}
+CROP_MARGIN = 0.1  # of the box, around a crop that shows one figure
+
+
+def far(picture_size: int, resize_mode: str, split: str = "test", seed: int = 1) -> dict[str, np.ndarray]:
+    """Make pictures that show no character at all.
+
+    Args:
+        picture_size: Side of the square, pixels.
+        resize_mode: How a picture becomes square, as in `pictures.decode`.
+        split: `"validation"` to choose by, `"test"` to report.
+        seed: Decides what is drawn.
+
+    Returns:
+        For each kind, `uint8 (n, picture_size, picture_size, 3)`: clip-art; parts of three photographs, two of
+        scikit-learn and one of matplotlib; text; patterns; scenery; invented figures.
+    """
+    rng = np.random.default_rng([seed, split == "test"])
+
+    def square(picture: np.ndarray) -> np.ndarray:
+        return pictures.resize(np.ascontiguousarray(picture), picture_size, resize_mode)
+
+    def drawn(make: Callable[[], np.ndarray]) -> np.ndarray:
+        return np.stack([make() for _ in range(DRAWN)])
+
+    portrait = cv2.imread(str(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"))[..., ::-1]
+    photographs = [*load_sample_images().images, portrait]
+    return {
+        "clip-art": clipart.load(split, picture_size, resize_mode),
+        "photographs": drawn(lambda: square(_random_part(photographs[rng.integers(len(photographs))], rng))),
+        "text": drawn(lambda: strangers.caption(strangers.pattern(picture_size, rng), rng)),
+        "patterns": drawn(lambda: strangers.pattern(picture_size, rng)),
+        "scenery": drawn(lambda: strangers.scenery(picture_size, rng)),
+        "invented figures": drawn(lambda: square(strangers.invented_figure(rng))),
+    }
+
+
+def _random_part(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = picture.shape[:2]
+    side = int(min(height, width) * rng.uniform(0.3, 0.9))
+    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    return picture[top : top + side, left : left + side]
+
+
+def decisions(network: Recogniser, pixels: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+    """Ask a network who is in decoded pictures.
+
+    Args:
+        network: The recogniser.
+        pixels: `uint8 (n, picture_size, picture_size, 3)`, RGB.
+
+    Returns:
+        Whether it names anyone, `bool (n,)`, and the labels of all that it finds in each picture.
+    """
+    probabilities, class_maps = network.outputs(pixels)
+    maps = [None] * len(pixels) if class_maps is None else class_maps
+    decided = [network.decide(row, each) for row, each in zip(probabilities, maps, strict=True)]
+    labels = [
+        [place.label for place in places] or [int(row.argmax())]
+        for row, (_, places) in zip(probabilities, decided, strict=True)
+    ]
+    return np.array([known for known, _ in decided]), labels
+
+
+def summary(
+    network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, places: np.ndarray, seed: int = 0
+) -> dict[str, Any]:
+    """Measure a recogniser on strangers, on known characters in their styles, on pairs and on boxes.
+
+    Args:
+        network: The recogniser.
+        originals: Test pictures, RGB `uint8 (height, width, 3)` each.
+        actual: Their characters, `int (n,)`.
+        places: The box of the character of each, fractions of the picture, `float (n, 4)`; NaN where unknown.
+        seed: Seed of the corruptions and of the pairs.
+
+    Returns:
+        Fractions from 0 to 1: `named` of the test pictures; `named_strangers` for each kind; `declined_though_right`
+        for each style; with a class map also `both_found` of pairs side by side, `second_name` where one figure
+        stands, `pointing` and `box_overlap` (intersection over union of at least one half).
+    """
+    squares = [pictures.resize_framed(each, network.picture_size, network.resize_mode) for each in originals]
+    pixels = np.stack([square.pixels for square in squares])
+    class_maps = network.outputs(pixels).class_maps
+    result: dict[str, Any] = {
+        "threshold": network.threshold,
+        "second_threshold": network.second_threshold,
+        "named": float(decisions(network, pixels)[0].mean()),
+        "named_strangers": {
+            kind: float(decisions(network, strange)[0].mean())
+            for kind, strange in far(network.picture_size, network.resize_mode).items()
+        },
+        "declined_though_right": _declined_though_right(network, originals, actual, seed),
+    }
+    if class_maps is None:
+        return result
+    result["both_found"] = _both_found(network, originals, actual, seed)
+    boxed = np.flatnonzero(~np.isnan(places[:, 0]))
+    if len(boxed):
+        result["second_name"] = _second_name(network, originals, actual, places, boxed)
+        result |= _pointing(network, squares, class_maps, actual, places, boxed)
+    return result
+
+
+def table(found: dict[str, Any]) -> pd.DataFrame:
+    """Lay out what `summary` measured: columns `pictures`, in words, and `fraction`."""
+    rows = [(f"{kind}, named", fraction) for kind, fraction in found["named_strangers"].items()]
+    rows.append(("test frames, named", found["named"]))
+    for kind, fraction in found["declined_though_right"].items():
+        rows.append((f"test frames {kind.replace('_', ' ')}, rightly recognised but declined", fraction))
+    rows += [(meaning, found[key]) for key, meaning in MEANINGS.items() if key in found]
+    return pd.DataFrame(rows, columns=["pictures", "fraction"])
+
+
+def _squares(network: Recogniser, changed: Iterable[np.ndarray]) -> np.ndarray:
+    return np.stack([pictures.resize(each, network.picture_size, network.resize_mode) for each in changed])
+
+
+def _declined_though_right(
+    network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int
+) -> dict[str, float]:
+    """Measure which fraction of the pictures, rightly recognised in a stranger's style, is declined."""
+    fractions = {}
+    for kind in STRANGER_STYLES:
+        changed = (corruptions.corrupt(each, kind, "medium", seed + n) for n, each in enumerate(originals))
+        pixels = _squares(network, changed)
+        right = network.predict_pixels(pixels).argmax(axis=1) == actual
+        fractions[kind] = float(1 - decisions(network, pixels[right])[0].mean())
+    return fractions
+
+
+def _both_found(network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int) -> float:
+    """Measure for which fraction of pairs of frames side by side both characters are found."""
+    rng = np.random.default_rng(seed)
+    pairs = [(a, b) for a, b in rng.integers(0, len(actual), (len(actual), 2)) if actual[a] != actual[b]]
+    _, found = decisions(network, _squares(network, (_side_by_side(originals[a], originals[b]) for a, b in pairs)))
+    right = [{actual[a], actual[b]} <= set(labels) for (a, b), labels in zip(pairs, found, strict=True)]
+    return float(np.mean(right))
+
+
+def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    height = min(len(left), len(right))
+    scaled = [
+        cv2.resize(each, (max(1, round(each.shape[1] * height / len(each))), height), interpolation=cv2.INTER_AREA)
+        for each in (left, right)
+    ]
+    return np.hstack(scaled)
+
+
+def _second_name(
+    network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, places: np.ndarray, boxed: np.ndarray
+) -> float:
+    """Measure how often a crop that shows one figure gets a further name."""
+    crops = []
+    for row in boxed:
+        height, width = originals[row].shape[:2]
+        left, top, right, bottom = places[row]
+        margin_x, margin_y = CROP_MARGIN * (right - left), CROP_MARGIN * (bottom - top)
+        x0, x1 = (int(np.clip(edge, 0, 1) * width) for edge in (left - margin_x, right + margin_x))
+        y0, y1 = (int(np.clip(edge, 0, 1) * height) for edge in (top - margin_y, bottom + margin_y))
+        crops.append(np.ascontiguousarray(originals[row][y0 : y1 + 1, x0 : x1 + 1]))
+    known, found = decisions(network, _squares(network, crops))
+    return float(np.mean([is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]))
+
+
+def _pointing(
+    network: Recogniser,
+    squares: Sequence[pictures.Square],
+    class_maps: np.ndarray,
+    actual: np.ndarray,
+    places: np.ndarray,
+    boxed: np.ndarray,
+) -> dict[str, float]:
+    """Compare the map of the right character with its box: the maximum inside (Zhang et al. 2018), and the overlap."""
+    inside, overlaps = [], []
+    for row in boxed:
+        square = squares[row]
+        box = pictures.box_to_square(places[row], square.framing, square.shape, network.picture_size)
+        cells = class_maps[row][:, :, actual[row]]
+        x, y = class_map.peak(cells)
+        inside.append(box[0] <= x <= box[2] and box[1] <= y <= box[3])
+        overlaps.append(class_map.overlap(class_map.box_of(cells), tuple(box)))
+    return {"pointing": float(np.mean(inside)), "box_overlap": float(np.mean(np.array(overlaps) >= 0.5))}
+
+
+def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
+    """Compute the probability that a known picture has a higher score than an unknown one; ties count half.
+
+    Args:
+        known: Scores, `float (n,)`.
+        unknown: Scores, `float (m,)`.
+
+    Returns:
+        0 to 1; one half for a score that says nothing.
+    """
+    ranks = rankdata(np.concatenate([known, unknown]))[: len(known)].sum()
+    return float((ranks - len(known) * (len(known) + 1) / 2) / (len(known) * len(unknown)))
+
+
+def false_positive_rate(known: np.ndarray, unknown: np.ndarray, true_positive_rate: float = 0.95) -> float:
+    """Compute the fraction of the unknown at the threshold that a fraction of the known reaches (FPR at 95 % TPR)."""
+    kept = int(np.ceil(true_positive_rate * len(known)))
+    return float(np.mean(unknown >= np.sort(known)[len(known) - kept]))

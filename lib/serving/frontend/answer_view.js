@@ -1,0 +1,212 @@
+// What an answer looks like: names and percentages, outlines on the picture, what mattered, and who is right.
+
+import { button, make, percent, shortPercent, sized } from "./dom.js";
+import { markingView } from "./marking_view.js";
+
+const NUM_BARS = 5;
+const LONGEST_NAME = 60; // characters of a name that a visitor gives
+export const NOBODY = "None of these";
+
+/** Says an answer in a sentence. */
+export function sentence(page, key, answer) {
+  if (answer.problem) return answer.problem;
+  if (!answer.known) return `I don't recognise anyone. ${closest(page, key, answer)}`;
+  return `${[[answer.name, answer.probability], ...others(answer)].map(([name, share]) => `${name}, ${percent(share)}`).join("; ")}.`;
+}
+
+const closest = (page, key, { closest: label, probability }) =>
+  `Closest: ${page.nameOfCharacter(key, label)} (${percent(probability)}).`;
+
+const others = ({ found, character }) =>
+  found.filter((one) => one.character !== character).map((one) => [one.name, one.probability]);
+
+export function emptyAnswer() {
+  const hint = "Here you will see the name, and how sure the network is of it.";
+  return placeholder("empty", make("div.picture", { "aria-hidden": "true" }, "?"), "Nobody yet", hint);
+}
+
+/** The shape of an answer that is not there. */
+function placeholder(kind, picture, name, hint) {
+  const ghost = make("div.ghost", { "aria-hidden": "true" }, make("i"), make("i"), make("i"));
+  return make(`div.card.${kind}`, picture, make("div.words", make("p.name", name), hint && make("p.soft", hint), ghost));
+}
+
+const waiting = ({ url }) => placeholder("waiting", make("div.picture", make("img", { src: url, alt: "" })), "Looking …");
+
+export function answerView(page, entry) {
+  const shown = page.answersTo(entry);
+  const cards = shown.map(([key, answer]) => card(page, entry, key, answer));
+  const awaited = Array.from({ length: page.chosen.length - shown.length }, () => waiting(entry));
+  const judgement = shown.length > 0 && judgementView(page, entry);
+  return [make(page.chosen.length > 1 ? "div.cards.several" : "div.cards", cards, awaited), judgement];
+}
+
+function card(page, entry, key, answer) {
+  const words = answer.problem
+    ? [make("p", answer.problem)]
+    : [verdict(page, key, answer), bars(page, key, answer), tools(page, entry, key, answer)];
+  return make(
+    answer.known ? "article.card" : "article.card.unsure",
+    { "aria-label": `Answer of ${page.nameOf(key)}` },
+    pictureBox(page, entry, key, answer),
+    make("div.words", page.about.networks.length > 1 && make("p.by", page.nameOf(key)), words),
+  );
+}
+
+function verdict(page, key, answer) {
+  if (!answer.known) {
+    return make(
+      "div.verdict",
+      { "data-testid": "prediction", "data-character": "" },
+      make("h2.name", "I don't recognise anyone."),
+      make("p", closest(page, key, answer)),
+    );
+  }
+  const isSeveral = answer.found.length > 1;
+  return make(
+    "div.verdict",
+    sized(make(isSeveral ? "h2.name.n0" : "h2.name", { "data-testid": "prediction", "data-character": answer.character }, answer.name)),
+    make("p.share", percent(answer.probability), answer.confused && make("span.soft", " · sometimes confused with others")),
+    others(answer).map(([name, share], index) =>
+      make(`p.also.n${index + 1}`, { "data-testid": "also" }, make("b", name), ` ${percent(share)}`),
+    ),
+  );
+}
+
+function bars(page, key, { probabilities }) {
+  const top = Object.entries(probabilities).sort((one, other) => other[1] - one[1]);
+  const rows = top.slice(0, NUM_BARS).map(([label, share]) => {
+    const bar = make("i", { "aria-hidden": "true" });
+    bar.style.setProperty("--share", share);
+    return make("li", make("span.who", page.nameOfCharacter(key, label)), " ", bar, make("span.percent", shortPercent(share)));
+  });
+  return make("ol.bars", { "data-testid": "probabilities", "aria-label": "The most probable characters" }, rows);
+}
+
+function pictureBox(page, entry, key, { found = [] }) {
+  const veil = entry.shownVeil?.startsWith(`${key} `) && entry.veils[entry.shownVeil];
+  const isPlaced = found.some(({ box }) => box?.some((side, index) => side !== (index < 2 ? 0 : 1)));
+  return make(
+    "div.picture",
+    make(
+      "div.layers",
+      make("img", { src: entry.url, alt: `Your picture, ${entry.name}` }),
+      veil && make("img.veil", { src: veil.url, alt: "", "data-testid": "heat-map" }),
+      isPlaced && outlines(found),
+      entry.isMarking && markingView(page, entry),
+    ),
+  );
+}
+
+function outlines(found) {
+  const rectangles = found.map(({ box: [left, top, right, bottom] }, index) =>
+    make(`rect.n${index}`, { x: left, y: top, width: right - left, height: bottom - top }),
+  );
+  return make(
+    "svg.outlines",
+    { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true", "data-testid": "outlines" },
+    rectangles,
+  );
+}
+
+function tools(page, entry, key, answer) {
+  const named = answer.found.length ? answer.found : [{ character: answer.closest, name: "" }];
+  const explain = named.map(({ character, name }, index) => {
+    const id = `${key} ${character}`;
+    const isShown = entry.shownVeil === id;
+    const isAwaited = isShown && !entry.veils[id];
+    const label = named.length > 1 ? `What mattered for ${name}?` : "What mattered?";
+    return button(isAwaited ? "Looking …" : label, () => page.toggleVeil(entry, key, character), {
+      id: `explain-${index}-${key}`,
+      "data-testid": "explain",
+      "aria-pressed": String(isShown),
+      "aria-busy": String(isAwaited),
+    });
+  });
+  const veil = entry.veils[entry.shownVeil];
+  const isOurs = veil && entry.shownVeil.startsWith(`${key} `);
+  return [
+    make("div.tools", explain, markButton(page, entry), shareButton(page, key, answer)),
+    isOurs && make("p.soft", { "data-testid": "explanation" }, veil.sentence),
+  ];
+}
+
+function markButton(page, entry) {
+  const onclick = () => {
+    entry.isMarking = !entry.isMarking;
+    page.draw();
+    document.getElementById("marking")?.focus();
+  };
+  return button("Look at a part", onclick, { "data-testid": "mark", "aria-pressed": String(entry.isMarking) });
+}
+
+function shareButton(page, key, answer) {
+  const text = sentence(page, key, answer);
+  const onclick = async () => {
+    if (navigator.share) return navigator.share({ text }).catch(() => {}); // the visitor may think better of it
+    await navigator.clipboard.writeText(text);
+    page.status.textContent = "Copied.";
+  };
+  const isPossible = navigator.share || navigator.clipboard;
+  return isPossible && button(navigator.share ? "Share" : "Copy", onclick, { "data-testid": "share" });
+}
+
+// ---------------------------------------------------------------- who is right
+
+function judgementView(page, entry) {
+  if (entry.isCorrecting) return correctionForm(page, entry);
+  const [, answer] = page.answersTo(entry)[0];
+  const onclick = () => {
+    entry.isCorrecting = true;
+    page.draw();
+    document.getElementById("truth").focus();
+  };
+  const wrong = (label) => button(label, onclick, { id: "correct" });
+  if (entry.truth) {
+    return make("p.judgement", "You say: ", make("b", { "data-testid": "correction" }, entry.truth.name), wrong("Change"));
+  }
+  const { character: label, name } = answer;
+  const right = answer.known && button("Right", () => page.correct(entry, { label, name }), { "data-testid": "right" });
+  return make("p.judgement", right, wrong(answer.known ? "Wrong? Say who it is" : "Say who it is"));
+}
+
+function correctionForm(page, entry) {
+  const characters = new Map(page.chosen.flatMap((key) => page.networkOf(key)?.characters ?? []));
+  const names = [...characters.values()].sort();
+  const input = make("input", {
+    id: "truth",
+    list: "names",
+    type: "text",
+    maxlength: LONGEST_NAME,
+    value: entry.draft ?? entry.truth?.name,
+    autocomplete: "off",
+    // The form is drawn anew when another network has answered.
+    oninput: () => (entry.draft = input.value),
+  });
+  const keep = (name) => {
+    delete entry.draft;
+    const label = [...characters].find(([, one]) => one.toLowerCase() === name.toLowerCase())?.[0] ?? "";
+    page.correct(entry, name ? { label, name } : null);
+  };
+  const onsubmit = (event) => {
+    event.preventDefault();
+    keep(input.value.trim().slice(0, LONGEST_NAME));
+  };
+  return make(
+    "form.judgement",
+    { onsubmit },
+    make("label", { for: "truth" }, "Who is it really?"),
+    make(
+      "div.row",
+      input,
+      make("button.button.main", { type: "submit" }, "Keep"),
+      button(NOBODY, () => keep(NOBODY), { "data-testid": "nobody" }),
+    ),
+    make(
+      "datalist",
+      { id: "names" },
+      names.map((name) => make("option", { value: name })),
+    ),
+    make("p.soft", page.shelf.isOn ? "Kept in this browser." : "Kept in this page only, until you close it."),
+  );
+}

@@ -1,0 +1,82 @@
+// The widget: the page under Voila and JupyterLab, whose questions the kernel answers (`lib/serving/widget.py`).
+
+import { pictureOf } from "./decode.js";
+import { Page } from "./page.js";
+import { copyOf } from "./pictures.js";
+import { Problem } from "./problem.js";
+import { Questions } from "./questions.js";
+
+const PATIENCE_MS = 20_000; // for an answer
+const PATIENCE_AFAR_MS = 45_000; // for an address: 10 s at most, and others may have to be read before
+const KEPT_TYPES = ["image/jpeg", "image/png"]; // which travel as they are when they are small; others may move
+const ENDED = "The server has ended this page. Download what you want to keep, then load the page again.";
+
+/** Answers the page's questions through the widget's kernel. */
+class Kernel {
+  constructor(model) {
+    this.model = model;
+    this.questions = new Questions((message, buffers) => model.send(message, undefined, buffers));
+    this.listen = (message, buffers) => this.questions.settle({ ...message, buffers });
+    this.giveUp = () => this.questions.giveUp(ENDED);
+    model.on("msg:custom", this.listen);
+    window.addEventListener("kernelended", this.giveUp);
+  }
+
+  get about() {
+    return this.model.get("about");
+  }
+
+  onAbout(callback) {
+    this.model.on("change:about", callback);
+  }
+
+  async recognise(picture, networks) {
+    const { answers } = await this.ask({ ask: "recognise", networks }, [await this.small(picture)]);
+    return answers;
+  }
+
+  async explain(picture, network, character) {
+    const { buffers, ...facts } = await this.ask({ ask: "explain", network, character }, [await this.small(picture)]);
+    return { ...facts, veil: new Blob(buffers) };
+  }
+
+  async fetch(url) {
+    return new Blob((await this.ask({ ask: "fetch", url }, [], PATIENCE_AFAR_MS)).buffers);
+  }
+
+  async look() {
+    await this.ask({ ask: "look" }, []);
+  }
+
+  async ask(content, buffers, patience = PATIENCE_MS) {
+    if (window.kernelEnded) throw new Problem(ENDED, true);
+    return this.questions.ask(content, buffers, patience);
+  }
+
+  /** Makes a picture small enough to travel. */
+  async small(picture) {
+    const { source, width, height } = picture;
+    const { keptSide, keptBytes } = this.about.limits;
+    const isSmall = Math.max(width, height) <= keptSide && source.size <= keptBytes;
+    const decoded = picture.preview ? pictureOf(picture.preview) : picture;
+    const blob = isSmall && KEPT_TYPES.includes(source.type) ? source : await copyOf(decoded, keptSide);
+    return blob.arrayBuffer();
+  }
+
+  leave() {
+    this.model.off("msg:custom", this.listen);
+    window.removeEventListener("kernelended", this.giveUp);
+  }
+}
+
+function render({ model, el }) {
+  const kernel = new Kernel(model);
+  // Under Voila the page is ours; in JupyterLab others want what is dropped and pasted elsewhere.
+  const page = new Page(kernel, el, document.body.dataset.voila ? document : el);
+  return () => {
+    page.leave();
+    kernel.leave();
+  };
+}
+
+export default { render };

@@ -1,0 +1,409 @@
+// What a visitor sees and does. Pictures, answers and corrections of the visit live here, in the browser; whoever
+// answers (the kernel, or a worker on this device) remembers nothing.
+//
+// A transport has `about` (what the page shows of the networks), and answers four questions: `recognise(picture, keys)`,
+// `explain(picture, key, character)`, `fetch(url)` where it can, and `look()`, whether there is a network now.
+
+import { aboutView } from "./about_view.js";
+import { answerView, emptyAnswer, sentence } from "./answer_view.js";
+import { Camera } from "./camera.js";
+import { OPENED_SIDE, pictureOf } from "./decode.js";
+import { fill, make, percent } from "./dom.js";
+import { historyView } from "./history_view.js";
+import { inputView, listenForPictures, takeTransfer } from "./input_view.js";
+import { networksView } from "./networks_view.js";
+import { copyOf, inspect, opened } from "./pictures.js";
+import { Problem, inWords } from "./problem.js";
+import { Shelf } from "./shelf.js";
+import { triesView, wallView } from "./wall_view.js";
+
+const TOGETHER = 200; // pictures taken at once
+const KEPT = 300; // pictures of this visit; the oldest go first
+const SHOWN_SIDE = 512; // pixels of the copy that is shown
+const PART_SIDE = 2048; // pixels of a part that is looked at as a picture of its own
+
+export class Page {
+  constructor(transport, el, surface) {
+    this.transport = transport;
+    this.el = el;
+    this.pictures = []; // newest first; see `newPicture`
+    this.current = null; // the picture that is shown, perhaps not yet answered
+    this.problems = [];
+    this.chosen = []; // keys of networks
+    this.progress = { done: 0, of: 0 }; // of the pictures that were dropped together
+    this.lastPicture = 0;
+    this.search = ""; // in the wall
+    this.isSaved = true; // whether every correction has been downloaded
+    this.shelf = new Shelf();
+    this.camera = new Camera(this);
+    this.build();
+    transport.onAbout?.(() => this.drawAll());
+    transport.onProgress = (share) => this.drawProgress(share);
+    this.drawAll();
+    this.stopListening = listenForPictures(this, surface);
+    this.warn = (event) => this.isSaved || event.preventDefault();
+    window.addEventListener("beforeunload", this.warn);
+    if (this.about.keeps) this.shelf.all().then((kept) => kept.length && this.restore(kept));
+  }
+
+  leave() {
+    this.stopListening();
+    this.camera.stop();
+    window.removeEventListener("beforeunload", this.warn);
+  }
+
+  get about() {
+    return this.transport.about;
+  }
+
+  networkOf(key) {
+    return this.about.networks.find((network) => network.key === key);
+  }
+
+  nameOf(key) {
+    return this.networkOf(key)?.name ?? key;
+  }
+
+  /** Gives the display name of a label. */
+  nameOfCharacter(key, label) {
+    return this.networkOf(key)?.characters.find(([one]) => one === label)?.[1] ?? label;
+  }
+
+  // ------------------------------------------------ the frame of the page
+
+  build() {
+    this.status = make("p.unseen", { role: "status" });
+    this.progressBox = make("div.loading", { hidden: true });
+    this.problemBox = make("div.problems", { "data-testid": "error", role: "alert", hidden: true });
+    this.answerBox = make("div");
+    this.historyBox = make("section.history", { "aria-labelledby": "history-title", hidden: true });
+    this.tryBox = make("section.tries", { "aria-labelledby": "tries-title" });
+    this.networkBox = make("div.choice");
+    this.wallBox = make("section.wall", { "aria-labelledby": "wall-title", "data-testid": "wall" });
+    this.aboutBox = make("div.about");
+    this.inputBox = inputView(this);
+    this.el.classList.add("who-is-it");
+    this.el.replaceChildren(
+      make(
+        "div.columns",
+        make("div.ask", this.inputBox, this.tryBox),
+        make(
+          "section.answer",
+          { "aria-label": "Answer" },
+          this.camera.box,
+          this.progressBox,
+          this.problemBox,
+          this.answerBox,
+          this.historyBox,
+        ),
+        this.networkBox,
+      ),
+      this.wallBox,
+      this.aboutBox,
+      this.status,
+    );
+  }
+
+  drawAll() {
+    const keys = this.about.networks.map((network) => network.key);
+    this.chosen = this.chosen.filter((key) => keys.includes(key));
+    if (!this.chosen.length) this.chosen = keys.slice(0, 1);
+    this.drawNetworks();
+    fill(this.tryBox, triesView(this));
+    this.tryBox.hidden = !this.about.drawings.length;
+    this.draw();
+    for (const input of this.el.querySelectorAll(".ask :is(input, button)")) input.disabled = !keys.length;
+  }
+
+  drawNetworks() {
+    fill(this.networkBox, networksView(this));
+    this.drawWall();
+    fill(this.aboutBox, aboutView(this));
+  }
+
+  drawWall() {
+    fill(this.wallBox, wallView(this));
+    this.wallBox.hidden = !this.chosen.length;
+  }
+
+  draw() {
+    this.drawProblems();
+    const { current } = this;
+    this.answerBox.setAttribute("aria-busy", String(Boolean(current && !Object.keys(current.answers).length)));
+    fill(this.answerBox, current ? answerView(this, current) : !this.problems.length && emptyAnswer());
+    this.drawHistory();
+  }
+
+  drawHistory() {
+    this.historyBox.hidden = !this.pictures.length;
+    fill(this.historyBox, historyView(this));
+  }
+
+  drawProblems() {
+    const { problem } = this.about;
+    const again = make("button.button", { id: "look", onclick: () => this.look() }, "Look again");
+    const reload = make("button.button", { onclick: () => location.reload() }, "Load the page again");
+    this.problemBox.hidden = !problem && !this.problems.length;
+    fill(
+      this.problemBox,
+      problem && [make("p", problem), again],
+      this.problems.map((one) => make("p", one.message)),
+      this.problems.some((one) => one.reload) && reload,
+    );
+  }
+
+  /** Shows how much of the recogniser has come, 0 to 1; null when it is there. */
+  drawProgress(share) {
+    this.progressBox.hidden = share === null;
+    if (share === null) return fill(this.progressBox);
+    this.progressBar ??= make("progress", { max: 1, "aria-label": "Loading the recogniser" });
+    this.progressBar.value = share;
+    if (!this.progressBox.childElementCount) {
+      const words = "Loading the recogniser. You can choose pictures meanwhile.";
+      fill(this.progressBox, make("p", { role: "status" }, words), this.progressBar);
+    }
+  }
+
+  // ------------------------------------------------ taking pictures
+
+  begin() {
+    this.problems = [];
+  }
+
+  fail(problem, name = "") {
+    const words = inWords(problem);
+    this.problems.push(new Problem(name ? `${name}: ${words}` : words, problem.reload));
+    this.draw();
+  }
+
+  newPicture(name) {
+    return {
+      id: ++this.lastPicture,
+      name,
+      picture: null, // { source, width, height }
+      shown: null, // a small copy
+      url: null, // of that
+      answers: {}, // by key of the network
+      veils: {}, // by key and label
+      shownVeil: null,
+      truth: null, // { label, name }; the label is "" for somebody unknown
+      isCorrecting: false,
+      isMarking: false,
+      when: new Date().toISOString(),
+    };
+  }
+
+  /** Takes pictures one after another: a phone has no room for several large ones at once. */
+  async take(files) {
+    const taken = [...files].slice(0, TOGETHER);
+    if (!taken.length) return;
+    this.begin();
+    if (files.length > taken.length) {
+      this.fail(new Problem(`Of ${files.length} pictures only the first ${TOGETHER} are taken. Drop the others after.`));
+    }
+    const mine = (this.progress = { done: 0, of: taken.length });
+    let first = true;
+    for (const file of taken) {
+      const entry = this.newPicture(file.name || "picture");
+      const name = taken.length > 1 ? entry.name : "";
+      first = !(await this.finish(entry, () => inspect(file, this.about.limits), name, first)) && first;
+      mine.done += 1;
+      this.drawHistory();
+    }
+  }
+
+  async takeAddress(text) {
+    this.begin();
+    this.draw();
+    const url = /^[a-z][a-z0-9+.-]*:/i.test(text) ? text : `https://${text}`;
+    this.status.textContent = "Reading the address.";
+    const entry = this.newPicture(text.split(/[?#]/)[0].split("/").pop() || text);
+    const opening = async () => inspect(await this.transport.fetch(url), this.about.limits);
+    return this.finish(entry, opening, "", true);
+  }
+
+  takeTransfer(data) {
+    if (!this.about.problem) takeTransfer(this, data);
+  }
+
+  /**
+   * Opens a new picture and waits for its answers; then it belongs to the visit. What was shown stays until there is
+   * something better to show.
+   *
+   * @returns {Promise<boolean>} Whether it was answered.
+   */
+  async finish(entry, opening, nameAmongMany, isShown) {
+    const before = this.current;
+    try {
+      entry.picture = await opening();
+      const preview = await opened(entry.picture, OPENED_SIDE); // decoded once, for visitor and networks
+      entry.shown = await copyOf(pictureOf(preview), SHOWN_SIDE);
+      entry.url = URL.createObjectURL(entry.shown);
+      if (isShown) this.show(entry);
+      entry.answers = await this.transport.recognise({ ...entry.picture, preview }, this.chosen);
+      preview.close();
+      this.pictures.unshift(entry);
+      this.forgetOldest();
+      this.keep(entry);
+      this.say(entry);
+      this.askOthers(entry);
+      this.draw();
+      return true;
+    } catch (problem) {
+      if (this.current === entry) this.current = before;
+      this.fail(problem, nameAmongMany);
+      if (isShown) this.scrollTo(this.problemBox);
+      return false;
+    }
+  }
+
+  show(entry) {
+    this.current = entry;
+    this.draw();
+    this.scrollTo(this.answerBox);
+  }
+
+  /** Shows an earlier picture. */
+  revisit(entry) {
+    this.begin();
+    this.show(entry);
+    this.say(entry);
+    this.askOthers(entry);
+  }
+
+  forgetOldest() {
+    for (const old of this.pictures.splice(KEPT)) {
+      if (old === this.current) continue;
+      for (const url of [old.url, ...Object.values(old.veils).map((veil) => veil.url)]) URL.revokeObjectURL(url);
+    }
+  }
+
+  /** Asks the networks that were chosen after the picture came. */
+  async askOthers(entry) {
+    const keys = this.chosen.filter((key) => !entry.answers[key]);
+    if (!keys.length) return;
+    try {
+      Object.assign(entry.answers, await this.transport.recognise(entry.picture, keys));
+      this.keep(entry);
+      if (entry === this.current) this.say(entry);
+    } catch (problem) {
+      this.fail(problem);
+    }
+    this.draw();
+  }
+
+  /** Looks at a part as at a picture of its own; `box` as fractions. */
+  async takePart(entry, box) {
+    const part = new File([await copyOf(entry.picture, PART_SIDE, box)], `part of ${entry.name}`, { type: "image/jpeg" });
+    await this.take([part]);
+  }
+
+  async look() {
+    try {
+      await this.transport.look();
+      this.status.textContent = this.about.problem ? "There is still no network." : "";
+    } catch (problem) {
+      this.fail(problem);
+    }
+  }
+
+  // ------------------------------------------------ what can be done with an answer
+
+  answersTo(entry) {
+    return this.chosen.filter((key) => entry.answers[key]).map((key) => [key, entry.answers[key]]);
+  }
+
+  async toggleVeil(entry, key, character) {
+    const id = `${key} ${character}`;
+    entry.shownVeil = entry.shownVeil === id ? null : id;
+    this.draw();
+    if (!entry.shownVeil) return;
+    try {
+      entry.veils[id] ??= await this.newVeil(entry, key, character);
+      if (entry.shownVeil === id) this.status.textContent = entry.veils[id].sentence;
+    } catch (problem) {
+      entry.shownVeil = null;
+      this.fail(problem);
+    }
+    this.draw();
+  }
+
+  async newVeil(entry, key, character) {
+    const { name, before, after, veil } = await this.transport.explain(entry.picture, key, character);
+    const falls = `falls from ${percent(before)} to ${percent(after ?? before)}`;
+    const words =
+      after === null
+        ? `Bright parts speak for “${name}”.`
+        : percent(before) === percent(after)
+          ? `No single part decides: whatever is covered, “${name}” stays at ${percent(before)}.`
+          : `Bright parts mattered most. With the most important part covered, “${name}” ${falls}.`;
+    return { url: URL.createObjectURL(veil), sentence: words };
+  }
+
+  correct(entry, truth) {
+    entry.truth = truth;
+    entry.isCorrecting = false;
+    this.isSaved = this.shelf.isOn;
+    this.keep(entry);
+    this.draw();
+    document.getElementById("correct")?.focus();
+  }
+
+  toggleNetwork(key) {
+    const wanted = new Set(this.chosen);
+    if (!wanted.delete(key)) wanted.add(key);
+    this.chosen = this.about.networks.map((network) => network.key).filter((one) => wanted.has(one));
+    this.drawNetworks();
+    this.draw();
+    if (this.current) this.askOthers(this.current);
+  }
+
+  // ------------------------------------------------ what is kept in the browser, if the visitor wants
+
+  keep(entry) {
+    if (this.shelf.isOn) this.shelf.put(entry).catch((problem) => this.fail(problem));
+  }
+
+  async toggleShelf() {
+    try {
+      if (this.shelf.isOn) await this.shelf.clear();
+      else for (const entry of [...this.pictures].reverse()) await this.shelf.put(entry);
+      this.isSaved = this.shelf.isOn || this.pictures.every((entry) => !entry.truth);
+    } catch (problem) {
+      this.fail(problem);
+    }
+    this.drawHistory();
+  }
+
+  restore(kept) {
+    const entries = kept.map((entry) => ({
+      ...this.newPicture(entry.name),
+      ...entry,
+      shown: entry.picture.source,
+      url: URL.createObjectURL(entry.picture.source),
+    }));
+    this.pictures.push(...entries.reverse());
+    this.lastPicture = Math.max(this.lastPicture, ...entries.map((entry) => entry.id));
+    this.draw();
+  }
+
+  // ------------------------------------------------ for those who listen, and on narrow screens
+
+  /** Tells those who listen to the page; of a picture that is not shown, its name too. */
+  say(entry) {
+    const whose = entry === this.current ? "" : `${entry.name}: `;
+    const words = this.answersTo(entry).map(
+      ([key, answer]) => (this.chosen.length > 1 ? `${this.nameOf(key)}: ` : "") + sentence(this, key, answer),
+    );
+    this.status.textContent = whose + words.join(" ");
+  }
+
+  /** Brings what is new into sight, which it may not be in one column. */
+  scrollTo(box) {
+    const { top } = box.getBoundingClientRect();
+    const isBelow = top >= this.inputBox.getBoundingClientRect().bottom;
+    if (!isBelow && top >= 0 && top <= window.innerHeight / 2) return;
+    const isCalm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    box.scrollIntoView({ block: "start", behavior: isCalm ? "auto" : "smooth" });
+  }
+}

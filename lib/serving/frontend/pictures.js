@@ -1,0 +1,111 @@
+// Picture files, as a browser sees them: whether they can be used, small copies, and parts of them.
+
+import { decode } from "./decode.js";
+import { make } from "./dom.js";
+import { Problem } from "./problem.js";
+
+const HEIC = ["heic", "heix", "hevc", "heim", "heis", "mif1", "msf1"];
+const JPEG_QUALITY = 0.9;
+
+/**
+ * Checks a file and reads its size, without decoding a pixel.
+ *
+ * @param {Blob} file Whatever a visitor gave.
+ * @param {object} limits `bytes`, `pixels` and `side`, as the decoder has them.
+ * @returns {Promise<{source: Blob, width: number, height: number}>} The picture, upright.
+ * @throws {Problem} It cannot be used.
+ */
+export async function inspect(file, limits) {
+  if (!file.size) throw new Problem("The file is empty (0 bytes). Choose a picture file.");
+  if (file.size > limits.bytes) {
+    const [size, most] = [file.size, limits.bytes].map((bytes) => Math.round(bytes / 1e6));
+    throw new Problem(`The file has ${size} MB, at most ${most} MB can be read. Make the picture smaller.`);
+  }
+  const [width, height] = await sizeOf(file);
+  if (width * height > limits.pixels) {
+    throw new Problem(
+      `The picture has ${width} × ${height} pixels, at most ${limits.pixels / 1e6} million can be read. Make it smaller.`,
+    );
+  }
+  if (Math.min(width, height) < limits.side) {
+    throw new Problem(
+      `The picture has ${width} × ${height} pixels, at least ${limits.side} a side are needed. Choose a larger picture.`,
+    );
+  }
+  return { source: file, width, height };
+}
+
+async function sizeOf(file) {
+  const url = URL.createObjectURL(file);
+  try {
+    // An image tells its size before it is decoded; a decoded bitmap may take gigabytes.
+    const image = make("img");
+    await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: reject, src: url }));
+    if (image.naturalWidth) return [image.naturalWidth, image.naturalHeight];
+  } catch {
+    // Not a picture to this browser.
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+  const declared = await declaredSize(file);
+  if (declared) return declared; // too large for the browser, perhaps
+  throw new Problem(await whyNot(file));
+}
+
+/** Reads the size of a PNG, GIF or BMP from its header; null for anything else. */
+export async function declaredSize(file) {
+  const header = new DataView(await file.slice(0, 26).arrayBuffer());
+  if (header.byteLength < 26) return null;
+  const start = header.getUint32(0);
+  if (start === 0x89504e47) return [header.getUint32(16), header.getUint32(20)];
+  if (start === 0x47494638) return [header.getUint16(6, true), header.getUint16(8, true)];
+  if (header.getUint16(0) === 0x424d) return [header.getInt32(18, true), Math.abs(header.getInt32(22, true))];
+  return null;
+}
+
+/** Says why a browser cannot show a file. */
+export async function whyNot(file) {
+  const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+  if (start.slice(4, 8) === "ftyp" && HEIC.includes(start.slice(8, 12))) {
+    return (
+      "This browser cannot read HEIC pictures. Open it in your photo app and export it as JPEG; or set an iPhone to " +
+      "take JPEGs: Settings, Camera, Formats, Most Compatible."
+    );
+  }
+  if (/^(\xff\xd8\xff|\x89PNG|RIFF|GIF8|BM)/.test(start)) {
+    return "The file begins like a picture but is damaged or incomplete. Check it in a picture viewer, and save it again.";
+  }
+  return "This is not a picture that can be read. Expected a JPEG, PNG, WebP, AVIF, GIF or BMP file.";
+}
+
+/**
+ * Draws a part of a picture upright, on white, and still, should it move.
+ *
+ * @param {object} picture As `inspect` gives it; its `source` may also be a bitmap.
+ * @param {number} longest Pixels of the longer side at most.
+ * @param {number[]} box Left, top, right and bottom of the part, fractions of the picture.
+ * @returns {Promise<Blob>} A JPEG.
+ */
+export async function copyOf(picture, longest, box = [0, 0, 1, 1]) {
+  const { width, height } = picture;
+  const part = [(box[2] - box[0]) * width, (box[3] - box[1]) * height];
+  const scale = Math.min(1, longest / Math.max(...part));
+  const size = part.map((side) => Math.max(1, Math.round(scale * side)));
+  const bitmap = await opened(picture, scale * Math.max(width, height));
+  const canvas = make("canvas", { width: size[0], height: size[1] });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, ...size);
+  context.drawImage(bitmap, -box[0] * bitmap.width, -box[1] * bitmap.height);
+  if (bitmap !== picture.source) bitmap.close();
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+}
+
+/** Decodes a picture as `decode` does; throws a `Problem` for a damaged one. */
+export async function opened(picture, longest) {
+  try {
+    return await decode(picture, longest);
+  } catch {
+    throw new Problem(await whyNot(picture.source));
+  }
+}

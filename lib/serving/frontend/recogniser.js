@@ -1,0 +1,82 @@
+// What the worker of the static page does: loads LiteRT.js and networks when they are asked for, and answers.
+
+import { about } from "./about.js";
+import { open } from "./download.js";
+import { Network } from "./network.js";
+import { Problem } from "./problem.js";
+
+const LOST = "The recogniser could not be loaded. Check the connection, then load the page again.";
+const DAMAGED = "This picture is damaged or incomplete. Check it in a picture viewer, and save or download it again.";
+
+const loading = new Map(); // key → promise of a network
+let runtime = null;
+
+/** Answers a question of the page, `{ ask, … }`; throws a `Problem` where there is no answer. */
+export async function answer(question, onProgress) {
+  if (question.ask === "look") return { found: Boolean(await network(about.networks[0].key, onProgress)) };
+  const asked = question.networks ?? [question.network];
+  const networks = await Promise.all(asked.map((key) => network(key, onProgress)));
+  try {
+    if (question.ask === "explain") return await explain(networks[0], question);
+    const answers = {};
+    for (const [index, key] of asked.entries()) answers[key] = await networks[index].recognise(question.picture);
+    return { answers };
+  } catch (problem) {
+    if (problem.name !== "InvalidStateError") throw problem; // which createImageBitmap throws
+    throw new Problem(DAMAGED);
+  } finally {
+    question.picture.source.close?.();
+    question.picture.preview?.close();
+  }
+}
+
+async function explain(network, { picture, character }) {
+  const { veil, ...facts } = await network.explain(picture, character);
+  const canvas = new OffscreenCanvas(veil.width, veil.height);
+  canvas.getContext("2d").putImageData(new ImageData(veil.data, veil.width, veil.height), 0, 0);
+  return { ...facts, veil: await canvas.convertToBlob() };
+}
+
+/** Loads a network once. */
+function network(key, onProgress) {
+  if (!loading.has(key)) loading.set(key, load(about.networks.find((one) => one.key === key), onProgress));
+  return loading.get(key);
+}
+
+async function load({ file, bytes, metadata }, onProgress) {
+  const total = bytes + (runtime ? 0 : about.runtime.bytes);
+  let done = 0;
+  const onBytes = (count) => onProgress(Math.min(1, (done += count) / total));
+  try {
+    runtime ??= loadRuntime(onBytes);
+    const [litert, contents] = await Promise.all([
+      runtime,
+      open(file, about.version, onBytes).then((stream) => new Response(stream).arrayBuffer()),
+    ]);
+    const model = await litert.loadAndCompile(new Uint8Array(contents), { accelerator: "wasm" });
+    return new Network(litert, model, metadata);
+  } catch (problem) {
+    console.error(problem);
+    throw new Problem(LOST, true);
+  } finally {
+    onProgress(null);
+  }
+}
+
+/** Loads LiteRT.js; its module is compiled while it comes. */
+async function loadRuntime(onBytes) {
+  const litert = await import("./litert/index.js");
+  const { script, wasm } = about.runtime;
+  self.Module = {
+    instantiateWasm(imports, receive) {
+      open(wasm, about.version, onBytes)
+        .then((body) => new Response(body, { headers: { "Content-Type": "application/wasm" } }))
+        .then((response) => WebAssembly.instantiateStreaming(response, imports))
+        .then(({ instance, module }) => receive(instance, module), self.onRuntimeFailure);
+      return {};
+    },
+  };
+  const failure = new Promise((_, reject) => (self.onRuntimeFailure = reject));
+  await Promise.race([litert.loadLiteRt(new URL(script, self.location).href), failure]);
+  return litert;
+}

@@ -1,0 +1,168 @@
+"""The kernels behind the page: at most so many, ended when their page is gone, and guarded against its messages."""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any
+
+import psutil
+import tornado.web
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from tornado.iostream import StreamBufferFullError
+from traitlets import Float, Int, default
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 600.0  # after which a page that nobody uses loses its kernel, and says so
+START_SECONDS = 150.0  # after which a page that is not made yet never will be
+PROTOCOL = "v1.kernel.websocket.jupyter.org"  # the page's own; the older one lets two short frames stop the server
+MAX_PARTS = 16  # of a message: channel, four of JSON, pictures
+MAX_JSON_BYTES = 256_000  # of a message, pictures not included
+MAX_UNSENT_BYTES = 64_000_000  # for a page that does not read
+MAX_CONNECTIONS = 4  # websockets to one kernel: a page needs one, and one more while it reconnects
+MAX_LOGGED_ERRORS = 10  # for each kernel, so that nobody can flood the log
+# Nothing that a visitor does is stored, and a kernel says what goes wrong by its messages alone.
+KERNEL_ARGUMENTS = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
+
+
+class Full(Exception):
+    """As many pages are open as may be."""
+
+
+class Kernels(AsyncMappingKernelManager):
+    """Kernels that end when nobody needs them, by a clock that stands still while the machine sleeps."""
+
+    leave_seconds = Float(60, config=True, help="How long a kernel outlives its page's connection (seconds).")
+    max_kernels = Int(1, config=True, help="How many kernels may run.")
+    max_kernel_bytes = Int(0, config=True, help="Memory for data of each kernel, on Linux.")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.starting = 0
+        self.errors: Counter[str] = Counter()
+        self._endings: dict[str, asyncio.TimerHandle] = {}
+
+    async def start_kernel(self, **kwargs: Any) -> str:
+        if self.starting + len(self) >= self.max_kernels:
+            raise Full
+        self.starting += 1
+        try:
+            kernel_id = await super().start_kernel(extra_arguments=KERNEL_ARGUMENTS, **kwargs)
+        finally:
+            self.starting -= 1
+        if hasattr(psutil, "RLIMIT_DATA"):
+            limit = (self.max_kernel_bytes, self.max_kernel_bytes)
+            psutil.Process(self.get_kernel(kernel_id).provisioner.pid).rlimit(psutil.RLIMIT_DATA, limit)
+        self.end_after(START_SECONDS, kernel_id)
+        return kernel_id
+
+    def end_after(self, seconds: float, kernel_id: str) -> None:
+        """End a kernel unless this is called again before."""
+        self._forget_ending(kernel_id)
+        end = lambda: asyncio.ensure_future(self.end(kernel_id))  # noqa: E731
+        self._endings[kernel_id] = asyncio.get_running_loop().call_later(seconds, end)
+
+    async def end(self, kernel_id: str) -> None:
+        """End a kernel at once, if it is still there."""
+        if kernel_id in self:
+            await self.shutdown_kernel(kernel_id, now=True)
+
+    def notify_connect(self, kernel_id: str) -> None:
+        self.end_after(IDLE_SECONDS, kernel_id)
+        super().notify_connect(kernel_id)
+
+    def notify_disconnect(self, kernel_id: str) -> None:
+        super().notify_disconnect(kernel_id)
+        if self._kernel_connections.get(kernel_id) == 0:
+            self.end_after(self.leave_seconds, kernel_id)
+
+    def remove_kernel(self, kernel_id: str) -> Any:
+        self._forget_ending(kernel_id)
+        self.errors.pop(kernel_id, None)
+        return super().remove_kernel(kernel_id)
+
+    def _handle_kernel_died(self, kernel_id: str) -> None:
+        log.warning("The kernel of a page died (out of memory?).")
+        self.end_after(0, kernel_id)  # the parent only forgets it, its sockets and files would stay
+
+    def _forget_ending(self, kernel_id: str) -> None:
+        if kernel_id in self._endings:
+            self._endings.pop(kernel_id).cancel()
+
+
+class Connection(ZMQChannelsWebsocketConnection):
+    """The websocket between a page and its kernel. Frames are checked before Jupyter's readers see them."""
+
+    @default("log")
+    def _log_default(self) -> logging.Logger:
+        # Jupyter logs every message that is not allowed, so that a visitor could fill the disk.
+        silent = logging.getLogger(f"{__name__}.silent")
+        silent.setLevel(logging.CRITICAL)
+        return silent
+
+    async def prepare(self) -> None:
+        if PROTOCOL not in self.websocket_handler.request.headers.get("Sec-WebSocket-Protocol", ""):
+            raise tornado.web.HTTPError(400)
+        if self.multi_kernel_manager._kernel_connections.get(self.kernel_id, 0) >= MAX_CONNECTIONS:
+            raise tornado.web.HTTPError(429)
+        await super().prepare()
+
+    def handle_incoming_message(self, incoming_msg: bytes | str) -> None:
+        try:
+            check_frame(incoming_msg)
+            super().handle_incoming_message(incoming_msg)
+            self.multi_kernel_manager.end_after(IDLE_SECONDS, self.kernel_id)
+        except Exception:
+            self.websocket_handler.close(code=1003, reason="This is no message to a widget.")
+
+    def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
+        """Pass a message on to the page, unless it tells of an error inside the kernel, with files of this machine.
+
+        `MappingKernelManager.allow_tracebacks` should do this, but raises AttributeError in jupyter_server 2.21, and
+        leaves what the kernel writes to stderr.
+        """
+        _, parts = self.session.feed_identities(outgoing_msg)
+        kind = self.session.unpack(parts[1])["msg_type"]
+        content = self.session.unpack(parts[4]) if kind in ("error", "stream") else {}
+        if kind == "error" or content.get("name") == "stderr":
+            self._note(str(content.get("evalue") or content.get("text")))
+            return
+        socket = self.websocket_handler.ws_connection
+        if socket is None:
+            return
+        socket.stream.max_write_buffer_size = MAX_UNSENT_BYTES
+        try:
+            super().handle_outgoing_message(stream, outgoing_msg)
+        except StreamBufferFullError:
+            socket.abort()
+
+    def _note(self, error: str) -> None:
+        if error.startswith("No such comm"):  # ipywidgets says so at every visit
+            return
+        errors = self.multi_kernel_manager.errors
+        errors[self.kernel_id] += 1
+        if errors[self.kernel_id] <= MAX_LOGGED_ERRORS:
+            log.warning("Page kernel error: %r", error[-500:])
+
+
+def check_frame(frame: bytes | str) -> None:
+    """Check the parts of a message in protocol v1: their number, order and bounds, and the size of its JSON.
+
+    Args:
+        frame: A frame as it came: the number of offsets, the offsets (8 bytes each, little-endian), then the parts:
+            channel, header, parent header, metadata, content, and buffers.
+
+    Raises:
+        ValueError: It is something else. Jupyter's reader would take 8 bytes that claim 10⁸ offsets at their word.
+    """
+    if not isinstance(frame, bytes):
+        raise ValueError("a message is bytes")
+    number = int.from_bytes(frame[:8], "little")
+    if not 6 <= number <= MAX_PARTS or len(frame) < 8 * (number + 1):
+        raise ValueError("the number of parts")
+    offsets = [int.from_bytes(frame[8 * i : 8 * (i + 1)], "little") for i in range(1, number + 1)]
+    if offsets != sorted(offsets) or offsets[0] != 8 * (number + 1) or offsets[-1] != len(frame):
+        raise ValueError("the bounds of parts")
+    if offsets[5] - offsets[0] > MAX_JSON_BYTES:
+        raise ValueError("the size of the JSON")

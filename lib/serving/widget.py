@@ -1,0 +1,192 @@
+"""The page as one widget: the modules in `frontend/` draw it, this answers what it asks.
+
+A visitor can send whatever they like, and set every trait. So a question is checked here as if nobody had checked it
+before, and no trait is read, only written.
+"""
+
+import concurrent.futures
+import graphlib
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from lib.errors import UserError
+from lib.serving import page
+
+log = logging.getLogger(__name__)
+
+FRONTEND = Path(__file__).parent / "frontend"
+MAX_WAITING_ADDRESSES = 3
+UNKNOWN = "The page asked for something that does not exist. Load it again."
+FAILED = "Something went wrong on the server; its log says what. Try again, or try another picture."
+PRIVACY = (
+    "Your browser makes it small and sends it to this server, which forgets it as soon as it has answered: nothing is "
+    "stored. The list of your pictures and what you say of them are in this page alone, and gone when you close it. An "
+    "address is opened by the server, not by your browser."
+)
+# A front end gets one module from a widget. This one makes an address for each of our modules, in the order in which
+# they need each other, so that they stay as they are written.
+LOADER = """\
+const sources = %s;
+const addresses = {};
+for (const [name, source] of sources) {
+  const text = source.replace(/ from "\\.\\/(.+?)";/g, (_, other) => ` from "${addresses[other]}";`);
+  addresses[name] = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+}
+export default (await import(addresses["kernel.js"])).default;
+"""
+
+Reply = tuple[dict[str, Any], list[bytes]]
+
+
+def modules(entry: str, **written: str) -> list[tuple[str, str]]:
+    """Give the name and the source of a module and of all that it imports, each after those that it needs.
+
+    Args:
+        entry: Name of the module, a file in `frontend/`.
+        **written: Sources of modules that are not files there, by name without `.js`.
+    """
+    sources, waiting = {f"{name}.js": source for name, source in written.items()}, [entry]
+    while waiting:
+        name = waiting.pop()
+        if name not in sources:
+            sources[name] = (FRONTEND / name).read_text(encoding="utf-8")
+            waiting += _imports(sources[name])
+    graph = {name: _imports(source) for name, source in sources.items()}
+    return [(name, sources[name]) for name in graphlib.TopologicalSorter(graph).static_order()]
+
+
+def _imports(source: str) -> list[str]:
+    return re.findall(r' from "\./(.+?)";', source)
+
+
+class Widget(anywidget.AnyWidget):
+    """Takes pictures and shows who is in them.
+
+    Questions are messages `{"id": …, "ask": …, …}`, with the bytes of a picture as their buffer; the answer, or
+    `{"problem": "<message>"}`, comes back under the same `id`:
+
+    - `recognise` with `networks` (keys);
+    - `fetch` with `url`, whose answer is the picture;
+    - `explain` with `network`, whose answer brings an overlay for the picture;
+    - `look`, whether there is a network now.
+
+    Args:
+        networks: Who answers.
+        drawings: Pictures for those who have none, as `page.drawings` gives them.
+    """
+
+    _esm = LOADER % json.dumps(modules("kernel.js"))
+    _css = FRONTEND / "style.css"
+    about = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, networks: page.Networks, drawings: Sequence[dict[str, Any]] = ()):
+        self._networks = networks
+        self._drawings = list(drawings)
+        self._questions: dict[str, Callable[[dict, list], Reply]] = {
+            "recognise": self._recognise,
+            "fetch": self._fetch,
+            "explain": self._explain,
+            "look": self._look,
+        }
+        # A slow server elsewhere must not hold up the pictures that come meanwhile.
+        self._fetching = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._places = threading.BoundedSemaphore(MAX_WAITING_ADDRESSES)
+        super().__init__(about=self._about())
+        self.on_msg(self._on_question)
+
+    def _about(self) -> dict[str, Any]:
+        return self._networks.about() | {"drawings": self._drawings, "privacy": PRIVACY, "keeps": False}
+
+    def _on_question(self, _: Any, question: Any, buffers: list) -> None:
+        number = question.get("id") if isinstance(question, dict) else None
+        if not isinstance(number, int):
+            return  # not from our page, so there is nobody to tell
+        if question.get("ask") != "fetch":
+            self._reply(number, question, buffers)
+        elif self._places.acquire(blocking=False):
+            self._fetching.submit(self._reply_from_afar, number, question, buffers)
+        else:
+            self.send({"id": number, "problem": "Several addresses are being read already. Wait for them."})
+
+    def _reply_from_afar(self, number: int, question: dict, buffers: list) -> None:
+        try:
+            self._reply(number, question, buffers)
+        finally:
+            self._places.release()
+
+    def _reply(self, number: int, question: dict, buffers: list) -> None:
+        try:
+            answer, attached = self.answer(question, buffers)
+        except UserError as problem:
+            answer, attached = {"problem": str(problem)}, []
+        except Exception:
+            log.exception("A question of the page failed.")
+            answer, attached = {"problem": FAILED}, []
+        self.send({"id": number} | answer, attached)
+
+    def answer(self, question: dict[str, Any], buffers: Sequence[Any]) -> Reply:
+        """Answer a question of the page.
+
+        Args:
+            question: See above; not to be trusted.
+            buffers: At most the bytes of one picture.
+
+        Returns:
+            The answer, and what comes with it.
+
+        Raises:
+            UserError: There is no answer; the text is for the visitor.
+        """
+        kind = question.get("ask")
+        if not isinstance(kind, str) or kind not in self._questions:
+            raise UserError(UNKNOWN)
+        return self._questions[kind](question, list(buffers))
+
+    def _recognise(self, question: dict, buffers: list) -> Reply:
+        return {"answers": self._networks.recognise(_picture(buffers), self._asked(question))}, []
+
+    def _fetch(self, question: dict, buffers: list) -> Reply:
+        url = question.get("url")
+        if not isinstance(url, str):
+            raise UserError(UNKNOWN)
+        return {}, [read_url(url)]
+
+    def _explain(self, question: dict, buffers: list) -> Reply:
+        (key,) = self._asked({"networks": [question.get("network")]})
+        facts, overlay = self._networks.explain(_picture(buffers), key, str(question.get("character", "")))
+        return facts, [overlay]
+
+    def _look(self, question: dict, buffers: list) -> Reply:
+        self._networks.look()
+        self.about = self._about()
+        return {}, []
+
+    def _asked(self, question: dict) -> list[str]:
+        """Take the keys of known networks from a question."""
+        keys = question.get("networks")
+        if not isinstance(keys, list) or not 1 <= len(keys) <= page.MAX_LOADED:
+            raise UserError(UNKNOWN)
+        if not all(isinstance(key, str) and key in self._networks.keys for key in keys):
+            raise UserError(page.GONE)
+        return list(dict.fromkeys(keys))
+
+
+def _picture(buffers: list) -> bytes:
+    if len(buffers) != 1:
+        raise UserError(UNKNOWN)
+    return bytes(buffers[0])
+
+
+def read_url(url: str) -> bytes:
+    """Read the picture behind a URL; see `fetch.read_picture`."""
+    from lib.serving import fetch  # a third of a second that only URLs are worth
+
+    return fetch.read_picture(url)

@@ -1,0 +1,142 @@
+"""Calibration after training: one temperature, and the thresholds from which the recogniser names a character.
+
+All are chosen on the validation split.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+if TYPE_CHECKING:  # evaluation uses this module too, and needs no Keras
+    import keras
+
+MIN_PROBABILITY = 1e-12  # zero has no logarithm
+TEMPERATURES = (0.05, 20.0)  # range of the search
+KEPT = 0.97  # fraction of the validation pictures that the recogniser must still name
+SECOND_NAMES = 0.03  # fraction of the validation pictures, of one character each, that may get a second name
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Find the temperature with the lowest negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
+
+    Dividing all logits by one number changes the probabilities and leaves their order.
+
+    Args:
+        probabilities: `float (n, num_classes)` with rows that sum to 1.
+        labels: The right classes, `int (n,)`.
+
+    Returns:
+        The temperature; above 1 for an overconfident network.
+
+    Raises:
+        ValueError: There are no labels, or not as many as rows.
+    """
+    labels = np.asarray(labels)
+    if len(probabilities) != len(labels) or not len(labels):
+        raise ValueError(f"Expected a label for each row. Received: {len(labels)} for {len(probabilities)} rows")
+    logits = np.log(np.maximum(probabilities, MIN_PROBABILITY))
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the logits of probabilities by a temperature.
+
+    Args:
+        probabilities: `float (..., num_classes)` with the sum 1 along the last axis.
+        temperature: Above 0.
+
+    Returns:
+        The new probabilities, of the same shape.
+    """
+    logits = np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature
+    return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+
+
+def fold_temperature(model: "keras.Model", temperature: float) -> None:
+    """Divide the weights of the layer `probabilities` by a temperature, in place.
+
+    Whoever reads the network then gets calibrated probabilities without knowing of the temperature.
+    """
+    layer = model.get_layer("probabilities")
+    layer.set_weights([weights / temperature for weights in layer.get_weights()])
+
+
+def threshold_keeping(scores: np.ndarray, fraction: float = KEPT) -> float:
+    """Choose the threshold that a fraction of the scores reaches.
+
+    Args:
+        scores: `float (n,)`, n at least 1.
+        fraction: Above 0, at most 1.
+
+    Returns:
+        One of the scores.
+    """
+    kept = int(np.ceil(round(fraction * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
+    return float(np.sort(scores)[len(scores) - kept])
+
+
+def second_threshold(class_maps: np.ndarray, labels: np.ndarray, fraction: float = SECOND_NAMES) -> float:
+    """Choose the score from which a further character in a picture is named.
+
+    Args:
+        class_maps: Of pictures of one character each, `float (n, rows, columns, num_characters)`.
+        labels: Their characters, `int (n,)`.
+        fraction: Of the pictures that may get a second name.
+
+    Returns:
+        0 to 1. Some of the pictures do show a second character, so fewer than this fraction get a wrong one.
+    """
+    own = class_maps[np.arange(len(labels)), :, :, labels][..., None]
+    elsewhere = own < own.max(axis=(1, 2), keepdims=True) / 2  # another name in the same place is no second character
+    highest = np.where(elsewhere, class_maps, 0.0).max(axis=(1, 2))
+    highest[np.arange(len(labels)), labels] = 0.0
+    return float(np.quantile(highest.max(axis=1), 1 - fraction, method="higher"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What is chosen on the validation split after a training.
+
+    Attributes:
+        temperature: Folded into the weights of the last layer.
+        threshold: Probability from which a character is named, 0 to 1.
+        second_threshold: Score of the class map from which a further character is named; None without a class map.
+    """
+
+    temperature: float
+    threshold: float
+    second_threshold: float | None = None
+
+
+def calibrate(
+    model: "keras.Model",
+    probabilities: np.ndarray,
+    class_maps: np.ndarray | None,
+    labels: np.ndarray,
+    num_characters: int,
+) -> Calibration:
+    """Fold the temperature into a network and choose the thresholds.
+
+    Args:
+        model: The trained network, changed in place.
+        probabilities: Its probabilities for the validation pictures, before the change, `float (n, num_classes)`.
+        class_maps: Its class maps, `float (n, rows, columns, num_characters)`; None if it has none.
+        labels: The characters of the pictures, `int (n,)`.
+        num_characters: Number of characters; a further probability is that of nobody.
+
+    Returns:
+        What was chosen.
+    """
+    temperature = fit_temperature(probabilities, labels)
+    fold_temperature(model, temperature)
+    known = with_temperature(probabilities, temperature)[:, :num_characters]
+    second = None if class_maps is None else second_threshold(class_maps, labels)
+    return Calibration(temperature, threshold_keeping(known.max(axis=1)), second)

@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { percent, shortPercent } from "../../lib/serving/frontend/dom.js";
+import { tested } from "../../lib/serving/frontend/networks_view.js";
+import { declaredSize, whyNot } from "../../lib/serving/frontend/pictures.js";
+import { Problem, inWords } from "../../lib/serving/frontend/problem.js";
+import { Questions } from "../../lib/serving/frontend/questions.js";
+import { field, table, verdictOf } from "../../lib/serving/frontend/table.js";
+
+test("percentages say nothing that they do not know", () => {
+  assert.deepEqual([0.2345, 0.996, 0.001].map(percent), ["23 %", "over 99 %", "under 1 %"]);
+  assert.equal(shortPercent(0.996), ">99 %");
+});
+
+test("a score says on what it was measured, and on how few pictures", () => {
+  assert.equal(tested({ accuracy: 0.977, pictures: 2385, kind: "frames" }), "right on 98 % of test frames");
+  assert.equal(tested({ accuracy: 0.88, pictures: 90, kind: "drawings" }), "right on 88 % of 90 test drawings");
+  assert.equal(tested({ accuracy: null, pictures: null, kind: "frames" }), "not tested");
+});
+
+test("a HEIC picture gets a message that says how to convert it", async () => {
+  const heic = new Blob([Uint8Array.from([0, 0, 0, 24]), "ftypheic", new Uint8Array(20)]);
+  assert.match(await whyNot(heic), /HEIC.*JPEG/);
+  assert.match(await whyNot(new Blob([Uint8Array.from([255, 216, 255, 0])])), /damaged/);
+  assert.match(await whyNot(new Blob(["notes"])), /not a picture/);
+});
+
+test("the size of a picture that no browser opens is read from its header", async () => {
+  const png = new DataView(new ArrayBuffer(26));
+  png.setUint32(0, 0x89504e47);
+  png.setUint32(16, 30000);
+  png.setUint32(20, 20000);
+  assert.deepEqual(await declaredSize(new Blob([png])), [30000, 20000]);
+  assert.equal(await declaredSize(new Blob(["notes, longer than a header is"])), null);
+});
+
+test("an answer comes back to its question", async () => {
+  const sent = [];
+  const questions = new Questions((message) => sent.push(message));
+  const [first, second] = [questions.ask({ ask: "a" }), questions.ask({ ask: "b" })];
+  questions.settle({ id: sent[1].id, value: 2 });
+  questions.settle({ id: sent[0].id, problem: "no" });
+  assert.deepEqual(await second, { value: 2 });
+  await assert.rejects(first, new Problem("no"));
+});
+
+test("an answer that does not come is lost, and a connection that ended answers all", async () => {
+  const questions = new Questions(() => {});
+  await assert.rejects(questions.ask({}, null, 5), /connection/);
+  const asked = questions.ask({});
+  questions.giveUp("The end.");
+  await assert.rejects(asked, /The end/);
+});
+
+test("only what is meant for visitors is shown to them", (context) => {
+  context.mock.method(console, "error", () => {});
+  assert.equal(inWords(new Problem("Too large.")), "Too large.");
+  assert.doesNotMatch(inWords(new TypeError("x is undefined")), /undefined/);
+});
+
+test("a field cannot become a formula", () => {
+  assert.equal(field('=HYPERLINK("x")'), `"'=HYPERLINK(""x"")"`);
+  assert.equal(field("a\nb"), '"a b"');
+});
+
+test("what a visitor says becomes a verdict of the label review", () => {
+  const answer = { character: "homer" };
+  assert.equal(verdictOf(null, answer), "");
+  assert.equal(verdictOf({ label: "homer", name: "Homer" }, answer), "keep");
+  assert.equal(verdictOf({ label: "marge", name: "Marge" }, answer), "relabel");
+  assert.equal(verdictOf({ label: "", name: "None of these" }, answer), "exclude");
+});
+
+test("the table has every answer, corrected or not", async () => {
+  const answer = { character: null, name: null, probability: 0.25 };
+  const picture = { source: new Blob(["abc"]) };
+  const entry = { name: "a.png", picture, truth: null, when: "2026-01-01T00:00:00Z", answers: { one: answer } };
+  const [header, row] = (await table({ pictures: [entry], nameOf: (key) => key })).split("\r\n");
+  assert.ok(header.startsWith('"path","sha256","label","verdict","who","when"'));
+  // The digest of "abc", from FIPS 180-2.
+  const digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  assert.equal(row, `"a.png","${digest}","","","","2026-01-01T00:00:00Z","one","","","0.2500"`);
+});

@@ -1,0 +1,54 @@
+"""Boxes of characters: the table, and boxes in the square that a network sees."""
+
+import numpy as np
+import pytest
+
+from lib.data import boxes, pictures
+from lib.errors import UserError
+
+
+def test_boxes_are_read_by_path(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("path,left,top,right,bottom\nbart_simpson/pic_0001.jpg,0.1,0.2,0.5,0.9\n")
+    assert boxes.read(path)["bart_simpson/pic_0001.jpg"].tolist() == [0.1, 0.2, 0.5, 0.9]
+
+
+def test_the_archives_boxes_are_complete():
+    assert len(boxes.read()) == 6_100
+
+
+@pytest.mark.parametrize("row", ["a.jpg,0.5,0.2,0.5,0.9", "a.jpg,0.1,0.2,1.2,0.9", "a.jpg,,0.2,0.5,0.9"])
+def test_an_impossible_box_is_rejected(tmp_path, row):
+    path = tmp_path / "boxes.csv"
+    path.write_text(f"path,left,top,right,bottom\n{row}\n")
+    with pytest.raises(UserError, match="a box must have"):
+        boxes.read(path)
+
+
+@pytest.mark.parametrize("contents", [None, "a,b\n1,2\n", "path,left,top,right,bottom\na,x,0,1,1\n"])
+def test_an_unreadable_table_is_named(tmp_path, contents):
+    path = tmp_path / "boxes.csv"
+    if contents:
+        path.write_text(contents)
+    with pytest.raises(UserError, match=r"cannot be read from .*boxes\.csv"):
+        boxes.read(path)
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (240, 80), (100, 100)])
+def test_a_box_covers_the_same_part_of_the_square_as_of_the_picture(shape):
+    picture = np.random.default_rng(0).integers(0, 60, (*shape, 3), dtype="uint8")  # noise: no border to crop
+    height, width = shape
+    box = np.array([0.25, 0.4, 0.75, 0.9])
+    left, top, right, bottom = np.rint(box * [width, height, width, height]).astype(int)
+    picture[top:bottom, left:right] = 255
+    square = pictures.resize_framed(picture, 64, "bounded")
+    rows, columns = np.where(square.pixels.min(axis=2) > 200)
+    expected = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 64
+    assert pictures.box_to_square(box, square.framing, shape, 64) == pytest.approx(expected, abs=1.5 / 64)
+
+
+def test_a_box_in_the_square_and_back_is_where_it_was():
+    framing = pictures.Framing((10, 5, 90, 65), (64, 48))
+    box = np.array([0.3, 0.3, 0.6, 0.7])
+    in_square = pictures.box_to_square(box, framing, (70, 100), 64)
+    assert pictures.box_from_square(in_square, framing, (70, 100), 64) == pytest.approx(box)

@@ -1,0 +1,65 @@
+"""What a recogniser does with strangers, pairs and boxes."""
+
+import numpy as np
+import pytest
+
+from lib.evaluation import strangers
+from lib.inference import recogniser
+from lib.inference.recogniser import Recogniser
+from tests import small_model
+
+
+@pytest.fixture(scope="module")
+def far():
+    return strangers.far(24, "stretch")
+
+
+def test_strangers_are_of_several_kinds_and_follow_from_the_seed(far):
+    assert all(strange.shape[1:] == (24, 24, 3) and len(strange) >= 100 for strange in far.values())
+    again = strangers.far(24, "stretch")
+    assert all((far[kind] == again[kind]).all() for kind in far)
+    other = strangers.far(24, "stretch", split="validation")
+    assert all(far[kind].shape != other[kind].shape or (far[kind] != other[kind]).any() for kind in far)
+
+
+def by_halves(_, picture):
+    """See red (first) or green (second) in each half, and nobody in grey pictures."""
+    class_map = np.zeros((4, 4, 3), np.float32)
+    for columns, half in ((slice(0, 2), picture[:, :8]), (slice(2, 4), picture[:, 8:])):
+        colour = half.reshape(-1, 3).mean(axis=0)
+        if colour.max() - colour.min() > 60:
+            class_map[:, columns, colour.argmax()] = 0.9
+    seen = class_map.max(axis=(0, 1))
+    probabilities = np.append(seen / max(1, (seen > 0).sum()), 0.1)
+    return (probabilities if seen.any() else np.array([0, 0, 0, 1])).astype(np.float32), class_map
+
+
+def test_a_recogniser_that_sees_everything_scores_full_marks(tmp_path, monkeypatch):
+    monkeypatch.setattr(recogniser._Network, "__call__", by_halves)
+    metadata = {"nobody": True, "threshold": 0.5, "second_threshold": 0.7}
+    network = Recogniser.load(small_model.write_run(tmp_path / "run", metadata=metadata))
+    originals = [np.full((32, 32, 3), 128, np.uint8) for _ in range(20)]
+    actual = np.arange(20) % 2
+    for picture, label in zip(originals, actual, strict=True):
+        picture[:, :, label] = 250
+    places = np.tile([0.0, 0.0, 1.0, 1.0], (20, 1))
+    found = strangers.summary(network, originals, actual, places)
+    assert (found["named"], found["both_found"], found["second_name"]) == (1.0, 1.0, 0.0)
+    assert (found["pointing"], found["box_overlap"]) == (1.0, 1.0)
+    assert set(found["declined_though_right"]) == set(strangers.STRANGER_STYLES)
+    assert found["named_strangers"]["patterns"] < 1
+
+
+def test_without_a_class_map_places_are_not_measured(tmp_path):
+    network = Recogniser.load(small_model.write_run(tmp_path / "run"))
+    originals = [np.full((32, 32, 3), (250, 0, 0), np.uint8)] * 3
+    found = strangers.summary(network, originals, np.zeros(3, int), np.full((3, 4), np.nan))
+    assert "pointing" not in found and found["named"] == 1
+
+
+def test_auroc_and_false_positives():
+    known, unknown = np.array([0.9, 0.8, 0.7, 0.2]), np.array([0.6, 0.1])
+    assert strangers.auroc(known, unknown) == pytest.approx(7 / 8)
+    assert strangers.auroc(known, known) == pytest.approx(0.5)
+    assert strangers.false_positive_rate(known, unknown, 0.75) == 0
+    assert strangers.false_positive_rate(known, unknown, 1.0) == 0.5
