@@ -257,6 +257,10 @@ def check_publishing(plan: Plan) -> None:
 
 def publish(plan: Plan) -> None:
     """Copy the records of the runs to the committed ones; the network and its card too where asked for."""
+    baselines = plan.run_folder("x").parent / records.BASELINES
+    if baselines.exists() and plan.preparation.split == "grouped":
+        with records.atomic_write(paths.PUBLISHED / records.BASELINES) as temporary:
+            shutil.copyfile(baselines, temporary)
     for run in plan.runs:
         source, target = plan.run_folder(run), plan.published_folder(run)
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):

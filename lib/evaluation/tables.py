@@ -26,7 +26,7 @@ def for_reading(table: pd.DataFrame) -> Styler:
     shown = pd.DataFrame({str(name).replace("_", " "): [_cell(name, value) for value in table[name]] for name in table})
     # Without identifiers, which would differ from run to run.
     left = {"selector": "th, td", "props": "text-align: left !important"}
-    return Styler(shown, uuid="", cell_ids=False).hide(axis="index").set_table_styles([left])
+    return Styler(shown, uuid="table", cell_ids=False).hide(axis="index").set_table_styles([left])
 
 
 def _cell(name: str, value: Any) -> str:
