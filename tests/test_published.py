@@ -6,7 +6,7 @@ import json
 import pytest
 
 from lib import paths, records
-from lib.evaluation import card, compare
+from lib.evaluation import card
 from lib.inference.recogniser import Recogniser, load_best
 
 # The records of the networks that know 18 characters are beside it, without a network.
