@@ -79,7 +79,7 @@ def runs(number):
     ]
     table = pd.DataFrame(rows, columns=["run", "conv_layers", "num_parameters", "epochs", "seconds", "macro_f1"])
     table = table.assign(macro_f1_low=table.macro_f1 - 0.02, macro_f1_high=table.macro_f1 + 0.01)
-    return table.assign(near_duplicates_in_train=None, test_pictures=2586)
+    return table.assign(near_duplicates_in_train=None, test_pictures=2586, num_characters=18)
 
 
 def corruptions():
@@ -352,6 +352,11 @@ def test_comparison_keeps_the_order_of_the_table(drawn):
 def test_comparison_counts_near_duplicates_in_train(drawn):
     figure = plots.comparison(runs(2).assign(near_duplicates_in_train=[0, 1634]))
     assert written(drawn(figure)).count("near-duplicates in train: 1,634 of 2,586") == 1
+
+
+def test_comparison_says_how_many_characters_are_known_where_that_differs(drawn):
+    assert "characters" not in written(drawn(plots.comparison(runs(2))))
+    assert "1 epoch, 38 characters" in written(drawn(plots.comparison(runs(2).assign(num_characters=[38, 18]))))
 
 
 def test_comparison_does_not_draw_missing_values(drawn):

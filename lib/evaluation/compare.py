@@ -51,13 +51,13 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
     Returns:
         One row per run, in the order given: `run, conv_layers, num_parameters, epochs, seconds, seconds_per_epoch,
         accuracy, macro_f1, macro_f1_low, macro_f1_high, lowest_character, lowest_f1, log_loss, test_pictures,
-        near_duplicates_in_train, kaggle_macro_f1`. `near_duplicates_in_train` counts the test pictures that have
+        near_duplicates_in_train, kaggle_macro_f1, num_characters`. `near_duplicates_in_train` counts the test pictures that have
         a near-duplicate in train. `kaggle_macro_f1` is the score on the archive's own test set. Both are None where
         the record has none.
     """
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
     columns += " macro_f1_high lowest_character lowest_f1 log_loss test_pictures near_duplicates_in_train"
-    columns = [*columns.split(), "kaggle_macro_f1"]
+    columns = [*columns.split(), "kaggle_macro_f1", "num_characters"]
     rows = []
     for run_folder in run_folders:
         scores = records.read_metrics(run_folder)
@@ -65,6 +65,7 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
         values = records.read_run(run_folder) | scores | {"run": run_folder.name}
         values |= {"macro_f1_low": low, "macro_f1_high": high}
         values["kaggle_macro_f1"] = scores.get("kaggle_test", {}).get("macro_f1")
+        values["num_characters"] = len(values.get("characters") or [])
         rows.append([values.get(column) for column in columns])
     return pd.DataFrame(rows, columns=columns)
 

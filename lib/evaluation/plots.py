@@ -300,8 +300,8 @@ def comparison(table: pd.DataFrame) -> Chart:
 
     Args:
         table: One row per run, as from `compare.ranked`, with columns `run`, `conv_layers`, `num_parameters`, `epochs`,
-            `seconds`, `macro_f1`, `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_duplicates_in_train` and
-            `test_pictures`. Missing values are not drawn.
+            `seconds`, `macro_f1`, `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_duplicates_in_train`,
+            `test_pictures` and `num_characters`. Missing values are not drawn.
 
     Returns:
         Two panels with common rows, in the order of the table: macro F1, and training time on a logarithmic scale.
@@ -322,13 +322,16 @@ def comparison(table: pd.DataFrame) -> Chart:
         times.plot(runs["seconds"], runs.index, **look)
         scores.hlines(runs.index, runs["macro_f1_low"], runs["macro_f1_high"], color=colour, linewidth=2)
     leaky = table[table["near_duplicates_in_train"] > 0]
+    of_several_sizes = table["num_characters"].nunique() > 1  # then scores are not of the same pictures
     for axes, column in ((scores, "macro_f1"), (times, "seconds")):
         axes.plot(leaky[column], leaky.index, "o", color="white", markersize=3.5)
     for row in table.itertuples():
         write_above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
         write_above(times, row.seconds, row.Index, _duration(row.seconds))
         scores.annotate(
-            _size(row.num_parameters, row.epochs) + _near_duplicates(row.near_duplicates_in_train, row.test_pictures),
+            _size(row.num_parameters, row.epochs)
+            + (f", {row.num_characters} characters" if of_several_sizes else "")
+            + _near_duplicates(row.near_duplicates_in_train, row.test_pictures),
             (0, row.Index),
             (-6, -2),
             xycoords=scores.get_yaxis_transform(),
