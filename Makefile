@@ -3,8 +3,8 @@
 # Python checks the variables and finds what each notebook depends on (lib/pipeline.py); its answer is included below as
 # a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
-USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST CORRECTIONS OUTPUTS MODEL
-USER_VARIABLES += NEAR_RMS NEAR_BITS SAME_RMS IMAGE MODEL_DIR RUN HOST PORT
+USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST CORRECTIONS OUTPUTS MODEL CLUSTER
+USER_VARIABLES += NEAR_RMS NEAR_BITS SAME_RMS SWEEP IMAGE MODEL_DIR RUN HOST PORT
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
 # Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
@@ -71,6 +71,12 @@ $(RAW)/source.json: $(SOURCE_CHANGED) | $(ENVIRONMENT)
 $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARED)/request.json $(PREPARE_CODE)
 	$(STEP) prepare
 
+ifneq ($(CLUSTER),)
+# One command for all runs: it hands those that are not up to date to the workers, and is silent where all are.
+$(TRAINED) $(EVALUATED) $(ROBUSTNESS_FILES): cluster ;
+cluster: $(PREPARED)/manifest.csv
+	$(STEP) cluster
+else
 $(TRAINED): $(RUNS_DIR)/%/run.json: $(PREPARED)/manifest.csv $(RUNS_DIR)/%/recipe.json $(TRAIN_CODE)
 	$(STEP) train $*
 
@@ -80,6 +86,7 @@ $(EVALUATED): $(RUNS_DIR)/%/metrics.json: $(RUNS_DIR)/%/run.json $(EVALUATE_CODE
 # After the evaluation, where both are asked for: they work in one folder.
 $(ROBUSTNESS_FILES): $(RUNS_DIR)/%/robustness.csv: $(RUNS_DIR)/%/run.json $(ROBUSTNESS_CODE) | $(if $(filter evaluate,$(MAKECMDGOALS)),$(RUNS_DIR)/%/metrics.json)
 	$(STEP) robustness $*
+endif
 
 $(RUNS_DIR)/summary.txt: $(EVALUATED)
 	$(STEP) summary
@@ -88,10 +95,12 @@ data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits
 train: $(TRAINED) ## train every run in RUNS; a killed training continues from its last epoch
 evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the table
 robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
+sweep: $(PREPARED)/manifest.csv ## try the recipes of SWEEP=notebooks/params/sweeps/lr.yaml; validation chooses the best
+	@$(PYTHON) -m lib.sweep "$$SWEEP"
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
 	$(STEP) compare
 study: $(ENVIRONMENT) ## write docs/study: the notebooks executed on the drawn sample and the published records
-	@$(MAKE) train evaluate robustness DATA=sample RUNS="cnn4 cnn6" OUTPUTS= EPOCHS= SET= SPLIT= SIZE= RESIZE= MIN_PICTURES= EXCLUDE_KAGGLE_TEST= CORRECTIONS=
+	@$(MAKE) train evaluate robustness DATA=sample RUNS="cnn4 cnn6" OUTPUTS= EPOCHS= SET= SPLIT= SIZE= RESIZE= MIN_PICTURES= EXCLUDE_KAGGLE_TEST= CORRECTIONS= CLUSTER=
 	$(STEP) study
 # Runs of the ablation are compared on validation alone.
 publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
@@ -147,4 +156,4 @@ help: ## print this
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS="cnn4 cnn6", EPOCHS=10.\n'
 
-.PHONY: FORCE constraints data train evaluate robustness compare study publish predict dashboard site lab report review explore docs test lint bench clean help
+.PHONY: FORCE constraints data cluster train evaluate robustness sweep compare study publish predict dashboard site lab report review explore docs test lint bench clean help

@@ -1,6 +1,8 @@
 """The one exception whose text a person reads, and how a command reports it."""
 
+import importlib
 import sys
+from types import ModuleType
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -8,6 +10,25 @@ EXIT_INTERRUPTED = 130
 
 class UserError(Exception):
     """A mistake that the user can correct: the text says what was wrong, what was expected, and what to do."""
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import a module of an optional extra of this project.
+
+    Args:
+        module: Name of the module.
+        extra: Name of the extra in `pyproject.toml` that installs it.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        raise UserError(
+            f"This needs the package {problem.name}, which is not installed. Install the optional extra "
+            f"`{extra}` from the folder of this project: pip install -e '.[{extra}]' -c constraints.txt"
+        ) from None
 
 
 def report_error(problem: Exception) -> int:

@@ -32,7 +32,7 @@ PUBLISHED_FILES = (
 )
 
 REQUEST, RECIPE = "request.json", "recipe.json"
-MAKING = {"data", "train", "evaluate", "robustness", "publish"}  # the goals that make something of pictures
+MAKING = {"data", "train", "evaluate", "robustness", "sweep", "publish"}  # the goals that make something of pictures
 
 
 # ---------------------------------------------------------------- what make asks for
@@ -87,9 +87,14 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
     _write_if_changed(
         plan.prepared / REQUEST, {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
     )
-    if goals & (MAKING - {"data"}):
-        for name, run in plan.runs.items():
-            _write_if_changed(plan.run_folder(name) / RECIPE, run.recipe.model_dump())
+    if goals & (MAKING - {"data", "sweep"}):
+        write_recipes(plan)
+
+
+def write_recipes(plan: Plan) -> None:
+    """Write the recipe of each run into its folder, where it changed."""
+    for name, run in plan.runs.items():
+        _write_if_changed(plan.run_folder(name) / RECIPE, run.recipe.model_dump())
 
 
 def _corrections(plan: Plan) -> dict[str, str]:
@@ -218,25 +223,63 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
     """
     folder = step.folder(plan, run)
     product = folder / step.product
-    parameters = step.parameters(plan, run)
     with records.lock(folder):
-        decisive = plan.runs[run].recipe.model_dump() if step.name == "train" else parameters
-        now = inputs.code_digests(step.notebook) | {"parameters": decisive}
-        now |= step.data(plan, run)
+        now = _inputs(step, plan, run)
         why = inputs.changed(product, now, step.beside)
         if not why:
             product.touch()
             return
-        from lib import notebooks  # papermill, which a step that is up to date does not need
+        from lib import notebooks, tracking  # papermill and pandas, which a step that is up to date does not need
 
+        mlflow = tracking.wanted()
         reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why)}"
         with contextlib.ExitStack() as stack:
             if step.name == "train":
                 makeflags = os.environ.get("MAKEFLAGS", "")
                 os.environ |= stack.enter_context(machine.training_slot(paths.ROOT / plan.outputs, makeflags))
             print(f"{step.doing} {run or plan.data_name}{reason}", file=sys.stderr, flush=True)
-            notebooks.run(step.notebook, folder / step.executed, parameters)
+            notebooks.run(step.notebook, folder / step.executed, step.parameters(plan, run))
         inputs.write(product, now, step.beside)
+        if mlflow and run:
+            tracking.send(mlflow, folder, plan.data_name)
+
+
+def _inputs(step: Step, plan: Plan, run: str) -> dict[str, Any]:
+    """Give digests and values of all that decides a product, as they are now."""
+    decisive = plan.runs[run].recipe.model_dump() if step.name == "train" else step.parameters(plan, run)
+    return inputs.code_digests(step.notebook) | {"parameters": decisive} | step.data(plan, run)
+
+
+def run_on_cluster(plan: Plan) -> None:
+    """Run the steps that make's goals need, of all runs that are not up to date, on the cluster named in CLUSTER.
+
+    Raises:
+        UserError: One or more lines for each run that failed.
+    """
+    from lib import cluster
+
+    goals = set(os.environ.get("GOALS", "").split())
+    steps = ["train"]
+    steps += ["evaluate"] if goals & {"evaluate", "publish"} else []
+    steps += ["robustness"] if "robustness" in goals else []
+    stale = [run for run in plan.runs if any(_is_stale(STEPS[name], plan, run) for name in steps)]
+    if not stale:
+        return
+    needed = [plan.prepared, *([plan.raw] if "robustness" in steps else [])]
+    given, elsewhere = cluster.variables(), plan.elsewhere
+    jobs = [cluster.Job(run, tuple(steps), plan.run_folder(run), given, elsewhere) for run in stale]
+    with cluster.connect(plan.cluster, cluster.local_workers(len(jobs))) as client:
+        ended = cluster.Trainings(client, needed).run(jobs)
+        errors = [error for _, error in ended if error]
+    if errors:
+        raise UserError("\n".join(errors))
+
+
+def _is_stale(step: Step, plan: Plan, run: str) -> bool:
+    try:
+        return bool(inputs.changed(step.folder(plan, run) / step.product, _inputs(step, plan, run), step.beside))
+    except FileNotFoundError:  # the product of the step before
+        return True
 
 
 def check_publishing(plan: Plan) -> None:
@@ -392,6 +435,7 @@ def with_table(text: str, table: str) -> str:
 COMMANDS = {
     "plan": print_plan,
     "fetch": fetch,
+    "cluster": run_on_cluster,
     "summary": summary,
     "compare": compare,
     "publish": publish,

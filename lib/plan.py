@@ -31,12 +31,13 @@ VARIABLES = {
     "SAME_RMS": "pictures whose thumbnails differ by fewer grey levels are the same picture",
     "CORRECTIONS": "file of corrected labels, such as `make review` writes",
     "OUTPUTS": "folder of the runs",
+    "CLUSTER": "where runs are made: local, or the address of a Dask scheduler; empty for one after the other here",
     "MODEL": "1 publishes the network and its model card too",
 }
 # Variables of the other targets, and of the environment.
 OTHER_VARIABLES = (
     *("IMAGE", "MODEL_DIR", "RUN", "HOST", "PORT", "TOKEN", "TOKEN_FILE", "PYTHON", "ENVIRONMENT", "SHELL"),
-    *("KERAS_BACKEND", "SIMPSONS_ARCHIVE", "KILLS", "KILL_SEED"),
+    *("KERAS_BACKEND", "MLFLOW_TRACKING_URI", "SWEEP", "SIMPSONS_ARCHIVE", "KILLS", "KILL_SEED"),
 )
 PREPARATION_VARIABLES = {"SPLIT": "split", "SIZE": "picture_size", "RESIZE": "resize_mode"}
 PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST": "exclude_kaggle_test"}
@@ -67,6 +68,7 @@ class Plan:
         runs: What each run is made with, by its name.
         publish_model: Whether publishing copies the network too.
         corrections: File of corrected labels; empty for the labels of the source.
+        cluster: `local`, the address of a Dask scheduler, or empty.
     """
 
     source: str
@@ -77,6 +79,14 @@ class Plan:
     runs: dict[str, Run]
     publish_model: bool
     corrections: str = ""
+    cluster: str = ""
+
+    @property
+    def elsewhere(self) -> dict[str, str]:
+        """Variables that mean the same prepared pictures where the source and the corrected labels are not at hand."""
+        manifest = f"data/processed/{self.data_name}/manifest.csv"
+        source = self.source if self.source in sources.GENERATED else self.raw_name
+        return {"DATA": source} | ({"CORRECTIONS": manifest} if self.corrections else {})
 
     @property
     def raw(self) -> Path:
@@ -136,13 +146,16 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not {outputs!r}.")
     if given["MODEL"] not in ("", "0", "1"):
         mistakes.append(f"MODEL must be 0 or 1, not {given['MODEL']!r}.")
+    cluster = given["CLUSTER"]
+    if cluster not in ("", "local") and "://" not in cluster:
+        mistakes.append(f"CLUSTER must be `local` or an address such as tcp://scheduler:8786, not {cluster!r}.")
     if given["CORRECTIONS"] and not Path(given["CORRECTIONS"]).expanduser().is_file():
         mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
     if mistakes:
         raise UserError("\n".join(mistakes))
     data_name = raw_name + _suffix(preparation) + ("-corrected" if given["CORRECTIONS"] else "")
     model = given["MODEL"] == "1"
-    return Plan(source, raw_name, data_name, outputs, preparation, named, model, given["CORRECTIONS"])
+    return Plan(source, raw_name, data_name, outputs, preparation, named, model, given["CORRECTIONS"], cluster)
 
 
 def _name_of(source: str) -> str:

@@ -8,9 +8,7 @@ import contextlib
 import csv
 import json
 import os
-import re
 import signal
-import stat
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -18,14 +16,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lib import records
-from lib.data import formats
+from lib import records, shards
 from lib.errors import EXIT_USAGE, UserError
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
+from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, pictures_below
 
-TOP = 3  # characters in a JSON line, unless --all asks for every one
-DECIMALS = 6  # of a probability in JSON and CSV; float32 has no more
 ANSWERED, SOME_UNANSWERED = 0, 1
 DECLINED = "not a known character"
 
@@ -45,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _quiet():
             network = Recogniser.load(options.run) if options.run else recogniser.load_best()
+        if options.out:
+            return _predict_to_folder(options, network)
         with _writer(options, network) as write:
             return _predict(options, network, write)
     except UserError as problem:
@@ -62,30 +60,9 @@ def find_pictures(argument: str) -> list[str]:
         For a folder, the pictures in it and below, sorted, without hidden ones; each folder is entered once,
         however many links point to it. Otherwise, and for a folder without pictures, the argument itself.
     """
-    if not argument or _is_url(argument) or not _is_folder(argument):
+    if is_url(argument) or not is_folder(argument):
         return [argument]
-    found, entered, waiting = [], set(), [Path(argument)]
-    while waiting:
-        path = waiting.pop()
-        try:
-            status = path.stat()
-            if stat.S_ISDIR(status.st_mode):
-                identity = (status.st_dev, status.st_ino)
-                if identity not in entered:
-                    entered.add(identity)
-                    visible = [child for child in path.iterdir() if not child.name.startswith(".")]
-                    waiting += sorted(visible, reverse=True)
-            elif stat.S_ISREG(status.st_mode) and formats.is_picture(path.name, _head(path)):
-                found.append(str(path))
-        except OSError:  # a broken link or an unreadable folder; reading it later reports the reason
-            if formats.is_picture(path.name, b"") or path.is_dir():
-                found.append(str(path))
-    return found or [argument]
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(formats.HEAD_BYTES)
+    return sorted(pictures_below(argument)) or [argument]
 
 
 def printable(text: str) -> str:
@@ -121,12 +98,32 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")
     form.add_argument("--csv", type=Path, metavar="FILE", help="a table, written when all is done")
+    form.add_argument("--out", type=Path, metavar="DIR", help="Parquet files, for very many pictures; continues")
+    parser.add_argument(
+        "--cluster", default="", metavar="ADDRESS", help="with --out: local, or the address of a Dask scheduler"
+    )
+    parser.add_argument(
+        "--every", type=float, metavar="SECONDS", help="with --out: look at a frame of each video so often"
+    )
     parser.add_argument(
         "--allow-private-addresses",
         action="store_true",
         help="let URLs lead to this machine and its own network",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.cluster and not options.out:
+        parser.error("--cluster needs --out, the folder of the answers")
+    if options.every is not None and not (options.out and options.every > 0):
+        parser.error("--every needs --out, the folder of the answers, and a number of seconds above 0")
+    return options
+
+
+def _predict_to_folder(options: argparse.Namespace, network: Recogniser) -> int:
+    """Write the answers for very many pictures to a folder; returns the exit status."""
+    read = Reader(options.allow_private_addresses, any_address=True)
+    count, errors = shards.write(options.pictures, options.out, network, read, options.cluster, options.every)
+    print(f"{count:,} pictures in {options.out}, {errors:,} of them without an answer (column `error`).")
+    return SOME_UNANSWERED if errors else ANSWERED
 
 
 def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) -> int:
@@ -135,7 +132,7 @@ def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) ->
     names = [picture for in_argument in found for picture in in_argument]
     folders = any(in_argument != [argument] for in_argument, argument in zip(found, options.pictures, strict=True))
     top = len(network.characters) if options.all else TOP
-    answers = network.predict_many(names, top=top, read=_reader(options.allow_private_addresses))
+    answers = network.predict_many(names, top=top, read=Reader(options.allow_private_addresses))
     status = ANSWERED
     with (
         contextlib.closing(answers),
@@ -148,24 +145,6 @@ def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) ->
             if isinstance(answer, UserError):
                 status = SOME_UNANSWERED
     return status
-
-
-def _reader(allow_private: bool) -> Callable[[str], bytes]:
-    """Make the function that reads one picture."""
-
-    def read(picture: str) -> bytes:
-        if not _is_url(picture):
-            if picture and _is_folder(picture):
-                raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
-            return recogniser.read_file(picture)
-        from lib.serving import fetch  # its import takes a third of a second, which only URLs need
-
-        try:
-            return fetch.read_picture(picture, allow_private)
-        except fetch.PrivateAddress as problem:
-            raise UserError(f"{problem} If it is your own, add --allow-private-addresses.") from None
-
-    return read
 
 
 @contextlib.contextmanager
@@ -207,23 +186,7 @@ def _write_error(picture: str, problem: UserError) -> None:
 
 
 def _write_json(picture: str, answer: Answer | UserError) -> None:
-    line: dict = {"picture": picture, "character": None, "name": None, "probability": None, "top": []}
-    line |= {"known": False, "found": [], "error": None}
-    if isinstance(answer, UserError):
-        line["error"] = str(answer)
-    else:
-        line |= {"character": answer.character, "name": answer.name, "known": answer.known}
-        line["probability"] = round(answer.probability, DECIMALS)
-        line["top"] = [_rounded(guess) for guess in answer.top]
-        line["found"] = [_rounded(found) for found in answer.found]
-    print(json.dumps(line), flush=True)  # ASCII without control characters
-
-
-def _rounded(guess: recogniser.Guess | recogniser.Found) -> dict:
-    values = guess._asdict() | {"probability": round(guess.probability, DECIMALS)}
-    if values.get("box"):
-        values["box"] = [round(edge, DECIMALS) for edge in values["box"]]
-    return values
+    print(json.dumps(as_record(picture, answer)), flush=True)  # ASCII without control characters
 
 
 @contextlib.contextmanager
@@ -258,17 +221,6 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
             yield write
     except OSError as problem:
         raise UserError(f"{path} cannot be written: {problem.strerror}.") from None
-
-
-def _is_url(argument: str) -> bool:
-    return re.match(r"[a-z][a-z0-9+.-]*://", argument, re.IGNORECASE) is not None
-
-
-def _is_folder(argument: str) -> bool:
-    try:
-        return Path(argument).is_dir()
-    except OSError:  # a name longer than the system allows
-        return False
 
 
 @contextlib.contextmanager

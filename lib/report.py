@@ -1,5 +1,6 @@
 """Result tables for the terminal, and executed notebooks as web pages."""
 
+import argparse
 import os
 import sys
 import webbrowser
@@ -9,8 +10,8 @@ import pandas as pd
 
 from lib import paths, records
 from lib.characters import display_name
-from lib.errors import UserError
-from lib.evaluation import compare
+from lib.errors import UserError, import_extra, report_error
+from lib.evaluation import compare, plots, timeline
 
 REPORTS = ("train", "evaluate", "robustness")  # executed notebooks of a run folder
 SAMPLE_SENTENCE = (
@@ -128,8 +129,63 @@ def write_pages(run_folder: Path) -> list[Path]:
     return [notebook.with_suffix(".html") for notebook in notebooks]
 
 
+def timelines(answers: Path) -> list[Path]:
+    """Draw who is on screen when, for each video whose frames were answered.
+
+    Args:
+        answers: Folder of Parquet files, as `python -m lib.predict --every 1 --out` writes it.
+
+    Returns:
+        The figures, one for each video, in the same folder.
+
+    Raises:
+        UserError: There are no answers for frames of a video.
+    """
+    dataset = import_extra("pyarrow.dataset", "predictions")
+    shards = sorted(map(str, answers.glob("part-*.parquet")))
+    rows = dataset.dataset(shards).to_table(columns=["picture", "time", "found"]).to_pandas() if shards else None
+    rows = rows.dropna(subset="time") if shards else pd.DataFrame()
+    if rows.empty:
+        raise UserError(
+            f"{answers} holds no frames of a video. `python -m lib.predict episode.mp4 --every 1 --out {answers}` "
+            "writes them."
+        )
+    rows["characters"] = rows.found.map(
+        lambda found: [each["character"] for each in found] if found is not None else []
+    )
+    figures = []
+    for number, (video, frames) in enumerate(rows.groupby("picture")):
+        figures.append(answers / f"timeline-{number:03}-{Path(video).stem}.png")
+        plots.save(timeline.timeline(frames, Path(video).name), figures[-1])
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw timelines from the command line: `python -m lib.report timeline answers/`.
+
+    Args:
+        arguments: As on the command line; those of the process by default.
+
+    Returns:
+        Exit status: 0, or 2 for a mistake.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lib.report", description="Draw who is on screen when.")
+    parser.add_argument("figure", choices=["timeline"])
+    parser.add_argument("answers", type=Path, help="folder of `python -m lib.predict --every SECONDS --out`")
+    try:
+        for page in timelines(parser.parse_args(arguments).answers):
+            open_page(page)
+    except (UserError, OSError) as problem:
+        return report_error(problem)
+    return 0
+
+
 def open_page(page: Path) -> None:
     """Print the path of a page, and open it in the browser where there is a screen."""
     print(_shown(page))
     if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(page.resolve().as_uri())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

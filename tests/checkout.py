@@ -34,6 +34,10 @@ class Checkout:
         tiny = [setting for setting in tiny if setting.partition("=")[0] not in given]
         return ["make", f"PYTHON={sys.executable}", "ENVIRONMENT=", *tiny, *arguments]
 
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Give the environment in which make calls a step on the tiny pictures."""
+        return os.environ | {"DATA": str(self.folder / "tiny"), "MIN_PICTURES": "5"} | variables
+
     def make(
         self, *arguments: str, variables: dict[str, str] | None = None, umask: int = -1
     ) -> subprocess.CompletedProcess:

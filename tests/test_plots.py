@@ -9,7 +9,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager, pyplot
 from matplotlib.text import Text
 
-from lib.evaluation import data_plots, fonts, metrics, plots, run_plots, score_plots, training_plots
+from lib.evaluation import data_plots, fonts, metrics, plots, run_plots, score_plots, timeline, training_plots
 from lib.evaluation.occlusion import Occlusion
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -128,7 +128,15 @@ def with_unchanged():
     return pd.concat([pd.DataFrame({"kind": ["unchanged"], "strength": [""], "macro_f1": [0.95]}), corruptions()])
 
 
+def seen(characters):
+    """Give a frame a second, in which the characters take turns, two at a time."""
+    shown = [[*characters[second // 9 % len(characters) :]][:2] if characters else [] for second in range(900)]
+    return pd.DataFrame({"time": np.arange(900.0), "characters": shown})
+
+
 FIGURES = {
+    "timeline": lambda: timeline.timeline(seen(MANY), "episode.mp4"),
+    "timeline of nobody": lambda: timeline.timeline(seen([]), "a very long name of a video.mp4"),
     "forest of 8": lambda: run_plots.forest(differences(9), "run-0"),
     "forest of 1": lambda: run_plots.forest(differences(2), "run-0"),
     "curves of 7": lambda: run_plots.curves_over_each_other(curves(7), target=0.9),

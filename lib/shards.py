@@ -1,0 +1,449 @@
+"""Answers for very many pictures: Parquet files, each written whole, that a later call continues.
+
+The list of pictures is made once and kept beside the answers. Each file holds the answers for a fixed slice of it, so
+what is missing is known whatever was killed, and memory does not grow with the number of pictures.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import glob
+import io
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lib import records
+from lib.data import formats, pictures
+from lib.errors import UserError, import_extra
+from lib.inference import recogniser
+from lib.inference.recogniser import Answer, Found, Guess, Recogniser
+from lib.machine import cores
+
+PICTURES_A_SHARD = 1000  # a second or two of one core
+READERS = 8  # pictures read at once by each task: an address answers slowly, however fast the network is
+READ_AHEAD = 32  # pictures whose bytes a task holds
+NETWORK_FILES = (records.LITERT_MODEL, records.RUN_RECORD, records.METRICS_RECORD)
+LIST, REQUEST = "pictures.jsonl", "request.json"
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=([\d.e+-]+)", re.IGNORECASE | re.DOTALL)
+DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
+TOP = 3  # characters of a row
+
+
+def as_record(picture: str, answer: Answer | UserError) -> dict[str, Any]:
+    """Give the answer for a picture, or its error, as one flat record."""
+    record: dict = {"picture": picture, "character": None, "name": None, "probability": None, "top": []}
+    record |= {"known": False, "found": [], "error": None}
+    if isinstance(answer, UserError):
+        return record | {"error": str(answer)}
+    record |= {"character": answer.character, "name": answer.name, "known": answer.known}
+    record["probability"] = round(answer.probability, DECIMALS)
+    return record | {key: [_rounded(each) for each in getattr(answer, key)] for key in ("top", "found")}
+
+
+def _rounded(guess: Guess | Found) -> dict[str, Any]:
+    values = guess._asdict() | {"probability": round(guess.probability, DECIMALS)}
+    if values.get("box"):
+        values["box"] = [round(edge, DECIMALS) for edge in values["box"]]
+    return values
+
+
+# ---------------------------------------------------------------- the list
+
+
+def listed(argument: str, every: float | None = None) -> Iterator[str]:
+    """List the pictures that an argument names, one after the other.
+
+    Args:
+        argument: A folder, a pattern such as `frames/*.jpg`, a text file (`.txt`) of one picture a line, a picture, or
+            a folder or a pattern at an address such as `s3://bucket/frames`.
+        every: Seconds between two frames of a video. Without it, videos are left out.
+
+    Yields:
+        Absolute paths and addresses, in no particular order; a frame of a video as `episode.mp4#t=12.5`.
+
+    Raises:
+        UserError: The address cannot be listed.
+    """
+    for picture in _named(argument):
+        if not is_video(picture):
+            yield picture
+        elif every:
+            yield from (f"{picture}#t={seconds:g}" for seconds in _moments(picture, every))
+        elif picture == _absolute(argument):
+            raise UserError(f"{argument} is a video. Say how many seconds apart its frames are: --every 1.")
+
+
+def _named(argument: str) -> Iterator[str]:
+    if is_url(argument):
+        yield from [argument] if is_web_page(argument) else _at_address(argument)
+    elif is_folder(argument):
+        yield from pictures_below(str(Path(argument).absolute()))
+    elif argument.endswith(".txt") and Path(argument).is_file():
+        with Path(argument).open(encoding="utf-8", errors="surrogateescape") as file:
+            yield from (_absolute(line.rstrip("\n")) for line in file if line.strip())
+    elif glob.has_magic(argument) and not Path(argument).exists():
+        found = glob.iglob(argument, recursive=True)  # noqa: PTH207 (Path has no absolute patterns)
+        yield from (_absolute(path) for path in found if _is_picture(path) or is_video(path))
+    else:
+        yield _absolute(argument)
+
+
+def pictures_below(folder: str) -> Iterator[str]:
+    """List the picture files in a folder and below it, without hidden ones.
+
+    Each folder is entered once, however many links point to it. A broken link and an unreadable folder are listed too:
+    reading them reports the reason.
+    """
+    entered, waiting = set(), [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            status = Path(here).stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            folders = []
+            with os.scandir(here) as entries:  # an iterator: a million names in one folder take no memory
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        folders.append(entry.path)
+                    elif _is_picture_file(entry):
+                        yield entry.path
+            waiting += sorted(folders, reverse=True)
+        except OSError:
+            yield here
+
+
+def _at_address(address: str) -> Iterator[str]:
+    core = import_extra("fsspec.core", "predictions")
+    try:
+        files, path = core.url_to_fs(address, use_listings_cache=False)
+        if glob.has_magic(path):
+            found: Iterable[str] = filter(_is_picture, files.glob(path))
+        elif files.isdir(path):
+            walked = files.walk(path)
+            found = (f"{folder}/{name}" for folder, _, names in walked for name in names if _is_picture(name))
+        else:
+            found = [path]
+        yield from map(files.unstrip_protocol, found)
+    except ImportError as problem:
+        raise UserError(f"{address}: {problem}. For s3://: pip install -e '.[s3]' -c constraints.txt") from None
+    except Exception as problem:  # each file system has errors of its own
+        raise UserError(f"{address} cannot be listed: {problem}") from None
+
+
+def is_url(text: str) -> bool:
+    """Say whether a text begins as an address does, with a scheme and `://`."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) is not None
+
+
+def is_video(name: str) -> bool:
+    """Say whether a name is that of a video."""
+    return name.lower().endswith(VIDEOS)
+
+
+def _moments(video: str, every: float) -> Iterator[float]:
+    """Give the seconds of a video that are looked at; the first alone where its length is unknown."""
+    import cv2
+
+    film = cv2.VideoCapture(video)
+    frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
+    length = frames / rate if frames > 0 and rate > 0 else 0
+    yield from itertools.takewhile(lambda second: second == 0 or second < length, itertools.count(0, every))
+
+
+def _read_frame(video: str, seconds: float) -> bytes:
+    import cv2
+
+    film = cv2.VideoCapture(video)
+    film.set(cv2.CAP_PROP_POS_MSEC, seconds * 1000)
+    is_read, frame = film.read()
+    if not is_read:
+        raise UserError(f"The video has no frame at {seconds:g} s, or cannot be read.")
+    return cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+
+
+def is_web_page(address: str) -> bool:
+    """Say whether an address is one of http or https, which `lib.serving.fetch` reads."""
+    return address.lower().startswith(("http://", "https://"))
+
+
+def is_folder(argument: str) -> bool:
+    """Say whether there is a folder of this name; the empty name is none."""
+    try:
+        return bool(argument) and Path(argument).is_dir()
+    except OSError:  # a name longer than the system allows
+        return False
+
+
+def _is_picture(name: str) -> bool:
+    """Say whether a file is taken for a picture by its name, so that it need not be opened."""
+    return formats.is_picture(name, b"")
+
+
+def _is_picture_file(entry: os.DirEntry) -> bool:
+    if _is_picture(entry.name) or is_video(entry.name):
+        return entry.is_file() or entry.is_symlink()
+    try:
+        with Path(entry.path).open("rb") if entry.is_file() else io.BytesIO() as file:
+            return formats.format_of(file.read(formats.HEAD_BYTES)) is not None
+    except OSError:  # nothing says that it is a picture
+        return False
+
+
+def _absolute(picture: str) -> str:
+    """Give the name of a picture that means the same on a worker, whose working directory is another."""
+    return picture if not picture or is_url(picture) else str(Path(picture).absolute())
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Reads one picture, here or on a worker.
+
+    Attributes:
+        allow_private: Whether web addresses may lead to this machine and its own network.
+        any_address: Whether the schemes of fsspec, such as `s3://`, are read besides http and https.
+    """
+
+    allow_private: bool
+    any_address: bool = False
+
+    def __call__(self, picture: str) -> bytes:
+        """Give the bytes of a file or of what stands at an address, up to the decoder's size limit.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        if frame := FRAME.fullmatch(picture):
+            return _read_frame(frame[1], float(frame[2]))
+        if not is_url(picture):
+            if is_folder(picture):
+                raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
+            return recogniser.read_file(picture)
+        if self.any_address and not is_web_page(picture):
+            return _read_address(picture)
+        from lib.serving import fetch  # its import takes a third of a second, which only URLs need
+
+        try:
+            return fetch.read_picture(picture, self.allow_private)
+        except fetch.PrivateAddress as problem:
+            raise UserError(f"{problem} If it is your own, add --allow-private-addresses.") from None
+
+
+def _read_address(address: str) -> bytes:
+    core = import_extra("fsspec.core", "predictions")
+    try:
+        files, path = core.url_to_fs(address)
+        return files.cat_file(path, start=0, end=pictures.MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UserError("There is no such file.") from None
+    except Exception as problem:  # each file system has errors of its own
+        raise UserError(f"The file cannot be read: {problem}") from None
+
+
+# ---------------------------------------------------------------- the answers
+
+
+def write(
+    arguments: list[str],
+    out: Path,
+    network: Recogniser,
+    read: Reader,
+    address: str = "",
+    every: float | None = None,
+) -> tuple[int, int]:
+    """Write the answers for many pictures to Parquet files, or continue an earlier call that was ended.
+
+    Args:
+        arguments: What names the pictures; see `listed`.
+        out: Folder of the answers.
+        network: The network.
+        read: Function from a picture to its bytes, which may raise `UserError`.
+        address: `local` or the address of a Dask scheduler; empty for the threads of this process.
+        every: Seconds between two frames of a video; None leaves videos out.
+
+    Returns:
+        The number of pictures, and of those without an answer, whose rows say why.
+
+    Raises:
+        UserError: No picture is named, the folder holds other answers, or the cluster cannot be used.
+    """
+    parquet = import_extra("pyarrow.parquet", "predictions")
+    with records.lock(out):
+        count = _list_once(out, arguments, network, every)
+        waiting = [n for n in range(-(-count // PICTURES_A_SHARD)) if not _shard(out, n).exists()]
+        left = sum(min(PICTURES_A_SHARD, count - n * PICTURES_A_SHARD) for n in waiting)
+        if waiting:
+            seconds = 0.5 if sys.stderr.isatty() else 10
+            with (
+                _workers(address, network) as workers,
+                tqdm(total=count, initial=count - left, unit=" pictures", mininterval=seconds) as bar,
+            ):
+                for number, rows in _answered(out, set(waiting), workers, read):
+                    with records.atomic_write(_shard(out, number)) as temporary:
+                        parquet.write_table(_table(rows), temporary, compression="zstd")
+                    bar.update(len(rows))
+        shards = out.glob("part-*.parquet")
+        errors = (parquet.read_table(shard, columns=["error"]).column(0) for shard in shards)
+        return count, sum(len(column) - column.null_count for column in errors)
+
+
+def _shard(out: Path, number: int) -> Path:
+    return out / f"part-{number:06}.parquet"
+
+
+def _list_once(out: Path, arguments: list[str], network: Recogniser, every: float | None) -> int:
+    """Write the list of pictures, unless it is there; returns their number."""
+    asked = {"arguments": [_absolute(argument) for argument in arguments], "network": network.digest}
+    asked["every"] = every
+    if (out / REQUEST).exists():
+        request = records.read_json(out / REQUEST)
+        if {key: request.get(key) for key in asked} != asked:
+            raise UserError(f"{out} holds answers for other pictures or of another network. Name another folder.")
+        print(f"Continuing with the {request['count']:,} pictures listed at {request['listed']}.", file=sys.stderr)
+        return request["count"]
+    if any(out.glob("part-*.parquet")):
+        raise UserError(f"{out} holds Parquet files of something else. Name another folder.")
+    count = 0
+    with records.atomic_write(out / LIST) as temporary, temporary.open("w", encoding="ascii") as file:
+        for picture in itertools.chain.from_iterable(listed(argument, every) for argument in arguments):
+            file.write(json.dumps(picture) + "\n")
+            count += 1
+    if not count:
+        raise UserError(f"There are no pictures ({', '.join(formats.FORMATS)}) in {', '.join(arguments)}.")
+    records.write_json(out / REQUEST, asked | {"count": count, "listed": records.now()})
+    return count
+
+
+def _answered(
+    out: Path, waiting: set[int], workers: "_Workers", read: Reader
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Yield number and rows of each shard when it is done; only a few are computed ahead."""
+    pending: dict[Any, int] = {}
+    with (out / LIST).open(encoding="ascii") as file:
+        for number in itertools.count():
+            lines = list(itertools.islice(file, PICTURES_A_SHARD))
+            while pending and (not lines or len(pending) >= workers.room()):
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    yield pending.pop(future), future.result()
+            if not lines:
+                return
+            if number in waiting:
+                pending[workers.executor.submit(workers.task, list(map(json.loads, lines)), read)] = number
+
+
+@dataclasses.dataclass(frozen=True)
+class _Workers:
+    """Where shards are computed: an executor, its task, and how many shards it is given at once."""
+
+    executor: Executor
+    task: Callable[[list[str], Reader], list[dict[str, Any]]]
+    room: Callable[[], int]
+
+
+@contextlib.contextmanager
+def _workers(address: str, network: Recogniser) -> Iterator[_Workers]:
+    """Start the threads of this process, or connect to a cluster whose workers get the network."""
+    if not address:
+        executor = ThreadPoolExecutor(cores())
+        try:
+            yield _Workers(executor, functools.partial(rows, network), lambda: 2 * cores())
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+        return
+    from lib import cluster  # an optional extra
+
+    files = {path.name: path.read_bytes() for path in map(network.run_dir.joinpath, NETWORK_FILES) if path.exists()}
+    with cluster.connect(address, cores(), threads=1) as client, cluster.files(client, network.digest, files) as place:
+        task = functools.partial(_rows_on_worker, place, cluster.version())
+        yield _Workers(client.get_executor(pure=False), task, lambda: max(1, 2 * sum(client.nthreads().values())))
+
+
+def rows(network: Recogniser, items: list[str], read: Reader) -> list[dict[str, Any]]:
+    """Answer for a slice of the list, in one thread; reading is ahead of it.
+
+    Args:
+        network: The network.
+        items: Paths and addresses.
+        read: Function from a picture to its bytes, which may raise `UserError`.
+
+    Returns:
+        A record for each item, as `as_record` gives it.
+    """
+
+    def contents(item: str) -> bytes | UserError:
+        try:
+            return read(item)
+        except UserError as problem:
+            return problem
+
+    found, waiting = [], iter(items)
+    with ThreadPoolExecutor(READERS) as readers:
+        while batch := list(itertools.islice(waiting, READ_AHEAD)):
+            for item, content in zip(batch, readers.map(contents, batch), strict=True):
+                found.append(as_record(item, _answer(network, content)))
+    return found
+
+
+def _answer(network: Recogniser, content: bytes | UserError) -> Answer | UserError:
+    try:
+        return content if isinstance(content, UserError) else network.predict(content, TOP)
+    except UserError as problem:
+        return problem
+
+
+def _rows_on_worker(place: str, version: str, items: list[str], read: Reader) -> list[dict[str, Any]]:
+    from lib import cluster
+
+    if version != cluster.version():
+        raise UserError(f"The worker {cluster.here()} has another version of this project than this machine.")
+    first = Path(items[0]).parent
+    if not is_url(items[0]) and not is_folder(str(first)):
+        raise UserError(
+            f"The worker {cluster.here()} does not see {first}. Expected a folder that all workers share, or an "
+            "address such as s3://bucket/frames."
+        )
+    return rows(_network(cluster.folder(place)), items, read)
+
+
+@functools.lru_cache(maxsize=1)
+def _network(folder: Path) -> Recogniser:
+    """Load a network once per process."""
+    return Recogniser.load(folder)
+
+
+def _table(found: list[dict[str, Any]]) -> Any:
+    """Lay out records as a table; bytes of a file name that are no text are escaped, as Parquet has text alone."""
+    arrow = import_extra("pyarrow", "predictions")
+    guess = [("character", arrow.string()), ("name", arrow.string()), ("probability", arrow.float64())]
+    box = ("box", arrow.list_(arrow.float64()))
+    columns = {
+        "picture": arrow.string(),
+        "time": arrow.float64(),  # seconds, of a frame of a video
+        "character": arrow.string(),
+        "name": arrow.string(),
+        "probability": arrow.float64(),
+        "known": arrow.bool_(),
+        "top": arrow.list_(arrow.struct(guess)),
+        "found": arrow.list_(arrow.struct([*guess, box])),
+        "error": arrow.string(),
+    }
+    for row in found:
+        frame = FRAME.fullmatch(row["picture"])
+        row["picture"], row["time"] = (frame[1], float(frame[2])) if frame else (row["picture"], None)
+        row["picture"] = row["picture"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if row["error"]:
+            row["error"] = row["error"].encode("utf-8", "backslashreplace").decode()
+    return arrow.Table.from_pylist(found, arrow.schema(list(columns.items())))

@@ -1,0 +1,292 @@
+"""Search for a good recipe: `python -m lib.sweep notebooks/params/sweeps/lr.yaml`, as `make sweep` calls it.
+
+Each trial is an ordinary run of a changed recipe, as `make train SET="…"` makes it, on a Dask cluster. Optuna proposes
+the changes and keeps a journal, so that a killed sweep goes on. Trials are trained and not evaluated: only the scores
+on validation choose.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import typing
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from lib import machine, pipeline, records
+from lib.errors import UserError, import_extra, report_error, report_interrupt
+from lib.plan import Plan, make_plan
+from lib.settings import Settings
+from lib.training.recipe import Recipe
+
+JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
+SCORE = "validation macro F1"
+DIGITS = 4  # of a proposed number: the name of the run has them
+WARM_UP = 0.25  # fraction of the epochs in which no trial is stopped
+
+
+class Sweep(Settings):
+    """What a sweep tries."""
+
+    recipe: str = Field(description="name of the recipe that is changed")
+    method: Literal["grid", "random", "optuna"] = Field("optuna", description="how values are proposed")
+    trials: int = Field(20, ge=1, le=100_000, description="number of trials; grid tries every combination")
+    prune: bool = Field(False, description="stop a trial that is worse than the median at the same epoch")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides the proposals")
+    parameters: dict = Field(description="values, or low and high, of each parameter")
+
+
+def values_of(name: str, given: Any) -> list[Any] | dict[str, Any]:
+    """Read what a sweep says of one parameter of the recipe.
+
+    Args:
+        name: Name of the parameter.
+        given: A list of values; or `low`, `high`, `log` and `steps`, of which those that are missing are the recipe's
+            limits, false, and none; or None for all that the recipe allows.
+
+    Returns:
+        A list of values; or `low`, `high` and `log`.
+
+    Raises:
+        UserError: The recipe has no such parameter, or what is given is none of these.
+    """
+    if name not in Recipe.model_fields:
+        Recipe.check({"network": "cnn", name: given}, {name: "parameters"})  # says which name is near
+    annotation = Recipe.model_fields[name].annotation
+    choices = [False, True] if annotation is bool else list(typing.get_args(annotation))
+    if choices and given is None:
+        return choices
+    if isinstance(given, list) and given:
+        return given
+    low, high = (None, None) if choices else Recipe.limits(name)
+    span = {"low": low, "high": high, "log": False, "steps": None} | (given if isinstance(given, dict) else {})
+    numbers = all(type(span[end]) in (int, float) for end in ("low", "high"))
+    if not isinstance(given, dict | None) or len(span) > 4 or not numbers or not span["low"] < span["high"]:
+        raise UserError(
+            f"parameters: `{name}` must have a list of values, such as [1, 2], or `low` and `high`, with `log: true` "
+            f"or `steps` where wanted; each value must be {Recipe.allowed(name)}. Received: {given!r}."
+        )
+    if span["log"] and not span["low"] > 0:
+        raise UserError(f"parameters: `low` of `{name}` must be above 0 for `log: true`, not {span['low']}.")
+    if steps := span.pop("steps"):
+        spaced = (np.geomspace if span["log"] else np.linspace)(span["low"], span["high"], steps)
+        return sorted({round(value) if annotation is int else float(as_text(float(value))) for value in spaced})
+    return span
+
+
+def as_text(value: Any) -> str:
+    """Write a value as `SET` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+
+
+class Search:
+    """A sweep at work.
+
+    Args:
+        path: The file of the sweep.
+        variables: The variables of make.
+
+    Raises:
+        UserError: The file is no sweep, or names values that the recipe does not allow.
+    """
+
+    def __init__(self, path: Path, variables: dict[str, str]):
+        self._optuna = import_extra("optuna", "cluster")
+        self._sweep = Sweep.check(records.read_yaml(path), {"recipe": path.name})
+        self._variables, self._name = variables, path.stem
+        self._space = {name: values_of(name, given) for name, given in self._sweep.parameters.items()}
+        ranges = [name for name, values in self._space.items() if isinstance(values, dict)]
+        if not self._space or (self._sweep.method == "grid" and ranges):
+            raise UserError(
+                f"{path.name}: `parameters` must hold what to try, such as `learning_rate: [0.001, 0.01]`; a grid "
+                f"needs a list of values or `steps` for each, not a range as for {', '.join(ranges) or 'none'}."
+            )
+        for name, values in self._space.items():
+            for value in values if isinstance(values, list) else (values["low"], values["high"]):
+                self._plan({name: value})
+        self._plan_of_base = self._plan({})
+        (self._base,) = self._plan_of_base.runs.values()
+        self.folder = self._plan_of_base.run_folder("x").parent / "sweeps" / self._name
+        self._trials: dict[str, Any] = {}  # by run
+        self._pruned: set[str] = set()
+
+    def _variables_of(self, values: dict[str, Any]) -> dict[str, str]:
+        """Give the variables of make that make the run of a trial."""
+        changes = [self._variables.get("SET", ""), *(f"{name}={as_text(value)}" for name, value in values.items())]
+        return self._variables | {"RUNS": self._sweep.recipe, "SET": " ".join(filter(None, changes))}
+
+    def _plan(self, values: dict[str, Any]) -> Plan:
+        return make_plan(self._variables_of(values))
+
+    def run(self) -> list[str]:
+        """Run all trials, or those that an earlier call left; returns the errors of those that failed.
+
+        Raises:
+            UserError: The folder holds the trials of another sweep, or the cluster cannot be used.
+        """
+        from lib import cluster  # an optional extra
+
+        self._job = cluster.Job
+        prepared, errors = self._plan_of_base.prepared, []
+        with records.lock(self.folder):
+            self._study = self._open_study()
+            address = self._plan_of_base.cluster or cluster.LOCAL
+            with cluster.connect(address, cluster.local_workers(self._sweep.trials)) as client:
+                for job, error in cluster.Trainings(client, [prepared]).run(self._jobs(), self._stop):
+                    self._tell(job.run, job.folder, error)
+                    errors += [error] if error else []
+            self._write()
+        return errors
+
+    def _open_study(self) -> Any:
+        optuna, sweep = self._optuna, self._sweep
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        backend = optuna.storages.journal.JournalFileBackend(str(self.folder / JOURNAL))
+        pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * self._base.recipe.epochs))
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(backend),
+            study_name=self._name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner if sweep.prune else optuna.pruners.NopPruner(),
+        )
+        asked = {"sweep": sweep.model_dump(), "recipe": self._base.recipe.model_dump()}
+        asked["manifest"] = records.file_sha256(self._plan_of_base.prepared / "manifest.csv")
+        if study.user_attrs.get("asked", asked) != asked:
+            raise UserError(
+                f"{self.folder} holds trials of another sweep, recipe or set of pictures. Rename your file."
+            )
+        study.set_user_attr("asked", asked)
+        # A seed of its own for each call: the same one would propose the same values again.
+        seed = (sweep.seed + len(study.trials)) % 2**32
+        proposing = optuna.samplers.TPESampler if sweep.method == "optuna" else optuna.samplers.RandomSampler
+        study.sampler = proposing(seed=seed)
+        if sweep.method == "grid":
+            for values in itertools.product(*self._space.values()):
+                study.enqueue_trial(dict(zip(self._space, values, strict=True)), skip_if_exists=True)
+        return study
+
+    def _distribution(self, name: str) -> Any:
+        distributions, values = self._optuna.distributions, self._space[name]
+        if isinstance(values, list):
+            return distributions.CategoricalDistribution(values)
+        whole = Recipe.model_fields[name].annotation is int
+        return (distributions.IntDistribution if whole else distributions.FloatDistribution)(**values)
+
+    def _jobs(self) -> Iterator[Any]:
+        """Yield the job of each trial: first those that an earlier call left unfinished."""
+        state, study = self._optuna.trial.TrialState, self._study
+        space = {name: self._distribution(name) for name in self._space}
+        self._trials = {t.user_attrs["run"]: t for t in study.trials if t.state != state.FAIL and "run" in t.user_attrs}
+        for trial in study.get_trials(states=[state.RUNNING]):
+            if "run" in trial.user_attrs:
+                yield self._start(self._optuna.trial.Trial(study, trial._trial_id))
+            else:  # killed before it began
+                study.tell(trial.number, state=state.FAIL)
+        while self._sweep.method == "grid" or len(study.trials) < self._sweep.trials:
+            if self._sweep.method == "grid" and not study.get_trials(states=[state.WAITING]):
+                return
+            trial = study.ask(space)
+            (run,) = self._plan(trial.params).runs
+            if run in self._trials:  # the same values once more, which would give the same score
+                study.tell(trial, state=state.FAIL)
+            else:
+                trial.set_user_attr("run", run)
+                yield self._start(trial)
+
+    def _start(self, trial: Any) -> Any:
+        plan = self._plan(trial.params)
+        (run,) = plan.runs
+        self._trials[run] = trial
+        pipeline.write_recipes(plan)
+        variables = self._variables_of(trial.params)
+        return self._job(run, ("train",), plan.run_folder(run), variables, plan.elsewhere)
+
+    def _stop(self, job: Any, epoch: int, score: float) -> bool:
+        trial = self._trials[job.run]
+        trial.report(score, epoch)
+        if trial.should_prune():
+            self._pruned.add(job.run)
+        return job.run in self._pruned
+
+    def _tell(self, run: str, folder: Path, error: str | None) -> None:
+        trial, state = self._trials[run], self._optuna.trial.TrialState
+        if error or run in self._pruned:
+            self._study.tell(trial, state=state.FAIL if error else state.PRUNED)
+        else:
+            self._study.tell(trial, records.read_run(folder)["best_val_macro_f1"])
+
+    def _write(self) -> None:
+        """Write and print the table of the trials, and write their figure and the best recipe."""
+        tried = [trial for trial in self._study.trials if "run" in trial.user_attrs]
+        columns = {"run": [trial.user_attrs["run"] for trial in tried]}
+        columns["state"] = [trial.state.name.lower() for trial in tried]
+        columns["epochs"] = [len(trial.intermediate_values) for trial in tried]
+        columns[SCORE] = [trial.value for trial in tried]
+        columns |= {name: [trial.params[name] for trial in tried] for name in self._space}
+        table = pd.DataFrame(columns).sort_values(SCORE, ascending=False, kind="stable")
+        records.write_csv(self.folder / TABLE, table)
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.{DIGITS}g}", na_rep=""))
+        if table[SCORE].isna().all():
+            return
+        from lib.evaluation import plots
+
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # Optuna calls the function experimental, and an axis of one value is widened
+            axes = self._optuna.visualization.matplotlib.plot_slice(self._study, target_name=SCORE)
+        figure = np.ravel(axes)[0].figure
+        figure.suptitle(f"{self._name}: trials by parameter")
+        plots.save(figure, self.folder / FIGURE)
+        best = self._study.best_trial
+        changes = self._variables_of(best.params)["SET"]
+        lines = [
+            f"# The best of {len(tried)} trials by {SCORE}, {best.value:.3f}. Test pictures had no part in the choice.",
+            f'#   make evaluate RUNS={self._sweep.recipe} SET="{changes}"',
+            f"extends: {self._base.recipe_name}",
+            *(change.replace("=", ": ") for change in changes.split()),
+        ]
+        with records.atomic_write(self.folder / BEST) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(f"\nThe best recipe is {self.folder / BEST}, the figure {self.folder / FIGURE}.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sweep from the command line; the variables of make are in the environment.
+
+    Args:
+        arguments: As on the command line; those of the process by default.
+
+    Returns:
+        Exit status: 0, 2 for a mistake or a failed trial, 130 for Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lib.sweep", description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", type=Path, help="a file such as notebooks/params/sweeps/lr.yaml")
+    options = parser.parse_args(arguments)
+    machine.end_with_parent()
+    try:
+        make_plan(os.environ)  # names every mistake in the variables
+        from lib import cluster  # an optional extra
+
+        errors = Search(options.sweep, cluster.variables()).run()
+        if errors:
+            raise UserError("\n".join(errors))
+    except (UserError, OSError) as problem:
+        return report_error(problem)
+    except KeyboardInterrupt:
+        return report_interrupt()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

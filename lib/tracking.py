@@ -1,0 +1,74 @@
+"""Runs on an MLflow server, where `MLFLOW_TRACKING_URI` names one: parameters, scores of each epoch, figures, network.
+
+The run folder stays the record. It is sent after each step, and a server that does not answer fails no step.
+"""
+
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+from lib import records
+from lib.errors import UserError, import_extra
+from lib.evaluation import metrics
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+STATE = "mlflow.json"  # in the run folder: which run of which server it is
+# Of MLflow: it would try for minutes whether a server comes back, and report its use to its makers.
+DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_DISABLE_TELEMETRY": "true"}
+SENT = ("*.ipynb", "*.json", "*.csv", "*.keras", "*.tflite")
+
+
+def wanted() -> ModuleType | None:
+    """Import MLflow where a server is named, before hours of training for it.
+
+    Raises:
+        UserError: A server is named, and MLflow is not installed.
+    """
+    if not os.environ.get(VARIABLE):
+        return None
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    return import_extra("mlflow", "mlflow")
+
+
+def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
+    """Send what a step has made to the server, or say on standard error why it could not be sent.
+
+    Args:
+        mlflow: From `wanted`.
+        folder: A run folder with a finished training.
+        data_name: Name of the prepared pictures, which becomes the experiment.
+    """
+    try:
+        _send(mlflow, folder, data_name)
+    except (OSError, UserError, mlflow.exceptions.MlflowException) as problem:
+        print(f"{folder.name} was not sent to {os.environ[VARIABLE]}: {problem}", file=sys.stderr)
+
+
+def _send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
+    client, metric = mlflow.MlflowClient(), mlflow.entities.Metric
+    made = {"server": os.environ[VARIABLE], "training": records.file_sha256(folder / records.RUN_RECORD)}
+    state = records.read_json(folder / STATE) if (folder / STATE).exists() else {}
+    run, now = state.get("run"), int(time.time() * 1000)
+    if state != made | {"run": run}:  # another training than that of the step before, or another server
+        experiment = client.get_experiment_by_name(data_name)
+        number = experiment.experiment_id if experiment else client.create_experiment(data_name)
+        run = client.create_run(number, run_name=folder.name).info.run_id
+        recipe = records.read_run(folder)["recipe"].items()
+        client.log_batch(run, params=[mlflow.entities.Param(name, str(value)) for name, value in recipe])
+        for row in metrics.read_history(folder / records.HISTORY).to_dict("records"):
+            epoch = int(row.pop("epoch"))
+            client.log_batch(run, metrics=[metric(name, value, now, epoch) for name, value in row.items()])
+        records.write_json(folder / STATE, made | {"run": run})
+    if (folder / records.METRICS_RECORD).exists():
+        scores = records.read_metrics(folder).items()
+        numbers = {name: float(value) for name, value in scores if isinstance(value, int | float)}
+        client.log_batch(run, metrics=[metric(f"test_{name}", value, now, 0) for name, value in numbers.items()])
+    for path in itertools.chain.from_iterable(map(folder.glob, SENT)):
+        client.log_artifact(run, str(path))
+    if (folder / records.FIGURES).is_dir():
+        client.log_artifacts(run, str(folder / records.FIGURES), records.FIGURES)
+    client.set_terminated(run)

@@ -1,0 +1,130 @@
+"""Trainings on a real scheduler and two real worker processes, of which one is killed."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from lib import cluster, records
+from lib.errors import UserError
+from tests import dask_processes
+from tests.checkout import make_checkout
+
+pytestmark = pytest.mark.slow
+SECONDS = 600
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout with a sweep of two learning rates and prepared pictures."""
+    copy = make_checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("drawn"))
+    sweep = "recipe: cnn4\nmethod: grid\nparameters: {learning_rate: [0.001, 0.002]}\n"
+    (copy.folder / "notebooks" / "params" / "sweeps" / "rates.yaml").write_text(sweep)
+    made = copy.make("data")
+    assert made.returncode == 0, made.stderr
+    return copy
+
+
+@pytest.fixture(scope="module")
+def workers(checkout, tmp_path_factory):
+    with dask_processes.started(tmp_path_factory.mktemp("dask"), checkout.folder) as cluster:
+        yield cluster
+
+
+def executed(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    return "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
+
+
+def test_a_sweep_survives_the_kill_of_a_worker_and_a_trial_that_fails(checkout, workers):
+    killed, failing = (checkout.out / f"cnn4-learning_rate-{rate}" for rate in ("0.001", "0.002"))
+    # A folder where the network is to be written: its training fails.
+    (failing / records.KERAS_MODEL).mkdir(parents=True)
+    command = checkout.command("sweep", "SWEEP=notebooks/params/sweeps/rates.yaml", "RUNS=", "EPOCHS=6")
+    with subprocess.Popen(
+        [*command, f"CLUSTER={workers.address}"],
+        cwd=checkout.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as make:
+        deadline = time.monotonic() + SECONDS
+        while not (killed / "state.npz").exists():
+            assert make.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        workers.kill_a_worker(doing=killed.name)
+        out, err = make.communicate(timeout=SECONDS)
+    assert make.returncode == 2, err
+    # The other worker goes on from the last finished epoch.
+    assert "Continuing after epoch" in executed(killed / "train.ipynb")
+    history = pd.read_csv(killed / records.HISTORY)
+    assert list(history.epoch) == [1, 2, 3, 4, 5, 6]
+    assert f"{killed.name}: epoch 6/6" in out
+    assert f"error: {failing.name}: 02_train failed in code cell" in err
+    trials = pd.read_csv(checkout.out / "sweeps" / "rates" / "trials.csv").set_index("run")
+    assert trials.state.to_dict() == {killed.name: "complete", failing.name: "fail"}
+    assert trials["validation macro F1"][killed.name] == pytest.approx(history.val_macro_f1.max())
+    # The test split had no part in it.
+    assert not list(checkout.out.glob("*/metrics.json"))
+
+
+# As `make train evaluate CLUSTER=…` calls it, but that no worker finds the marker of the shared folder.
+ELSEWHERE = """
+import contextlib, pathlib, sys
+from lib import cluster, pipeline
+cluster._marker = lambda: contextlib.nullcontext(pathlib.Path("/nowhere"))
+sys.exit(pipeline.main(["cluster"]))
+"""
+
+
+def test_a_worker_that_shares_no_folder_sends_the_run_back(checkout, workers):
+    goals = {"GOALS": "train evaluate", "CLUSTER": workers.address, "EPOCHS": "1"}
+    made = run_here(checkout, ELSEWHERE, goals)
+    assert made.returncode == 0, made.stderr
+    assert "cnn4: done" in made.stdout
+    folder = checkout.out / "cnn4"
+    assert records.read_run(folder)["recipe"]["epochs"] == 1
+    assert records.read_metrics(folder)["macro_f1"] >= 0
+    # What came back is up to date by its content.
+    made = checkout.make("train", "evaluate", "RUNS=cnn4", "EPOCHS=1", f"CLUSTER={workers.address}")
+    assert (made.returncode, "epoch 1/1" in made.stdout) == (0, False), made.stderr
+
+
+def run_here(checkout, code, variables):
+    """Run Python in the checkout with the variables of make in the environment."""
+    environment = checkout.environment(RUNS="cnn4", **variables)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout.folder, env=environment, capture_output=True, text=True
+    )
+
+
+def test_another_version_of_the_project_on_a_worker_is_said(workers):
+    context = cluster.Context(cluster.paths.ROOT, cluster.paths.ROOT, "another", "", "topic")
+    job = cluster.Job("cnn4", ("train",), cluster.paths.ROOT, {}, {})
+    with cluster.connect(workers.address, 1) as client:
+        outcome = client.submit(cluster.execute, job, context, None).result()
+    assert "has another version of this project" in outcome.error
+
+
+def test_no_worker_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "WORKER_SECONDS", 0.5)
+    message = r"has no workers\. Start one on each machine: `dask worker tcp://"
+    with (
+        dask_processes.started(tmp_path, workers=0) as alone,
+        pytest.raises(UserError, match=message),
+        cluster.connect(alone.address, 1),
+    ):
+        pass
+
+
+def test_without_dask_the_message_says_what_to_install(checkout):
+    code = (
+        "import sys; sys.modules['distributed'] = None; from lib import pipeline; sys.exit(pipeline.main(['cluster']))"
+    )
+    made = run_here(checkout, code, {"CLUSTER": "local", "OUTPUTS": "other"})
+    assert made.returncode == 2
+    assert made.stderr.startswith("error: This needs the package distributed, which is not installed.")
+    assert "pip install -e '.[cluster]'" in made.stderr

@@ -1,0 +1,269 @@
+"""Answers for many pictures: files written whole, continued after a kill, the same on a cluster and at an address."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+
+from lib import predict, report, shards
+from lib.errors import UserError
+from lib.inference.recogniser import Recogniser
+from tests import dask_processes, small_model
+
+NAMES = ["Homer Simpson", "Krusty the Clown", "Marge Simpson"]
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+COUNT = 57
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return small_model.write_run(tmp_path_factory.mktemp("run") / "small")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """57 pictures of three characters in turn; the last is broken."""
+    folder = tmp_path_factory.mktemp("frames")
+    (folder / "below").mkdir()
+    for number in range(COUNT):
+        place = folder / "below" if number % 2 else folder
+        content = b"no picture" if number == COUNT - 1 else small_model.picture(COLOURS[number % 3])
+        (place / f"{number:03}.png").write_bytes(content)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(shards, "PICTURES_A_SHARD", 5)
+
+
+def write(arguments, out, run_dir, address=""):
+    reader = shards.Reader(allow_private=False, any_address=True)
+    return shards.write([str(a) for a in arguments], out, Recogniser.load(run_dir), reader, address)
+
+
+def rows(out):
+    """Give all rows of a folder of answers, by picture."""
+    found = [row for path in sorted(out.glob("part-*.parquet")) for row in parquet.read_table(path).to_pylist()]
+    by_picture = {row["picture"]: row for row in found}
+    assert len(by_picture) == len(found), "a picture is there twice"
+    return by_picture
+
+
+def test_every_picture_is_a_row_and_a_broken_one_says_why(frames, run_dir, tmp_path):
+    assert write([frames], tmp_path / "out", run_dir) == (COUNT, 1)
+    found = rows(tmp_path / "out")
+    assert len(found) == COUNT
+    for picture, row in found.items():
+        number = int(Path(picture).stem)
+        if number == COUNT - 1:
+            assert row["character"] is None and row["error"].startswith("This is not a picture")
+        else:
+            assert (row["name"], row["known"], row["error"]) == (NAMES[number % 3], True, None)
+            assert row["top"][0]["name"] == row["found"][0]["name"] == row["name"]
+
+
+def test_a_second_call_does_nothing(frames, run_dir, tmp_path):
+    write([frames], tmp_path / "out", run_dir)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert write([frames], tmp_path / "out", run_dir) == (COUNT, 1)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_folder_of_answers_is_not_mixed_with_others(frames, run_dir, tmp_path):
+    write([frames], tmp_path / "out", run_dir)
+    with pytest.raises(UserError, match="holds answers for other pictures or of another network"):
+        write([frames / "below"], tmp_path / "out", run_dir)
+
+
+def test_no_picture_at_all_is_an_error(run_dir, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="There are no pictures"):
+        write([tmp_path / "empty"], tmp_path / "out", run_dir)
+
+
+def test_a_pattern_and_a_list_name_pictures(frames, run_dir, tmp_path):
+    half = len(range(0, COUNT, 2))
+    assert write([frames / "*.png"], tmp_path / "pattern", run_dir) == (half, 1)
+    (tmp_path / "list.txt").write_text(f"{frames}/000.png\n{frames}/below/001.png\n\n")
+    assert write([tmp_path / "list.txt"], tmp_path / "list", run_dir) == (2, 0)
+    assert list(rows(tmp_path / "list")) == [f"{frames}/000.png", f"{frames}/below/001.png"]
+
+
+def test_a_name_that_is_no_text_is_escaped(run_dir, tmp_path):
+    (tmp_path / "frames").mkdir()
+    name = os.fsdecode(b"frame-\xff.png")
+    (tmp_path / "frames" / name).write_bytes(small_model.picture(COLOURS[0]))
+    assert write([tmp_path / "frames"], tmp_path / "out", run_dir) == (1, 0)
+    assert list(rows(tmp_path / "out")) == [str(tmp_path / "frames" / r"frame-\xff.png")]
+
+
+def test_the_command_says_how_many_have_no_answer(frames, run_dir, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict.main([str(frames), "--run", str(run_dir), "--out", str(out)]) == predict.SOME_UNANSWERED
+    assert capsys.readouterr().out == f"57 pictures in {out}, 1 of them without an answer (column `error`).\n"
+
+
+def test_a_cluster_without_a_folder_for_the_answers_is_a_mistake(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        predict.main(["a.png", "--cluster", "local"])
+    assert "--cluster needs --out" in capsys.readouterr().err
+
+
+PREDICT = """
+import sys
+from lib import predict, shards
+shards.PICTURES_A_SHARD = 5
+sys.exit(predict.main(sys.argv[1:]))
+"""
+
+
+def test_killed_anywhere_it_continues_and_loses_and_doubles_no_picture(frames, run_dir, tmp_path):
+    write([frames], tmp_path / "whole", run_dir)
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", PREDICT, str(frames), "--run", str(run_dir), "--out", str(out)]
+    moments = [lambda: (out / shards.LIST).exists(), lambda: (out / "part-000003.parquet").exists()]
+    for moment in moments:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and not moment():
+                time.sleep(0.001)
+            process.kill()
+    write([frames], out, run_dir)
+    assert rows(out) == rows(tmp_path / "whole")
+
+
+# ---------------------------------------------------------------- videos
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Six seconds: two of each character."""
+    path = tmp_path / "episode.avi"
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for colour in COLOURS:
+        for _ in range(20):
+            film.write(np.full((48, 64, 3), colour[::-1], np.uint8))
+    film.release()
+    return path
+
+
+def test_frames_of_a_video_are_rows_with_their_time(video, run_dir, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict.main([str(video), "--run", str(run_dir), "--out", str(out), "--every", "0.5"]) == 0
+    found = [row for path in sorted(out.glob("part-*.parquet")) for row in parquet.read_table(path).to_pylist()]
+    assert [row["time"] for row in found] == [0.5 * n for n in range(12)]
+    assert {row["picture"] for row in found} == {str(video)}
+    assert [row["name"] for row in found] == [name for name in NAMES for _ in range(4)]
+    assert report.main(["timeline", str(out)]) == 0
+    (figure,) = out.glob("*.png")
+    assert (figure.name, figure.read_bytes()[:4]) == ("timeline-000-episode.png", b"\x89PNG")
+
+
+def test_a_video_that_cannot_be_read_is_a_row_with_its_error(run_dir, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    reader = shards.Reader(allow_private=False)
+    assert shards.write([str(tmp_path)], tmp_path / "out", Recogniser.load(run_dir), reader, every=1.0) == (1, 1)
+    assert rows(tmp_path / "out")[str(tmp_path / "broken.mp4")]["error"].startswith("The video has no frame at 0 s")
+
+
+def test_a_video_without_the_seconds_between_its_frames_is_a_mistake(video, run_dir, tmp_path):
+    with pytest.raises(UserError, match=r"is a video\. Say how many seconds apart its frames are: --every 1\."):
+        write([video], tmp_path / "out", run_dir)
+
+
+def test_a_timeline_of_pictures_is_a_mistake(frames, run_dir, tmp_path, capsys):
+    write([frames], tmp_path / "out", run_dir)
+    assert report.main(["timeline", str(tmp_path / "out")]) == 2
+    assert "holds no frames of a video" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- elsewhere
+
+
+@pytest.fixture(scope="module")
+def dask_cluster(tmp_path_factory):
+    with dask_processes.started(tmp_path_factory.mktemp("dask")) as cluster:
+        yield cluster
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_answer(frames, run_dir, tmp_path, dask_cluster, monkeypatch):
+    write([frames], tmp_path / "whole", run_dir)
+    written = []
+
+    def kill_after_the_second(table, *arguments, **options):
+        written.append(table)
+        if len(written) == 2:
+            dask_cluster.kill_a_worker()
+        return write_table(table, *arguments, **options)
+
+    write_table = parquet.write_table
+    monkeypatch.setattr(parquet, "write_table", kill_after_the_second)
+    assert write([frames], tmp_path / "out", run_dir, dask_cluster.address) == (COUNT, 1)
+    assert rows(tmp_path / "out") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tcp://", "nonsense://x"])
+def test_no_scheduler_is_said(frames, run_dir, tmp_path, address, monkeypatch):
+    from lib import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    with pytest.raises(UserError, match="No Dask scheduler answers at"):
+        write([frames], tmp_path / "out", run_dir, address)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of a real S3 server on this machine; gives its client."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (variables | {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}).items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="town")
+    yield client
+    server.stop()
+
+
+def test_pictures_are_read_from_s3(run_dir, tmp_path, bucket):
+    for number in range(7):
+        key = f"frames/{'below/' if number % 2 else ''}{number}.png"
+        bucket.put_object(Bucket="town", Key=key, Body=small_model.picture(COLOURS[number % 3]))
+    bucket.put_object(Bucket="town", Key="frames/broken.png", Body=b"no picture")
+    bucket.put_object(Bucket="town", Key="frames/notes.txt", Body=b"not listed")
+    assert write(["s3://town/frames"], tmp_path / "out", run_dir) == (8, 1)
+    found = rows(tmp_path / "out")
+    assert found["s3://town/frames/below/1.png"]["name"] == NAMES[1]
+    assert found["s3://town/frames/broken.png"]["error"].startswith("This is not a picture")
+    assert write(["s3://town/frames/*.png"], tmp_path / "pattern", run_dir) == (5, 1)
+
+
+def test_an_address_that_cannot_be_listed_is_said(run_dir, tmp_path, bucket):
+    with pytest.raises(UserError, match="s3://nowhere/frames/\\* cannot be listed"):
+        write(["s3://nowhere/frames/*"], tmp_path / "out", run_dir)
+    with pytest.raises(UserError, match="abc://x cannot be listed"):
+        write(["abc://x"], tmp_path / "other", run_dir)
+
+
+def test_without_the_extra_the_message_says_what_to_install(frames, run_dir, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[predictions\]'"):
+        write([frames], tmp_path / "out", run_dir)
+
+
+def test_the_list_is_made_once(frames, run_dir, tmp_path):
+    write([frames], tmp_path / "out", run_dir)
+    listed = [json.loads(line) for line in (tmp_path / "out" / shards.LIST).read_text().splitlines()]
+    assert sorted(listed) == sorted(str(path) for path in frames.rglob("*.png"))

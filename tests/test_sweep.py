@@ -1,0 +1,182 @@
+"""Sweeps: what is tried, what is chosen, and what a killed one does. Trainings are replaced by a formula here."""
+
+import contextlib
+import json
+import math
+
+import pandas as pd
+import pytest
+import yaml
+
+from lib import cluster, paths, records, sweep
+from lib.errors import UserError
+from lib.plan import make_plan
+from lib.training.recipe import Recipe
+
+
+class Killed(Exception):
+    """In place of a kill."""
+
+
+class Formula:
+    """In place of trainings: the best rate is 0.001. On the test split, which must not choose, it is the worst."""
+
+    fail = ""  # part of the name of a run that fails
+    kill_after = math.inf
+
+    def __init__(self, client, needed):
+        self.started = []
+        Formula.last = self
+
+    def run(self, jobs, stop):
+        for job in jobs:
+            self.started.append(job.run)
+            if len(self.started) > Formula.kill_after:
+                raise Killed
+            if Formula.fail and Formula.fail in job.run:
+                yield job, f"{job.run}: failed"
+                continue
+            recipe = json.loads((job.folder / "recipe.json").read_text())
+            score = 1 / (1 + abs(math.log10(recipe["learning_rate"] / 0.001)))
+            if not any(stop(job, epoch, score * epoch / 4) for epoch in range(1, 5)):
+                record = {"format_version": 2, "finished": True, "best_val_macro_f1": score}
+                records.write_json(job.folder / "run.json", record)
+                records.write_json(job.folder / "metrics.json", {"macro_f1": 1 - score})
+            yield job, None
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a sweep; gives the table of its trials, by run."""
+    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    monkeypatch.setattr(cluster, "connect", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr(cluster, "Trainings", Formula)
+    monkeypatch.setattr(Formula, "fail", "")
+    monkeypatch.setattr(Formula, "kill_after", math.inf)
+    (tmp_path / "processed" / "sample").mkdir(parents=True)
+    (tmp_path / "processed" / "sample" / "manifest.csv").write_text("")
+
+    def search(errors=(), **given):
+        (tmp_path / "rates.yaml").write_text(yaml.safe_dump({"recipe": "cnn4"} | given, sort_keys=False))
+        found = sweep.Search(tmp_path / "rates.yaml", {"OUTPUTS": str(tmp_path / "out"), "EPOCHS": "4"})
+        assert found.run() == list(errors)
+        return pd.read_csv(found.folder / "trials.csv").set_index("run")
+
+    search.folder = tmp_path / "out" / "sample" / "sweeps" / "rates"
+    return search
+
+
+RATES = [0.0001, 0.001, 0.01]
+
+
+def test_a_grid_tries_every_combination_once(run):
+    table = run(method="grid", parameters={"learning_rate": RATES, "flip": [True, False]})
+    assert len(table) == 3 * 2
+    assert set(table.state) == {"complete"}
+    assert "cnn4-learning_rate-0.001-flip-false" in table.index
+
+
+def test_validation_chooses_and_the_test_split_does_not(run):
+    table = run(method="grid", parameters={"learning_rate": RATES})
+    assert table["validation macro F1"].idxmax() == "cnn4-learning_rate-0.001"
+    tested = {
+        p.parent.name: json.loads(p.read_text())["macro_f1"] for p in run.folder.parents[1].glob("*/metrics.json")
+    }
+    assert min(tested, key=tested.get) == "cnn4-learning_rate-0.001"
+    assert yaml.safe_load((run.folder / "best.yaml").read_text()) == {"extends": "sample/cnn4", "learning_rate": 0.001}
+
+
+def test_a_trial_is_an_ordinary_run(run):
+    run(method="grid", parameters={"learning_rate": RATES[:1]})
+    command = {"RUNS": "cnn4", "SET": "learning_rate=0.0001", "EPOCHS": "4"}
+    (name, made), *_ = make_plan(command).runs.items()
+    assert json.loads((run.folder.parents[1] / name / "recipe.json").read_text()) == made.recipe.model_dump()
+
+
+@pytest.mark.parametrize("method", ["random", "optuna"])
+def test_values_are_drawn_between_the_ends_and_the_same_run_is_not_made_twice(run, method):
+    parameters = {"learning_rate": {"low": 0.0001, "high": 0.01, "log": True}, "conv_layers": None}
+    table = run(method=method, trials=12, parameters=parameters)
+    assert len(Formula.last.started) == len(set(Formula.last.started)) == len(table) <= 12
+    assert table.learning_rate.between(0.0001, 0.01).all()
+    assert set(table.conv_layers) <= {4, 6}
+
+
+def test_a_killed_sweep_goes_on_with_the_trial_that_it_left(run, monkeypatch):
+    parameters = {"learning_rate": {"low": 0.0001, "high": 0.01, "log": True}}
+    monkeypatch.setattr(Formula, "kill_after", 2)
+    with pytest.raises(Killed):
+        run(method="random", trials=5, parameters=parameters)
+    left = Formula.last.started[-1]
+    monkeypatch.setattr(Formula, "kill_after", math.inf)
+    table = run(method="random", trials=5, parameters=parameters)
+    assert Formula.last.started[0] == left
+    assert len(Formula.last.started) == 3
+    assert (len(table), set(table.state)) == (5, {"complete"})
+
+
+def test_bad_trials_are_stopped_early(run):
+    # In order: the median pruner compares with the five trials before.
+    rates = [0.001, 0.0011, 0.0012, 0.0013, 0.0014, 0.9]
+    table = run(method="grid", prune=True, parameters={"learning_rate": rates})
+    assert table.state["cnn4-learning_rate-0.9"] == "pruned"
+    assert table.epochs["cnn4-learning_rate-0.9"] < 4
+    assert (table.state.drop("cnn4-learning_rate-0.9") == "complete").all()
+
+
+def test_a_failed_trial_stops_no_other(run, monkeypatch):
+    monkeypatch.setattr(Formula, "fail", "0.01")
+    table = run(method="grid", parameters={"learning_rate": RATES}, errors=["cnn4-learning_rate-0.01: failed"])
+    assert table.state.to_dict() == {
+        "cnn4-learning_rate-0.001": "complete",
+        "cnn4-learning_rate-0.0001": "complete",
+        "cnn4-learning_rate-0.01": "fail",
+    }
+
+
+def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
+    run(method="grid", parameters={"learning_rate": RATES})
+    with pytest.raises(UserError, match="holds trials of another sweep"):
+        run(method="grid", parameters={"learning_rate": RATES[:2]})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"learning_rte": [0.1]}, "parameters: there is no parameter `learning_rte`. Did you mean `learning_rate`?"),
+        ({"learning_rate": [3.0]}, "SET: `learning_rate` must be a number from 1e-08 to 1, not 3."),
+        ({"learning_rate": {"low": 0.1, "high": 0.01}}, "parameters: `learning_rate` must have a list of values"),
+        ({"learning_rate": {"lo": 0.1}}, "parameters: `learning_rate` must have a list of values"),
+        ({"network": {"low": 1}}, "parameters: `network` must have a list of values"),
+        ({"dropout": {"log": True}}, "parameters: `low` of `dropout` must be above 0 for `log: true`, not 0"),
+        ({"dropout": None}, "a grid needs a list of values or `steps` for each, not a range as for dropout"),
+        ({}, "`parameters` must hold what to try"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_named(run, parameters, says):
+    with pytest.raises(UserError) as problem:
+        run(method="grid", parameters=parameters)
+    assert says in str(problem.value)
+
+
+def test_steps_are_spaced_evenly_or_by_factors():
+    assert sweep.values_of("dropout", {"low": 0.1, "high": 0.3, "steps": 3}) == pytest.approx([0.1, 0.2, 0.3])
+    assert sweep.values_of("learning_rate", {"low": 0.001, "high": 0.1, "log": True, "steps": 3}) == pytest.approx(
+        [0.001, 0.01, 0.1]
+    )
+    assert sweep.values_of("batch_size", {"low": 16, "high": 64, "log": True, "steps": 3}) == [16, 32, 64]
+
+
+def test_what_is_not_said_is_the_range_of_the_recipe():
+    low, high = Recipe.limits("momentum")
+    assert sweep.values_of("momentum", None) == {"low": low, "high": high, "log": False}
+    assert sweep.values_of("schedule", None) == ["constant", "step", "cosine", "one_cycle"]
+    assert sweep.values_of("flip", None) == [False, True]
+
+
+def test_the_sweeps_of_the_project_can_be_read():
+    found = sorted((paths.PARAMS / "sweeps").glob("*.yaml"))
+    assert found
+    for path in found:
+        sweep.Search(path, {})
