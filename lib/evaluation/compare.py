@@ -51,9 +51,9 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
     Returns:
         One row per run, in the order given: `run, conv_layers, num_parameters, epochs, seconds, seconds_per_epoch,
         accuracy, macro_f1, macro_f1_low, macro_f1_high, lowest_character, lowest_f1, log_loss, test_pictures,
-        near_duplicates_in_train, kaggle_macro_f1, num_characters`. `near_duplicates_in_train` counts the test pictures that have
-        a near-duplicate in train. `kaggle_macro_f1` is the score on the archive's own test set. Both are None where
-        the record has none.
+        near_duplicates_in_train, kaggle_macro_f1, num_characters`. `near_duplicates_in_train` counts the test pictures
+        that have a near-duplicate in train. `kaggle_macro_f1` is the score on the archive's own test set. Both are
+        None where the record has none.
     """
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
     columns += " macro_f1_high lowest_character lowest_f1 log_loss test_pictures near_duplicates_in_train"
