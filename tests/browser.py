@@ -263,7 +263,7 @@ def take_pictures(folder: Path) -> None:
                 # One that it is less sure of, so that more depends on each part.
                 visit["wall"].get_by_role("button").nth(1).click()
                 expect(visit.thumbnails).to_have_count(4)
-                visit["explain"].click()
+                visit["explain"].first.click()
                 expect(visit["heat-map"]).to_be_visible()
             visit.page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
             visit.page.mouse.move(0, 0)

@@ -227,10 +227,11 @@ def drawings(recogniser: Recogniser | None, number: int, seed: int) -> list[dict
         best comes first.
     """
     from lib.drawing import sample
+    from lib.drawing.figures import FEATURES
 
     drawn = {
         character: _jpeg(_square(sample.draw_picture(character, np.random.default_rng([seed, index]))))
-        for index, character in enumerate(sample.CHARACTERS)
+        for index, character in enumerate(FEATURES)
         if recogniser is None or character in recogniser.characters
     }
     if recogniser is not None:
