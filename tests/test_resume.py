@@ -140,10 +140,14 @@ def test_the_state_can_be_deleted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def with_a_flipped_bit(contents, position):
+    return contents[:position] + bytes([contents[position] ^ 1]) + contents[position + 1 :]
+
+
 DAMAGED = {
     "empty": lambda contents: b"",
     "cut in half": lambda contents: contents[: len(contents) // 2],
-    "one bit": lambda contents: contents[:5000] + bytes([contents[5000] ^ 1]) + contents[5001:],
+    "one bit": lambda contents: with_a_flipped_bit(contents, contents.index(b"\x93NUMPY") + 200),  # in the first array
     "random": lambda contents: np.random.default_rng(0).bytes(len(contents)),
     "a pickle": lambda contents: pickle.dumps({"meta": "{}"}),
     "no zip": lambda contents: b"\x93NUMPY" + contents,

@@ -257,6 +257,7 @@ def test_a_click_leads_from_a_cell_to_a_picture_and_all_about_it(pictures, tmp_p
         page.get_by_test_id("other").select_option("two")
         browser.expect(page.get_by_test_id("status")).to_contain_text("of 1 answers")
         page.get_by_test_id("other").select_option("")
+        browser.expect(page.get_by_test_id("status")).not_to_contain_text("of 1 answers")
         page.get_by_test_id("right-cell").first.focus()
         page.keyboard.press("ArrowRight")
         assert page.evaluate("document.activeElement.dataset.column") == "1"

@@ -363,6 +363,7 @@ def most_confused(confusion: pd.DataFrame, top: int = 10) -> pd.DataFrame:
     """
     pairs = confusion.stack().rename("pictures").reset_index()
     mistakes = pairs[(pairs.actual != pairs.predicted) & (pairs.pictures > 0)]
-    mistakes = mistakes.assign(fraction=mistakes.pictures / mistakes.actual.map(confusion.sum(axis=1)))
+    totals = confusion.sum(axis=1).reindex(mistakes.actual).to_numpy(float)
+    mistakes = mistakes.assign(fraction=mistakes.pictures.to_numpy(float) / totals)
     order = mistakes.sort_values(["pictures", "fraction"], ascending=False, kind="stable")
     return order.head(top).reset_index(drop=True)
