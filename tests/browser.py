@@ -180,6 +180,10 @@ class Visit:
         page.on("filechooser", lambda chooser: None)
         page.set_default_timeout(1000 * PATIENCE)
         page.goto(address)
+        full, until = page.get_by_text("As many pages are open"), time.monotonic() + PATIENCE
+        while full.count() and time.monotonic() < until:  # until the kernels of closed pages have ended
+            time.sleep(1)
+            page.reload()
         expect(self["drop-zone"]).to_be_visible()
 
     def _on_console(self, said: ConsoleMessage) -> None:
