@@ -39,7 +39,6 @@ CONNECT_SECONDS = 15
 WORKER_SECONDS = 60  # until the first worker is there
 CHECK_SECONDS = 0.5  # between two looks whether a task is still wanted
 LAST_LINES = 40  # of a failed step
-STATE = "state.npz"  # as `lib.training.resume` names it
 PASSED_ON = ("KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step, besides the variables of make
 NOT_PASSED_ON = (*plan.VARIABLES, "MAKEFLAGS", "MFLAGS", "GOALS", "GIVEN")  # what a worker may have inherited
 THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -396,7 +395,7 @@ def _end_with_task(process: subprocess.Popen, worker: "distributed.Worker", key:
 
 def _epochs(folder: Path) -> list[dict[str, float]]:
     """Read the scores of the finished epochs from the saved state of a training."""
-    with np.load(folder / STATE, allow_pickle=False) as state:
+    with np.load(folder / records.TRAINING_STATE, allow_pickle=False) as state:
         return json.loads(str(state["meta"]))["rows"]
 
 

@@ -142,8 +142,8 @@ def _contents(found: dict[str, NotebookNode]) -> str:
             if "data" in out and "text/markdown" in out.data
         ]
         conclusion = next((text for text in reversed(results) if text.startswith("**Found:**")), "")
-        question = question.split("*")[1]
-        rows.append(f"| [{title}]({name}.ipynb) | {question} | {conclusion.removeprefix('**Found:** ')} |")
+        question, found_there = question.split("*")[1], conclusion.removeprefix("**Found:** ") or "–"
+        rows.append(f"| [{title}]({name}.ipynb) | {question} | {found_there} |")
     return "\n".join(
         [
             "# The study, executed",

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 EXIT_USAGE = 2
@@ -44,7 +45,17 @@ def report_error(problem: Exception) -> int:
     return EXIT_USAGE
 
 
-def report_interrupt() -> int:
-    """Say that the command was interrupted; returns its exit status."""
-    print("Interrupted. The same command continues from the last finished epoch.", file=sys.stderr)
-    return EXIT_INTERRUPTED
+def exit_status(command: Callable[[], None]) -> int:
+    """Run a command that may train for hours, and report a mistake or Ctrl-C without a traceback.
+
+    Returns:
+        The exit status: 0, 2 for a mistake, 130 for Ctrl-C.
+    """
+    try:
+        command()
+    except (UserError, OSError) as problem:
+        return report_error(problem)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command continues from the last finished epoch.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0

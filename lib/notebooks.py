@@ -21,7 +21,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import machine, paths, records
-from lib.errors import UserError, report_error, report_interrupt
+from lib.errors import UserError, exit_status
 from lib.settings import TYPE_NAMES
 
 TRACEBACK_LINES = 12
@@ -238,16 +238,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     machine.end_with_parent()
-    try:
+
+    def command() -> None:
         known = defaults(options.notebook)
         pairs = {name: _from_text(value, known.get(name)) for name, value in options.pairs}
         with records.lock(options.product.parent):
             run(options.notebook, options.product, checked(pairs, known, "command line"))
-    except (UserError, OSError, ValueError) as problem:
-        return report_error(problem)
-    except KeyboardInterrupt:
-        return report_interrupt()
-    return 0
+
+    return exit_status(command)
 
 
 def _from_text(text: str, default: Any) -> Any:

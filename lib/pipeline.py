@@ -18,7 +18,7 @@ from typing import Any
 from lib import inputs, machine, paths, records
 from lib.data import dataset, sources
 from lib.data.preparation import Preparation
-from lib.errors import UserError, report_error, report_interrupt
+from lib.errors import UserError, exit_status
 from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
 from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
@@ -461,17 +461,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", nargs="?", default="", help="name of a run, for train, evaluate and robustness")
     options = parser.parse_args(arguments)
     machine.end_with_parent()
-    try:
+
+    def command() -> None:
         plan = make_plan(os.environ)
         if options.command in STEPS:
             run_step(STEPS[options.command], plan, options.run)
         else:
             COMMANDS[options.command](plan)
-    except (UserError, OSError) as problem:
-        return report_error(problem)
-    except KeyboardInterrupt:
-        return report_interrupt()
-    return 0
+
+    return exit_status(command)
 
 
 if __name__ == "__main__":

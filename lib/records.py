@@ -44,6 +44,7 @@ BASELINES = "baselines.csv"  # beside the run folders
 FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
 STRANGERS = "strangers.json"
+TRAINING_STATE = "state.npz"  # of a training that is not finished
 
 DEFAULT = "default.json"  # beside the published runs: which of them is used where none is named
 INPUTS = "inputs.json"  # what make made the products from

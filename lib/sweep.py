@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import Field
 
 from lib import machine, pipeline, records
-from lib.errors import UserError, import_extra, report_error, report_interrupt
+from lib.errors import UserError, exit_status, import_extra
 from lib.plan import Plan, make_plan
 from lib.settings import Settings
 from lib.training.recipe import Recipe
@@ -241,9 +241,8 @@ class Search:
         from lib.evaluation import plots
 
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Optuna calls the function experimental, and an axis of one value is widened
+            # Optuna calls the function experimental, and matplotlib widens an axis of one value.
+            warnings.simplefilter("ignore")
             axes = self._optuna.visualization.matplotlib.plot_slice(self._study, target_name=SCORE)
         figure = np.ravel(axes)[0].figure
         figure.suptitle(f"{self._name}: trials by parameter")
@@ -274,18 +273,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sweep", type=Path, help="a file such as notebooks/params/sweeps/lr.yaml")
     options = parser.parse_args(arguments)
     machine.end_with_parent()
-    try:
+
+    def command() -> None:
         make_plan(os.environ)  # names every mistake in the variables
         from lib import cluster  # an optional extra
 
         errors = Search(options.sweep, cluster.variables()).run()
         if errors:
             raise UserError("\n".join(errors))
-    except (UserError, OSError) as problem:
-        return report_error(problem)
-    except KeyboardInterrupt:
-        return report_interrupt()
-    return 0
+
+    return exit_status(command)
 
 
 if __name__ == "__main__":

@@ -312,6 +312,7 @@ def test_the_network_of_the_page_is_measured_as_its_records_say():
     nothing = ", ".join(f"{strange[kind]:.1%}".replace("%", " %") for kind in ("text", "patterns", "scenery"))
     styles = ", ".join(f"{fraction:.1%}".replace("%", " %") for fraction in declined.values())
     size = (town.folder / records.LITERT_MODEL).stat().st_size
+    assert not missing(README, f"knows {len(town.record['characters'])} characters, which the page shows")
     assert not missing(README, f"(macro F1 {scores['macro_f1']:.3f}, of these 18 {frequent['macro_f1']:.3f})")
     assert not missing(
         RESULTS,

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from lib import records
 from lib.errors import UserError
 from lib.training import batches, optimizers, resume
 from lib.training.recipe import Recipe
@@ -117,7 +118,7 @@ def test_early_stopping_is_remembered(tmp_path):
 def test_a_diverged_training_is_an_error_and_keeps_the_state_of_the_previous_epoch(tmp_path):
     with pytest.raises(Killed):
         train(tmp_path, kill_after=1)
-    state = tmp_path / resume.STATE_FILE
+    state = tmp_path / records.TRAINING_STATE
     before = state.read_bytes()
     checkpoint = resume.Checkpoint(tmp_path, key="any")
     checkpoint.on_epoch_begin(1)
@@ -162,7 +163,7 @@ def saved_state(tmp_path_factory):
     checkpoint.set_model(compiled())
     checkpoint.on_epoch_begin(0)
     checkpoint.on_epoch_end(0, {"loss": 1.0, "val_macro_f1": 0.5})
-    return (folder / resume.STATE_FILE).read_bytes()
+    return (folder / records.TRAINING_STATE).read_bytes()
 
 
 def compiled():
@@ -173,14 +174,14 @@ def compiled():
 
 
 def test_an_intact_state_is_restored(tmp_path, saved_state):
-    (tmp_path / resume.STATE_FILE).write_bytes(saved_state)
+    (tmp_path / records.TRAINING_STATE).write_bytes(saved_state)
     assert resume.Checkpoint(tmp_path, "key").restore(compiled()) == 1
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_state_is_said_kept_aside_and_changes_nothing(damage, tmp_path, saved_state, capsys):
     contents = DAMAGED[damage](saved_state)
-    (tmp_path / resume.STATE_FILE).write_bytes(contents)
+    (tmp_path / records.TRAINING_STATE).write_bytes(contents)
     model = compiled()
     before = [np.array(variable) for variable in model.variables]
     assert resume.Checkpoint(tmp_path, "key").restore(model) == 0

@@ -185,11 +185,16 @@ def chromium():
         yield running
 
 
+def _places(folder, *names):
+    """Write paths as the source of arguments."""
+    return ", ".join(repr(str(folder / name)) for name in names)
+
+
 @needs_browser
 @pytest.mark.slow
 def test_the_review_in_a_browser_keeps_every_verdict(pictures, tmp_path, chromium):
     file = tmp_path / "corrections.csv"
-    arguments = ", ".join(repr(str(pictures / name)) for name in ("raw", "processed", "review"))
+    arguments = _places(pictures, "raw", "processed", "review")
     notebook = notebook_of(
         tmp_path,
         "from pathlib import Path",
@@ -238,7 +243,7 @@ def test_the_review_in_a_browser_keeps_every_verdict(pictures, tmp_path, chromiu
 @needs_browser
 @pytest.mark.slow
 def test_a_click_leads_from_a_cell_to_a_picture_and_all_about_it(pictures, tmp_path, chromium):
-    arguments = ", ".join(repr(str(pictures / name)) for name in ("outputs/tiny", "raw", "processed"))
+    arguments = _places(pictures, "outputs/tiny", "raw", "processed")
     notebook = notebook_of(
         tmp_path,
         "from pathlib import Path",

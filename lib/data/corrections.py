@@ -13,10 +13,9 @@
 import io
 from pathlib import Path
 
-import filelock
 import pandas as pd
 
-from lib import records
+from lib import machine, records
 from lib.errors import UserError
 
 COLUMNS = ("path", "sha256", "label", "verdict", "who", "when")
@@ -105,11 +104,14 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
         The rows of the file afterwards.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{path}.lock"):
+    lock = machine.acquire(Path(f"{path}.lock"))
+    try:
         table = read(path)
         table = table[table.path != remove] if remove else table
         table = merge(table, rows) if rows is not None else table.reset_index(drop=True)
         records.write_csv(path, table)
+    finally:
+        machine.release(lock)
     return table
 
 

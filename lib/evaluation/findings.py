@@ -205,7 +205,7 @@ def robustness(run: str, scores: pd.DataFrame) -> str:
     unchanged = scores.macro_f1[scores.kind == "unchanged"].iloc[0]
     hardest, easiest = (name.replace("_", " ") for name in (kinds.index[0], kinds.index[-1]))
     return (
-        f"**Found:** the macro F1 of `{run}` falls from {unchanged:.3f} on unchanged pictures to {kinds.mean():.3f} on "
+        f"**Found:** The macro F1 of `{run}` falls from {unchanged:.3f} on unchanged pictures to {kinds.mean():.3f} on "
         f"average over the corruptions. The hardest is {hardest} ({kinds.iloc[0]:.3f}), the easiest {easiest} "
         f"({kinds.iloc[-1]:.3f})."
     )

@@ -140,6 +140,22 @@ def heatmap_overlay(importance: np.ndarray, longest: int = 256) -> np.ndarray:
     return result
 
 
+def darkened(picture: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    """Darken the parts of a picture that do not matter, and enlarge it to the size of the overlay.
+
+    Args:
+        picture: RGB `uint8 (size, size, 3)`.
+        importance: `float32 (size, size)`, 0 to 1.
+
+    Returns:
+        RGB `uint8 (larger, larger, 3)`.
+    """
+    overlay = heatmap_overlay(importance)
+    opacity = overlay[..., 3:] / 255
+    larger = cv2.resize(picture, overlay.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.uint8(larger * (1 - opacity) + overlay[..., :3] * opacity)
+
+
 def _patches(size: int) -> list[tuple[slice, slice]]:
     """Place the grey square evenly over the picture, from edge to edge."""
     side = max(1, round(PATCH_SIDE * size))

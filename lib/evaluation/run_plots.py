@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from lib.evaluation import plots
@@ -31,12 +32,9 @@ def forest(table: pd.DataFrame, best: str) -> plots.Chart:
         face = "white" if open_end else plots.BLUE
         axes.plot(row.below_best, row.Index, "o", color=plots.BLUE, markerfacecolor=face, markersize=7, zorder=3)
         plots.write_above(axes, row.below_best, row.Index, f"{row.below_best:.3f}")
-    axes.set_yticks(table.index, table["run"])
-    axes.set_ylim(len(table) - 0.5, -0.8)
+    _name_rows(axes, table["run"])
     axes.margins(x=0.08)
     axes.set_title(f"Macro F1 below {best}, on the same pictures, with 95% intervals (hollow: may be none)")
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
     return figure
 
 
@@ -104,13 +102,18 @@ def ablation(table: pd.DataFrame, base: str = "base", noise: float | None = None
         side = "left" if value >= 0 else "right"
         offset = (5 if value >= 0 else -5, 0)
         axes.annotate(f"{value:+.3f}", (value, row), offset, textcoords="offset points", va="center", ha=side)
-    axes.set_yticks(others.index, others["run"])
-    axes.set_ylim(len(others) - 0.5, -0.5)
+    _name_rows(axes, others["run"])
     axes.margins(x=0.15)
     axes.set_title(f"Change of macro F1 on validation against {base} ({reference:.3f})")
+    return figure
+
+
+def _name_rows(axes: Axes, names: pd.Series) -> None:
+    """Give each row of a horizontal chart its name, the first at the top."""
+    axes.set_yticks(names.index, names)
+    axes.set_ylim(len(names) - 0.5, -0.8)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    return figure
 
 
 @plots.styled

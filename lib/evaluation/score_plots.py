@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from lib.characters import display_name
 from lib.evaluation import plots
-from lib.evaluation.occlusion import Occlusion, heatmap_overlay
+from lib.evaluation.occlusion import Occlusion, darkened
 
 NAMED = 6  # characters with the lowest scores have their names in the scatter plot
 
@@ -95,20 +94,18 @@ def where_it_looked(
     Args:
         images: RGB uint8 `(size, size, 3)` each, at least one.
         actual: The label of each.
-        found: The occlusion map of each.
+        found: What speaks for the answer to each, as from `occlusion.explain`.
         characters: Names in label order.
 
     Returns:
-        Each picture with the parts darkened that do not matter; below it the answer, ✓ or ✗, and its probability
-        before and after the most important part is covered.
+        Each picture with the parts darkened that do not matter; above it the answer, ✓ or ✗, its probability, and that
+        with the most important part covered, where parts were covered.
     """
     shown, titles = [], []
     for image, label, one in zip(images, actual, found, strict=True):
-        overlay = heatmap_overlay(one.importance)
-        opacity = overlay[..., 3:] / 255
-        larger = cv2.resize(image, overlay.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-        shown.append(np.uint8(larger * (1 - opacity) + overlay[..., :3] * opacity))
+        shown.append(darkened(image, one.importance))
         sign = (plots.RIGHT if one.label == label else plots.WRONG)[0]
         answer = f"{sign} {display_name(characters[one.label])}"
-        titles.append(f"{answer}\n{100 * one.probability:.0f}%, covered {100 * one.lowest:.0f}%")
+        covered = "" if one.lowest is None else f", covered {100 * one.lowest:.0f}%"
+        titles.append(f"{answer}\n{100 * one.probability:.0f}%{covered}")
     return plots.picture_grid(shown, titles, columns=6)

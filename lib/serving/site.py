@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import paths, records
+from lib import copies, paths, records
 from lib.characters import display_name
 from lib.errors import UserError, report_error
 from lib.inference import recogniser as recognisers
@@ -29,8 +29,8 @@ RUNTIME = "litert_wasm_compat_internal"
 ENTRIES = ("site.js", "recogniser.js")  # modules of the page and of its worker
 STATIC = ("worker.js", "style.css", "manifest.webmanifest", "icon.svg")
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
-NUM_DRAWINGS = 100  # every character that can be drawn
 SEED = 0
+STUDY = "study"  # folder of the executed notebooks
 PRIVACY = (
     "It stays on your device: the network runs in your browser, and nothing is sent anywhere. The list of your "
     "pictures is in this page alone, unless you choose to keep it in this browser."
@@ -38,12 +38,13 @@ PRIVACY = (
 LITERT_SOURCE = "https://github.com/google-ai-edge/LiteRT"
 
 
-def build(runs: Sequence[Path], folder: Path) -> int:
+def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
     """Write the page.
 
     Args:
         runs: Run folders of the networks, the one that answers unasked first.
         folder: Where to; what is there is replaced at the end.
+        with_study: Whether to put the executed notebooks beside the page and link them.
 
     Returns:
         Bytes that a first visit loads, compressed.
@@ -63,15 +64,19 @@ def build(runs: Sequence[Path], folder: Path) -> int:
         shutil.copy(paths.ROOT / "LICENSE", site / "LICENSE.txt")
         _write_litert(site / "litert")
         about = _about(site, runs, loaded)
+        if with_study:
+            about["links"].append({"words": "How it was made.", "href": f"{STUDY}/04_compare.html"})
         version = CACHES + _digest(site)[:12]
         (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
         _write_index(site)
         _write_service_worker(site, version)
         for name in _kept_offline(site):
             _compress(site / name)
+        if with_study:  # after the list of files that a browser keeps
+            copies.write_pages(site / STUDY)
         shutil.rmtree(folder, ignore_errors=True)
         site.replace(folder)
-    sizes = [(folder / f"{name}.gz").stat().st_size for name in _kept_offline(folder)]
+    sizes = [(folder / f"{name}.gz").stat().st_size for name in _kept_offline(folder) if not name.startswith(STUDY)]
     return about["runtime"]["bytes"] + about["networks"][0]["bytes"] + sum(sizes)
 
 
@@ -147,7 +152,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
     about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
     (site / "drawings").mkdir()
-    about["drawings"] = page.drawings(loaded[0], NUM_DRAWINGS, SEED)
+    about["drawings"] = page.drawings(loaded[0], SEED)
     for drawing in about["drawings"]:
         path = f"drawings/{drawing['character']}.jpg"
         (site / path).write_bytes(drawing["picture"])
@@ -212,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=paths.OUTPUTS / "site", help="where to (outputs/site)")
     given = parser.parse_args(arguments)
     try:
-        size = build(given.run or [recognisers.load_best().run_dir], given.folder)
+        size = build(given.run or [recognisers.load_best().run_dir], given.folder, with_study=True)
     except UserError as problem:
         return report_error(problem)
     print(f"{given.folder}: {size / 1e6:.1f} MB for a first visit. Try it: python -m http.server -d {given.folder}")

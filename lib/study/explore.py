@@ -150,12 +150,9 @@ class Explorer:
         return self.data.images[self.data.table.image[position]]
 
     def class_map(self, run: str, position: int) -> np.ndarray:
-        """Darken the parts of a picture, as the network sees it, that its answer does not depend on."""
+        """Darken the parts of a picture, as the network sees it, that do not speak for its answer."""
         image = self.data.images[self.data.table.image[position]]
-        overlay = occlusion.heatmap_overlay(occlusion.occlusion(self.network(run).predict_pixels, image).importance)
-        opacity = overlay[..., 3:] / 255
-        larger = cv2.resize(image, overlay.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-        return np.uint8(larger * (1 - opacity) + overlay[..., :3] * opacity)
+        return occlusion.darkened(image, occlusion.explain(self.network(run), image).importance)
 
     def _label(self, character: str) -> int:
         if character not in self.characters:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lib import machine, paths, records
 from lib.data import dataset, folds
-from lib.errors import UserError, report_error, report_interrupt
+from lib.errors import exit_status
 from lib.training import batches, networks, optimizers, resume
 from lib.training.recipe import Recipe
 
@@ -77,15 +77,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("recipe", nargs="?", default=RECIPE, help="a recipe of notebooks/params")
     options = parser.parse_args(arguments)
     machine.end_with_parent()
-    try:
+
+    def command() -> None:
         where = folds.folder(options.data_name)
         with records.lock(where):
             compute(dataset.load(paths.PROCESSED / options.data_name), where, Recipe.load(options.recipe))
-    except (UserError, OSError) as problem:
-        return report_error(problem)
-    except KeyboardInterrupt:
-        return report_interrupt()
-    return 0
+
+    return exit_status(command)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from lib.training import batches
 from lib.training.progress import Progress, scores_by_name
 from lib.training.recipe import Recipe
 
-STATE_FILE = "state.npz"
-
 
 class Training:
     """One training: its checkpoint, its remaining stages, and the callbacks of `fit`.
@@ -94,7 +92,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, folder: Path, key: str, monitor: str = "val_macro_f1", patience: int = 0):
         super().__init__()
-        self.path = Path(folder) / STATE_FILE
+        self.path = Path(folder) / records.TRAINING_STATE
         self.key = key
         self.monitor = monitor
         self.patience = patience
