@@ -126,22 +126,23 @@ def test_what_mattered_comes_as_an_overlay_for_the_picture(networks):
 
 
 def test_drawings_follow_from_the_seed_and_show_known_characters(networks):
-    drawings = page.drawings(networks.first, seed=3)
+    drawings = page.drawings(networks.first, 8, seed=3)
     assert sorted(drawing["name"] for drawing in drawings) == [HOMER, KRUSTY, MARGE]
-    assert drawings == page.drawings(networks.first, seed=3) != page.drawings(networks.first, seed=4)
+    assert drawings == page.drawings(networks.first, 8, seed=3) != page.drawings(networks.first, 8, seed=4)
     assert Image.open(io.BytesIO(drawings[0]["picture"])).size == (page.DRAWING_SIDE, page.DRAWING_SIDE)
 
 
 def test_the_drawing_that_is_named_best_comes_first(networks):
     shares = []
-    for drawing in page.drawings(networks.first, seed=0):
+    for drawing in page.drawings(networks.first, 8, seed=0):
         given = {guess.name: guess.probability for guess in networks.first.predict(drawing["picture"]).all}
         shares.append(given[drawing["name"]])
     assert len(shares) == 3 and shares == sorted(shares, reverse=True)
 
 
 def test_without_a_network_there_are_drawings_all_the_same():
-    assert len(page.drawings(None, seed=0)) == len(FEATURES)
+    assert len(page.drawings(None, None, seed=0)) == len(FEATURES)
+    assert len(page.drawings(None, 5, seed=0)) == 5
 
 
 def test_the_page_imports_no_framework_and_nothing_heavy(outputs):

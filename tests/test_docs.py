@@ -291,6 +291,11 @@ def test_the_price_of_leaking_is_that_of_the_records():
     assert not missing(paths.DOCS / "leakage.md", f"{percent(found.near_duplicates)} of the test pictures")
 
 
+def test_the_baselines_are_those_of_the_records():
+    for row in pd.read_csv(paths.PUBLISHED / records.BASELINES).itertuples():
+        assert not missing(RESULTS, f"| {row.baseline} | {row.accuracy:.3f} | {row.macro_f1:.3f} |")
+
+
 def test_the_targets_are_measured_as_the_records_say():
     score, lowest, seconds = BEST.scores["macro_f1"], BEST.scores["lowest_f1"], BEST.record["seconds"]
     assert not missing(README, f"reaches {score:.3f}", f"on {BEST.scores['test_pictures']:,} test pictures")

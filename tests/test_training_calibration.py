@@ -54,6 +54,8 @@ def test_calibrating_folds_the_temperature_into_the_network(class_map):
     np.testing.assert_allclose(after, expected, atol=1e-3)
     assert chosen.threshold == pytest.approx(np.sort(expected[:, :3].max(axis=1))[1])  # 39 of 40 are 97 %
     assert (chosen.second_threshold is not None) == class_map
+    assert str(chosen).startswith(f"temperature {chosen.temperature:.2f}; a character is named from")
+    assert ("further ones" in str(chosen)) == class_map
 
 
 @pytest.mark.parametrize(("fraction", "threshold"), [(1.0, 1), (0.97, 4), (0.5, 51)])

@@ -126,7 +126,8 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
             "val_macro_f1": ("validation, macro F1", RED, ":"),
         },
     )
-    left.set_title("Loss (cross-entropy, lower is better)")
+    parts = "cross-entropy and class map" if "class_map_loss" in history else "cross-entropy"
+    left.set_title(f"Loss ({parts}, lower is better)")
     left.set_ylim(bottom=0)
     right.set_title("Accuracy (fraction of correct answers)")
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

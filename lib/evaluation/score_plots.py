@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from lib.characters import display_name
 from lib.evaluation import plots
@@ -80,6 +80,7 @@ def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
     axes.set_ylim(1 - 1.12 * span, 1 + 0.06 * span)
     axes.margins(x=0.08)
     axes.set(xlabel="training pictures of the character", ylabel="F1", title="Do more pictures help?")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(axis="both")
     return figure
@@ -108,4 +109,4 @@ def where_it_looked(
         answer = f"{sign} {display_name(characters[one.label])}"
         covered = "" if one.lowest is None else f", covered {100 * one.lowest:.0f}%"
         titles.append(f"{answer}\n{100 * one.probability:.0f}%{covered}")
-    return plots.picture_grid(shown, titles, columns=6)
+    return plots.picture_grid(shown, titles, columns=4)

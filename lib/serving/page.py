@@ -214,11 +214,12 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-def drawings(recogniser: Recogniser | None, seed: int) -> list[dict[str, Any]]:
+def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> list[dict[str, Any]]:
     """Draw one picture of each character, for visitors who have none at hand and to show whom a network knows.
 
     Args:
         recogniser: Whom the drawings are for; None takes any.
+        number: How many at most; None for all characters.
         seed: Determines the drawings.
 
     Returns:
@@ -237,7 +238,7 @@ def drawings(recogniser: Recogniser | None, seed: int) -> list[dict[str, Any]]:
         drawn = dict(sorted(drawn.items(), key=lambda item: -_probability(recogniser, item[1], item[0])))
     return [
         {"character": character, "name": display_name(character), "picture": picture}
-        for character, picture in drawn.items()
+        for character, picture in list(drawn.items())[:number]
     ]
 
 

@@ -152,7 +152,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
     about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
     (site / "drawings").mkdir()
-    about["drawings"] = page.drawings(loaded[0], SEED)
+    about["drawings"] = page.drawings(loaded[0], None, SEED)
     for drawing in about["drawings"]:
         path = f"drawings/{drawing['character']}.jpg"
         (site / path).write_bytes(drawing["picture"])

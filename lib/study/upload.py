@@ -15,7 +15,7 @@ TOP = 5
 
 
 def show_answer(contents: bytes, network: Recogniser) -> None:
-    """Show a picture and its most probable characters as the output of a cell.
+    """Show a picture, who is in it, and the most probable characters, as the output of a cell.
 
     Args:
         contents: Bytes of a picture file.
@@ -26,6 +26,7 @@ def show_answer(contents: bytes, network: Recogniser) -> None:
     """
     answer = network.predict(contents, top=TOP)
     display(Image.fromarray(pictures.decode_full(contents, longest=SHOWN_SIDE)))
+    print(" and ".join(found.name for found in answer.found) or "not a known character")
     display(tables.for_reading(pd.DataFrame(answer.top)[["name", "probability"]]))
 
 

@@ -117,6 +117,11 @@ class Calibration:
     threshold: float
     second_threshold: float | None = None
 
+    def __str__(self) -> str:
+        """Say what was chosen, in a line."""
+        second = f", further ones from a score of {self.second_threshold:.2f}" if self.second_threshold else ""
+        return f"temperature {self.temperature:.2f}; a character is named from probability {self.threshold:.2f}{second}"
+
 
 def calibrate(
     model: "keras.Model",
