@@ -17,7 +17,6 @@ from lib import graph, inputs, paths, records
 from lib.errors import UserError
 from lib.evaluation import plots
 
-FOLDER = paths.DOCS / "study"
 RUN = "cnn6"  # made after cnn4, so that its report on corruptions can compare the two
 # Where the executed notebook of each copy is.
 EXECUTED = {
@@ -40,7 +39,7 @@ def digest(notebook: Path) -> str:
     return records.digest([cells, inputs.code_digests(notebook)])
 
 
-def stale(folder: Path = FOLDER) -> list[str]:
+def stale(folder: Path = paths.STUDY) -> list[str]:
     """Name the copies that are missing or made from another state of their notebook or its modules."""
     return [
         name
@@ -102,7 +101,7 @@ def _smaller(output: NotebookNode) -> NotebookNode:
     return output
 
 
-def write(folder: Path = FOLDER) -> list[Path]:
+def write(folder: Path = paths.STUDY) -> list[Path]:
     """Write all copies, the picture of the pipeline, and the page that opens them.
 
     Args:
@@ -159,24 +158,3 @@ def _contents(found: dict[str, NotebookNode]) -> str:
             "",
         ]
     )
-
-
-def write_pages(folder: Path, copies: Path = FOLDER) -> list[Path]:
-    """Write the copies as web pages, for a static site.
-
-    Args:
-        folder: Where to write.
-        copies: Where the copies are.
-
-    Returns:
-        The pages.
-    """
-    from nbconvert import HTMLExporter  # takes half a second to import
-
-    pages = []
-    for path in sorted(copies.glob("*.ipynb")):
-        page, _ = HTMLExporter(embed_images=True).from_filename(str(path))
-        with records.atomic_write(folder / f"{path.stem}.html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        pages.append(folder / f"{path.stem}.html")
-    return pages

@@ -15,4 +15,5 @@ PROCESSED = DATA / "processed"
 OUTPUTS = ROOT / "outputs"
 PUBLISHED = OUTPUTS / "published"
 DOCS = ROOT / "docs"
+STUDY = DOCS / "study"  # the executed copies of the notebooks
 SETTINGS = ROOT / ".make"  # in place of the user's own settings of programs

@@ -11,8 +11,9 @@ from PIL import Image
 
 from lib import copies, graph, inputs, paths
 from lib.errors import UserError
+from lib.serving import site
 
-STORED = sorted(copies.FOLDER.glob("*.ipynb"))
+STORED = sorted(paths.STUDY.glob("*.ipynb"))
 
 
 def test_no_copy_is_stale():
@@ -20,7 +21,7 @@ def test_no_copy_is_stale():
 
 
 def test_the_copies_fit_into_the_repository():
-    assert sum(path.stat().st_size for path in copies.FOLDER.iterdir()) <= copies.MAX_BYTES
+    assert sum(path.stat().st_size for path in paths.STUDY.iterdir()) <= copies.MAX_BYTES
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
@@ -33,7 +34,7 @@ def test_a_copy_has_outputs_no_mistake_and_no_path_of_a_machine(path):
 
 
 def test_the_comparison_is_that_of_the_published_records():
-    text = (copies.FOLDER / "04_compare.ipynb").read_text(encoding="utf-8")
+    text = (paths.STUDY / "04_compare.ipynb").read_text(encoding="utf-8")
     assert 'data_name = \\"published\\"' in text
 
 
@@ -101,7 +102,7 @@ def test_copies_become_web_pages(tmp_path, elsewhere):
     notebook, done = executed(tmp_path)
     (tmp_path / "copies").mkdir()
     nbformat.write(copies.copy(notebook, done), tmp_path / "copies" / "page.ipynb")
-    (page,) = copies.write_pages(tmp_path / "site", tmp_path / "copies")
+    (page,) = site.write_study(tmp_path / "site", tmp_path / "copies")
     assert page.name == "page.html" and "Title" in page.read_text(encoding="utf-8")
 
 
@@ -128,7 +129,7 @@ def test_make_prints_every_step_of_the_pipeline():
 
 
 def test_the_page_of_the_copies_names_each_with_what_it_found():
-    page = (copies.FOLDER / "README.md").read_text(encoding="utf-8")
+    page = (paths.STUDY / "README.md").read_text(encoding="utf-8")
     assert page.index("pipeline.png") < page.index("01_prepare.ipynb")
     for name in copies.EXECUTED:
         assert f"]({name}.ipynb)" in page

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import copies, paths, records
+from lib import paths, records
 from lib.characters import display_name
 from lib.errors import UserError, report_error
 from lib.inference import recogniser as recognisers
@@ -73,11 +73,32 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
         for name in _kept_offline(site):
             _compress(site / name)
         if with_study:  # after the list of files that a browser keeps
-            copies.write_pages(site / STUDY)
+            write_study(site / STUDY)
         shutil.rmtree(folder, ignore_errors=True)
         site.replace(folder)
     sizes = [(folder / f"{name}.gz").stat().st_size for name in _kept_offline(folder) if not name.startswith(STUDY)]
     return about["runtime"]["bytes"] + about["networks"][0]["bytes"] + sum(sizes)
+
+
+def write_study(folder: Path, copies: Path = paths.STUDY) -> list[Path]:
+    """Write the executed copies of the notebooks as web pages.
+
+    Args:
+        folder: Where to write.
+        copies: Folder of the copies.
+
+    Returns:
+        The pages.
+    """
+    from nbconvert import HTMLExporter  # takes half a second to import
+
+    pages = []
+    for path in sorted(copies.glob("*.ipynb")):
+        page, _ = HTMLExporter(embed_images=True).from_filename(str(path))
+        with records.atomic_write(folder / f"{path.stem}.html") as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        pages.append(folder / f"{path.stem}.html")
+    return pages
 
 
 def install_litert() -> None:
