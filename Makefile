@@ -10,9 +10,7 @@ $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(na
 # Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
 export GOALS := $(MAKECMDGOALS)
 export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))
-
-# In place of the user's own settings of Keras; and text is UTF-8 in every locale.
-export KERAS_HOME := $(CURDIR)/.make/keras
+# Text is UTF-8 in every locale.
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
@@ -21,34 +19,27 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/sh
 
 # ---------------------------------------------------------------- environment
-
 # An active environment is used when it has this project's package, else .venv is made.
 ACTIVE := $(shell [ -n "$$VIRTUAL_ENV$$CONDA_PREFIX" ] && python -I -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("lib") and u.find_spec("papermill")))' 2>/dev/null && command -v python)
 PYTHON := $(or $(ACTIVE),.venv/bin/python)
 ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 
-# uv installs several times as fast as pip, which remains for where uv cannot be had. Bytecode is compiled now.
+# uv installs several times as fast as pip. Bytecode is compiled now.
 .venv/.installed: pyproject.toml constraints.txt
 	@python=$$(for p in python3.13 python3.12 python3.11 python3; do \
 	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && command -v $$p && break; done); \
 	[ -n "$$python" ] || { echo "error: Python 3.11, 3.12 or 3.13 is needed and was not found; install one, or use \`conda env create -f environment.yml\`" >&2; exit 2; }; \
 	echo "Making the environment .venv with $$python" >&2; \
-	if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python "$$python" .venv && uv pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt; \
-	else \
-	  "$$python" -m venv .venv && export PIP_DISABLE_PIP_VERSION_CHECK=1 && \
-	  { .venv/bin/python -m pip install --quiet uv 2>/dev/null && .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt; } || \
-	  .venv/bin/python -m pip install --quiet -e '.[dev]' -c constraints.txt; \
-	fi
+	uv=$$(command -v uv) || { "$$python" -m venv .venv && .venv/bin/python -m pip install --quiet --disable-pip-version-check uv && uv=.venv/bin/uv; } || exit 2; \
+	"$$uv" venv --quiet --allow-existing --python "$$python" .venv && \
+	"$$uv" pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt
 	@touch $@
 
 constraints: ## resolve the dependencies of pyproject.toml again into constraints.txt (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --upgrade -q -o constraints.txt
 
 # ---------------------------------------------------------------- pictures → manifest → run → metrics
-
 STEP := @$(PYTHON) -m lib.pipeline
-
 ifneq ($(filter-out help test lint bench constraints .venv/.installed,$(or $(MAKECMDGOALS),help)),)
 # Written once per call, then make starts over with it. It exists from the beginning, or make would complain.
 quoted = '$(subst ','\'',$(1))'
@@ -67,7 +58,6 @@ ROBUSTNESS_FILES := $(RUN_NAMES:%=$(RUNS_DIR)/%/robustness.csv)
 # Fetched again when the source has changed.
 $(RAW)/source.json: $(SOURCE_CHANGED) | $(ENVIRONMENT)
 	$(STEP) fetch
-
 $(PREPARED)/manifest.csv: $(RAW)/source.json $(PREPARED)/request.json $(PREPARE_CODE)
 	$(STEP) prepare
 
@@ -79,10 +69,8 @@ cluster: $(PREPARED)/manifest.csv
 else
 $(TRAINED): $(RUNS_DIR)/%/run.json: $(PREPARED)/manifest.csv $(RUNS_DIR)/%/recipe.json $(TRAIN_CODE)
 	$(STEP) train $*
-
 $(EVALUATED): $(RUNS_DIR)/%/metrics.json: $(RUNS_DIR)/%/run.json $(EVALUATE_CODE)
 	$(STEP) evaluate $*
-
 # After the evaluation, where both are asked for: they work in one folder.
 $(ROBUSTNESS_FILES): $(RUNS_DIR)/%/robustness.csv: $(RUNS_DIR)/%/run.json $(ROBUSTNESS_CODE) | $(if $(filter evaluate,$(MAKECMDGOALS)),$(RUNS_DIR)/%/metrics.json)
 	$(STEP) robustness $*
@@ -95,46 +83,29 @@ data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits
 train: $(TRAINED) ## train every run in RUNS; a killed training continues from its last epoch
 evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the table
 robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
+
+# Commands of Python that have the name of their goal.
+COMMANDS := sweep compare publish predict dashboard site lab report review explore docs
 sweep: $(PREPARED)/manifest.csv ## try the recipes of SWEEP=notebooks/params/sweeps/lr.yaml; validation chooses the best
-	@$(PYTHON) -m lib.sweep "$$SWEEP"
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
-	$(STEP) compare
+# Runs of the ablation are compared on validation alone.
+publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
+predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; MODEL_DIR=run folder of another network
+dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1); MODEL_DIR=run folder of another network
+site: $(ENVIRONMENT) ## write outputs/site, the page without a server, for any static host; MODEL_DIR=run folder of another network
+lab: $(ENVIRONMENT) ## open the notebooks and the reports in JupyterLab
+report: $(ENVIRONMENT) ## open the reports of RUN as web pages
+review: $(PREPARED)/manifest.csv ## look at the labels that are likely to be wrong; verdicts are kept in data/corrections.csv
+explore: $(ENVIRONMENT) ## open the mistakes of RUN: confusion matrix, pictures, probabilities
+docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the code
+$(COMMANDS):
+	$(STEP) $@
+
 study: $(ENVIRONMENT) ## write docs/study: the notebooks executed on the drawn sample and the published records
 	@$(MAKE) train evaluate robustness DATA=sample RUNS="cnn4 cnn6" OUTPUTS= EPOCHS= SET= SPLIT= SIZE= RESIZE= MIN_PICTURES= EXCLUDE_KAGGLE_TEST= CORRECTIONS= CLUSTER=
 	$(STEP) study
-# Runs of the ablation are compared on validation alone.
-publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
-	$(STEP) publish
-
-# ---------------------------------------------------------------- use
-
-predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; MODEL_DIR=run folder of another network
-	@[ -n "$$IMAGE" ] || { echo "error: say which picture, for example \`make predict IMAGE=homer.jpg\`" >&2; exit 2; }
-	@$(PYTHON) -m lib.predict "$$IMAGE" $${MODEL_DIR:+--run "$$MODEL_DIR"}
-
-dashboard: $(ENVIRONMENT) ## serve the page on PORT (8866) of HOST (127.0.0.1); MODEL_DIR=run folder of another network
-	@exec $(PYTHON) -m lib.serving.server --host "$${HOST:-127.0.0.1}" --port "$${PORT:-8866}"
-
-site: $(ENVIRONMENT) ## write outputs/site, the page without a server, for any static host; MODEL_DIR=run folder of another network
-	@$(PYTHON) -m lib.serving.site $${MODEL_DIR:+--run "$$MODEL_DIR"}
-
-lab: $(ENVIRONMENT) ## open the notebooks and the reports in JupyterLab
-	@$(PYTHON) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
-
-report: $(ENVIRONMENT) ## open the reports of RUN as web pages
-	$(STEP) report
-
-review: $(PREPARED)/manifest.csv ## look at the labels that are likely to be wrong; verdicts are kept in data/corrections.csv
-	$(STEP) review
-
-explore: $(ENVIRONMENT) ## open the mistakes of RUN: confusion matrix, pictures, probabilities
-	$(STEP) explore
 
 # ---------------------------------------------------------------- care
-
-docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the code
-	@$(PYTHON) -m lib.pipeline docs
-
 test: $(ENVIRONMENT) ## run every test, a file on each core; outputs/coverage shows the lines that none reaches
 	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=html
 	@echo "The tests reach $$($(PYTHON) -m coverage report --format=total) % of the lines of lib; outputs/coverage/index.html shows the others."
@@ -156,4 +127,4 @@ help: ## print this
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: docs/configuration.md. Most used: DATA=kaggle or a path, RUNS="cnn4 cnn6", EPOCHS=10.\n'
 
-.PHONY: FORCE constraints data cluster train evaluate robustness sweep compare study publish predict dashboard site lab report review explore docs test lint bench clean help
+.PHONY: FORCE constraints data cluster train evaluate robustness $(COMMANDS) study test lint bench clean help

@@ -406,6 +406,48 @@ def open_reports(plan: Plan) -> None:
         report.open_page(page)
 
 
+def predict(plan: Plan) -> None:
+    """Name the character in IMAGE."""
+    picture = os.environ.get("IMAGE", "")
+    if not picture:
+        raise UserError("Say which picture, for example `make predict IMAGE=homer.jpg`.")
+    _become("lib.predict", *_network(), "--", picture)
+
+
+def dashboard(plan: Plan) -> None:
+    """Serve the page on PORT of HOST."""
+    given = {"--host": os.environ.get("HOST") or "127.0.0.1", "--port": os.environ.get("PORT") or "8866"}
+    _become("lib.serving.server", *(word for option in given.items() for word in option))
+
+
+def site(plan: Plan) -> None:
+    """Write the page without a server."""
+    _become("lib.serving.site", *_network())
+
+
+def lab(plan: Plan) -> None:
+    """Open JupyterLab, in containers too, where everything runs as root."""
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    folder = f"--ServerApp.root_dir={paths.ROOT}"
+    _become("jupyterlab", folder, "--LabApp.default_url=/lab/tree/notebooks", *root)
+
+
+def sweep(plan: Plan) -> None:
+    """Try the recipes of SWEEP."""
+    _become("lib.sweep", os.environ.get("SWEEP", ""))
+
+
+def _network() -> list[str]:
+    """Give the option that names the network of MODEL_DIR; none for the default network."""
+    folder = os.environ.get("MODEL_DIR", "")
+    return ["--run", folder] if folder else []
+
+
+def _become(module: str, *arguments: str) -> None:
+    """Go on as another program, which gets signals and the terminal in place of this one."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
 def write_docs(plan: Plan) -> None:
     """Write the tables in `docs/` that are generated from the code."""
     for name, table in generated_tables().items():
@@ -444,6 +486,11 @@ COMMANDS = {
     "explore": explore,
     "report": open_reports,
     "docs": write_docs,
+    "predict": predict,
+    "dashboard": dashboard,
+    "site": site,
+    "lab": lab,
+    "sweep": sweep,
 }
 
 

@@ -278,7 +278,7 @@ def test_a_product_that_its_step_did_not_finish_is_made_again(checkout):
         (["train", "EPOCH=3"], ["There is no variable EPOCH. Did you mean EPOCHS?"]),
         (["clean", "DATA=published"], ["the name of the committed records"]),
         (["data", "MIN_PICTURES=1000"], ["MIN_PICTURES=20 or lower"]),
-        (["predict", "IMAGE="], ["say which picture"]),
+        (["predict", "IMAGE="], ["Say which picture"]),
         (["publish", "DATA=sample"], ["Only runs on real pictures are published"]),
         (["report", "RUN=nobody"], ["There is no report in outputs/tiny/nobody yet"]),
     ],
