@@ -85,9 +85,10 @@ evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the ta
 robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
 
 # Commands of Python that have the name of their goal.
-COMMANDS := sweep compare publish predict dashboard site lab report review explore docs
+COMMANDS := sweep compare unknown publish predict dashboard site lab report review explore docs
 sweep: $(PREPARED)/manifest.csv ## try the recipes of SWEEP=notebooks/params/sweeps/lr.yaml; validation chooses the best
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
+unknown: $(PREPARED)/manifest.csv ## leave characters out of a training and ask about them: which score tells them apart?
 # Runs of the ablation are compared on validation alone.
 publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
 predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; MODEL_DIR=run folder of another network
@@ -100,7 +101,6 @@ explore: $(ENVIRONMENT) ## open the mistakes of RUN: confusion matrix, pictures,
 docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the code
 $(COMMANDS):
 	$(STEP) $@
-
 study: $(ENVIRONMENT) ## write docs/study: the notebooks executed on the drawn sample and the published records
 	@$(MAKE) train evaluate robustness DATA=sample RUNS="cnn4 cnn6" OUTPUTS= EPOCHS= SET= SPLIT= SIZE= RESIZE= MIN_PICTURES= EXCLUDE_KAGGLE_TEST= CORRECTIONS= CLUSTER=
 	$(STEP) study

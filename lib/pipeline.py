@@ -32,7 +32,15 @@ PUBLISHED_FILES = (
 )
 
 REQUEST, RECIPE = "request.json", "recipe.json"
-MAKING = {"data", "train", "evaluate", "robustness", "sweep", "publish"}  # the goals that make something of pictures
+MAKING = {
+    "data",
+    "train",
+    "evaluate",
+    "robustness",
+    "sweep",
+    "unknown",
+    "publish",
+}  # the goals that make something of pictures
 
 
 # ---------------------------------------------------------------- what make asks for
@@ -87,7 +95,7 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
     _write_if_changed(
         plan.prepared / REQUEST, {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
     )
-    if goals & (MAKING - {"data", "sweep"}):
+    if goals & (MAKING - {"data", "sweep", "unknown"}):
         write_recipes(plan)
 
 
@@ -300,10 +308,11 @@ def check_publishing(plan: Plan) -> None:
 
 def publish(plan: Plan) -> None:
     """Copy the records of the runs to the committed ones; the network and its card too where asked for."""
-    baselines = plan.run_folder("x").parent / records.BASELINES
-    if baselines.exists() and plan.preparation.split == "grouped":
-        with records.atomic_write(paths.PUBLISHED / records.BASELINES) as temporary:
-            shutil.copyfile(baselines, temporary)
+    for name in (records.BASELINES, records.UNKNOWN):
+        table = plan.run_folder("x").parent / name
+        if table.exists() and plan.preparation.split == "grouped":
+            with records.atomic_write(paths.PUBLISHED / name) as temporary:
+                shutil.copyfile(table, temporary)
     for run in plan.runs:
         source, target = plan.run_folder(run), plan.published_folder(run)
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
@@ -352,6 +361,17 @@ def compare(plan: Plan) -> None:
     with records.lock(folder):
         parameters = {"data_name": plan.data_name, "outputs": plan.outputs}
         notebooks.run(paths.NOTEBOOKS / "04_compare.ipynb", folder / "compare.ipynb", parameters)
+
+
+def unknown(plan: Plan) -> None:
+    """Leave characters out of a training, and compare the scores that tell them from known ones."""
+    from lib import notebooks
+
+    folder = plan.run_folder("x").parent
+    recipe = recipes.on_sample("unknown") if plan.source == "sample" else "unknown"
+    parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": recipe}
+    with records.lock(folder / "unknown"):
+        notebooks.run(paths.NOTEBOOKS / "07_unknown.ipynb", folder / "unknown.ipynb", parameters)
 
 
 def write_study(plan: Plan) -> None:
@@ -486,6 +506,7 @@ COMMANDS = {
     "explore": explore,
     "report": open_reports,
     "docs": write_docs,
+    "unknown": unknown,
     "predict": predict,
     "dashboard": dashboard,
     "site": site,

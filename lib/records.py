@@ -41,6 +41,7 @@ PER_CHARACTER = "per_character.csv"
 CONFUSION = "confusion.csv"
 ROBUSTNESS = "robustness.csv"
 BASELINES = "baselines.csv"  # beside the run folders
+UNKNOWN = "unknown.csv"  # beside the run folders
 FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
 STRANGERS = "strangers.json"

@@ -88,3 +88,8 @@ def test_auto_chooses_the_faster_precision(monkeypatch, faster, chosen):
 )
 def test_bfloat16_is_faster_on_processors_with_hardware_for_it(vendor, flags, faster):
     assert optimizers.is_faster_in_bfloat16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") is faster
+
+
+def test_a_training_of_a_single_step_has_a_schedule():
+    schedule = optimizers.learning_rate(Recipe(network="cnn", schedule="one_cycle", epochs=1), steps_per_epoch=1)
+    assert float(schedule(0)) > 0

@@ -52,6 +52,32 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
 
 
 @plots.styled
+def separation(scores: dict[str, np.ndarray], threshold: float, name: str) -> plots.Chart:
+    """Draw how a score tells known pictures from unknown ones.
+
+    Args:
+        scores: The scores of each set of pictures, `float (n,)`, by the label of the set.
+        threshold: What reaches it is named.
+        name: Name of the score.
+
+    Returns:
+        For each set the fraction of its pictures that have at least a score, with the threshold marked.
+    """
+    figure = plots.blank(plots.WIDTH, 3.6)
+    axes = figure.subplots()
+    for (label, values), colour in zip(scores.items(), plots.PALETTE, strict=False):
+        values = np.sort(values)
+        axes.plot(values, 1 - np.arange(len(values)) / len(values), color=colour, linewidth=2, label=label)
+    axes.axvline(threshold, color=plots.INK, linestyle="--", linewidth=1, label=f"threshold {threshold:.2f}")
+    axes.set(xlabel=name, ylabel="fraction with at least this score", ylim=(-0.03, 1.03))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(axis="both")
+    axes.set_title("How many pictures would be named, from each threshold")
+    figure.legend(loc="outside lower left", ncols=4)
+    return figure
+
+
+@plots.styled
 def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
     """Draw the F1 of each character against the number of its training pictures.
 

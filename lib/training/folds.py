@@ -8,13 +8,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from lib import machine, paths, records
 from lib.data import dataset, folds
 from lib.errors import exit_status
-from lib.training import batches, networks, optimizers, resume
+from lib.training import fit
 from lib.training.recipe import Recipe
 
 RECIPE = "review"
@@ -35,32 +34,11 @@ def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
             continue
         print(f"Fold {number + 1} of {folds.FOLDS}", flush=True)
         of_fold = folds.fold(data, number)
-        model, training = train(of_fold, where / f"fold-{number}", recipe)
-        model.set_weights(training.checkpoint.best_weights)
+        model, training = fit.train(of_fold, where / f"fold-{number}", recipe)
         rows = of_fold.rows("test")
         chunks = np.array_split(rows, max(1, len(rows) // PREDICTION_BATCH))
         folds.write(path, rows, np.concatenate([model.predict_on_batch(data.images[chunk]) for chunk in chunks]))
         training.checkpoint.delete()
-
-
-def train(data: dataset.Dataset, folder: Path, recipe: Recipe) -> tuple[keras.Model, resume.Training]:
-    """Train a network as `02_train` does; it continues from the last finished epoch in `folder`."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(optimizers.precision(recipe.precision))
-    picture_size = None if recipe.progressive_fraction else data.preparation.picture_size
-    model = networks.build(recipe, len(data.characters), picture_size)
-    in_training, validation = batches.for_training(data, recipe), batches.for_validation(data, recipe)
-    model.compile(
-        optimizer=optimizers.build(recipe, steps_per_epoch=len(in_training)),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy", keras.metrics.F1Score(average="macro", name="macro_f1")],
-    )
-    training = resume.Training(folder, model, data, recipe)
-    for stage in training.stages():
-        callbacks = training.callbacks(in_training, validation)
-        model.fit(in_training, validation_data=validation, callbacks=callbacks, shuffle=False, verbose=0, **stage)
-    return model, training
 
 
 def main(arguments: list[str] | None = None) -> int:

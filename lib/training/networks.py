@@ -124,6 +124,26 @@ def build_springfield(
     return keras.Model(pictures, outputs, name="springfield")
 
 
+def with_features(model: keras.Model) -> keras.Model:
+    """Make a network with a class map tell what its answers are computed from.
+
+    Args:
+        model: A network of `build_springfield`.
+
+    Returns:
+        A network that shares its weights, from pictures to a dictionary: `features`, `(batch_size, d)`, which the
+        last layer gets; `logits`, `(batch_size, num_characters + 1)`, before the softmax; and `class_map`. Weights
+        that change afterwards change the features, and not the logits.
+    """
+    features = next(layer.output for layer in model.layers if isinstance(layer, layers.GlobalAveragePooling2D))
+    answer = model.get_layer("probabilities")
+    logits = layers.Dense(answer.units, dtype="float32", name="logits")
+    outputs = {"features": features, "logits": logits(features), "class_map": model.output["class_map"]}
+    result = keras.Model(model.inputs, outputs)
+    logits.set_weights(answer.get_weights())
+    return result
+
+
 def probabilities(outputs: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
     """Return the probabilities among the outputs of a network, `float32 (n, num_characters)`, or with "nobody" last."""
     return np.asarray(outputs["probabilities"] if isinstance(outputs, dict) else outputs)

@@ -128,7 +128,7 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimiz
     if recipe.schedule == "one_cycle":
         warmup = math.ceil(steps / 5)
         return keras.optimizers.schedules.CosineDecay(
-            peak / 25, steps - warmup, warmup_target=peak, warmup_steps=warmup
+            peak / 25, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
         )
     drops = range(recipe.drop_every, recipe.epochs, recipe.drop_every) if recipe.schedule == "step" else range(0)
     if not drops:

@@ -1,0 +1,113 @@
+"""How well different scores tell known characters from unknown ones.
+
+A score is high where a picture shows a known character. Whoever chooses among scores does so on validation.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import faiss
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp, softmax
+
+from lib.evaluation.strangers import auroc, false_positive_rate
+from lib.inference import class_map
+
+NEIGHBOURS = 10
+KEPT = 0.97  # fraction of the known pictures of validation that must still be named
+
+
+def scores(
+    logits: np.ndarray, features: np.ndarray, known_features: np.ndarray, maps: np.ndarray, second_threshold: float
+) -> pd.DataFrame:
+    """Compute every score of pictures.
+
+    Args:
+        logits: Calibrated logits, `float (n, num_characters + 1)`, the last for "nobody".
+        features: What the last layer gets, `float (n, d)`.
+        known_features: The same of training pictures, `float (m, d)`.
+        maps: Class maps, `float (n, rows, columns, num_characters)`.
+        second_threshold: Score of the class map from which a character counts as shown.
+
+    Returns:
+        A column per score, a row per picture: the largest probability among the characters alone, without "nobody";
+        the energy (Liu et al. 2020, arXiv:2010.03759) of the same logits; the mean cosine similarity to the nearest
+        training features (Sun et al. 2022, arXiv:2204.06507, take the last of them); the probability that it is
+        somebody; the largest probability beside "nobody"; and the decision of the recogniser: the sum of the
+        probabilities of all characters that the class map shows.
+    """
+    characters, probabilities = logits[:, :-1], softmax(logits, axis=1)
+    first = characters.argmax(axis=1)
+    shown = [
+        [place.label for place in class_map.find(each, label, second_threshold)]
+        for each, label in zip(maps, first, strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "largest probability, without nobody": softmax(characters, axis=1).max(axis=1),
+            "energy, without nobody": logsumexp(characters, axis=1),
+            f"cosine of the {NEIGHBOURS} nearest training pictures": _similarity(features, known_features),
+            "probability of anybody": 1 - probabilities[:, -1],
+            "largest probability": probabilities[:, :-1].max(axis=1),
+            "probability of all that the map shows": [
+                row[labels].sum() for row, labels in zip(probabilities, shown, strict=True)
+            ],
+        }
+    )
+
+
+def _similarity(features: np.ndarray, known: np.ndarray) -> np.ndarray:
+    index = faiss.IndexFlatIP(known.shape[1])
+    index.add(_unit(known))
+    return index.search(_unit(features), min(NEIGHBOURS, len(known)))[0].mean(axis=1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(length, 1e-12), np.float32)
+
+
+def table(
+    validation: Mapping[str, pd.DataFrame],
+    test: Mapping[str, pd.DataFrame],
+    right: Mapping[str, np.ndarray],
+    *,
+    unknown: str = "unknown",
+    known: str = "known",
+    changed: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Compare the scores.
+
+    Args:
+        validation: Scores of each set of pictures, as from `scores`, for choosing.
+        test: The same for reporting.
+        right: Whether the network's most probable character is the right one, for each set of `changed`, `bool (n,)`.
+        unknown: Name of the set of characters that were left out.
+        known: Name of the set of known characters.
+        changed: Names of sets that show known characters in other styles. All other sets show no character.
+
+    Returns:
+        One row per score, the best on validation first: `validation_auroc`, and of test `auroc` and
+        `fpr_at_95_tpr` of the unknown characters; at the threshold that keeps 97 % of the known validation pictures,
+        the fractions of test that are named (`known`, `unknown` and `strangers`), and, of changed known characters
+        rightly recognised, that are declined.
+    """
+    strangers = [name for name in test if name not in (known, unknown, *changed)]
+    found = []
+    for score in validation[known]:
+        threshold = np.quantile(validation[known][score], 1 - KEPT)
+        named = {name: test[name][score].to_numpy() >= threshold for name in test}
+        declined = [~named[name][right[name]] for name in changed]
+        found.append(
+            {
+                "score": score,
+                "validation_auroc": auroc(validation[known][score].to_numpy(), validation[unknown][score].to_numpy()),
+                "auroc": auroc(test[known][score].to_numpy(), test[unknown][score].to_numpy()),
+                "fpr_at_95_tpr": false_positive_rate(test[known][score].to_numpy(), test[unknown][score].to_numpy()),
+                "known_named": named[known].mean(),
+                "unknown_named": named[unknown].mean(),
+                "strangers_named": np.concatenate([named[name] for name in strangers]).mean() if strangers else np.nan,
+                "changed_declined": np.concatenate(declined).mean() if declined else np.nan,
+            }
+        )
+    return pd.DataFrame(found).sort_values("validation_auroc", ascending=False, kind="stable", ignore_index=True)
