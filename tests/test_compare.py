@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib import records
@@ -255,6 +256,19 @@ def test_leakage_is_the_gain_of_the_random_split_with_its_interval(tmp_path):
     (row,) = compare.leakage(compare.evaluated(tmp_path)).itertuples()
     assert (row.run, row.gain, row.near_duplicates) == ("cnn6", 0.5, 0.25)
     assert row.low <= row.gain <= row.high
+
+
+def test_runs_are_scored_on_the_labels_of_the_source_and_on_the_reviewed_ones(tmp_path):
+    answers = predictions([0, 1, 1, 1])
+    folders = [tmp_path / name for name in ("this", "other")]
+    for folder, paths in zip(folders, (answers.paths, list("wxyz")), strict=True):
+        table = metrics.predictions_table(paths, answers.actual, answers.probabilities, NAMES)
+        folder.mkdir()
+        table.to_csv(folder / records.PREDICTIONS, index=False)
+    verdicts = pd.DataFrame([("b", NAMES[1], "relabel")], columns=["path", "label", "verdict"])
+    (row,) = compare.reviewed(folders, verdicts).itertuples()
+    assert (row.run, row.test_pictures, row.corrected) == ("this", 4, 1)
+    assert (row.accuracy, row.reviewed_accuracy, row.reviewed_macro_f1) == (0.75, 1, 1)
 
 
 def test_validation_curves_sum_the_minutes_of_the_epochs(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.evaluation import labels
+from lib.evaluation import labels, metrics
 
 # Three pictures of each of two characters; the third of each looks like the other character.
 ACTUAL = np.array([0, 0, 0, 1, 1, 1])
@@ -60,3 +60,15 @@ def test_the_share_of_wrong_labels_counts_what_was_reviewed():
 def test_the_random_sample_does_not_depend_on_answers_and_repeats_nothing():
     sample = labels.random_sample(1000, 300)
     assert len(set(sample)) == 300 and (sample == labels.random_sample(1000, 300)).all()
+
+
+def test_answers_are_scored_on_the_labels_that_people_decided_on():
+    verdicts = pd.DataFrame(
+        [("b", "lisa", "relabel"), ("c", "", "exclude"), ("d", "a stranger", "relabel"), ("a", "bart", "keep")],
+        columns=["path", "label", "verdict"],
+    )
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.6, 0.4]])
+    answers = metrics.Predictions(list("abcd"), np.zeros(4, np.int64), probabilities, ["bart", "lisa"], np.arange(4))
+    corrected, number = labels.relabelled(answers, verdicts)
+    assert (corrected.paths, corrected.actual.tolist(), number) == (["a", "b"], [0, 1], 3)
+    assert corrected.groups.tolist() == [0, 1]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import machine, records
+from lib import machine, paths, records
 from lib.errors import UserError
 
+KAGGLE = paths.DATA / "kaggle_corrections.csv"  # of the Kaggle archive, reviewed for this project
 COLUMNS = ("path", "sha256", "label", "verdict", "who", "when")
 KEEP, RELABEL, EXCLUDE, SECOND = VERDICTS = ("keep", "relabel", "exclude", "second")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib import paths, records
-from lib.evaluation import intervals, metrics
+from lib.evaluation import intervals, labels, metrics
 from lib.training.recipe import Recipe
 
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
@@ -111,6 +111,33 @@ def _default(name: str) -> Any:
     """Give the default of a recipe's parameter; None for one that recipes no longer have."""
     field = Recipe.model_fields.get(name)
     return field.default if field else None
+
+
+def reviewed(runs: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Score runs on the labels of the source and on the reviewed ones.
+
+    Args:
+        runs: Run folders, as from `evaluated`.
+        verdicts: Corrections, as from `corrections.read`.
+
+    Returns:
+        One row per run with a corrected test picture: `run`, `test_pictures`, `corrected` (how many of them were
+        relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels.
+    """
+    rows = []
+    for folder in runs:
+        answers = metrics.read_predictions(folder / records.PREDICTIONS)
+        corrected, number = labels.relabelled(answers, verdicts)
+        if number:
+            scores = [_scores(each) for each in (answers, corrected)]
+            rows.append((folder.name, len(answers.paths), number, *scores[0], *scores[1]))
+    names = ["run", "test_pictures", "corrected", "accuracy", "macro_f1", "reviewed_accuracy", "reviewed_macro_f1"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _scores(answers: metrics.Predictions) -> tuple[float, float]:
+    predicted = answers.probabilities.argmax(axis=1)
+    return float((predicted == answers.actual).mean()), metrics.macro_f1(answers.actual, predicted)
 
 
 def seeds(run_folders: list[Path]) -> pd.DataFrame:

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.data import corrections
+from lib.evaluation.metrics import Predictions
+
 SECOND_PROBABILITY = 0.15  # of the second most probable character, in a picture that may show both
 
 
@@ -85,6 +88,29 @@ def contradicting(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
     """
     character = table.character.to_numpy()
     return np.unique(pairs[character[pairs[:, 0]] != character[pairs[:, 1]]])
+
+
+def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predictions, int]:
+    """Give the pictures of a run the labels that people decided on.
+
+    Args:
+        predictions: The answers of a run.
+        reviewed: Corrections, as from `corrections.read`.
+
+    Returns:
+        The answers to the pictures whose corrected label is one of the run's characters, with these labels; and the
+        number of pictures that were relabelled or excluded.
+    """
+    verdict = reviewed.drop_duplicates("path", keep="last").set_index("path").reindex(predictions.paths)
+    relabel = (verdict.verdict == corrections.RELABEL).to_numpy()
+    exclude = (verdict.verdict == corrections.EXCLUDE).to_numpy()
+    actual = predictions.actual.copy()
+    actual[relabel] = pd.Index(predictions.characters).get_indexer(verdict.label[relabel])
+    kept = ~exclude & (actual >= 0)
+    groups = None if predictions.groups is None else predictions.groups[kept]
+    names = [path for path, keep in zip(predictions.paths, kept, strict=True) if keep]
+    answers = Predictions(names, actual[kept], predictions.probabilities[kept], predictions.characters, groups)
+    return answers, int((relabel | exclude).sum())
 
 
 def random_sample(num_pictures: int, size: int = 300, seed: int = 0) -> np.ndarray:
