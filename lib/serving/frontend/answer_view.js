@@ -11,14 +11,19 @@ export const NOBODY = "None of these";
 export function sentence(page, key, answer) {
   if (answer.problem) return answer.problem;
   if (!answer.known) return `I don't recognise anyone. ${closest(page, key, answer)}`;
-  return `${[[answer.name, answer.probability], ...others(answer)].map(([name, share]) => `${name}, ${percent(share)}`).join("; ")}.`;
+  return `${names(answer)}${answer.found.length > 1 ? ", together" : ","} ${percent(together(answer))}.`;
 }
+
+export const names = (answer) => [answer, ...others(answer)].map(({ name }) => name).join(" and ");
+
+/** The probability that the network's decision goes by: it is divided among the characters in a picture. */
+export const together = ({ found, character, probabilities }) =>
+  [...new Set([character, ...found.map((one) => one.character)])].reduce((sum, label) => sum + probabilities[label], 0);
 
 const closest = (page, key, { closest: label, probability }) =>
   `Closest: ${page.nameOfCharacter(key, label)} (${percent(probability)}).`;
 
-const others = ({ found, character }) =>
-  found.filter((one) => one.character !== character).map((one) => [one.name, one.probability]);
+const others = ({ found, character }) => found.filter((one) => one.character !== character);
 
 export function emptyAnswer() {
   const hint = "Here you will see the name, and how sure the network is of it.";
@@ -66,9 +71,11 @@ function verdict(page, key, answer) {
   return make(
     "div.verdict",
     sized(make(isSeveral ? "h2.name.n0" : "h2.name", { "data-testid": "prediction", "data-character": answer.character }, answer.name)),
-    make("p.share", percent(answer.probability), answer.confused && make("span.soft", " · sometimes confused with others")),
-    others(answer).map(([name, share], index) =>
-      make(`p.also.n${index + 1}`, { "data-testid": "also" }, make("b", name), ` ${percent(share)}`),
+    others(answer).map(({ name }, index) => sized(make(`p.name.also.n${index + 1}`, { "data-testid": "also" }, name))),
+    make(
+      "p.share",
+      `${isSeveral ? "together " : ""}${percent(together(answer))}`,
+      answer.confused && make("span.soft", " · sometimes confused with others"),
     ),
   );
 }

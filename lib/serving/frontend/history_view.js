@@ -1,6 +1,6 @@
 // The pictures of this visit as a grid, and their answers as a table.
 
-import { NOBODY } from "./answer_view.js";
+import { NOBODY, names, together } from "./answer_view.js";
 import { button, make, save, shortPercent } from "./dom.js";
 import { table } from "./table.js";
 
@@ -28,10 +28,10 @@ export function historyView(page) {
 
 function thumbnail(page, entry) {
   const [answer] = [...page.answersTo(entry).map(([, shown]) => shown), ...Object.values(entry.answers)];
-  const name = answer.problem ? "No answer" : answer.known ? answer.name : "Nobody";
+  const name = answer.problem ? "No answer" : answer.known ? names(answer) : "Nobody";
   const title = entry.truth
     ? make("span.title.right", entry.truth.name === NOBODY ? "Nobody" : entry.truth.name)
-    : make("span.title", name, answer.known && make("span.soft", ` ${shortPercent(answer.probability)}`));
+    : make("span.title", name, answer.known && make("span.soft", ` ${shortPercent(together(answer))}`));
   const attributes = { id: `picture-${entry.id}`, type: "button", "aria-current": entry === page.current && "true" };
   const onclick = () => page.revisit(entry);
   return make("button.thumbnail", { ...attributes, onclick, title: entry.name }, make("img", { src: entry.url, alt: "" }), title);
