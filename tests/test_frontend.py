@@ -61,7 +61,7 @@ def test_the_unit_tests_in_javascript_pass():
 def encoded(picture: np.ndarray | Image.Image, form: str = "PNG", **options) -> tuple[str, bytes]:
     file = io.BytesIO()
     picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    picture.save(file, form, **options)
+    picture.save(file, form, **({"compress_level": 1} if form == "PNG" else {}), **options)
     return f"image/{form.lower()}", file.getvalue()
 
 
@@ -72,7 +72,7 @@ def drawn_pictures(number: int) -> Iterator[tuple[str, bytes]]:
     for index in range(number):
         rng = np.random.default_rng([9, index])
         picture = Image.fromarray(sample.draw_picture(characters[index % len(characters)], rng))
-        width, height = rng.integers(40, 300, 2) if index % 3 else rng.integers(300, 2400, 2)
+        width, height = rng.integers(40, 300, 2) if index % 3 else rng.integers(300, 1400, 2)
         picture = picture.resize((int(width), int(height)), Image.Resampling.LANCZOS)
         match index % 8:
             case 0:
