@@ -14,6 +14,7 @@ import yaml
 
 from lib import paths, pipeline, plan, records
 from lib.characters import display_name
+from lib.data import corrections
 from lib.evaluation import compare, metrics
 
 README, RESULTS = paths.ROOT / "README.md", paths.DOCS / "results.md"
@@ -289,6 +290,23 @@ def test_the_price_of_leaking_is_that_of_the_records():
         assert {name: value for name, value in row.items() if name != "network"}.items() <= expected.items()
     assert len(rows) == 2 * len(table)
     assert not missing(paths.DOCS / "leakage.md", f"{percent(found.near_duplicates)} of the test pictures")
+
+
+def test_the_scores_on_reviewed_labels_are_those_of_the_records():
+    verdicts = corrections.read(corrections.KAGGLE)
+    table = compare.reviewed(compare.evaluated(paths.PUBLISHED), verdicts).set_index("run")
+    rows = list(table_rows(paths.DOCS / "labels.md"))
+    for row in rows:
+        found = table.loc[row["run"].strip("`")]
+        assert (row["test pictures"], row["corrected"]) == (f"{found.test_pictures:,.0f}", f"{found.corrected:.0f}")
+        assert row["macro F1"] == f"{found.macro_f1:.3f}"
+        assert row["macro F1, reviewed"] == f"{found.reviewed_macro_f1:.3f}"
+    number = verdicts.verdict.value_counts()
+    assert len(rows) == 6 and not missing(
+        paths.DOCS / "labels.md",
+        f"{number[corrections.RELABEL]} of these are filed under another character, {number[corrections.EXCLUDE]} show",
+        f"{number[corrections.SECOND]} show a second one",
+    )
 
 
 def test_the_baselines_are_those_of_the_records():

@@ -85,7 +85,7 @@ def test_archives(kind):
     check()
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP"])
 def test_pictures(form):
     @bounded
     @given(damaged(small_model.picture((200, 30, 40), form=form)))

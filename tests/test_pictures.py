@@ -239,8 +239,13 @@ def test_an_unknown_resize_mode_is_named():
 
 @pytest.mark.parametrize("contents", [b"<!DOCTYPE html><html>", b"\0" * 100, b"\xff", b"II*\0" + bytes(50)])
 def test_rejects_bytes_that_are_no_picture(contents):
-    with pytest.raises(UnreadablePicture, match="JPEG, PNG, WebP, GIF or BMP"):
+    with pytest.raises(UnreadablePicture, match="JPEG, PNG, WebP, AVIF, GIF or BMP"):
         pictures.decode(contents)
+
+
+def test_a_heic_is_told_how_to_become_a_jpeg():
+    with pytest.raises(UnreadablePicture, match="HEIC pictures cannot be read.*export it as JPEG"):
+        pictures.decode(b"\0\0\0\x18ftypheic" + bytes(100))
 
 
 def test_rejects_an_empty_file():
@@ -254,11 +259,12 @@ def test_rejects_a_file_above_the_byte_limit(scene):
         pictures.probe(contents + bytes(pictures.MAX_BYTES + 1 - len(contents)))
 
 
-def test_a_webp_takes_more_memory_and_has_a_limit_of_its_own(scene, monkeypatch):
-    assert pictures.MAX_WEBP_PIXELS < pictures.MAX_PIXELS
-    monkeypatch.setattr(pictures, "MAX_WEBP_PIXELS", 100)
+@pytest.mark.parametrize("file_format", pictures.COPIED)
+def test_a_format_that_takes_more_memory_has_a_limit_of_its_own(scene, monkeypatch, file_format):
+    assert pictures.MAX_COPIED_PIXELS < pictures.MAX_PIXELS
+    monkeypatch.setattr(pictures, "MAX_COPIED_PIXELS", 100)
     with pytest.raises(UnreadablePicture, match="pixels, at most 0 million can be read"):
-        pictures.probe(encode(scene, "WEBP"))
+        pictures.probe(encode(scene, file_format))
     pictures.probe(encode(scene, "PNG"))
 
 

@@ -1,6 +1,8 @@
 """What is a picture: the one rule of sources, command line and decoder, by content and not by name."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP")
+AVIF_BRANDS = (b"avif", b"avis")
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 HEAD_BYTES = 18  # of a file, that decide its format
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # lengths of the second header of a BMP, in bytes
 # A file with such a name that is no picture after all is not passed over: the user is told about it.
@@ -22,11 +24,18 @@ def format_of(head: bytes) -> str | None:
         return "PNG"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
+    if head[4:8] == b"ftyp" and head[8:12] in AVIF_BRANDS:
+        return "AVIF"
     if head.startswith(b"GIF8"):
         return "GIF"
     if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in BMP_HEADERS:
         return "BMP"
     return None
+
+
+def is_heic(head: bytes) -> bool:
+    """Recognise the pictures of iPhones, which cannot be read here."""
+    return head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS
 
 
 def is_picture(name: str, head: bytes) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
@@ -29,9 +30,10 @@ from lib.errors import UserError
 
 MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB
 MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
-# Memory that decoding takes at its peak, by measurement of 49 megapixels: up to 0.75 GB, and a WebP, of which libwebp
-# keeps several copies, half as much again.
-MAX_WEBP_PIXELS = 30_000_000
+# Memory that decoding takes at its peak, by measurement of 49 megapixels: up to 0.75 GB, and a WebP or AVIF, of which
+# several copies are kept, half as much again.
+MAX_COPIED_PIXELS = 30_000_000
+COPIED = ("WEBP", "AVIF")
 # Larger ones are decoded one at a time, whichever threads ask for them.
 LARGE_PIXELS = 12_000_000
 MIN_SIDE = 16  # smaller pictures show no character, even to a person
@@ -42,6 +44,7 @@ PLUGINS = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
 }
@@ -103,7 +106,7 @@ def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.
     """Decode a picture into a square.
 
     Args:
-        contents: The bytes of a JPEG, PNG, WebP, GIF or BMP file, recognised by content, not by name.
+        contents: The bytes of a JPEG, PNG, WebP, AVIF, GIF or BMP file, recognised by content, not by name.
         size: Pixels a side of the result.
         resize_mode: `"stretch"` ignores the aspect ratio, as the original study did; `"pad"` keeps it, with the
             picture centred and its border pixels repeated outwards; `"bounded"` crops uniform borders, pads what is
@@ -351,9 +354,14 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
             "Make the picture smaller."
         )
     plugin = PLUGINS.get(formats.format_of(contents))
+    if formats.is_heic(contents):
+        raise UnreadablePicture(
+            "HEIC pictures cannot be read. Open it in your photo app and export it as JPEG; or set an iPhone to "
+            "Settings → Camera → Formats → Most Compatible."
+        )
     if plugin is None:
         raise UnreadablePicture(
-            "This is not a picture that can be read. Expected a JPEG, PNG, WebP, GIF or BMP file; "
+            "This is not a picture that can be read. Expected a JPEG, PNG, WebP, AVIF, GIF or BMP file; "
             "save the picture as one of these."
         )
     # Pillow's settings are global and another library may have changed them: a damaged picture, filled up with grey,
@@ -366,7 +374,7 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
         raise UnreadablePicture(_too_many_pixels(f"more than {2 * MAX_PIXELS // 1_000_000} million")) from None
     except Exception:
         raise UnreadablePicture(_damaged(plugin.format)) from None
-    _check_size(*image.size, MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS)
+    _check_size(*image.size, MAX_COPIED_PIXELS if image.format in COPIED else MAX_PIXELS)
     if image.format == "JPEG" and contents.count(START_OF_SCAN) * math.prod(image.size) > MAX_SCANNED_PIXELS:
         raise UnreadablePicture("The JPEG has far too many scans. Save it again as an ordinary JPEG.")
     if image.tile and image.tile[0][0] == "bmp_rle":  # Pillow decodes it in Python, 50 megapixels in 10 s

@@ -198,7 +198,7 @@ class Recogniser:
         """Name the character in a picture.
 
         Args:
-            contents: Bytes of a JPEG, PNG, WebP, GIF or BMP file.
+            contents: Bytes of a JPEG, PNG, WebP, AVIF, GIF or BMP file.
             top: Number of characters in `Answer.top`.
 
         Returns:

@@ -34,7 +34,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
 HEADERS = {
     "User-Agent": "simpsons-recognition",
-    "Accept": "image/jpeg, image/png, image/webp, image/gif, image/bmp, */*;q=0.1",
+    "Accept": "image/jpeg, image/png, image/webp, image/avif, image/gif, image/bmp, */*;q=0.1",
     # Pictures are compressed already; without a second compression there are no decompression bombs.
     "Accept-Encoding": "identity",
 }
