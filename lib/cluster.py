@@ -10,7 +10,6 @@ import functools
 import io
 import itertools
 import json
-import logging
 import os
 import queue
 import shutil
@@ -30,13 +29,9 @@ import numpy as np
 import psutil
 
 from lib import machine, paths, plan, records
-from lib.errors import UserError, import_extra
+from lib.errors import UserError
+from lib.scheduler import distributed
 
-distributed = import_extra("distributed", "cluster")
-
-LOCAL = "local"
-CONNECT_SECONDS = 15
-WORKER_SECONDS = 60  # until the first worker is there
 CHECK_SECONDS = 0.5  # between two looks whether a task is still wanted
 LAST_LINES = 40  # of a failed step
 PASSED_ON = ("KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step, besides the variables of make
@@ -92,47 +87,6 @@ class Outcome:
 
 
 # ---------------------------------------------------------------- the client
-
-
-@contextlib.contextmanager
-def connect(address: str, workers: int, threads: int = 0) -> Iterator["distributed.Client"]:
-    """Start a cluster on this machine, or connect to a scheduler.
-
-    Args:
-        address: `local`, or the address of a scheduler, such as `tcp://scheduler:8786`.
-        workers: Worker processes of a local cluster.
-        threads: Threads of each; by default the cores are divided among them.
-
-    Raises:
-        UserError: Nothing answers there, or no worker comes.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            if address == LOCAL:
-                address = stack.enter_context(
-                    distributed.LocalCluster(
-                        n_workers=workers,
-                        threads_per_worker=threads or max(1, machine.cores() // workers),
-                        memory_limit=max(psutil.virtual_memory().total // workers, machine.TRAINING_BYTES),
-                        dashboard_address="127.0.0.1:0",
-                        silence_logs=logging.ERROR,
-                    )
-                )
-            client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))
-        except (OSError, ValueError) as problem:
-            raise UserError(
-                f"No Dask scheduler answers at {address!r}: {problem}. Expected `local`, or an address such as "
-                "tcp://192.168.1.2:8786, which `dask scheduler` prints."
-            ) from None
-        print(f"Dask shows its work at {client.dashboard_link}", file=sys.stderr, flush=True)
-        try:
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except TimeoutError:
-            raise UserError(
-                f"The scheduler at {client.scheduler.address} has no workers. Start one on each machine: "
-                f"`dask worker {client.scheduler.address}`."
-            ) from None
-        yield client
 
 
 def local_workers(jobs: int) -> int:

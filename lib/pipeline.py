@@ -264,7 +264,7 @@ def run_on_cluster(plan: Plan) -> None:
     Raises:
         UserError: One or more lines for each run that failed.
     """
-    from lib import cluster
+    from lib import cluster, scheduler
 
     goals = set(os.environ.get("GOALS", "").split())
     steps = ["train"]
@@ -276,7 +276,7 @@ def run_on_cluster(plan: Plan) -> None:
     needed = [plan.prepared, *([plan.raw] if "robustness" in steps else [])]
     given, elsewhere = cluster.variables(), plan.elsewhere
     jobs = [cluster.Job(run, tuple(steps), plan.run_folder(run), given, elsewhere) for run in stale]
-    with cluster.connect(plan.cluster, cluster.local_workers(len(jobs))) as client:
+    with scheduler.connect(plan.cluster, cluster.local_workers(len(jobs))) as client:
         ended = cluster.Trainings(client, needed).run(jobs)
         errors = [error for _, error in ended if error]
     if errors:

@@ -31,7 +31,7 @@ VARIABLES = {
     "SAME_RMS": "pictures whose thumbnails differ by fewer grey levels are the same picture",
     "CORRECTIONS": "file of corrected labels, such as `make review` writes",
     "OUTPUTS": "folder of the runs",
-    "CLUSTER": "where runs are made: local, or the address of a Dask scheduler; empty for one after the other here",
+    "CLUSTER": "where runs are made and pictures decoded: local, or the address of a Dask scheduler; empty for here",
     "MODEL": "1 publishes the network and its model card too",
 }
 # Variables of the other targets, and of the environment.

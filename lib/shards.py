@@ -363,10 +363,13 @@ def _workers(address: str, network: Recogniser) -> Iterator[_Workers]:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
         return
-    from lib import cluster  # an optional extra
+    from lib import cluster, scheduler  # an optional extra
 
     files = {path.name: path.read_bytes() for path in map(network.run_dir.joinpath, NETWORK_FILES) if path.exists()}
-    with cluster.connect(address, cores(), threads=1) as client, cluster.files(client, network.digest, files) as place:
+    with (
+        scheduler.connect(address, cores(), threads=1) as client,
+        cluster.files(client, network.digest, files) as place,
+    ):
         task = functools.partial(_rows_on_worker, place, cluster.version())
         yield _Workers(client.get_executor(pure=False), task, lambda: max(1, 2 * sum(client.nthreads().values())))
 

@@ -132,14 +132,14 @@ class Search:
         Raises:
             UserError: The folder holds the trials of another sweep, or the cluster cannot be used.
         """
-        from lib import cluster  # an optional extra
+        from lib import cluster, scheduler  # an optional extra
 
         self._job = cluster.Job
         prepared, errors = self._plan_of_base.prepared, []
         with records.lock(self.folder):
             self._study = self._open_study()
-            address = self._plan_of_base.cluster or cluster.LOCAL
-            with cluster.connect(address, cluster.local_workers(self._sweep.trials)) as client:
+            address = self._plan_of_base.cluster or scheduler.LOCAL
+            with scheduler.connect(address, cluster.local_workers(self._sweep.trials)) as client:
                 for job, error in cluster.Trainings(client, [prepared]).run(self._jobs(), self._stop):
                     self._tell(job.run, job.folder, error)
                     errors += [error] if error else []

@@ -31,6 +31,6 @@ def write_two_characters(folder):
     return folder
 
 
-def prepare(raw, processed, corrected=None, **settings):
+def prepare(raw, processed, corrected=None, cluster="", **settings):
     preparation = Preparation.check({"min_pictures": 5} | settings)
-    return manifest.prepare(raw, processed, preparation, progress=False, corrected=corrected)
+    return manifest.prepare(raw, processed, preparation, progress=False, corrected=corrected, cluster=cluster)

@@ -1,6 +1,7 @@
 """Trainings on a real scheduler and two real worker processes, of which one is killed."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -8,10 +9,11 @@ import time
 import pandas as pd
 import pytest
 
-from lib import cluster, records
+from lib import cluster, records, scheduler
 from lib.errors import UserError
 from tests import dask_processes
 from tests.checkout import make_checkout
+from tests.noise_pictures import prepare
 
 pytestmark = pytest.mark.slow
 SECONDS = 600
@@ -101,21 +103,34 @@ def run_here(checkout, code, variables):
     )
 
 
+def test_pictures_are_decoded_on_the_workers_as_here(checkout, workers, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(checkout.folder / "tiny", raw)
+    (raw / "bart_simpson" / "damaged.jpg").write_bytes(b"notes")
+    here, there = (
+        prepare(raw, tmp_path / name, cluster=address) for name, address in (("here", ""), ("there", workers.address))
+    )
+    pd.testing.assert_frame_equal(here, there)
+    assert (here.exclusion_reason == "unreadable").sum() == 1
+    for name in ("images.npy", "near_duplicates.npy"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+
+
 def test_another_version_of_the_project_on_a_worker_is_said(workers):
     context = cluster.Context(cluster.paths.ROOT, cluster.paths.ROOT, "another", "", "topic")
     job = cluster.Job("cnn4", ("train",), cluster.paths.ROOT, {}, {})
-    with cluster.connect(workers.address, 1) as client:
+    with scheduler.connect(workers.address, 1) as client:
         outcome = client.submit(cluster.execute, job, context, None).result()
     assert "has another version of this project" in outcome.error
 
 
 def test_no_worker_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "WORKER_SECONDS", 0.5)
+    monkeypatch.setattr(scheduler, "WORKER_SECONDS", 0.5)
     message = r"has no workers\. Start one on each machine: `dask worker tcp://"
     with (
         dask_processes.started(tmp_path, workers=0) as alone,
         pytest.raises(UserError, match=message),
-        cluster.connect(alone.address, 1),
+        scheduler.connect(alone.address, 1),
     ):
         pass
 

@@ -244,7 +244,7 @@ def test_rejects_bytes_that_are_no_picture(contents):
 
 
 def test_a_heic_is_told_how_to_become_a_jpeg():
-    with pytest.raises(UnreadablePicture, match="HEIC pictures cannot be read.*export it as JPEG"):
+    with pytest.raises(UnreadablePicture, match=r"HEIC pictures cannot be read.*export it as JPEG"):
         pictures.decode(b"\0\0\0\x18ftypheic" + bytes(100))
 
 

@@ -41,6 +41,7 @@ CHUNK = 32  # pictures that a worker process decodes at a time
 SERIAL_UP_TO = 500  # pictures; starting processes takes as long as decoding them
 MAX_WORKERS = 8  # each takes about 150 MB
 PENDING_BYTES = 100_000_000  # of pixels that may wait to be written
+PENDING_CHUNKS = 4  # for each thread of a cluster
 
 
 class Decoded(NamedTuple):
@@ -61,6 +62,7 @@ def prepare(
     preparation: Preparation = DEFAULTS,
     progress: bool = True,
     corrected: pd.DataFrame | None = None,
+    cluster: str = "",
 ) -> pd.DataFrame:
     """Decode every picture once and divide them into train, validation and test, 70/15/15 for each character.
 
@@ -70,6 +72,7 @@ def prepare(
         preparation: Settings; see their class.
         progress: Whether to show a progress bar where there is a terminal.
         corrected: Corrections of labels to apply, as from `corrections.read`.
+        cluster: Address of a Dask scheduler whose workers decode the pictures; empty or `local` for processes here.
 
     Returns:
         The manifest, sorted by path, as `dataset.load` reads it.
@@ -81,7 +84,7 @@ def prepare(
     files = _files(raw)
     try:
         with records.atomic_write(processed / dataset.IMAGES) as images:
-            decoded = _decode_all(raw, files, preparation, progress)
+            decoded = _decode_all(raw, files, preparation, progress, cluster)
             table, hashes, thumbnails = _write_images(images, preparation.picture_size, files, decoded)
             _check_copy(raw, table)
             if corrected is not None:
@@ -123,23 +126,28 @@ def _files(raw: Path) -> list[str]:
     return files
 
 
-def _decode_all(raw: Path, files: list[str], preparation: Preparation, progress: bool) -> Iterator[Decoded]:
+def _decode_all(
+    raw: Path, files: list[str], preparation: Preparation, progress: bool, cluster: str
+) -> Iterator[Decoded]:
     """Decode the files in worker processes and yield the results in the order of `files`."""
+    # `disable=None`: no bar where the output is not a terminal, such as a log or a papermill notebook.
+    with tqdm(total=len(files), unit=" pictures", disable=None if progress else True) as bar:
+        decode = _decode_there if cluster not in ("", "local") else _decode_here
+        for chunk in decode(raw, files, preparation, cluster):
+            yield from chunk
+            bar.update(len(chunk))
+
+
+def _decode_here(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[list[Decoded]]:
     workers = 1 if len(files) <= SERIAL_UP_TO else min(joblib.cpu_count(), MAX_WORKERS)
     # joblib starts new tasks whether or not the results are fetched. Calls of limited size bound what may pile up
     # behind a picture that takes long.
     pictures_per_call = max(workers * CHUNK, PENDING_BYTES // (3 * preparation.picture_size**2))
     decode = joblib.delayed(_decode_chunk)
     try:
-        # `disable=None`: no bar where the output is not a terminal, such as a log or a papermill notebook.
-        with (
-            joblib.Parallel(workers, return_as="generator", batch_size=1) as parallel,
-            tqdm(total=len(files), unit=" pictures", disable=None if progress else True) as bar,
-        ):
+        with joblib.Parallel(workers, return_as="generator", batch_size=1) as parallel:
             for call in _chunks(files, pictures_per_call):
-                for chunk in parallel(decode(raw, chunk, preparation) for chunk in _chunks(call, CHUNK)):
-                    yield from chunk
-                    bar.update(len(chunk))
+                yield from parallel(decode(raw, chunk, preparation) for chunk in _chunks(call, CHUNK))
     except BrokenProcessPool:
         raise UserError(
             "A process that decodes pictures was killed, most likely because memory ran out. "
@@ -150,28 +158,58 @@ def _decode_all(raw: Path, files: list[str], preparation: Preparation, progress:
             get_reusable_executor().shutdown()  # joblib would keep the idle workers, and their memory, for minutes
 
 
+def _decode_there(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[list[Decoded]]:
+    """Send the bytes of the files to workers of a cluster, which need not see the folder."""
+    from lib import scheduler  # an optional extra
+
+    with scheduler.connect(cluster, 1) as client:
+        threads = sum(client.nthreads().values())
+        for call in _chunks(files, PENDING_CHUNKS * threads * CHUNK):
+            read = ([_read(raw / file) for file in chunk] for chunk in _chunks(call, CHUNK))
+            tasks = [client.submit(_decode_sent, _version(), each, preparation, pure=False) for each in read]
+            for task in tasks:
+                yield task.result()
+
+
+def _version() -> str:
+    """Hash the code that decodes: a worker with other code could give other pixels."""
+    return records.digest([records.file_sha256(Path(module.__file__)) for module in (duplicates, pictures)])
+
+
+def _decode_sent(version: str, contents: list[bytes | str], preparation: Preparation) -> list[Decoded]:
+    if version != _version():
+        raise UserError("A worker has another version of this project. Install the same one on all machines.")
+    return [_decode(each, preparation.picture_size, preparation.resize_mode) for each in contents]
+
+
 def _chunks(files: list[str], size: int) -> Iterator[list[str]]:
     return (files[start : start + size] for start in range(0, len(files), size))
 
 
 def _decode_chunk(raw: Path, files: list[str], preparation: Preparation) -> list[Decoded]:
-    return [_decode(raw / file, preparation.picture_size, preparation.resize_mode) for file in files]
+    return [_decode(_read(raw / file), preparation.picture_size, preparation.resize_mode) for file in files]
 
 
-def _decode(path: Path, picture_size: int, resize_mode: str) -> Decoded:
-    """Read one file; an unreadable picture is a result, not an error."""
-    digest = ""
+def _read(path: Path) -> bytes | str:
+    """Read a file, or say why it cannot be read."""
     try:
-        contents = path.read_bytes()
+        return path.read_bytes()
+    except OSError as problem:
+        return f"The file cannot be opened: {problem.strerror or problem}."
+
+
+def _decode(contents: bytes | str, picture_size: int, resize_mode: str) -> Decoded:
+    """Decode one file; an unreadable picture is a result, not an error."""
+    if isinstance(contents, str):
+        return Decoded(0, 0, "", contents, None, None, None)
+    try:
         digest = hashlib.sha256(contents).hexdigest()
         width, height = pictures.probe(contents)
         pixels = pictures.decode(contents, picture_size, resize_mode)
         same = (picture_size, resize_mode) == (FINGERPRINT_SIZE, "stretch")
         compared = pixels if same else pictures.decode(contents, FINGERPRINT_SIZE)
-    except (pictures.UnreadablePicture, OSError) as problem:
-        unopened = isinstance(problem, OSError)
-        detail = f"The file cannot be opened: {problem.strerror or problem}." if unopened else str(problem)
-        return Decoded(0, 0, digest, detail, None, None, None)
+    except pictures.UnreadablePicture as problem:
+        return Decoded(0, 0, digest, str(problem), None, None, None)
     hashes, thumbnails = duplicates.fingerprint(compared[None])
     return Decoded(width, height, digest, "", pixels, hashes[0], thumbnails[0])
 
