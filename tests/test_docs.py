@@ -309,6 +309,13 @@ def test_the_scores_on_reviewed_labels_are_those_of_the_records():
     )
 
 
+def test_the_scores_of_unknown_characters_are_those_of_the_records():
+    columns = ("unknown_named", "strangers_named", "changed_declined")
+    for row in pd.read_csv(paths.PUBLISHED / records.UNKNOWN).to_dict("records"):
+        shares = " | ".join(f"{100 * row[name]:.1f} %" for name in columns)
+        assert not missing(RESULTS, f"| {row['score']} | {row['auroc']:.3f} | {row['fpr_at_95_tpr']:.3f} | {shares} |")
+
+
 def test_the_baselines_are_those_of_the_records():
     for row in pd.read_csv(paths.PUBLISHED / records.BASELINES).itertuples():
         assert not missing(RESULTS, f"| {row.baseline} | {row.accuracy:.3f} | {row.macro_f1:.3f} |")
