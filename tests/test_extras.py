@@ -17,8 +17,9 @@ def bare(monkeypatch):
     """An environment without the optional extras."""
     for name in MODULES:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "lib.cluster", raising=False)
-    monkeypatch.delattr(lib, "cluster", raising=False)
+    for name in ("cluster", "scheduler"):
+        monkeypatch.delitem(sys.modules, f"lib.{name}", raising=False)
+        monkeypatch.delattr(lib, name, raising=False)
 
 
 @pytest.fixture
