@@ -212,9 +212,9 @@ def test_a_killed_worker_costs_no_answer(frames, run_dir, tmp_path, dask_cluster
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tcp://", "nonsense://x"])
 def test_no_scheduler_is_said(frames, run_dir, tmp_path, address, monkeypatch):
-    from lib import cluster
+    from lib import scheduler
 
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 1)
     with pytest.raises(UserError, match="No Dask scheduler answers at"):
         write([frames], tmp_path / "out", run_dir, address)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib import cluster, paths, records, sweep
+from lib import cluster, paths, records, scheduler, sweep
 from lib.errors import UserError
 from lib.plan import make_plan
 from lib.training.recipe import Recipe
@@ -49,7 +49,7 @@ class Formula:
 def run(tmp_path, monkeypatch):
     """Run a sweep; gives the table of its trials, by run."""
     monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
-    monkeypatch.setattr(cluster, "connect", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr(scheduler, "connect", lambda *arguments: contextlib.nullcontext())
     monkeypatch.setattr(cluster, "Trainings", Formula)
     monkeypatch.setattr(Formula, "fail", "")
     monkeypatch.setattr(Formula, "kill_after", math.inf)

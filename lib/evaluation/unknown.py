@@ -10,11 +10,42 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp, softmax
 
+from lib.data import leave_out, pictures
+from lib.data.dataset import Dataset
+from lib.evaluation import corruptions, strangers
 from lib.evaluation.strangers import auroc, false_positive_rate
 from lib.inference import class_map
 
 NEIGHBOURS = 10
 KEPT = 0.97  # fraction of the known pictures of validation that must still be named
+
+
+def pictures_of(
+    every: Dataset, data: Dataset, left_out: Sequence[str], split: str, changed: int, seed: int = 0
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Collect what a network is asked about, of one split.
+
+    Args:
+        every: All prepared pictures.
+        data: The same without the characters that were left out.
+        left_out: These characters.
+        split: `"validation"` or `"test"`.
+        changed: Number of known pictures to change in each style of `strangers.STRANGER_STYLES`.
+        seed: Decides which.
+
+    Returns:
+        The pictures by the name of their set, `uint8 (n, size, size, 3)`: `known`, `left out`, the kinds of
+        `strangers.far`, and the styles; and the labels of the changed ones, `int (n,)`.
+    """
+    size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
+    known = data.rows(split)
+    some = np.random.default_rng(seed).permutation(known)[:changed]
+    result = {"known": data.images[known], "left out": data.images[leave_out.rows(every, left_out, split)]}
+    result |= strangers.far(size, resize_mode, split)
+    for kind in strangers.STRANGER_STYLES:
+        made = (corruptions.corrupt(data.images[row], kind, "medium", row) for row in some)
+        result[kind] = np.stack([pictures.resize(each, size, resize_mode) for each in made])
+    return result, data.labels[some]
 
 
 def scores(
@@ -92,7 +123,7 @@ def table(
         the fractions of test that are named (`known`, `unknown` and `strangers`), and, of changed known characters
         rightly recognised, that are declined.
     """
-    strangers = [name for name in test if name not in (known, unknown, *changed)]
+    nobody = [name for name in test if name not in (known, unknown, *changed)]
     found = []
     for score in validation[known]:
         threshold = np.quantile(validation[known][score], 1 - KEPT)
@@ -106,7 +137,7 @@ def table(
                 "fpr_at_95_tpr": false_positive_rate(test[known][score].to_numpy(), test[unknown][score].to_numpy()),
                 "known_named": named[known].mean(),
                 "unknown_named": named[unknown].mean(),
-                "strangers_named": np.concatenate([named[name] for name in strangers]).mean() if strangers else np.nan,
+                "strangers_named": np.concatenate([named[name] for name in nobody]).mean() if nobody else np.nan,
                 "changed_declined": np.concatenate(declined).mean() if declined else np.nan,
             }
         )
