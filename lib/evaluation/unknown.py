@@ -15,9 +15,9 @@ from lib.data.dataset import Dataset
 from lib.evaluation import corruptions, strangers
 from lib.evaluation.strangers import auroc, false_positive_rate
 from lib.inference import class_map
+from lib.training.calibration import threshold_keeping
 
 NEIGHBOURS = 10
-KEPT = 0.97  # fraction of the known pictures of validation that must still be named
 
 
 def pictures_of(
@@ -126,7 +126,7 @@ def table(
     nobody = [name for name in test if name not in (known, unknown, *changed)]
     found = []
     for score in validation[known]:
-        threshold = np.quantile(validation[known][score], 1 - KEPT)
+        threshold = threshold_keeping(validation[known][score].to_numpy())
         named = {name: test[name][score].to_numpy() >= threshold for name in test}
         declined = [~named[name][right[name]] for name in changed]
         found.append(
