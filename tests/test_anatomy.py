@@ -19,7 +19,7 @@ def test_the_layers_of_a_network_have_their_shapes_parameters_and_work():
 
 
 def test_a_network_for_any_size_is_measured_at_one():
-    recipe = Recipe(network="springfield", width=4)
+    recipe = Recipe(network="springfield", width=16)
     table = anatomy.network_layers(networks.build(recipe, 3, None), 32)
     assert table.height.tolist()[0] == 16  # stride 2
     assert "global average pooling" in set(table.layer)

@@ -17,7 +17,7 @@ def saved(tmp_path_factory):
     """A network with random weights, the folder of its file, and pictures."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(0)
-    model = networks.build(Recipe(network="springfield", width=4), num_characters=3, picture_size=32)
+    model = networks.build(Recipe(network="springfield", width=16), num_characters=3, picture_size=32)
     model.save(folder / records.KERAS_MODEL)
     pictures = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype="uint8")
     return model, folder, pictures

@@ -40,7 +40,7 @@ def test_the_first_convolution_of_a_pair_is_padded_and_the_second_is_not():
 def test_outputs_are_probabilities_in_float32_whatever_the_precision(network):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = build(3, 32, network=network, dense_units=8, width=4)
+        model = build(3, 32, network=network, dense_units=8, width=16)
     finally:
         keras.config.set_dtype_policy("float32")
     outputs = np.asarray(model(np.full((2, 32, 32, 3), 200, dtype="uint8")))
@@ -58,8 +58,8 @@ def test_the_depth_of_springfield_does_not_count_shortcuts():
 
 
 def test_springfield_has_the_same_weights_for_pictures_of_any_size():
-    any_size = build(3, None, network="springfield", width=4)
-    fixed = build(3, 32, network="springfield", width=4)
+    any_size = build(3, None, network="springfield", width=16)
+    fixed = build(3, 32, network="springfield", width=16)
     fixed.set_weights(any_size.get_weights())
     for size in (16, 32):
         assert any_size(np.zeros((1, size, size, 3), "uint8")).shape == (1, 3)

@@ -64,7 +64,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been_killed(checkout):
 
 
 FLAGSHIP = """extends: springfield
-width: 4
+width: 16
 epochs: 4
 progressive_size: 32
 drawings_per_character: 4

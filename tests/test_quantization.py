@@ -51,7 +51,7 @@ def test_zero_inputs_and_zero_filters_give_finite_values(kernel):
 @pytest.mark.parametrize("network", ["springfield", "cnn"])
 def test_the_kernels_of_a_network_that_the_converter_would_round_are_quantised(network):
     keras.utils.set_random_seed(0)
-    model = networks.build(Recipe(network=network, width=8, dense_units=64), num_characters=5, picture_size=24)
+    model = networks.build(Recipe(network=network, width=16, dense_units=64), num_characters=5, picture_size=24)
     pictures = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), dtype="uint8")
     probabilities = model.predict_on_batch(pictures)
     before = {layer.name: layer.get_weights() for layer in model.layers}

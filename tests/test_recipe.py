@@ -174,5 +174,5 @@ def test_the_networks_of_a_recipe_are_those_that_can_be_built():
     from lib.training import networks
 
     for name in typing.get_args(Recipe.model_fields["network"].annotation):
-        built = networks.build(Recipe(network=name, width=4, dense_units=8), num_characters=3, picture_size=32)
+        built = networks.build(Recipe(network=name, width=16, dense_units=8), num_characters=3, picture_size=32)
         assert built.output_shape == (None, 3)

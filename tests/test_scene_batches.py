@@ -12,7 +12,7 @@ EVERYTHING = {"composites": 0.5, "nobody": 0.5, "captions": 0.5}
 
 
 def recipe(**settings):
-    return Recipe(network="springfield", class_map=True, batch_size=8, width=4, dropout=0.0, **settings)
+    return Recipe(network="springfield", class_map=True, batch_size=8, width=16, dropout=0.0, **settings)
 
 
 def make(rows=20, training=True, **settings):

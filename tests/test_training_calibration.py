@@ -42,7 +42,7 @@ def test_each_answer_needs_a_label():
 @pytest.mark.parametrize("class_map", [False, True])
 def test_calibrating_folds_the_temperature_into_the_network(class_map):
     keras.utils.set_random_seed(0)
-    model = networks.build(Recipe(network="springfield", width=4, class_map=class_map), 3, 32)
+    model = networks.build(Recipe(network="springfield", width=16, class_map=class_map), 3, 32)
     pictures = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype="uint8")
     before = model.predict_on_batch(pictures)
     labels = networks.probabilities(before)[:, :3].argmax(axis=1)  # right, so underconfident but for nobody

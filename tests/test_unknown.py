@@ -104,7 +104,7 @@ def test_the_notebook_leaves_a_character_out_and_writes_the_table(tmp_path):
             write(tmp_path / "raw" / name / f"{number:02}.png", noise(100 * place + number))
     prepared = tmp_path / "prepared"  # as an absolute path it is the folder of the outputs too
     prepare(tmp_path / "raw", prepared, picture_size=32)
-    small = {"width": 4, "epochs": 1, "progressive_fraction": 0.0, "drawings_per_character": 0}
+    small = {"width": 16, "epochs": 1, "progressive_fraction": 0.0, "drawings_per_character": 0}
     parameters = {"data_name": str(prepared), "overrides": small, "number": 1, "changed_pictures": 2}
     notebooks.run(paths.NOTEBOOKS / "07_unknown.ipynb", tmp_path / "unknown.ipynb", parameters)
     table = pd.read_csv(prepared / records.UNKNOWN)
