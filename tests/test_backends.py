@@ -20,8 +20,8 @@ scene_batches.FIGURES = 2
 SCENES = {"class_map": True, "composites": 0.5, "nobody": 0.5, "captions": 0.5}
 for network, more in (("cnn", {}), ("springfield", {}), ("springfield", SCENES)):
     keras.utils.set_random_seed(0)
-    recipe = Recipe(network=network, dense_units=8, width=16, optimizer="muon", learning_rate=0.01, schedule="one_cycle",
-                    epochs=1, batch_size=4, background_swap=0.5, **more)
+    recipe = Recipe(network=network, dense_units=8, width=16, optimizer="muon", learning_rate=0.01,
+                    schedule="one_cycle", epochs=1, batch_size=4, background_swap=0.5, **more)
     data = small_data.dataset(picture_size=32)
     train = (scene_batches if recipe.class_map else batches).for_training(data, recipe)
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)

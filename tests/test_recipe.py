@@ -90,6 +90,7 @@ def test_1e_3_is_a_number_as_every_user_means_it(params):
         ("epochs: yes", "`epochs` must be a whole number from 1 to 100000, not True."),
         ("epochs:", "`epochs` must be a whole number from 1 to 100000, not None."),
         ("flip: 1", "`flip` must be true or false, not 1."),
+        ("width: 8", "`width` must be a whole number from 16 to 1024, not 8."),
         ("dropout: 2", "`dropout` must be a number from 0 to 0.95, not 2."),
         ("learning_rate: .nan", "`learning_rate` must be a number from 1e-08 to 1, not nan."),
         ("learning_rate: [1]", "`learning_rate` must be a number from 1e-08 to 1, not [1]."),

@@ -1,25 +1,19 @@
 """The label review and the explorer, in a real browser: keys, undo, kill and resume, merge, click to picture."""
 
-import contextlib
-import os
-import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import paths, records
+from lib import records
 from lib.data import corrections, dataset, folds
 from lib.evaluation import metrics
-from lib.study import explore, review, serve
+from lib.study import explore, review
 from tests import small_model
 from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
 from tests.running_server import until
+from tests.served_notebook import notebook_of, served
 
 try:
     from tests import browser
@@ -145,38 +139,6 @@ def test_answers_for_another_split_are_computed(explorer):
 
 
 # ---------------------------------------------------------------- in a browser
-
-
-@contextlib.contextmanager
-def served(notebook: Path, folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """Serve a notebook as `make review` does, and end it with its kernel."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/"
-    with (folder / "server.log").open("a") as log:
-        environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
-        process = subprocess.Popen(serve.command(notebook, port), stderr=log, stdout=log, env=environment, cwd=folder)
-    try:
-        until(lambda: _answers(process, f"{address}voila/static/none"))
-        yield process, address
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _answers(process: subprocess.Popen, address: str) -> bool:
-    assert process.poll() is None
-    with contextlib.suppress(httpx.TransportError):
-        httpx.get(address, timeout=browser.PATIENCE)
-        return True
-    return False
-
-
-def notebook_of(folder: Path, *lines: str) -> Path:
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("\n".join(lines))])
-    book.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(book, folder / "page.ipynb")
-    return folder / "page.ipynb"
 
 
 @pytest.fixture(scope="module")

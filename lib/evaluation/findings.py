@@ -219,7 +219,7 @@ def unknown(table: pd.DataFrame) -> str:
     """
     best = table.iloc[0]
     return (
-        f"**Found:** the best score on validation is the {best.score}. On test it ranks a known character above one "
+        f"**Found:** The best score on validation is the {best.score}. On test it ranks a known character above one "
         f"that was left out in {100 * best.auroc:.0f} of 100 pairs; where 95 % of the known are named, so are "
         f"{100 * best.fpr_at_95_tpr:.0f} % of the left out. At a threshold that keeps 97 % of validation, it names "
         f"{100 * best.strangers_named:.1f} % of the pictures that show no character."

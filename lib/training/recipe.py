@@ -30,7 +30,7 @@ class Recipe(Settings):
     network: Literal["cnn", "springfield"] = Field(description="what to build")
     conv_layers: Literal[4, 6] = Field(4, description="depth of cnn")
     dense_units: int = Field(512, ge=1, le=65_536, description="width of the dense layer of cnn")
-    # With fewer, gradients of the shortcuts are written past their memory (github.com/uxlfoundation/oneDNN/issues/6035).
+    # With fewer, oneDNN writes gradients past their memory: https://github.com/uxlfoundation/oneDNN/issues/6035
     width: int = Field(32, ge=16, le=1024, description="filters of the first stage of springfield")
     dropout: float = Field(0.25, ge=0, le=0.95, description="fraction of activations dropped after each stage")
 
