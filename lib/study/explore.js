@@ -4,7 +4,7 @@ function render({ model, el }) {
   const ask = asker(model);
   const root = make("div.study", { "data-testid": "explore" });
   const filters = make("div.row");
-  const matrix = make("div");
+  const matrix = make("div.matrix");
   const gallery = make("div", { "data-testid": "gallery" });
   const details = make("div", { "data-testid": "details" });
   const status = make("div.status", { role: "status", "data-testid": "status" });
@@ -60,7 +60,7 @@ function render({ model, el }) {
           "data-testid": row === column ? "right-cell" : "wrong-cell", style: strength > 0.55 ? "color: #fff" : "",
           onclick: () => open(characters[row], characters[column]) }, String(count)));
     };
-    matrix.replaceChildren(make("table.confusion", { "data-testid": "matrix", onkeydown: moveInMatrix },
+    matrix.replaceChildren(make("table.confusion", { "data-testid": "matrix", style: `--characters: ${characters.length}`, onkeydown: moveInMatrix },
       make("thead", {}, make("tr", {}, make("th"), characters.map(([, title]) => make("th", { scope: "col" }, title)))),
       make("tbody", {}, characters.map(([, title], row) =>
         make("tr", {}, make("th", { scope: "row" }, title), counts[row].map((count, column) => cell(count, row, column)))))));
