@@ -139,6 +139,17 @@ def test_the_summary_counts_the_excluded_and_names_the_first_unreadable(raw, pro
     assert found.startswith(expected)
 
 
+def test_characters_that_are_mostly_one_group_are_named(raw, processed):
+    table = prepare(raw, processed)
+    assert dataset.chain_summary(table) == ""
+    bart = table.character == "bart"
+    table.loc[bart & (table.split == "train"), "group"] = -2
+    train = (bart & (table.split == "train")).sum()
+    assert dataset.chain_summary(table).startswith(
+        f"Mostly one group of near-duplicates, all in one split: bart ({train} of {bart.sum()} pictures). If they are"
+    )
+
+
 def test_train_duplicates_of_a_random_split_are_found(raw, processed):
     for number in range(20):
         write(raw / "bart" / f"{number:02}b.png", brighter(noise(number)))

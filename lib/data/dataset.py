@@ -173,6 +173,25 @@ def exclusion_summary(table: pd.DataFrame) -> str:
     return f"Excluded pictures: {reasons or 'none'}{example}"
 
 
+def chain_summary(table: pd.DataFrame) -> str:
+    """Say which characters are mostly one group of near-duplicates; empty if none is.
+
+    A group stays in one split, so that few pictures of such a character are tested. Small scans of digits form such
+    chains: each zero is much like some others.
+    """
+    frames = table[table.split.isin(list(SPLIT_FRACTIONS))].groupby("character").group
+    number, largest = frames.size(), frames.agg(lambda group: group.value_counts().max())
+    chained = largest[2 * largest > number].sort_values(ascending=False)
+    if chained.empty:
+        return ""
+    listed = ", ".join(f"{name} ({size:,} of {number[name]:,} pictures)" for name, size in chained.head(3).items())
+    more = f" and {len(chained) - 3} more" if len(chained) > 3 else ""
+    return (
+        f"Mostly one group of near-duplicates, all in one split: {listed}{more}. If they are different pictures, lower "
+        "NEAR_RMS and NEAR_BITS until this line is gone, or use SPLIT=random."
+    )
+
+
 def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") -> np.ndarray:
     """Find the pictures of a split that have a near-duplicate in train.
 

@@ -9,6 +9,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lib.errors import UserError
 from lib.evaluation import occlusion
 from lib.inference import recogniser as recognisers
 from lib.inference.recogniser import Answer, Recogniser, find_runs
+from lib.machine import cores
 
 log = logging.getLogger(__name__)
 
@@ -229,16 +231,17 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
     from lib.drawing import sample
     from lib.drawing.figures import FEATURES
 
-    drawn = {
-        character: _jpeg(_square(sample.draw_picture(character, np.random.default_rng([seed, index]))))
-        for index, character in enumerate(FEATURES)
-        if recogniser is None or character in recogniser.characters
-    }
-    if recogniser is not None:
-        drawn = dict(sorted(drawn.items(), key=lambda item: -_probability(recogniser, item[1], item[0])))
+    def draw(place: tuple[int, str]) -> tuple[float, str, bytes]:
+        index, character = place
+        picture = _jpeg(_square(sample.draw_picture(character, np.random.default_rng([seed, index]))))
+        return _probability(recogniser, picture, character) if recogniser else 0.0, character, picture
+
+    known = [place for place in enumerate(FEATURES) if recogniser is None or place[1] in recogniser.characters]
+    with ThreadPoolExecutor(cores()) as executor:  # OpenCV and LiteRT release Python's lock
+        drawn = sorted(executor.map(draw, known), key=lambda one: -one[0])
     return [
         {"character": character, "name": display_name(character), "picture": picture}
-        for character, picture in list(drawn.items())[:number]
+        for _, character, picture in drawn[:number]
     ]
 
 
