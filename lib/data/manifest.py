@@ -17,11 +17,13 @@ import contextlib
 import functools
 import hashlib
 import itertools
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import filelock
 import joblib
 import numpy as np
 import pandas as pd
@@ -145,9 +147,13 @@ def _decode_here(raw: Path, files: list[str], preparation: Preparation, cluster:
     pictures_per_call = max(workers * CHUNK, PENDING_BYTES // (3 * preparation.picture_size**2))
     decode = joblib.delayed(_decode_chunk)
     try:
-        with joblib.Parallel(workers, return_as="generator", batch_size=1) as parallel:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            joblib.Parallel(workers, return_as="generator", batch_size=1) as parallel,
+        ):
             for call in _chunks(files, pictures_per_call):
-                yield from parallel(decode(raw, chunk, preparation) for chunk in _chunks(call, CHUNK))
+                tasks = (decode(raw, chunk, preparation, Path(folder)) for chunk in _chunks(call, CHUNK))
+                yield from parallel(tasks)
     except BrokenProcessPool:
         raise UserError(
             "A process that decodes pictures was killed, most likely because memory ran out. "
@@ -186,8 +192,10 @@ def _chunks(files: list[str], size: int) -> Iterator[list[str]]:
     return (files[start : start + size] for start in range(0, len(files), size))
 
 
-def _decode_chunk(raw: Path, files: list[str], preparation: Preparation) -> list[Decoded]:
-    return [_decode(_read(raw / file), preparation.picture_size, preparation.resize_mode) for file in files]
+def _decode_chunk(raw: Path, files: list[str], preparation: Preparation, folder: Path) -> list[Decoded]:
+    """Decode files; of the processes that are given the same folder, one at a time decodes a large picture."""
+    lock = filelock.FileLock(folder / "large.lock")
+    return [_decode(_read(raw / file), preparation.picture_size, preparation.resize_mode, lock) for file in files]
 
 
 def _read(path: Path) -> bytes | str:
@@ -198,16 +206,19 @@ def _read(path: Path) -> bytes | str:
         return f"The file cannot be opened: {problem.strerror or problem}."
 
 
-def _decode(contents: bytes | str, picture_size: int, resize_mode: str) -> Decoded:
-    """Decode one file; an unreadable picture is a result, not an error."""
+def _decode(
+    contents: bytes | str, picture_size: int, resize_mode: str, large: filelock.FileLock | None = None
+) -> Decoded:
+    """Decode one file, a large picture while holding a lock; an unreadable picture is a result, not an error."""
     if isinstance(contents, str):
         return Decoded(0, 0, "", contents, None, None, None)
     try:
         digest = hashlib.sha256(contents).hexdigest()
         width, height = pictures.probe(contents)
-        pixels = pictures.decode(contents, picture_size, resize_mode)
         same = (picture_size, resize_mode) == (FINGERPRINT_SIZE, "stretch")
-        compared = pixels if same else pictures.decode(contents, FINGERPRINT_SIZE)
+        with large if large and width * height > pictures.LARGE_PIXELS else contextlib.nullcontext():
+            pixels = pictures.decode(contents, picture_size, resize_mode)
+            compared = pixels if same else pictures.decode(contents, FINGERPRINT_SIZE)
     except pictures.UnreadablePicture as problem:
         return Decoded(0, 0, digest, str(problem), None, None, None)
     hashes, thumbnails = duplicates.fingerprint(compared[None])
