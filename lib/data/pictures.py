@@ -25,7 +25,7 @@ from PIL import (
 )
 
 from lib.data import formats
-from lib.data.preparation import RESIZE_MODES
+from lib.data.formats import RESIZE_MODES
 from lib.errors import UserError
 
 MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB

@@ -1,10 +1,10 @@
 """The settings of the preparation: how pictures become arrays and are divided into splits."""
 
-import typing
 from typing import Any, Literal
 
 from pydantic import Field
 
+from lib.data.formats import ResizeMode
 from lib.settings import Settings
 
 TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
@@ -12,9 +12,6 @@ GIVEN_SPLITS = ("train", "validation", "test")  # the folders of a split that a 
 
 # The study's characters, those of the original project. They are divided before the others; see `manifest`.
 FREQUENT = 290
-
-ResizeMode = Literal["stretch", "pad", "bounded"]
-RESIZE_MODES: tuple[str, ...] = typing.get_args(ResizeMode)
 
 
 class Preparation(Settings):
