@@ -11,11 +11,13 @@ function render({ model, el }) {
   root.append(filters, status, make("div.columns", {}, matrix, make("div", {}, gallery, details)));
   el.append(root);
   let view = {};
-  let opened = 0; // what was asked for last: a late answer to an earlier click is dropped
+  let opened = 0; // what was asked for last: a late answer to an earlier question is dropped
 
   async function show(change = {}) {
     view = { ...view, ...change };
+    const asked = ++opened;
     const answer = await ask("matrix", { view });
+    if (asked !== opened) return;
     if (answer.problem) return say(answer.problem, true);
     view = answer.view;
     drawFilters(answer);
@@ -130,7 +132,9 @@ function render({ model, el }) {
           make("img", { src: answer.pictures[number + 1], alt: "" }), make("figcaption", {}, label)))))
         : make("p", {}, "No near-duplicate in train."),
     );
-    // The map takes many answers of the network; the rest is shown meanwhile.
+    // The map takes many answers of a network without a class map; whoever passes by does not wait for it.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    if (asked !== opened) return;
     const explained = await ask("map", { view, row });
     map.replaceChildren(explained.problem ?? make("img", { src: explained.pictures[0], alt: "Where the answer comes from",
       "data-testid": "map", width: 200 }));
