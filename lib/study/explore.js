@@ -8,7 +8,7 @@ function render({ model, el }) {
   const gallery = make("div", { "data-testid": "gallery" });
   const details = make("div", { "data-testid": "details" });
   const status = make("div.status", { role: "status", "data-testid": "status" });
-  root.append(filters, status, make("div.columns", {}, matrix, make("div", {}, gallery, details)));
+  root.append(filters, status, make("div.columns", {}, matrix, make("div.beside", {}, gallery, details)));
   el.append(root);
   let view = {};
   let opened = 0; // what was asked for last: a late answer to an earlier question is dropped
