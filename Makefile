@@ -16,7 +16,6 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-SHELL := /bin/sh
 
 # ---------------------------------------------------------------- environment
 # An active environment is used when it has this project's package, else .venv is made.
@@ -85,10 +84,11 @@ evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the ta
 robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
 
 # Commands of Python that have the name of their goal.
-COMMANDS := sweep compare unknown publish predict dashboard site lab report review explore docs
+COMMANDS := sweep compare unknown refit publish predict dashboard site lab report review explore docs
 sweep: $(PREPARED)/manifest.csv ## try the recipes of SWEEP=notebooks/params/sweeps/lr.yaml; validation chooses the best
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
 unknown: $(PREPARED)/manifest.csv ## leave characters out of a training and ask about them: which score tells them apart?
+refit: $(EVALUATED) ## train every run in RUNS once more, on the frames of all splits; MODEL=1 then publishes that network
 # Runs of the ablation are compared on validation alone.
 publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too
 predict: $(ENVIRONMENT) ## name the character in IMAGE=path, folder or URL; MODEL_DIR=run folder of another network

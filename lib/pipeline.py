@@ -39,6 +39,7 @@ MAKING = {
     "robustness",
     "sweep",
     "unknown",
+    "refit",
     "publish",
 }  # the goals that make something of pictures
 
@@ -268,7 +269,7 @@ def run_on_cluster(plan: Plan) -> None:
 
     goals = set(os.environ.get("GOALS", "").split())
     steps = ["train"]
-    steps += ["evaluate"] if goals & {"evaluate", "publish"} else []
+    steps += ["evaluate"] if goals & {"evaluate", "refit", "publish"} else []
     steps += ["robustness"] if "robustness" in goals else []
     stale = [run for run in plan.runs if any(_is_stale(STEPS[name], plan, run) for name in steps)]
     if not stale:
@@ -320,12 +321,30 @@ def publish(plan: Plan) -> None:
                 with records.atomic_write(target / name) as temporary:
                     shutil.copyfile(source / name, temporary)
         if plan.publish_model:
+            publish_refit(source / records.REFIT, target)
             from lib.evaluation import card  # pandas, which no other command here needs
 
             with records.atomic_write(target / records.MODEL_CARD) as temporary:
                 temporary.write_text(card.model_card(target), encoding="utf-8")
             records.write_json(paths.PUBLISHED / records.DEFAULT, {"run": run})
         print(_relative(target))
+
+
+def publish_refit(refit: Path, target: Path) -> None:
+    """Put the network that was trained once more in place of the run's, and say so in its record."""
+    if not (refit / records.RUN_RECORD).exists():
+        return
+    record, of_refit = records.read_record(target / records.RUN_RECORD), records.read_run(refit)
+    if of_refit["refit_of"] != record["model_sha256"]:
+        raise UserError(f"{_relative(refit)} repeats an earlier training of the run. Run `make refit` first.")
+    with records.atomic_write(target / records.LITERT_MODEL) as temporary:
+        shutil.copyfile(records.verified(refit / records.LITERT_MODEL), temporary)
+    kept = {name: of_refit[name] for name in ("recipe", "epochs", "seconds", "train_pictures", "refit_of")}
+    if (refit / records.METRICS_RECORD).exists():
+        kept["scores"] = records.read_metrics(refit)
+    files = record.pop("files") | {records.LITERT_MODEL: of_refit["model_sha256"]}
+    record |= {"model_sha256": of_refit["model_sha256"], "refit": kept}
+    records.write_record(target / records.RUN_RECORD, record, files)
 
 
 def _data_name_of(folder: Path) -> str | None:
@@ -351,6 +370,25 @@ def summary(plan: Plan) -> None:
     print(f"\n{text}", end="")
     with records.atomic_write(plan.run_folder("x").parent / "summary.txt") as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def refit(plan: Plan) -> None:
+    """Train the runs once more on all frames, and score them on the archive's own test set where there is one."""
+    from lib import notebooks
+
+    table = dataset.read_manifest(plan.prepared / dataset.MANIFEST)
+    for run in plan.runs:
+        folder = plan.run_folder(run)
+        with machine.training_slot(paths.ROOT / plan.outputs, os.environ.get("MAKEFLAGS", "")) as threads:
+            command = [sys.executable, "-m", "lib.training.refit", str(folder)]
+            ended = subprocess.run(command, cwd=paths.ROOT, env=os.environ | threads)
+        if ended.returncode:
+            raise UserError(f"The training of {run} on all frames has stopped; `make refit` continues it.")
+        if dataset.in_official_test(table).any():
+            name = f"{run}/{records.REFIT}"
+            print(f"Evaluating {name}", file=sys.stderr, flush=True)
+            evaluate, executed = STEPS["evaluate"], plan.run_folder(name) / STEPS["evaluate"].executed
+            notebooks.run(evaluate.notebook, executed, _run_parameters(plan, name))
 
 
 def compare(plan: Plan) -> None:
@@ -507,6 +545,7 @@ COMMANDS = {
     "report": open_reports,
     "docs": write_docs,
     "unknown": unknown,
+    "refit": refit,
     "predict": predict,
     "dashboard": dashboard,
     "site": site,

@@ -45,6 +45,7 @@ UNKNOWN = "unknown.csv"  # beside the run folders
 FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
 STRANGERS = "strangers.json"
+REFIT = "refit"  # folder in that of a run: the same network, trained once more on all frames
 TRAINING_STATE = "state.npz"  # of a training that is not finished
 
 DEFAULT = "default.json"  # beside the published runs: which of them is used where none is named

@@ -121,6 +121,33 @@ def read_preparation(processed: Path) -> Preparation:
         raise _damaged(path, str(problem)) from None
 
 
+def for_refit(data: Dataset) -> Dataset:
+    """Move the frames of all splits to `train`. The archive's own test set, where there is one, becomes `test`."""
+    splits = dict.fromkeys(SPLIT_FRACTIONS, "train") | {TEST_SET: "test"}
+    return dataclasses.replace(data, table=data.table.replace({"split": splits}))
+
+
+def as_trained(data: Dataset, record: dict[str, Any]) -> Dataset:
+    """Give the splits as a network was trained: those of `for_refit` for one that was trained once more on all frames.
+
+    Args:
+        data: The prepared pictures.
+        record: The run's record.
+
+    Raises:
+        UserError: The network has seen all pictures.
+    """
+    if "refit_of" not in record:
+        return data
+    data = for_refit(data)
+    if not len(data.rows("test")):
+        raise UserError(
+            f"{record['name']} was trained once more on all frames, and there are no other pictures to score it on. "
+            "Its scores are those of the run that it repeats."
+        )
+    return data
+
+
 def _check_digests(processed: Path, *names: str) -> None:
     """Compare files with the digests in `settings.json`; pixels, 200 MB for the archive, take a fifth of a second."""
     expected = records.read_record(processed / SETTINGS).get("files", {})

@@ -27,7 +27,7 @@ from lib import machine, records
 from lib.data.dataset import Dataset
 from lib.errors import UserError
 from lib.training import networks, optimizers, quantization
-from lib.training.calibration import Calibration, calibrate
+from lib.training.calibration import Calibration, calibrate, fold_temperature
 from lib.training.recipe import Recipe
 from lib.training.resume import Training
 
@@ -189,7 +189,14 @@ class Exported:
         return f"{self.path.name}: {size:,} bytes, weights as {self.weights}, {self.mismatches} answers differ"
 
 
-def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: list[np.ndarray]) -> Exported:
+def save(
+    folder: Path,
+    run: str,
+    data: Dataset,
+    recipe: Recipe,
+    best_weights: list[np.ndarray],
+    chosen: Calibration | None = None,
+) -> Exported:
     """Write `model.keras` and `model.tflite` of a run.
 
     The network is saved in float32, which every machine supports. The answers of the export are compared with the
@@ -201,6 +208,7 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
         data: The prepared pictures.
         recipe: Recipe of the run.
         best_weights: Weights of the best epoch.
+        chosen: Temperature and thresholds; by default they are chosen on the validation split.
 
     Returns:
         The network and its export.
@@ -211,11 +219,10 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
     keras.config.set_dtype_policy("float32")
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
     model.set_weights(best_weights)
-    validation = data.rows("validation")
-    found = outputs(model, data.images[validation])
-    class_maps = found["class_map"] if recipe.class_map else None
-    labels, num_characters = data.labels[validation], len(data.characters)
-    chosen = calibrate(model, networks.probabilities(found), class_maps, labels, num_characters)
+    if chosen is None:
+        chosen = _calibrated(model, data, recipe)
+    else:
+        fold_temperature(model, chosen.temperature)
     with records.atomic_write(folder / records.KERAS_MODEL) as temporary:
         model.save(temporary)
         _without_times(temporary)
@@ -241,6 +248,14 @@ def save(folder: Path, run: str, data: Dataset, recipe: Recipe, best_weights: li
         recipe.export_weights,
     )
     return Exported(model, path, weights, mismatches, chosen)
+
+
+def _calibrated(model: keras.Model, data: Dataset, recipe: Recipe) -> Calibration:
+    validation = data.rows("validation")
+    found = outputs(model, data.images[validation])
+    class_maps = found["class_map"] if recipe.class_map else None
+    labels, num_characters = data.labels[validation], len(data.characters)
+    return calibrate(model, networks.probabilities(found), class_maps, labels, num_characters)
 
 
 def _without_times(path: Path) -> None:

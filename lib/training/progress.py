@@ -9,6 +9,7 @@ import keras
 from lib.machine import PROGRESS_VARIABLE
 
 UPDATE_SECONDS = 0.5
+LABELS = {"loss": "loss", "val_loss": "val loss", "val_macro_f1": "macro F1", "macro_f1": "macro F1 in training"}
 
 
 class Progress(keras.callbacks.Callback):
@@ -45,11 +46,10 @@ class Progress(keras.callbacks.Callback):
         scores = scores_by_name(logs or {})
         seconds = self.epoch_seconds[-1]
         remaining = _duration(seconds * (self.epochs - self._epoch))
-        print(
-            f"epoch {self._epoch:{len(str(self.epochs))}}/{self.epochs}  loss {scores['loss']:.3f}  "
-            f"val loss {scores['val_loss']:.3f}  macro F1 {scores['val_macro_f1']:.3f}  "
-            f"{seconds:4.0f} s  {remaining:>6} left"
-        )
+        of_validation = ("val_loss", "val_macro_f1") if "val_loss" in scores else ("macro_f1",)
+        shown = "  ".join(f"{LABELS[name]} {scores[name]:.3f}" for name in ("loss", *of_validation))
+        number = f"{self._epoch:{len(str(self.epochs))}}"
+        print(f"epoch {number}/{self.epochs}  {shown}  {seconds:4.0f} s  {remaining:>6} left", flush=True)
 
     def _write(self, line: str) -> None:
         Path(self._file).write_text(line, encoding="utf-8")

@@ -34,15 +34,18 @@ class Training:
     Args:
         folder: Folder of the run, which holds the checkpoint.
         model: A compiled network. It is restored to the last finished epoch of the same training, if there is one.
-        data: The prepared pictures.
-        recipe: The recipe. A training is the same if recipe, pictures, network and Keras backend are.
+        data: The prepared pictures. Without any for validation, the weights of the last epoch count as the best.
+        recipe: The recipe.
+        start: Digest of the weights that the training starts from, where they are not random. A training is the same
+            if start, recipe, pictures, network and Keras backend are.
     """
 
-    def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe):
+    def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe, start: str = ""):
         inputs = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
-        key = records.digest([*inputs, keras.backend.backend()])
+        key = records.digest([*inputs, keras.backend.backend(), *([start] if start else [])])
         self.recipe = recipe
-        self.checkpoint = Checkpoint(folder, key, monitor="val_macro_f1", patience=recipe.patience)
+        monitor = "val_macro_f1" if len(data.rows("validation")) else None
+        self.checkpoint = Checkpoint(folder, key, monitor=monitor, patience=recipe.patience)
         epoch = self.checkpoint.restore(model)
         print(f"Continuing after epoch {epoch}." if epoch else "Starting at epoch 1.")
 
@@ -79,7 +82,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: Folder of the state; made if missing.
         key: Digest of everything that determines the training. A state with another key is ignored.
-        monitor: Name of the score that selects the weights, higher is better; of equal scores the first wins.
+        monitor: Name of the score that selects the weights, higher is better; of equal scores the first wins. With
+            None, the last epoch is the best.
         patience: Epochs without a better score before the training stops; 0 never stops.
 
     Attributes:
@@ -90,7 +94,7 @@ class Checkpoint(keras.callbacks.Callback):
         epoch_seconds: Duration of each finished epoch, including validation.
     """
 
-    def __init__(self, folder: Path, key: str, monitor: str = "val_macro_f1", patience: int = 0):
+    def __init__(self, folder: Path, key: str, monitor: str | None = "val_macro_f1", patience: int = 0):
         super().__init__()
         self.path = Path(folder) / records.TRAINING_STATE
         self.key = key
@@ -170,8 +174,9 @@ class Checkpoint(keras.callbacks.Callback):
             )
         self.epoch = epoch + 1
         self.rows.append({"epoch": self.epoch, **scores, "learning_rate": float(model.optimizer.learning_rate)})
-        if scores[self.monitor] > self.best_score:
-            self.best_score, self.best_epoch = scores[self.monitor], self.epoch
+        score = self.epoch if self.monitor is None else scores[self.monitor]
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
             self.best_weights = model.get_weights()
         self.epoch_seconds.append(time.perf_counter() - self._started)
         self._save(model)

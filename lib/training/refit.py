@@ -1,0 +1,111 @@
+"""Train a finished run once more, on the frames of all its splits: the network that ships.
+
+Scores and thresholds stay those of the run, which has not seen its validation and test frames. The network that people
+use need not leave them out. It repeats the second cycle of the recipe, from the run's weights, in as many steps; a
+recipe without one is trained anew. No frame is left to choose anything on, so the weights of the last epoch are kept,
+with the run's temperature and thresholds. The archive's own test set stays out; `03_evaluate` scores the result on it.
+
+    python -m lib.training.refit RUN_FOLDER
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from lib import machine, paths, records
+from lib.data import dataset
+from lib.errors import UserError, exit_status
+from lib.training import export, fit
+from lib.training.calibration import Calibration, fold_temperature
+from lib.training.recipe import Recipe
+
+
+def refit(run_folder: Path) -> Path:
+    """Train a run on all frames; a training that was stopped continues after its last finished epoch.
+
+    Args:
+        run_folder: The folder of a finished run.
+
+    Returns:
+        The folder `refit` in it, with `model.keras`, `model.tflite`, `history.csv` and, written last, `run.json`.
+
+    Raises:
+        UserError: The run is not finished, or its pictures were prepared again since.
+    """
+    record = records.read_run(run_folder)
+    data = dataset.load(paths.PROCESSED / record["data_name"], record["manifest_sha256"])
+    recipe = Recipe.check(record["recipe"])
+    chosen = Calibration(**record["calibration"])
+    everything = dataset.for_refit(data)
+    cycle = last_cycle(recipe, len(data.rows("train")), len(everything.rows("train")))
+    folder = run_folder / records.REFIT
+    if _is_done(folder, record["model_sha256"]):
+        return folder
+    weights = _weights(run_folder, chosen) if recipe.second_cycle_fraction else None
+    _, training = fit.train(everything, folder, cycle, weights)
+    exported = export.save(folder, record["name"], data, cycle, training.checkpoint.best_weights, chosen)
+    records.write_csv(folder / records.HISTORY, training.checkpoint.history)
+    result = export.run_record(record["name"], record["data_name"], everything, training, exported)
+    del result["best_val_macro_f1"]
+    files = records.digests(folder, records.HISTORY, records.KERAS_MODEL, records.LITERT_MODEL)
+    records.write_record(folder / records.RUN_RECORD, result | {"refit_of": record["model_sha256"]}, files)
+    training.checkpoint.delete()
+    return folder
+
+
+def last_cycle(recipe: Recipe, before: int, now: int) -> Recipe:
+    """Give the recipe of the second cycle alone, or all of a recipe without one, with as many steps for more frames.
+
+    Args:
+        recipe: Recipe of the run.
+        before: Number of frames that it trained on.
+        now: Number of frames to train on.
+    """
+    second = round(recipe.second_cycle_fraction * recipe.epochs)
+    changes = {"epochs": max(1, round((second or recipe.epochs) * before / now)), "second_cycle_fraction": 0.0}
+    if second:
+        changes |= {"learning_rate": recipe.learning_rate * recipe.second_cycle_peak, "progressive_fraction": 0.0}
+    return recipe.model_copy(update=changes)
+
+
+def _is_done(folder: Path, of_model: str) -> bool:
+    return (folder / records.RUN_RECORD).is_file() and records.read_run(folder).get("refit_of") == of_model
+
+
+def _weights(run_folder: Path, chosen: Calibration) -> list[np.ndarray]:
+    """Read the weights that a training ended with, before the temperature was folded into them."""
+    path = records.verified(run_folder / records.KERAS_MODEL)
+    if not path.is_file():
+        raise UserError(f"{path} is missing. Delete {run_folder / records.RUN_RECORD} and run `make train` again.")
+    model = keras.saving.load_model(path, compile=False)
+    fold_temperature(model, 1 / chosen.temperature)
+    return model.get_weights()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train one run once more.
+
+    Args:
+        arguments: As on the command line; those of the process by default.
+
+    Returns:
+        Exit status: 0, 2 for a mistake, 130 for Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lib.training.refit", description=__doc__.splitlines()[0])
+    parser.add_argument("run_folder", type=Path, help="folder of a finished run")
+    options = parser.parse_args(arguments)
+    machine.end_with_parent()
+
+    def command() -> None:
+        folder = options.run_folder.resolve()
+        with records.lock(folder):
+            print(refit(folder))
+
+    return exit_status(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""A run trained once more on all frames, by its module and by make's publishing."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import paths, pipeline, records
+from lib.data import dataset
+from lib.data.preparation import TEST_SET
+from lib.errors import UserError
+from lib.inference.recogniser import read_metadata
+from lib.plan import make_plan
+from lib.training import export, fit, refit
+from lib.training.recipe import Recipe
+from tests import small_data
+
+RECIPE = Recipe(network="springfield", width=16, schedule="one_cycle", epochs=4, precision="float32", batch_size=8)
+WITH_CYCLE = RECIPE.model_copy(update={"second_cycle_fraction": 0.5, "learning_rate": 0.01})
+
+
+def with_test_set(data):
+    """Make the last four pictures the archive's own test set."""
+    table = data.table.assign(split=[*data.table.split[:-4], *[TEST_SET] * 4])
+    return dataclasses.replace(data, table=table)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run whose recipe has a second cycle, and its pictures."""
+    data = with_test_set(small_data.dataset())
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    _, training = fit.train(data, folder, WITH_CYCLE)
+    exported = export.save(folder, "tiny", data, WITH_CYCLE, training.checkpoint.best_weights)
+    record = export.run_record("tiny", "drawn", data, training, exported)
+    files = records.digests(folder, records.KERAS_MODEL, records.LITERT_MODEL)
+    records.write_record(folder / records.RUN_RECORD, record, files)
+    return folder, data
+
+
+@pytest.fixture
+def loaded(run, monkeypatch):
+    """The folder of the run; whoever loads its pictures gets them."""
+    folder, data = run
+    monkeypatch.setattr(dataset, "load", lambda processed, digest: data)
+    return folder
+
+
+def test_all_frames_are_in_train_and_the_archives_own_test_set_is_the_test():
+    data = with_test_set(small_data.dataset())
+    # 16 in train, 8 in validation, 4 in test and 4 in the archive's own test set.
+    everything = dataset.for_refit(data)
+    assert len(everything.rows("train")) == 28 and not len(everything.rows("validation"))
+    assert everything.rows("test").tolist() == data.rows(TEST_SET).tolist() == [28, 29, 30, 31]
+    assert dataset.as_trained(data, {"name": "tiny"}) is data
+    assert len(dataset.as_trained(data, {"name": "tiny", "refit_of": "0"}).rows("test")) == 4
+
+
+def test_a_network_that_has_seen_everything_is_not_scored():
+    with pytest.raises(UserError, match="tiny was trained once more on all frames, and there are no other pictures"):
+        dataset.as_trained(small_data.dataset(), {"name": "tiny", "refit_of": "0"})
+
+
+def test_the_second_cycle_is_repeated_in_as_many_steps():
+    # 10 of 40 epochs are the second cycle; with 25 % more frames an epoch is longer, and 8 have as many steps.
+    recipe = RECIPE.model_copy(update={"epochs": 40, "second_cycle_fraction": 0.25, "progressive_fraction": 0.5})
+    cycle = refit.last_cycle(recipe, before=800, now=1000)
+    assert (cycle.epochs, cycle.second_cycle_fraction, cycle.progressive_fraction) == (8, 0, 0)
+    assert cycle.learning_rate == pytest.approx(recipe.learning_rate * 0.3)
+    whole = refit.last_cycle(RECIPE.model_copy(update={"epochs": 40, "progressive_fraction": 0.5}), 800, 1000)
+    assert (whole.epochs, whole.progressive_fraction, whole.learning_rate) == (32, 0.5, RECIPE.learning_rate)
+
+
+def test_a_refit_keeps_the_thresholds_and_is_not_repeated(loaded, run):
+    folder = refit.refit(loaded)
+    before, after = records.read_run(loaded), records.read_run(folder)
+    assert after["calibration"] == before["calibration"]
+    assert (after["train_pictures"], before["train_pictures"]) == (28, 16)
+    assert after["epochs"] == 1 and after["refit_of"] == before["model_sha256"] != after["model_sha256"]
+    metadata = [read_metadata((each / records.LITERT_MODEL).read_bytes(), each) for each in (loaded, folder)]
+    assert metadata[0] == metadata[1]  # threshold, characters and all that readers need
+    assert not (folder / records.TRAINING_STATE).exists()
+    written = (folder / records.LITERT_MODEL).stat().st_mtime_ns
+    refit.refit(loaded)
+    assert (folder / records.LITERT_MODEL).stat().st_mtime_ns == written
+
+
+def test_a_refit_starts_from_the_weights_of_the_run(loaded, run, monkeypatch):
+    started = {}
+
+    def train(data, folder, recipe, weights):
+        started["weights"] = weights
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "train", train)
+    monkeypatch.setattr(refit, "_is_done", lambda *_: False)
+    with pytest.raises(KeyboardInterrupt):
+        refit.refit(loaded)
+    # The answers before calibration: logits that were not divided by the temperature.
+    data, record = run[1], records.read_run(loaded)
+    model = refit.keras.saving.load_model(loaded / records.KERAS_MODEL, compile=False)
+    calibrated = np.asarray(export.outputs(model, data.images[:4]))
+    model.set_weights(started["weights"])
+    raw = np.asarray(export.outputs(model, data.images[:4]))
+    temperature = record["calibration"]["temperature"]
+    expected = np.log(raw[:, 0] / raw[:, 1]) / temperature
+    np.testing.assert_allclose(np.log(calibrated[:, 0] / calibrated[:, 1]), expected, atol=1e-3)
+
+
+def test_publishing_puts_the_refitted_network_in_place_and_says_so(loaded, tmp_path, monkeypatch):
+    folder = refit.refit(loaded)
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path)
+    target = tmp_path / "tiny"
+    target.mkdir()
+    for name in (records.RUN_RECORD, records.LITERT_MODEL):
+        (target / name).write_bytes((loaded / name).read_bytes())
+    pipeline.publish_refit(folder, target)
+    record, of_refit = records.read_run(target), records.read_run(folder)
+    assert record["model_sha256"] == of_refit["model_sha256"] == records.file_sha256(target / records.LITERT_MODEL)
+    assert record["refit"]["train_pictures"] == 28 and record["train_pictures"] == 16
+    assert records.verified(target / records.LITERT_MODEL)
+    # A run that was trained again since has another network.
+    other = records.read_record(target / records.RUN_RECORD)
+    records.write_record(target / records.RUN_RECORD, other | {"model_sha256": "0"}, other.pop("files"))
+    with pytest.raises(UserError, match=r"repeats an earlier training of the run\. Run `make refit` first\."):
+        pipeline.publish_refit(folder, target)
+
+
+def test_without_validation_the_last_epoch_is_kept(run, tmp_path):
+    everything = dataset.for_refit(run[1])
+    recipe = RECIPE.model_copy(update={"epochs": 2})
+    model, training = fit.train(everything, tmp_path, recipe)
+    assert training.checkpoint.best_epoch == 2
+    history = training.checkpoint.history
+    assert isinstance(history, pd.DataFrame) and "val_loss" not in history
+    for kept, last in zip(training.checkpoint.best_weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, last)
+
+
+def test_make_knows_the_goal():
+    assert "refit" in pipeline.COMMANDS and "refit" in pipeline.MAKING
+    assert make_plan({"RUNS": "springfield"}).runs["springfield"].recipe.second_cycle_fraction > 0
