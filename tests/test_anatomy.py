@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -23,6 +24,19 @@ def test_a_network_for_any_size_is_measured_at_one():
     table = anatomy.network_layers(networks.build(recipe, 3, None), 32)
     assert table.height.tolist()[0] == 16  # stride 2
     assert "global average pooling" in set(table.layer)
+
+
+@pytest.mark.parametrize("class_map", [False, True])
+def test_the_first_loss_is_near_a_uniform_guess_and_leaves_the_network_as_it_is(class_map):
+    recipe = Recipe(network="springfield", width=16, class_map=class_map)
+    model = networks.build(recipe, 30, 32)
+    before = [keras.ops.convert_to_numpy(each).copy() for each in model.variables]
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
+    labels = np.eye(30 + class_map, dtype="float32")[np.arange(64) % 30]
+    found = anatomy.first_loss(model, pictures, {"probabilities": labels} if class_map else labels)
+    assert found == pytest.approx(np.log(30 + class_map), abs=0.3)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
 
 
 @pytest.mark.parametrize(

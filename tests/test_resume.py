@@ -189,3 +189,11 @@ def test_a_damaged_state_is_said_kept_aside_and_changes_nothing(damage, tmp_path
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"state.damaged.npz": contents}
+
+
+def test_the_step_is_traced_once(tmp_path, monkeypatch):
+    traced = []
+    step = keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda self, data: [traced.append(1), step(self, data)][1])
+    train(tmp_path, RECIPE.model_copy(update={"epochs": 1}))
+    assert len(traced) == 1

@@ -54,6 +54,28 @@ def _describe(layer: keras.Layer) -> str:
     return "max pooling" if isinstance(layer, layers.MaxPooling2D) else "global average pooling"
 
 
+def first_loss(model: keras.Model, pictures: np.ndarray, targets: np.ndarray | dict[str, np.ndarray]) -> float:
+    """Compute the loss of a network that was not trained yet, on one batch.
+
+    In training mode, where batch normalisation uses the batch: it has no averages yet. A copy computes it, since that
+    mode changes the averages and the random state of dropout.
+
+    Args:
+        model: The network.
+        pictures: `uint8 (n, height, width, 3)`.
+        targets: One-hot labels, `float32 (n, num_outputs)`, or a dictionary with them as `probabilities`.
+
+    Returns:
+        Mean cross-entropy of the probabilities, nats.
+    """
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    answers, right = copy(pictures, training=True), targets
+    if isinstance(targets, dict):
+        answers, right = answers["probabilities"], targets["probabilities"]
+    return float(np.mean(keras.losses.categorical_crossentropy(right, answers)))
+
+
 def learning_rates(recipe: Recipe, steps_per_epoch: int, points: int = 400) -> pd.DataFrame:
     """Evaluate the learning-rate schedule of a recipe.
 

@@ -43,7 +43,7 @@ class Training:
     def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe, start: str = ""):
         inputs = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
         key = records.digest([*inputs, keras.backend.backend(), *([start] if start else [])])
-        self.recipe = recipe
+        self.model, self.recipe = model, recipe
         monitor = "val_macro_f1" if len(data.rows("validation")) else None
         self.checkpoint = Checkpoint(folder, key, monitor=monitor, patience=recipe.patience)
         epoch = self.checkpoint.restore(model)
@@ -69,6 +69,7 @@ class Training:
             for each in data:
                 each.begin(epoch)
 
+        _make_metrics(self.model, data[0][0])
         begin(self.checkpoint.epoch)  # `fit` takes the shape of the pictures from a batch before the first epoch
         start = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
         return [start, self.checkpoint, Progress(self.recipe.epochs, self.checkpoint.epoch_seconds)]
@@ -202,6 +203,15 @@ class Checkpoint(keras.callbacks.Callback):
     def delete(self) -> None:
         """Delete the state, once the training is recorded."""
         self.path.unlink(missing_ok=True)
+
+
+def _make_metrics(model: keras.Model, batch: tuple) -> None:
+    """Make the variables of the metrics: Keras makes them in the first step, and then traces that step once more."""
+    pictures, targets = keras.tree.map_structure(lambda array: array[:1], batch)
+    answers = model(pictures)
+    model.compute_loss(pictures, targets, answers)
+    model.compute_metrics(pictures, targets, answers)
+    model.reset_metrics()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
