@@ -319,7 +319,7 @@ def publish(plan: Plan) -> None:
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
             if (source / name).exists():
                 with records.atomic_write(target / name) as temporary:
-                    shutil.copyfile(source / name, temporary)
+                    shutil.copyfile(records.verified(source / name), temporary)
         if plan.publish_model:
             publish_refit(source / records.REFIT, target)
             from lib.evaluation import card  # pandas, which no other command here needs

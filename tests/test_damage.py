@@ -12,7 +12,7 @@ from lib import records
 from lib.data import archives, dataset, manifest, sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError
-from lib.evaluation import metrics
+from lib.evaluation import metrics, strangers
 from lib.inference.recogniser import Recogniser
 from tests import small_model
 from tests.noise_pictures import noise, write
@@ -55,6 +55,8 @@ def intact(tmp_path_factory):
     model = records.file_sha256(run / records.LITERT_MODEL)
     record = records.read_json(run / records.RUN_RECORD) | {"model_sha256": model, "recipe": {"seed": 0}}
     records.write_record(run / records.RUN_RECORD, record, records.digests(run, records.HISTORY))
+    found = {"named": 0.97, "named_strangers": {"clip-art": 0.03}, "declined_though_right": {"captioned": 0.06}}
+    records.write_record(run / records.STRANGERS, found, {})
     records.write_record(run / records.METRICS_RECORD, {"macro_f1": 0.5}, records.digests(run, records.PREDICTIONS))
     return folder
 
@@ -84,6 +86,9 @@ HANDED_OVER = {
     f"run/{records.LITERT_MODEL}": answered,
     f"run/{records.RUN_RECORD}": lambda folder: records.read_run(folder / "run"),
     f"run/{records.METRICS_RECORD}": lambda folder: records.read_metrics(folder / "run"),
+    f"run/{records.STRANGERS}": lambda folder: strangers.table(
+        records.read_record(folder / "run/strangers.json")
+    ).to_csv(),
     f"run/{records.HISTORY}": lambda folder: metrics.read_history(folder / "run" / records.HISTORY).to_csv(),
     f"run/{records.PREDICTIONS}": lambda folder: str(metrics.read_predictions(folder / "run" / records.PREDICTIONS)),
 }

@@ -174,7 +174,7 @@ def _strangers(path: Path) -> str:
     """Write what is named that should not be, and how well characters are found; empty without a record."""
     if not path.exists():
         return ""
-    rows = ([row.pictures, f"{row.fraction:.1%}"] for row in strangers.table(records.read_json(path)).itertuples())
+    rows = ([row.pictures, f"{row.fraction:.1%}"] for row in strangers.table(records.read_record(path)).itertuples())
     return "Strangers, pairs and places (`make robustness`), none of them trained on:\n\n" + _table(
         ["pictures", "fraction"], rows
     )
