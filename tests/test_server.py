@@ -635,6 +635,55 @@ def test_there_are_as_many_kernels_as_memory_has_room_for(monkeypatch):
         asyncio.run(start())
 
 
+def test_a_page_made_ahead_waits_for_a_place():
+    async def fill() -> None:
+        manager = kernels.Kernels(max_kernels=1)
+        manager._kernels["one"] = types.SimpleNamespace()
+        waiting = asyncio.ensure_future(manager.start_kernel(env={"VOILA_PREHEAT": "True"}))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        with pytest.raises(kernels.Full):  # nobody is kept waiting for it
+            await manager.make_place()
+        manager.max_kernels = 0  # as when the server stops
+        with pytest.raises(kernels.Full):
+            await waiting
+
+    asyncio.run(fill())
+
+
+@pytest.mark.parametrize(("changed", "ended"), [(False, []), (True, ["made"])])
+def test_a_page_made_ahead_of_a_new_network_is_not_handed_out(monkeypatch, changed, ended):
+    found = []
+
+    async def end(kernel_id: str) -> None:
+        found.append(kernel_id)
+
+    async def visit() -> None:
+        manager = kernels.Kernels(max_kernels=2)
+        monkeypatch.setattr(manager, "end", end)
+        manager.ahead = {"made": "yesterday"}
+        manager.made_from = lambda: "today" if changed else "yesterday"
+        await manager.make_place()
+        assert not manager.ahead
+
+    asyncio.run(visit())
+    assert found == ended
+
+
+@pytest.mark.slow
+def test_the_next_page_is_made_ahead(guarded):
+    def kernels_ahead() -> int:
+        return len(guarded.kernels()) - guarded.health()["pages"]
+
+    until(lambda: kernels_ahead() == 1)
+    ahead = {one.pid for one in guarded.kernels()}
+    visit = Visit(guarded, guarded.client.get("/", headers={"Authorization": f"Bearer {TOKEN}"}))
+    assert guarded.health()["pages"] == 1
+    (process,) = [one for one in guarded.kernels() if visit.kernel_id in " ".join(one.cmdline())]
+    assert process.pid in ahead
+    guarded.client.post(f"/voila/api/shutdown/{visit.kernel_id}", headers={"Authorization": f"Bearer {TOKEN}"})
+
+
 def test_a_kernel_that_died_makes_room(dashboard):
     with dashboard.visit() as visit:
         (process,) = [one for one in dashboard.kernels() if visit.kernel_id in " ".join(one.cmdline())]

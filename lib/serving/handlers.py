@@ -236,11 +236,14 @@ class PageHandler(Handler, TornadoVoilaHandler):
         self.request.arguments.clear()
         self.request.query = ""
         try:
+            await self.kernel_manager.make_place()
             async with asyncio.timeout(PAGE_SECONDS):
                 html = "".join([part async for part in self.get_generator()])
         except kernels.Full:
             self.say(503, "As many pages are open as memory has room for. Close one, then load this one again.")
             return
+        finally:
+            self.kernel_manager.fill_if_needed(notebook_name=self.notebook_path)
         is_made = WIDGET in html
         kernel_id = re.search(r'"kernelId": "([\w-]+)"', html)[1]
         # A page that is made has some time to connect; a slow network may take its own.
@@ -284,7 +287,7 @@ class HealthHandler(Handler):
 
     def get(self) -> None:
         self.set_header("Cache-Control", "no-store")
-        report = {"pages": len(self.kernels), "predictions": self.predictor.under_way}
+        report = {"pages": self.kernels.pages, "predictions": self.predictor.under_way}
         try:
             recogniser = self.predictor.recogniser()
         except UserError as problem:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -11,10 +12,12 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.iostream import StreamBufferFullError
 from traitlets import Float, Int, default
+from voila.utils import ENV_VARIABLE
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 600.0  # after which a page that nobody uses loses its kernel, and says so
+PLACE_SECONDS = 1.0  # between two looks whether a page can be made ahead
 START_SECONDS = 150.0  # after which a page that is not made yet never will be
 PROTOCOL = "v1.kernel.websocket.jupyter.org"  # the page's own; the older one lets two short frames stop the server
 MAX_PARTS = 16  # of a message: channel, four of JSON, pictures
@@ -31,7 +34,14 @@ class Full(Exception):
 
 
 class Kernels(AsyncMappingKernelManager):
-    """Kernels that end when nobody needs them, by a clock that stands still while the machine sleeps."""
+    """Kernels that end when nobody needs them, by a clock that stands still while the machine sleeps.
+
+    Voila makes one page ahead of its visitor (`preheat_kernel`), with a kernel that waits for as long as it takes.
+
+    Attributes:
+        ahead: Kernels of pages made ahead, and what `made_from` said when they were started.
+        made_from: Says what a page is made from; a page made ahead of a change is not handed out.
+    """
 
     leave_seconds = Float(60, config=True, help="How long a kernel outlives its page's connection (seconds).")
     max_kernels = Int(1, config=True, help="How many kernels may run.")
@@ -40,13 +50,29 @@ class Kernels(AsyncMappingKernelManager):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.starting = 0
+        self.ahead: dict[str, Any] = {}
+        self.made_from: Callable[[], Any] = lambda: None
         self.errors: Counter[str] = Counter()
         self._endings: dict[str, asyncio.TimerHandle] = {}
 
+    @property
+    def pages(self) -> int:
+        """Number of kernels whose page was asked for: each has an end."""
+        return len(self._endings)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further kernel may be started."""
+        return self.starting + len(self) >= self.max_kernels
+
     async def start_kernel(self, **kwargs: Any) -> str:
-        if self.starting + len(self) >= self.max_kernels:
+        is_ahead = (kwargs.get("env") or {}).get(ENV_VARIABLE.VOILA_PREHEAT) == "True"
+        while is_ahead and self.is_full and self.max_kernels:
+            await asyncio.sleep(PLACE_SECONDS)
+        if self.is_full:
             raise Full
         self.starting += 1
+        made_from = self.made_from()
         try:
             kernel_id = await super().start_kernel(extra_arguments=KERNEL_ARGUMENTS, **kwargs)
         finally:
@@ -54,8 +80,30 @@ class Kernels(AsyncMappingKernelManager):
         if hasattr(psutil, "RLIMIT_DATA"):
             limit = (self.max_kernel_bytes, self.max_kernel_bytes)
             psutil.Process(self.get_kernel(kernel_id).provisioner.pid).rlimit(psutil.RLIMIT_DATA, limit)
-        self.end_after(START_SECONDS, kernel_id)
+        if is_ahead:
+            self.ahead[kernel_id] = made_from
+        else:
+            self.end_after(START_SECONDS, kernel_id)
         return kernel_id
+
+    async def make_place(self) -> None:
+        """Give a visitor the page made ahead, if it is of today, or else a place for a new one.
+
+        Raises:
+            Full: There is neither.
+        """
+        for kernel_id, made_from in [*self.ahead.items()]:
+            del self.ahead[kernel_id]
+            if made_from == self.made_from():
+                return
+            await self.end(kernel_id)
+        if self.is_full:
+            raise Full
+
+    async def shutdown_all(self, now: bool = False) -> None:
+        """End all kernels, and start none any more."""
+        self.max_kernels = 0
+        await super().shutdown_all(now=now)
 
     def end_after(self, seconds: float, kernel_id: str) -> None:
         """End a kernel unless this is called again before."""
@@ -80,6 +128,7 @@ class Kernels(AsyncMappingKernelManager):
     def remove_kernel(self, kernel_id: str) -> Any:
         self._forget_ending(kernel_id)
         self.errors.pop(kernel_id, None)
+        self.ahead.pop(kernel_id, None)
         return super().remove_kernel(kernel_id)
 
     def _handle_kernel_died(self, kernel_id: str) -> None:

@@ -37,7 +37,7 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from lib import paths
 from lib.errors import UserError, report_error
-from lib.inference.recogniser import Recogniser, load_best
+from lib.inference.recogniser import Recogniser, find_runs, load_best
 from lib.machine import cores
 from lib.serving import handlers, kernels
 
@@ -167,6 +167,7 @@ class Server(Voila):
             idle_connection_timeout=IDLE_CONNECTION_SECONDS,
         )
         server.add_sockets(self.sockets)
+        self._make_pages_ahead()
         self._say_hello()
         watching = asyncio.create_task(stop_with_make(stopped))
         try:
@@ -179,6 +180,12 @@ class Server(Voila):
             self.predictor.executor.shutdown(wait=False, cancel_futures=True)
             await self.kernel_manager.shutdown_all(now=True)
             await server.close_all_connections()
+
+    def _make_pages_ahead(self) -> None:
+        """Let Voila make one page ahead. It would begin before there is an event loop."""
+        self.kernel_manager.made_from = lambda: [(run, run.stat().st_mtime_ns) for run in find_runs(self.given.outputs)]
+        self.kernel_manager.kernel_pools_config = {"default": {"pool_size": 1}}
+        self.kernel_manager.fill_if_needed(delay=0, notebook_name=self.kernel_manager.notebook_path)
 
     def _say_hello(self) -> None:
         try:
@@ -215,6 +222,8 @@ def voila_config(given: argparse.Namespace) -> Config:
                 "show_tracebacks": False,
                 "extension_allowlist": LAB_EXTENSIONS,
                 "multi_kernel_manager_class": kernels.Kernels,
+                "preheat_kernel": True,
+                "default_pool_size": 0,  # until the event loop runs, see `_make_pages_ahead`
             },
             "VoilaExecutor": {"timeout": CELL_SECONDS},
             "Kernels": {

@@ -10,6 +10,7 @@ import cv2
 import keras
 import numpy as np
 
+from lib import machine
 from lib.data import pictures
 from lib.data.dataset import Dataset
 from lib.drawing import sample
@@ -18,7 +19,7 @@ from lib.training.recipe import Recipe
 
 # Threads that make batches while the network computes. With one, Keras uses tf.data with its autotuner, whose thread
 # sometimes sleeps past the end of an epoch, by up to ten seconds (TensorFlow 2.21).
-WORKERS = 2
+WORKERS = max(2, machine.cores())
 VALIDATION_BATCH = 128  # no gradients are kept, so more pictures fit than in training
 
 
