@@ -192,6 +192,17 @@ class Blocked:
         raise UserError("let go")
 
 
+def test_a_network_that_was_trained_meanwhile_answers(monkeypatch):
+    networks, loaded = ["old"], []
+    predictor = handlers.Predictor(lambda: loaded.append(networks[-1]) or networks[-1], 1, 1, lambda: list(networks))
+    assert predictor.recogniser() == predictor.recogniser() == "old"
+    networks.append("new")
+    assert predictor.recogniser() == "old"  # it does not look at every request
+    monkeypatch.setattr(handlers, "LOOK_SECONDS", -1.0)
+    assert predictor.recogniser() == predictor.recogniser() == "new"
+    assert loaded == ["old", "new"]
+
+
 @contextlib.contextmanager
 def blocked(limit: int, under_way: int) -> Iterator[str]:
     """Serve a blocked network with so many requests under way, and give its address."""

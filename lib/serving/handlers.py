@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import math
 import re
 import socket
 import time
@@ -36,6 +37,7 @@ MAX_JSON_PARTS = 100
 MAX_DISCARDED_BYTES = 1_000_000_000  # of a body that is refused; see MessageHandler
 WRONG_TOKENS, WRONG_TOKEN_SECONDS = 10, 60.0  # so many in so long; then none is looked at for a while
 COOKIE = "who-is-it"
+LOOK_SECONDS = 5.0  # between two looks whether there is another network
 PAGE_SECONDS = 90  # after which a page that hangs has failed
 WIDGET = "application/vnd.jupyter.widget-view+json"  # Voila sends a notebook that failed too, with status 200
 
@@ -305,19 +307,27 @@ class Predictor:
             trained meanwhile is found.
         threads: How many predictions run at once.
         limit: How many may run or wait.
+        networks: Says which networks there are; when that changes, the recogniser is loaded again.
     """
 
-    def __init__(self, load: Callable[[], Recogniser], threads: int, limit: int) -> None:
+    def __init__(
+        self, load: Callable[[], Recogniser], threads: int, limit: int, networks: Callable[[], Any] = lambda: None
+    ) -> None:
         self.under_way = 0
         self.limit = limit
         self.executor = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="predict")
-        self._load = load
+        self._load, self._networks = load, networks
         self._recogniser: Recogniser | None = None
+        self._loaded_from: Any = None
+        self._looked = -math.inf
 
     def recogniser(self) -> Recogniser:
-        """The recogniser, loaded when it is first asked for; raises UserError if there is none."""
-        if self._recogniser is None:
-            self._recogniser = self._load()
+        """The recogniser, loaded when it is first asked for and after a training; raises UserError if there is none."""
+        now = time.monotonic()
+        if self._recogniser is None or now - self._looked > LOOK_SECONDS:
+            self._looked, before, self._loaded_from = now, self._loaded_from, self._networks()
+            if self._recogniser is None or self._loaded_from != before:
+                self._recogniser = self._load()
         return self._recogniser
 
     async def predict(self, body: bytes) -> dict[str, Any]:

@@ -104,7 +104,13 @@ class Server(Voila):
             lambda: Recogniser.load(given.run) if given.run else load_best(given.outputs),
             cores(),
             PREDICTIONS_PER_CORE * cores(),
+            self._networks,
         )
+
+    def _networks(self) -> list[tuple[Path, int]]:
+        """Name the networks that there are, and when each was last changed."""
+        runs = [*find_runs(self.given.outputs), *([self.given.run] if self.given.run else [])]
+        return [(run, run.stat().st_mtime_ns) for run in runs]
 
     def setup_template_dirs(self) -> None:
         super().setup_template_dirs()
@@ -183,7 +189,7 @@ class Server(Voila):
 
     def _make_pages_ahead(self) -> None:
         """Let Voila make one page ahead. It would begin before there is an event loop."""
-        self.kernel_manager.made_from = lambda: [(run, run.stat().st_mtime_ns) for run in find_runs(self.given.outputs)]
+        self.kernel_manager.made_from = self._networks
         self.kernel_manager.kernel_pools_config = {"default": {"pool_size": 1}}
         self.kernel_manager.fill_if_needed(delay=0, notebook_name=self.kernel_manager.notebook_path)
 
