@@ -84,6 +84,15 @@ def test_the_page_knows_on_what_a_network_was_tested(networks):
     assert bare["tested"]["accuracy"] is None and (bare["threshold"], bare["declines"]) == (0.5, False)
 
 
+@pytest.mark.parametrize(
+    ("refit", "pictures"), [({"scores": {"accuracy": 0.98, "test_pictures": 990}}, 990), ({}, 3210), ("odd", 3210)]
+)
+def test_a_network_that_was_trained_once_more_shows_its_own_scores(tmp_path, refit, pictures):
+    small_model.write_run(tmp_path / "kaggle" / "one", run={"refit": refit}, metrics=SPRINGFIELD)
+    (facts,) = page.Networks(tmp_path).about()["networks"]
+    assert facts["tested"]["pictures"] == pictures
+
+
 def test_a_network_of_other_characters_is_not_said_to_know_the_series(tmp_path):
     small_model.write_run(tmp_path / "own" / "cats", ("tom", "felix"))
     about = page.Networks(tmp_path).about()

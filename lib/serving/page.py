@@ -248,10 +248,12 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
 def _facts(folder: Path) -> dict[str, Any]:
     run, metrics = _read(records.read_run, folder), _read(records.read_metrics, folder)
     metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
+    # A network that was trained once more on all frames has scores of its own where there were other pictures.
+    scores = run["refit"].get("scores") or metrics if isinstance(run.get("refit"), dict) else metrics
     return {
         "tested": {
-            "accuracy": _number(metrics.get("accuracy")),
-            "pictures": _number(metrics.get("test_pictures")),
+            "accuracy": _number(scores.get("accuracy")),
+            "pictures": _number(scores.get("test_pictures")),
             "kind": _kind(str(run.get("data_name", folder.parent.name))),
         },
         "characters": sorted(((label, display_name(label)) for label in metadata.get("characters", [])), key=_name),
