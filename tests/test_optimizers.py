@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 
-from lib.errors import UserError
 from lib.training import optimizers
 from lib.training.recipe import Recipe
 
@@ -33,23 +32,6 @@ def test_one_cycle_rises_for_a_fifth_and_falls():
     found = rates("one_cycle", epochs=10, steps_per_epoch=5)
     assert int(np.argmax(found)) == 10  # a fifth of 50 steps
     np.testing.assert_allclose([found[0], found[10], found[50]], [0.01 / 25, 0.01, 0], atol=1e-9)
-
-
-def test_a_second_cycle_rises_and_falls_again_lower():
-    # 10 epochs of 5 steps; the last 4 epochs, 20 steps, are the second cycle, whose warm-up is 4 of them.
-    settings = recipe(
-        schedule="one_cycle", learning_rate=0.01, epochs=10, second_cycle_fraction=0.4, second_cycle_peak=0.3
-    )
-    rate = optimizers.learning_rate(settings, steps_per_epoch=5)
-    found = [float(rate(step)) for step in range(51)]
-    assert int(np.argmax(found)) == 6  # a fifth of the first 30 steps
-    assert 30 + int(np.argmax(found[30:])) == 34
-    np.testing.assert_allclose([found[6], found[30], found[34], found[50]], [0.01, 0.003 / 25, 0.003, 0], atol=1e-9)
-
-
-def test_a_second_cycle_needs_a_schedule_with_cycles():
-    with pytest.raises(UserError, match=r"second_cycle_fraction.*must be 0 for the schedule cosine"):
-        Recipe.check({"network": "cnn", "schedule": "cosine", "second_cycle_fraction": 0.2}, {})
 
 
 @pytest.mark.parametrize("schedule", [{"schedule": "constant"}, {"schedule": "step", "epochs": 10, "drop_every": 10}])

@@ -11,13 +11,11 @@ from lib.data import dataset
 from lib.data.preparation import TEST_SET
 from lib.errors import UserError
 from lib.inference.recogniser import read_metadata
-from lib.plan import make_plan
 from lib.training import export, fit, refit
 from lib.training.recipe import Recipe
 from tests import small_data
 
 RECIPE = Recipe(network="springfield", width=16, schedule="one_cycle", epochs=4, precision="float32", batch_size=8)
-WITH_CYCLE = RECIPE.model_copy(update={"second_cycle_fraction": 0.5, "learning_rate": 0.01})
 
 
 def with_test_set(data):
@@ -28,12 +26,12 @@ def with_test_set(data):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run whose recipe has a second cycle, and its pictures."""
+    """A finished run, and its pictures."""
     data = with_test_set(small_data.dataset())
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     folder.mkdir()
-    _, training = fit.train(data, folder, WITH_CYCLE)
-    exported = export.save(folder, "tiny", data, WITH_CYCLE, training.checkpoint.best_weights)
+    _, training = fit.train(data, folder, RECIPE)
+    exported = export.save(folder, "tiny", data, RECIPE, training.checkpoint.best_weights)
     record = export.run_record("tiny", "drawn", data, training, exported)
     files = records.digests(folder, records.KERAS_MODEL, records.LITERT_MODEL)
     records.write_record(folder / records.RUN_RECORD, record, files)
@@ -63,14 +61,10 @@ def test_a_network_that_has_seen_everything_is_not_scored():
         dataset.as_trained(small_data.dataset(), {"name": "tiny", "refit_of": "0"})
 
 
-def test_the_second_cycle_is_repeated_in_as_many_steps():
-    # 10 of 40 epochs are the second cycle; with 25 % more frames an epoch is longer, and 8 have as many steps.
-    recipe = RECIPE.model_copy(update={"epochs": 40, "second_cycle_fraction": 0.25, "progressive_fraction": 0.5})
-    cycle = refit.last_cycle(recipe, before=800, now=1000)
-    assert (cycle.epochs, cycle.second_cycle_fraction, cycle.progressive_fraction) == (8, 0, 0)
-    assert cycle.learning_rate == pytest.approx(recipe.learning_rate * 0.3)
-    whole = refit.last_cycle(RECIPE.model_copy(update={"epochs": 40, "progressive_fraction": 0.5}), 800, 1000)
-    assert (whole.epochs, whole.progressive_fraction, whole.learning_rate) == (32, 0.5, RECIPE.learning_rate)
+def test_more_frames_are_trained_on_in_as_many_steps():
+    recipe = RECIPE.model_copy(update={"epochs": 40})
+    assert refit.in_as_many_steps(recipe, before=800, now=1000).epochs == 32
+    assert refit.in_as_many_steps(RECIPE, before=1, now=1000).epochs == 1
 
 
 def test_a_refit_keeps_the_thresholds_and_is_not_repeated(loaded, run):
@@ -78,35 +72,14 @@ def test_a_refit_keeps_the_thresholds_and_is_not_repeated(loaded, run):
     before, after = records.read_run(loaded), records.read_run(folder)
     assert after["calibration"] == before["calibration"]
     assert (after["train_pictures"], before["train_pictures"]) == (28, 16)
-    assert after["epochs"] == 1 and after["refit_of"] == before["model_sha256"] != after["model_sha256"]
+    assert (after["epochs"], before["epochs"]) == (2, 4)  # of 28 and of 16 pictures
+    assert after["refit_of"] == before["model_sha256"] != after["model_sha256"]
     metadata = [read_metadata((each / records.LITERT_MODEL).read_bytes(), each) for each in (loaded, folder)]
     assert metadata[0] == metadata[1]  # threshold, characters and all that readers need
     assert not (folder / records.TRAINING_STATE).exists()
     written = (folder / records.LITERT_MODEL).stat().st_mtime_ns
     refit.refit(loaded)
     assert (folder / records.LITERT_MODEL).stat().st_mtime_ns == written
-
-
-def test_a_refit_starts_from_the_weights_of_the_run(loaded, run, monkeypatch):
-    started = {}
-
-    def train(data, folder, recipe, weights):
-        started["weights"] = weights
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fit, "train", train)
-    monkeypatch.setattr(refit, "_is_done", lambda *_: False)
-    with pytest.raises(KeyboardInterrupt):
-        refit.refit(loaded)
-    # The answers before calibration: logits that were not divided by the temperature.
-    data, record = run[1], records.read_run(loaded)
-    model = refit.keras.saving.load_model(loaded / records.KERAS_MODEL, compile=False)
-    calibrated = np.asarray(export.outputs(model, data.images[:4]))
-    model.set_weights(started["weights"])
-    raw = np.asarray(export.outputs(model, data.images[:4]))
-    temperature = record["calibration"]["temperature"]
-    expected = np.log(raw[:, 0] / raw[:, 1]) / temperature
-    np.testing.assert_allclose(np.log(calibrated[:, 0] / calibrated[:, 1]), expected, atol=1e-3)
 
 
 def test_publishing_puts_the_refitted_network_in_place_and_says_so(loaded, tmp_path, monkeypatch):
@@ -141,4 +114,3 @@ def test_without_validation_the_last_epoch_is_kept(run, tmp_path):
 
 def test_make_knows_the_goal():
     assert "refit" in pipeline.COMMANDS and "refit" in pipeline.MAKING
-    assert make_plan({"RUNS": "springfield"}).runs["springfield"].recipe.second_cycle_fraction > 0

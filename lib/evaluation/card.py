@@ -111,9 +111,9 @@ def _refit(refit: dict[str, Any] | None) -> str:
     if refit is None:
         return ""
     text = (
-        f"\nThe file holds this network after {refit['epochs']} more epochs ({refit['seconds'] / 60:.0f} minutes) on "
-        f"the {refit['train_pictures']:,} frames of all splits (`make refit`), with temperature and thresholds from "
-        "before. The scores below are of the network from before, which had not seen the frames of the test split.\n"
+        f"\nThe file holds a second training by this recipe ({refit['seconds'] / 60:.0f} minutes), on the "
+        f"{refit['train_pictures']:,} frames of all splits (`make refit`), with the temperature and thresholds of the "
+        "first. The scores below are of the first, which has not seen the frames of the test split.\n"
     )
     if scores := refit.get("scores"):
         low, high = scores["macro_f1_interval"]

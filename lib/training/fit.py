@@ -1,26 +1,21 @@
 """Train a network on a set of pictures that has no run of its own, as `02_train` does."""
 
-import hashlib
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from lib.data.dataset import Dataset
 from lib.training import batches, losses, networks, optimizers, resume, scene_batches
 from lib.training.recipe import Recipe
 
 
-def train(
-    data: Dataset, folder: Path, recipe: Recipe, weights: list[np.ndarray] | None = None
-) -> tuple[keras.Model, resume.Training]:
+def train(data: Dataset, folder: Path, recipe: Recipe) -> tuple[keras.Model, resume.Training]:
     """Train a network; it continues from the last finished epoch in `folder`.
 
     Args:
         data: The pictures. Without any for validation, the weights of the last epoch are kept.
         folder: Where the state of the training is kept; `Training.checkpoint.delete` removes it.
         recipe: The recipe.
-        weights: What to start from, as `get_weights` returns them; random weights by default.
 
     Returns:
         The network with the weights of its best epoch, in the recipe's precision, and the training.
@@ -34,11 +29,7 @@ def train(
     in_training = source.for_training(data, recipe)
     validation = source.for_validation(data, recipe) if len(data.rows("validation")) else None
     model.compile(optimizer=optimizers.build(recipe, steps_per_epoch=len(in_training)), **losses.for_recipe(recipe))
-    start = ""
-    if weights is not None:
-        model.set_weights(weights)
-        start = hashlib.sha256(b"".join(each.tobytes() for each in weights)).hexdigest()
-    training = resume.Training(folder, model, data, recipe, start)
+    training = resume.Training(folder, model, data, recipe)
     for stage in training.stages():
         callbacks = training.callbacks(in_training, *([validation] if validation else []))
         model.fit(in_training, validation_data=validation, callbacks=callbacks, shuffle=False, verbose=0, **stage)

@@ -116,8 +116,7 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimiz
     Args:
         recipe: Its `schedule` is "constant"; "step", divided by 10 every `drop_every` epochs; "cosine", from
             `learning_rate` to zero; or "one_cycle", a linear warm-up over the first fifth and a cosine decay (after
-            Smith 2018, arXiv:1803.09820), and again, lower, in the last epochs, a `second_cycle_fraction` of them (a
-            warm restart; Loshchilov and Hutter 2017, arXiv:1608.03983).
+            Smith 2018, arXiv:1803.09820).
         steps_per_epoch: Batches in an epoch.
 
     Returns:
@@ -127,46 +126,12 @@ def learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimiz
     if recipe.schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(peak, steps)
     if recipe.schedule == "one_cycle":
-        second = round(recipe.second_cycle_fraction * recipe.epochs) * steps_per_epoch
-        first = _one_cycle(peak, steps - second)
-        return Restart(first, steps - second, _one_cycle(peak * recipe.second_cycle_peak, second)) if second else first
+        warmup = math.ceil(steps / 5)
+        return keras.optimizers.schedules.CosineDecay(
+            peak / 25, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
+        )
     drops = range(recipe.drop_every, recipe.epochs, recipe.drop_every) if recipe.schedule == "step" else range(0)
     if not drops:
         return peak
     values = [peak / 10**number for number in range(len(drops) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay([epoch * steps_per_epoch for epoch in drops], values)
-
-
-class Restart(keras.optimizers.schedules.LearningRateSchedule):
-    """One schedule after another.
-
-    Args:
-        first: The schedule of the first steps.
-        steps: Number of these steps.
-        second: The schedule from then on, which counts its steps from 0.
-    """
-
-    def __init__(
-        self,
-        first: keras.optimizers.schedules.LearningRateSchedule,
-        steps: int,
-        second: keras.optimizers.schedules.LearningRateSchedule,
-    ):
-        self.first, self.steps, self.second = first, steps, second
-
-    def __call__(self, step):
-        """Compute the rate at a step, a number or a tensor."""
-        step = keras.ops.convert_to_tensor(step)
-        later = keras.ops.maximum(step - self.steps, 0)
-        return keras.ops.where(step < self.steps, self.first(step), self.second(later))
-
-    def get_config(self) -> dict:
-        """Give the arguments of the constructor, as Keras needs them to save an optimiser."""
-        return {"first": self.first, "steps": self.steps, "second": self.second}
-
-
-def _one_cycle(peak: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    warmup = math.ceil(steps / 5)
-    return keras.optimizers.schedules.CosineDecay(
-        peak / 25, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
-    )

@@ -44,10 +44,6 @@ class Recipe(Settings):
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
         "constant", description="learning-rate schedule"
     )
-    second_cycle_fraction: float = Field(
-        0.0, ge=0, le=0.9, description="fraction of the epochs, the last ones, in which a one_cycle rate rises again"
-    )
-    second_cycle_peak: float = Field(0.3, ge=0.001, le=1, description="their peak, fraction of learning_rate")
     drop_every: int = Field(
         10, ge=1, le=100_000, description="epochs between two divisions of the rate by 10, in the step schedule"
     )
@@ -113,12 +109,6 @@ class Recipe(Settings):
         0.0, ge=0, le=1, description="probability below which the recogniser averages with the mirrored picture"
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="decides initial weights, order and augmentation")
-
-    @pydantic.model_validator(mode="after")
-    def _only_one_cycle_has_a_second(self) -> "Recipe":
-        if self.second_cycle_fraction and self.schedule != "one_cycle":
-            raise ValueError(f"`second_cycle_fraction` must be 0 for the schedule {self.schedule}, which has no cycle.")
-        return self
 
     @pydantic.model_validator(mode="after")
     def _sizes_fit_the_network(self) -> "Recipe":

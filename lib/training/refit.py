@@ -1,9 +1,9 @@
 """Train a finished run once more, on the frames of all its splits: the network that ships.
 
 Scores and thresholds stay those of the run, which has not seen its validation and test frames. The network that people
-use need not leave them out. It repeats the second cycle of the recipe, from the run's weights, in as many steps; a
-recipe without one is trained anew. No frame is left to choose anything on, so the weights of the last epoch are kept,
-with the run's temperature and thresholds. The archive's own test set stays out; `03_evaluate` scores the result on it.
+use need not leave them out. It is trained by the same recipe in as many steps. No frame is left to choose anything on,
+so the weights of the last epoch are kept, with the run's temperature and thresholds. The archive's own test set stays
+out; `03_evaluate` scores the result on it.
 
     python -m lib.training.refit RUN_FOLDER
 """
@@ -12,14 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import keras
-import numpy as np
-
 from lib import machine, paths, records
 from lib.data import dataset
-from lib.errors import UserError, exit_status
+from lib.errors import exit_status
 from lib.training import export, fit
-from lib.training.calibration import Calibration, fold_temperature
+from lib.training.calibration import Calibration
 from lib.training.recipe import Recipe
 
 
@@ -40,13 +37,14 @@ def refit(run_folder: Path) -> Path:
     recipe = Recipe.check(record["recipe"])
     chosen = Calibration(**record["calibration"])
     everything = dataset.for_refit(data)
-    cycle = last_cycle(recipe, len(data.rows("train")), len(everything.rows("train")))
     folder = run_folder / records.REFIT
     if _is_done(folder, record["model_sha256"]):
         return folder
-    weights = _weights(run_folder, chosen) if recipe.second_cycle_fraction else None
-    _, training = fit.train(everything, folder, cycle, weights)
-    exported = export.save(folder, record["name"], data, cycle, training.checkpoint.best_weights, chosen)
+    if recipe.patience:  # there is no score to lose it on
+        recipe = recipe.model_copy(update={"epochs": record["best_epoch"], "patience": 0})
+    recipe = in_as_many_steps(recipe, len(data.rows("train")), len(everything.rows("train")))
+    _, training = fit.train(everything, folder, recipe)
+    exported = export.save(folder, record["name"], data, recipe, training.checkpoint.best_weights, chosen)
     records.write_csv(folder / records.HISTORY, training.checkpoint.history)
     result = export.run_record(record["name"], record["data_name"], everything, training, exported)
     del result["best_val_macro_f1"]
@@ -56,33 +54,19 @@ def refit(run_folder: Path) -> Path:
     return folder
 
 
-def last_cycle(recipe: Recipe, before: int, now: int) -> Recipe:
-    """Give the recipe of the second cycle alone, or all of a recipe without one, with as many steps for more frames.
+def in_as_many_steps(recipe: Recipe, before: int, now: int) -> Recipe:
+    """Shorten a recipe so that it takes as many steps for more frames.
 
     Args:
         recipe: Recipe of the run.
         before: Number of frames that it trained on.
         now: Number of frames to train on.
     """
-    second = round(recipe.second_cycle_fraction * recipe.epochs)
-    changes = {"epochs": max(1, round((second or recipe.epochs) * before / now)), "second_cycle_fraction": 0.0}
-    if second:
-        changes |= {"learning_rate": recipe.learning_rate * recipe.second_cycle_peak, "progressive_fraction": 0.0}
-    return recipe.model_copy(update=changes)
+    return recipe.model_copy(update={"epochs": max(1, round(recipe.epochs * before / now))})
 
 
 def _is_done(folder: Path, of_model: str) -> bool:
     return (folder / records.RUN_RECORD).is_file() and records.read_run(folder).get("refit_of") == of_model
-
-
-def _weights(run_folder: Path, chosen: Calibration) -> list[np.ndarray]:
-    """Read the weights that a training ended with, before the temperature was folded into them."""
-    path = records.verified(run_folder / records.KERAS_MODEL)
-    if not path.is_file():
-        raise UserError(f"{path} is missing. Delete {run_folder / records.RUN_RECORD} and run `make train` again.")
-    model = keras.saving.load_model(path, compile=False)
-    fold_temperature(model, 1 / chosen.temperature)
-    return model.get_weights()
 
 
 def main(arguments: list[str] | None = None) -> int:

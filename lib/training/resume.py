@@ -35,14 +35,12 @@ class Training:
         folder: Folder of the run, which holds the checkpoint.
         model: A compiled network. It is restored to the last finished epoch of the same training, if there is one.
         data: The prepared pictures. Without any for validation, the weights of the last epoch count as the best.
-        recipe: The recipe.
-        start: Digest of the weights that the training starts from, where they are not random. A training is the same
-            if start, recipe, pictures, network and Keras backend are.
+        recipe: The recipe. A training is the same if recipe, pictures, network and Keras backend are.
     """
 
-    def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe, start: str = ""):
+    def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe):
         inputs = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
-        key = records.digest([*inputs, keras.backend.backend(), *([start] if start else [])])
+        key = records.digest([*inputs, keras.backend.backend()])
         self.model, self.recipe = model, recipe
         monitor = "val_macro_f1" if len(data.rows("validation")) else None
         self.checkpoint = Checkpoint(folder, key, monitor=monitor, patience=recipe.patience)
