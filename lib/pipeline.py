@@ -378,17 +378,25 @@ def refit(plan: Plan) -> None:
 
     table = dataset.read_manifest(plan.prepared / dataset.MANIFEST)
     for run in plan.runs:
-        folder = plan.run_folder(run)
-        with machine.training_slot(paths.ROOT / plan.outputs, os.environ.get("MAKEFLAGS", "")) as threads:
-            command = [sys.executable, "-m", "lib.training.refit", str(folder)]
-            ended = subprocess.run(command, cwd=paths.ROOT, env=os.environ | threads)
+        name = f"{run}/{records.REFIT}"
+        folder = plan.run_folder(name)
+        folder.mkdir(exist_ok=True)
+        print(f"Training {run} on all frames", file=sys.stderr, flush=True)
+        with (
+            machine.training_slot(paths.ROOT / plan.outputs, os.environ.get("MAKEFLAGS", "")) as threads,
+            (folder / "train.log").open("w") as messages,  # TensorFlow's too
+        ):
+            command = [sys.executable, "-m", "lib.training.refit", str(folder.parent)]
+            ended = subprocess.run(command, cwd=paths.ROOT, env=os.environ | threads, stderr=messages)
         if ended.returncode:
-            raise UserError(f"The training of {run} on all frames has stopped; `make refit` continues it.")
-        if dataset.in_official_test(table).any():
-            name = f"{run}/{records.REFIT}"
+            said = (folder / "train.log").read_text().splitlines()
+            errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+            raise UserError("\n".join(errors) or f"It has stopped; {_relative(folder)}/train.log says why.")
+        record, scores = folder / records.RUN_RECORD, folder / records.METRICS_RECORD
+        is_scored = scores.exists() and scores.stat().st_mtime > record.stat().st_mtime
+        if dataset.in_official_test(table).any() and not is_scored:
             print(f"Evaluating {name}", file=sys.stderr, flush=True)
-            evaluate, executed = STEPS["evaluate"], plan.run_folder(name) / STEPS["evaluate"].executed
-            notebooks.run(evaluate.notebook, executed, _run_parameters(plan, name))
+            notebooks.run(STEPS["evaluate"].notebook, folder / STEPS["evaluate"].executed, _run_parameters(plan, name))
 
 
 def compare(plan: Plan) -> None:

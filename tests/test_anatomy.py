@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from lib.training import anatomy, networks
+from lib.training import anatomy, losses, networks
 from lib.training.recipe import Recipe
 
 CNN = Recipe(network="cnn", dense_units=8)
@@ -30,6 +30,7 @@ def test_a_network_for_any_size_is_measured_at_one():
 def test_the_first_loss_is_near_a_uniform_guess_and_leaves_the_network_as_it_is(class_map):
     recipe = Recipe(network="springfield", width=16, class_map=class_map)
     model = networks.build(recipe, 30, 32)
+    model.compile(**losses.for_recipe(recipe))
     before = [keras.ops.convert_to_numpy(each).copy() for each in model.variables]
     pictures = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
     labels = np.eye(30 + class_map, dtype="float32")[np.arange(64) % 30]

@@ -181,6 +181,17 @@ def test_publishing_copies_the_records_and_no_picture_of_a_frame(trained):
     assert not kept & {"model.tflite", "model.keras", "predictions.png", "worst_mistakes.png", "evaluate.ipynb"}
 
 
+def test_a_run_is_trained_once_more_on_all_frames(trained):
+    checkout, _ = trained
+    made = checkout.make("refit", "RUNS=cnn4")
+    assert made.returncode == 0, made.stderr
+    run, once_more = (records.read_run(checkout.out / name) for name in ("cnn4", "cnn4/refit"))
+    assert once_more["refit_of"] == run["model_sha256"] and once_more["calibration"] == run["calibration"]
+    assert once_more["train_pictures"] == 60 > run["train_pictures"]
+    # There is no set of pictures that it has not seen.
+    assert not (checkout.out / "cnn4" / "refit" / records.METRICS_RECORD).exists()
+
+
 def test_a_record_of_other_pictures_is_not_overwritten(trained):
     checkout, _ = trained
     assert checkout.make("publish", "RUNS=cnn4").returncode == 0

@@ -68,7 +68,7 @@ def first_loss(model: keras.Model, pictures: np.ndarray, targets: np.ndarray | d
     Returns:
         Mean cross-entropy of the probabilities, nats.
     """
-    copy = keras.models.clone_model(model)
+    copy = keras.Model.from_config(model.get_config())  # `clone_model` would compile it too
     copy.set_weights(model.get_weights())
     answers, right = copy(pictures, training=True), targets
     if isinstance(targets, dict):

@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     def command() -> None:
         folder = options.run_folder.resolve()
         with records.lock(folder):
-            print(refit(folder))
+            print(f"The network trained on all frames is in {refit(folder)}.")
 
     return exit_status(command)
 
