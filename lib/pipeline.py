@@ -307,8 +307,23 @@ def check_publishing(plan: Plan) -> None:
         )
 
 
+def check_refit(run_folder: Path) -> None:
+    """Check that a network trained on all frames, if there is one, repeats the training of today.
+
+    Raises:
+        UserError: The run was trained again since.
+    """
+    refit = run_folder / records.REFIT
+    if (refit / records.RUN_RECORD).exists() and (
+        records.read_run(refit)["refit_of"] != records.read_run(run_folder)["model_sha256"]
+    ):
+        raise UserError(f"{_relative(refit)} repeats an earlier training of the run. Run `make refit` first.")
+
+
 def publish(plan: Plan) -> None:
     """Copy the records of the runs to the committed ones; the network and its card too where asked for."""
+    for run in plan.runs if plan.publish_model else ():
+        check_refit(plan.run_folder(run))
     for name in (records.BASELINES, records.UNKNOWN):
         table = plan.run_folder("x").parent / name
         if table.exists() and plan.preparation.split == "grouped":
@@ -335,8 +350,6 @@ def publish_refit(refit: Path, target: Path) -> None:
     if not (refit / records.RUN_RECORD).exists():
         return
     record, of_refit = records.read_record(target / records.RUN_RECORD), records.read_run(refit)
-    if of_refit["refit_of"] != record["model_sha256"]:
-        raise UserError(f"{_relative(refit)} repeats an earlier training of the run. Run `make refit` first.")
     with records.atomic_write(target / records.LITERT_MODEL) as temporary:
         shutil.copyfile(records.verified(refit / records.LITERT_MODEL), temporary)
     kept = {name: of_refit[name] for name in ("recipe", "epochs", "seconds", "train_pictures", "refit_of")}

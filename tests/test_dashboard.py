@@ -85,7 +85,8 @@ def test_the_page_knows_on_what_a_network_was_tested(networks):
 
 
 @pytest.mark.parametrize(
-    ("refit", "pictures"), [({"scores": {"accuracy": 0.98, "test_pictures": 990}}, 990), ({}, 3210), ("odd", 3210)]
+    ("refit", "pictures"),
+    [({"scores": {"accuracy": 0.98, "test_pictures": 990}}, 990), ({}, 3210), ("odd", 3210), ({"scores": "odd"}, 3210)],
 )
 def test_a_network_that_was_trained_once_more_shows_its_own_scores(tmp_path, refit, pictures):
     small_model.write_run(tmp_path / "kaggle" / "one", run={"refit": refit}, metrics=SPRINGFIELD)

@@ -203,6 +203,21 @@ def test_a_network_that_was_trained_meanwhile_answers(monkeypatch):
     assert loaded == ["old", "new"]
 
 
+def test_a_network_that_cannot_be_loaded_replaces_none(monkeypatch):
+    networks = [["old"], ["broken"]]
+
+    def load() -> str:
+        if networks[0] == ["broken"]:
+            raise UserError("damaged")
+        return "old"
+
+    predictor = handlers.Predictor(load, 1, 1, lambda: networks[0])
+    monkeypatch.setattr(handlers, "LOOK_SECONDS", -1.0)
+    assert predictor.recogniser() == "old"
+    del networks[0]
+    assert predictor.recogniser() == "old"
+
+
 @contextlib.contextmanager
 def blocked(limit: int, under_way: int) -> Iterator[str]:
     """Serve a blocked network with so many requests under way, and give its address."""

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -326,8 +327,11 @@ class Predictor:
         now = time.monotonic()
         if self._recogniser is None or now - self._looked > LOOK_SECONDS:
             self._looked, before, self._loaded_from = now, self._loaded_from, self._networks()
-            if self._recogniser is None or self._loaded_from != before:
+            if self._recogniser is None:
                 self._recogniser = self._load()
+            elif self._loaded_from != before:
+                with contextlib.suppress(UserError):  # then the one from before still answers
+                    self._recogniser = self._load()
         return self._recogniser
 
     async def predict(self, body: bytes) -> dict[str, Any]:

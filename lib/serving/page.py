@@ -249,7 +249,8 @@ def _facts(folder: Path) -> dict[str, Any]:
     run, metrics = _read(records.read_run, folder), _read(records.read_metrics, folder)
     metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
     # A network that was trained once more on all frames has scores of its own where there were other pictures.
-    scores = run["refit"].get("scores") or metrics if isinstance(run.get("refit"), dict) else metrics
+    of_refit = run["refit"].get("scores") if isinstance(run.get("refit"), dict) else None
+    scores = of_refit if isinstance(of_refit, dict) else metrics
     return {
         "tested": {
             "accuracy": _number(scores.get("accuracy")),

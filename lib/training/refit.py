@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lib import machine, paths, records
 from lib.data import dataset
+from lib.drawing.figures import FEATURES
 from lib.errors import exit_status
 from lib.training import export, fit
 from lib.training.calibration import Calibration
@@ -42,7 +43,8 @@ def refit(run_folder: Path) -> Path:
         return folder
     if recipe.patience:  # there is no score to lose it on
         recipe = recipe.model_copy(update={"epochs": record["best_epoch"], "patience": 0})
-    recipe = in_as_many_steps(recipe, len(data.rows("train")), len(everything.rows("train")))
+    drawings = recipe.drawings_per_character * len(FEATURES.keys() & set(data.characters))
+    recipe = in_as_many_steps(recipe, *(len(each.rows("train")) + drawings for each in (data, everything)))
     _, training = fit.train(everything, folder, recipe)
     exported = export.save(folder, record["name"], data, recipe, training.checkpoint.best_weights, chosen)
     records.write_csv(folder / records.HISTORY, training.checkpoint.history)
@@ -55,12 +57,12 @@ def refit(run_folder: Path) -> Path:
 
 
 def in_as_many_steps(recipe: Recipe, before: int, now: int) -> Recipe:
-    """Shorten a recipe so that it takes as many steps for more frames.
+    """Shorten a recipe so that it takes as many steps for more pictures.
 
     Args:
         recipe: Recipe of the run.
-        before: Number of frames that it trained on.
-        now: Number of frames to train on.
+        before: Number of pictures, drawings among them, that it trained on.
+        now: Number of pictures to train on.
     """
     return recipe.model_copy(update={"epochs": max(1, round(recipe.epochs * before / now))})
 
