@@ -44,11 +44,10 @@ def test_a_box_covers_the_same_part_of_the_square_as_of_the_picture(shape):
     square = pictures.resize_framed(picture, 64, "bounded")
     rows, columns = np.where(square.pixels.min(axis=2) > 200)
     expected = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 64
-    assert pictures.box_to_square(box, square.framing, shape, 64) == pytest.approx(expected, abs=1.5 / 64)
+    assert square.framing.to_square(box) == pytest.approx(expected, abs=1.5 / 64)
 
 
 def test_a_box_in_the_square_and_back_is_where_it_was():
-    framing = pictures.Framing((10, 5, 90, 65), (64, 48))
+    framing = pictures.Framing((10, 5, 90, 65), (64, 48), (70, 100), 64)
     box = np.array([0.3, 0.3, 0.6, 0.7])
-    in_square = pictures.box_to_square(box, framing, (70, 100), 64)
-    assert pictures.box_from_square(in_square, framing, (70, 100), 64) == pytest.approx(box)
+    assert framing.from_square(framing.to_square(box)) == pytest.approx(box)

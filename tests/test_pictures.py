@@ -2,6 +2,7 @@ import io
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -283,6 +284,30 @@ def test_large_pictures_are_decoded_one_at_a_time(scene, monkeypatch):
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(pictures.decode, [encode(scene, "PNG")] * 12))
     assert max(most) == 1
+
+
+def test_large_pictures_are_decoded_one_at_a_time_by_all_processes(scene, monkeypatch):
+    held = (
+        "import sys; from lib.data import pictures\n"
+        "with pictures._turn():\n    print('held', flush=True); sys.stdin.read()"
+    )
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", 100)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+    ):
+        assert other.stdout.readline() == b"held\n"
+        waiting = executor.submit(pictures.decode, encode(scene, "PNG"))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        other.stdin.close()
+        assert waiting.result(timeout=20).shape == (64, 64, 3)
+
+
+def test_without_a_place_for_the_lock_large_pictures_are_decoded(scene, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGE_PIXELS", 100)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/nowhere")
+    assert pictures.decode(encode(scene, "PNG")).shape == (64, 64, 3)
 
 
 def test_rejects_a_picture_below_the_shorter_side():

@@ -58,8 +58,9 @@ def of_dataset(data: Dataset, path: Path = KAGGLE_BOXES) -> np.ndarray:
     """
     by_path = read(path)
     found = np.full((len(data.images), 4), np.nan)
-    size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
+    size = data.preparation.picture_size
     for row in data.table[data.table.path.isin(by_path) & (data.table.image >= 0)].itertuples():
-        whole = Framing((0, 0, row.width, row.height), pictures.inner_size((row.width, row.height), size, resize_mode))
-        found[row.image] = pictures.box_to_square(by_path[row.path], whole, (row.height, row.width), size)
+        inner = pictures.inner_size((row.width, row.height), size, data.preparation.resize_mode)
+        whole = Framing((0, 0, row.width, row.height), inner, (row.height, row.width), size)
+        found[row.image] = whole.to_square(by_path[row.path])
     return found

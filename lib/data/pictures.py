@@ -5,12 +5,16 @@ Pillow becomes an `UnreadablePicture` with a message for the user.
 """
 
 import contextlib
+import getpass
 import io
 import math
-import threading
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import filelock
 import numpy as np
 from PIL import (
     AvifImagePlugin,
@@ -34,8 +38,7 @@ MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
 # several copies are kept, half as much again.
 MAX_COPIED_PIXELS = 30_000_000
 COPIED = ("WEBP", "AVIF")
-# Larger ones are decoded one at a time, whichever threads ask for them.
-LARGE_PIXELS = 12_000_000
+LARGE_PIXELS = 12_000_000  # larger ones are decoded one at a time; see `_turn`
 MIN_SIDE = 16  # smaller pictures show no character, even to a person
 
 # The plugins are called directly and not through `Image.open`, which opens the JPEGs of many phones as MPO, a container
@@ -83,9 +86,6 @@ UPRIGHT = {  # EXIF orientation: the transposition that turns the picture uprigh
 TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
 
-_one_large_decode = threading.Lock()
-
-
 class UnreadablePicture(UserError):
     """The bytes cannot be used as a picture; the text says why."""
 
@@ -100,6 +100,46 @@ class _LimitedReader(io.BytesIO):
         if self.reads > MAX_READS:
             raise OSError(f"more than {MAX_READS} reads")
         return super().read(size)
+
+
+class Framing(NamedTuple):
+    """How a picture is put into a square: the part of it that is used, resized and centred.
+
+    Attributes:
+        box: Left, top, right and bottom of the part, pixels of the picture.
+        inner: Its width and height in the square, pixels.
+        shape: Height and width of the picture, pixels.
+        size: Side of the square, pixels.
+    """
+
+    box: tuple[int, int, int, int]
+    inner: tuple[int, int]
+    shape: tuple[int, int]
+    size: int
+
+    def to_square(self, box: np.ndarray) -> np.ndarray:
+        """Convert a box (left, top, right, bottom) from fractions of the picture to fractions of the square."""
+        scale, padding, whole, origin = self._geometry()
+        return (((np.reshape(box, (2, 2)) * whole - origin) * scale + padding) / self.size).reshape(4)
+
+    def from_square(self, box: np.ndarray) -> np.ndarray:
+        """Convert a box in the square back to one in the picture, clipped to it."""
+        scale, padding, whole, origin = self._geometry()
+        return np.clip((((np.reshape(box, (2, 2)) * self.size - padding) / scale + origin) / whole).reshape(4), 0, 1)
+
+    def _geometry(self) -> tuple[np.ndarray, ...]:
+        """Give scale, padding, size of the picture and origin of its part, each for x and y, in pixels."""
+        left, top, right, bottom = self.box
+        inner = np.array(self.inner)
+        scale, padding = inner / (right - left, bottom - top), (self.size - inner) // 2
+        return scale, padding, np.array(self.shape[::-1]), np.array([left, top])
+
+
+class Square(NamedTuple):
+    """A picture in a square, RGB `uint8 (size, size, 3)`, and how it fits there."""
+
+    pixels: np.ndarray
+    framing: Framing
 
 
 def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.ndarray:
@@ -123,7 +163,7 @@ def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.
     return decode_framed(contents, size, resize_mode).pixels
 
 
-def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> "Square":
+def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> Square:
     """Decode a picture into a square, and say how it fits there; see `decode`."""
     _check_resize_mode(resize_mode)
     image, orientation = _open(contents)
@@ -131,7 +171,7 @@ def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch")
     inner = inner_size(shown, size, resize_mode)
     pixels = _pixels(image, orientation, inner)
     if resize_mode != "bounded":
-        return Square(_fill_square(pixels, inner, size), Framing((0, 0, *shown), inner), shown[::-1])
+        return Square(_fill_square(pixels, inner, size), Framing((0, 0, *shown), inner, shown[::-1], size))
     height, width = pixels.shape[:2]
     left, top, right, bottom = framing(pixels, size, resize_mode).box
     if (width, height) != shown and (right - left, bottom - top) != (width, height):
@@ -142,17 +182,11 @@ def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch")
 
 
 def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
-    """Decode a picture in its own aspect ratio.
+    """Decode a picture in its own aspect ratio, RGB `uint8 (height, width, 3)`; see `decode`.
 
     Args:
         contents: As in `decode`.
         longest: If set, a larger picture is shrunk until its longer side has this many pixels.
-
-    Returns:
-        RGB `uint8 (height, width, 3)`.
-
-    Raises:
-        UnreadablePicture: The bytes cannot be used as a picture.
     """
     image, orientation = _open(contents)
     if longest is None or max(image.size) <= longest:
@@ -162,13 +196,7 @@ def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
 
 
 def probe(contents: bytes) -> tuple[int, int]:
-    """Check a picture and read its size without decoding a pixel.
-
-    Args:
-        contents: As in `decode`.
-
-    Returns:
-        Width and height in pixels, upright.
+    """Check a picture and read its upright width and height, pixels, without decoding one.
 
     Raises:
         UnreadablePicture: The bytes are no picture or exceed a limit. Damage after the header is found only by
@@ -178,106 +206,35 @@ def probe(contents: bytes) -> tuple[int, int]:
 
 
 def resize(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> np.ndarray:
-    """Resize a picture to a square, by area averaging where it shrinks.
+    """Resize a picture, `uint8 (height, width, 3)`, to a square, by area averaging where it shrinks; see `decode`.
 
     Padding repeats the border pixels: the plain background of clip-art and cut-outs continues without an edge that a
     network could mistake for an outline.
-
-    Args:
-        picture: `uint8 (height, width, 3)`.
-        size: Pixels a side of the result.
-        resize_mode: `"stretch"`, `"pad"` or `"bounded"`, as in `decode`.
-
-    Returns:
-        `uint8 (size, size, 3)`.
-
-    Raises:
-        ValueError: `resize_mode` is unknown.
     """
     return resize_framed(picture, size, resize_mode).pixels
 
 
-def resize_framed(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> "Square":
+def resize_framed(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Square:
     """Resize a picture to a square, and say how it fits there; see `resize`."""
     frame = framing(picture, size, resize_mode)
     left, top, right, bottom = frame.box
-    return Square(_fill_square(picture[top:bottom, left:right], frame.inner, size), frame, picture.shape[:2])
-
-
-class Framing(NamedTuple):
-    """The part of a picture that is used, and its size in the square.
-
-    Attributes:
-        box: Left, top, right and bottom of the part, pixels of the picture.
-        inner: Its width and height in the square, pixels; it is centred there.
-    """
-
-    box: tuple[int, int, int, int]
-    inner: tuple[int, int]
-
-
-class Square(NamedTuple):
-    """A picture in a square.
-
-    Attributes:
-        pixels: RGB `uint8 (size, size, 3)`.
-        framing: How the picture fits there.
-        shape: Height and width of the picture that `framing` refers to, pixels.
-    """
-
-    pixels: np.ndarray
-    framing: Framing
-    shape: tuple[int, int]
+    return Square(_fill_square(picture[top:bottom, left:right], frame.inner, size), frame)
 
 
 def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Framing:
-    """Compute how `resize` fits a picture into a square.
-
-    Args:
-        picture: `uint8 (height, width, 3)`.
-        size: Pixels a side of the square.
-        resize_mode: As in `decode`.
-
-    Returns:
-        The part of the picture that is used, and its size in the square.
-
-    Raises:
-        ValueError: `resize_mode` is unknown.
-    """
+    """Compute how `resize` fits a picture into a square."""
     _check_resize_mode(resize_mode)
     height, width = picture.shape[:2]
     box = (_figure_box(picture) if resize_mode == "bounded" else None) or (0, 0, width, height)
     left, top, right, bottom = box
-    return Framing(box, inner_size((right - left, bottom - top), size, resize_mode))
+    return Framing(box, inner_size((right - left, bottom - top), size, resize_mode), (height, width), size)
 
 
-def box_to_square(box: np.ndarray, framing: Framing, shape: tuple[int, int], size: int) -> np.ndarray:
-    """Convert a box in a picture to one in the square that a network sees.
-
-    Args:
-        box: Left, top, right, bottom as fractions of the picture, 0 to 1.
-        framing: How the picture becomes the square; see `framing`.
-        shape: Height and width of the picture, pixels.
-        size: Side of the square, pixels.
-
-    Returns:
-        The same as fractions of the square, `float64 (4,)`.
-    """
-    scale, padding, whole, origin = _geometry(framing, shape, size)
-    return (((np.reshape(box, (2, 2)) * whole - origin) * scale + padding) / size).reshape(4)
-
-
-def box_from_square(box: np.ndarray, framing: Framing, shape: tuple[int, int], size: int) -> np.ndarray:
-    """Convert a box in the square back to one in the picture, clipped to it; see `box_to_square`."""
-    scale, padding, whole, origin = _geometry(framing, shape, size)
-    return np.clip((((np.reshape(box, (2, 2)) * size - padding) / scale + origin) / whole).reshape(4), 0, 1)
-
-
-def _geometry(framing: Framing, shape: tuple[int, int], size: int) -> tuple[np.ndarray, ...]:
-    """Give scale, padding, size of the picture and origin of its part, each for x and y, in pixels."""
-    left, top, right, bottom = framing.box
-    inner = np.array(framing.inner)
-    return inner / (right - left, bottom - top), (size - inner) // 2, np.array(shape[::-1]), np.array([left, top])
+def inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
+    """Compute the width and height, in the square, of a picture of `shown` (width, height), without padding."""
+    stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[resize_mode]
+    width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)
+    return width, height
 
 
 def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -292,18 +249,16 @@ def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
     # An opening of 2 × 2 pixels removes dust; the two anchors keep the rest in place.
     kernel = np.ones((2, 2), np.uint8)
     drawn = cv2.dilate(cv2.erode(drawn, kernel, anchor=(0, 0)), kernel, anchor=(1, 1))
-    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    if not len(rows) or max(np.ptp(rows), np.ptp(columns)) + 1 < MIN_FIGURE * max(small.shape):
+    left, top, wide, high = cv2.boundingRect(drawn)
+    if max(wide, high) < MIN_FIGURE * max(small.shape):
         return None
     scale = max(width, height) / max(small.shape)
-    margin = FIGURE_MARGIN * (max(np.ptp(rows), np.ptp(columns)) + 1)
-    left, right = columns[0] - margin, columns[-1] + 1 + margin
-    top, bottom = rows[0] - margin, rows[-1] + 1 + margin
+    margin = FIGURE_MARGIN * max(wide, high)
     return (
-        max(0, math.floor(left * scale)),
-        max(0, math.floor(top * scale)),
-        min(width, math.ceil(right * scale)),
-        min(height, math.ceil(bottom * scale)),
+        max(0, math.floor((left - margin) * scale)),
+        max(0, math.floor((top - margin) * scale)),
+        min(width, math.ceil((left + wide + margin) * scale)),
+        min(height, math.ceil((top + high + margin) * scale)),
     )
 
 
@@ -312,13 +267,6 @@ def _check_resize_mode(resize_mode: str) -> None:
         raise ValueError(
             f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: {resize_mode!r}"
         )
-
-
-def inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
-    """Compute the width and height of the picture in the square, without padding."""
-    stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[resize_mode]
-    width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)
-    return width, height
 
 
 def _scaled(shown: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -371,33 +319,32 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
     try:
         image = plugin(_LimitedReader(contents))
     except Image.DecompressionBombError:  # at twice the limit
-        raise UnreadablePicture(_too_many_pixels(f"more than {2 * MAX_PIXELS // 1_000_000} million")) from None
+        raise _too_many_pixels(f"more than {2 * MAX_PIXELS // 1_000_000} million") from None
     except Exception:
-        raise UnreadablePicture(_damaged(plugin.format)) from None
-    _check_size(*image.size, MAX_COPIED_PIXELS if image.format in COPIED else MAX_PIXELS)
-    if image.format == "JPEG" and contents.count(START_OF_SCAN) * math.prod(image.size) > MAX_SCANNED_PIXELS:
+        raise _damaged(plugin.format) from None
+    (width, height), limit = image.size, MAX_COPIED_PIXELS if image.format in COPIED else MAX_PIXELS
+    if width * height > limit:
+        raise _too_many_pixels(f"{width} × {height}", limit)
+    if min(width, height) < MIN_SIDE:
+        raise UnreadablePicture(
+            f"The picture has {width} × {height} pixels, at least {MIN_SIDE} a side are needed. "
+            "Choose a larger picture."
+        )
+    if image.format == "JPEG" and contents.count(START_OF_SCAN) * width * height > MAX_SCANNED_PIXELS:
         raise UnreadablePicture("The JPEG has far too many scans. Save it again as an ordinary JPEG.")
     if image.tile and image.tile[0][0] == "bmp_rle":  # Pillow decodes it in Python, 50 megapixels in 10 s
         raise UnreadablePicture("Run-length encoded BMP files cannot be read. Save the picture as PNG.")
     return image, _orientation(image)
 
 
-def _check_size(width: int, height: int, limit: int) -> None:
-    if width * height > limit:
-        raise UnreadablePicture(_too_many_pixels(f"{width} × {height}", limit))
-    if min(width, height) < MIN_SIDE:
-        raise UnreadablePicture(
-            f"The picture has {width} × {height} pixels, at least {MIN_SIDE} a side are needed. "
-            "Choose a larger picture."
-        )
+def _too_many_pixels(received: str, limit: int = MAX_PIXELS) -> UnreadablePicture:
+    return UnreadablePicture(
+        f"The picture has {received} pixels, at most {limit // 1_000_000} million can be read. Make it smaller."
+    )
 
 
-def _too_many_pixels(received: str, limit: int = MAX_PIXELS) -> str:
-    return f"The picture has {received} pixels, at most {limit // 1_000_000} million can be read. Make it smaller."
-
-
-def _damaged(file_format: str) -> str:
-    return (
+def _damaged(file_format: str) -> UnreadablePicture:
+    return UnreadablePicture(
         f"The file begins like a {file_format} picture but is damaged or incomplete. Check it in a picture "
         "viewer, and save or download it again."
     )
@@ -420,8 +367,18 @@ def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
 
 def _pixels(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None = None) -> np.ndarray:
     """Decode to upright RGB; a JPEG at a fraction of its size, if `wanted` (width, height) is small enough."""
-    with _one_large_decode if math.prod(image.size) > LARGE_PIXELS else contextlib.nullcontext():
+    with _turn() if math.prod(image.size) > LARGE_PIXELS else contextlib.nullcontext():
         return _decoded(image, orientation, wanted)
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Wait until no other thread or process of this user decodes a large picture: several would fill the memory."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, KeyError):  # without a place for it or a name of the user, nobody waits
+            lock = Path(tempfile.gettempdir(), f"large-picture-{getpass.getuser()}.lock")
+            stack.enter_context(filelock.FileLock(lock))
+        yield
 
 
 def _decoded(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None) -> np.ndarray:
@@ -437,7 +394,7 @@ def _decoded(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, in
     except MemoryError:
         raise UnreadablePicture("There is too little free memory for this picture. Make it smaller.") from None
     except Exception:
-        raise UnreadablePicture(_damaged(image.format)) from None
+        raise _damaged(image.format) from None
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -128,7 +128,7 @@ def summary(
     boxed = np.flatnonzero(~np.isnan(places[:, 0]))
     if len(boxed):
         result["second_name"] = _second_name(network, originals, actual, places, boxed)
-        result |= _pointing(network, squares, class_maps, actual, places, boxed)
+        result |= _pointing(squares, class_maps, actual, places, boxed)
     return result
 
 
@@ -194,7 +194,6 @@ def _second_name(
 
 
 def _pointing(
-    network: Recogniser,
     squares: Sequence[pictures.Square],
     class_maps: np.ndarray,
     actual: np.ndarray,
@@ -204,8 +203,7 @@ def _pointing(
     """Compare the map of the right character with its box: the maximum inside (Zhang et al. 2018), and the overlap."""
     inside, overlaps = [], []
     for row in boxed:
-        square = squares[row]
-        box = pictures.box_to_square(places[row], square.framing, square.shape, network.picture_size)
+        box = squares[row].framing.to_square(places[row])
         cells = class_maps[row][:, :, actual[row]]
         x, y = class_map.peak(cells)
         inside.append(box[0] <= x <= box[2] and box[1] <= y <= box[3])

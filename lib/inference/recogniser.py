@@ -334,7 +334,7 @@ class Recogniser:
 
     def _box(self, place: Place, square: Square) -> Box:
         """Convert the box of a place to fractions of the picture."""
-        return tuple(pictures.box_from_square(place.box, square.framing, square.shape, self.picture_size).tolist())
+        return tuple(square.framing.from_square(place.box).tolist())
 
     def _try_out(self) -> None:
         """Predict once, so that a damaged network is found now and the first real prediction is fast."""
