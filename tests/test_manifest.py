@@ -5,17 +5,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
-import filelock
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib import paths
-from lib.data import dataset, duplicates, manifest, pictures, sources
+from lib.data import dataset, duplicates, manifest, sources
 from lib.errors import UserError
 from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
 
@@ -61,7 +59,7 @@ def test_several_processes_write_the_same_as_one(raw, processed, tmp_path, monke
     prepare(raw, processed)
     monkeypatch.setattr(manifest, "SERIAL_UP_TO", 0)
     monkeypatch.setattr(manifest, "CHUNK", 3)
-    monkeypatch.setattr(manifest, "PENDING_BYTES", 0)  # several calls of joblib
+    monkeypatch.setattr(manifest, "PENDING_CHUNKS", 1)
     prepare(raw, tmp_path / "parallel")
     for name in (dataset.IMAGES, dataset.MANIFEST, dataset.NEAR_DUPLICATES):
         assert (processed / name).read_bytes() == (tmp_path / "parallel" / name).read_bytes()
@@ -77,17 +75,6 @@ def test_a_killed_worker_process_is_reported(raw, processed, monkeypatch):
     with pytest.raises(UserError, match="A process that decodes pictures was killed"):
         prepare(raw, processed)
     assert not list(processed.iterdir())
-
-
-def test_large_pictures_are_decoded_one_at_a_time_by_all_worker_processes(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "LARGE_PIXELS", 1)
-    files = [path.relative_to(raw).as_posix() for path in sorted((raw / "bart").iterdir())[:2]]
-    with ThreadPoolExecutor(1) as executor:
-        with filelock.FileLock(tmp_path / "large.lock"):  # as another process would hold it
-            waiting = executor.submit(manifest._decode_chunk, raw, files, manifest.DEFAULTS, tmp_path)
-            with pytest.raises(TimeoutError):
-                waiting.result(timeout=0.5)
-        assert [one.detail for one in waiting.result(timeout=10)] == ["", ""]
 
 
 def test_width_and_height_are_those_of_the_file(raw, processed):

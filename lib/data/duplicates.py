@@ -1,8 +1,8 @@
 """Near-duplicates among pictures: the same frame or a neighbouring one, and the groups that they form.
 
-Two pictures are near-duplicates if their thumbnails differ by less than 15 grey levels or their difference hashes by
-at most 24 bits. Groups are the connected components. Chains do no harm on the Simpsons archive: among 18,775 frames the
-largest group has 12, all of one scene.
+Two pictures are near-duplicates if their thumbnails differ by less than 15 grey levels (`near_rms` of the preparation)
+or their difference hashes by at most 24 bits (`near_bits`). Groups are the connected components. Chains do no harm on
+the Simpsons archive: among 18,775 frames the largest group has 12, all of one scene.
 
 Plain drawings, such as shapes or digits on white, have hashes of almost nothing but zeros, whatever they show. So a
 hash alone does not decide about them: the thumbnails must agree too. No group of the archive changes by that.
@@ -12,8 +12,8 @@ more pairs in different groups would be found by mirroring one side, and most of
 similar background.
 """
 
+import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import cv2
 import faiss
@@ -21,25 +21,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lib.data.preparation import DEFAULTS, Preparation
 
-class Limits(NamedTuple):
-    """What makes two pictures near-duplicates, or one and the same.
-
-    Attributes:
-        rms: Grey levels, 0 to 255, RMS: near-duplicates have thumbnails that differ by less. Chosen, as the next, by
-            looking at pairs of the Simpsons archive: beyond these limits other scenes begin.
-        bits: Of 256: or hashes that differ by at most as many.
-        same_rms: Thumbnails of one picture differ by less. Of the archive's test pictures 95 % are within 1.8 of the
-            frame that they are scaled copies of; the two nearest frames with different labels that are not one frame
-            are 3.3 apart.
-    """
-
-    rms: float = 15.0
-    bits: int = 24
-    same_rms: float = 2.5
-
-
-LIMITS = Limits()
 # The structure of a picture: bits of its hash that differ from most others. The archive's frames have 26 to 128, half
 # of them more than 110; its plain drawings on white have 30 to 39. Drawn shapes have 6 to 33, scanned digits 50 to 108.
 PLAIN_BITS = 30  # with less structure, thumbnails must agree as near-duplicates do
@@ -88,7 +71,7 @@ def fingerprint(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return hashes, thumbnails
 
 
-def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, limits: Limits = LIMITS) -> np.ndarray:
+def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, preparation: Preparation = DEFAULTS) -> np.ndarray:
     """Find the pairs of near-duplicates.
 
     Up to `EXACT_UP_TO` pictures every pair is found and the result depends on the input alone. Beyond it the search
@@ -100,7 +83,7 @@ def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, limits: Lim
     Args:
         hashes: `uint8 (n, 32)`, from `fingerprint`.
         thumbnails: `uint8 (n, 256)`, from `fingerprint`.
-        limits: What makes two pictures near-duplicates.
+        preparation: Has the limits.
 
     Returns:
         `int64 (m, 2)`: positions of two near-duplicates, the smaller first; sorted, each pair once. Its length grows
@@ -108,15 +91,13 @@ def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, limits: Lim
     """
     structure = _structure(hashes)
     contrast = thumbnails.std(axis=1, dtype=np.float32)
-
-    def keys(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        near = _agree(hashes, thumbnails, structure, contrast, one, other, limits)
-        return _keys(one[near], other[near], len(hashes))
-
-    by_hash = [keys(*found) for found in _hash_matches(hashes, limits.bits)]
-    by_thumbnail = [keys(*found) for found in _thumbnail_matches(thumbnails, limits.rms)]
-    keys = np.unique(np.concatenate([np.empty(0, np.int64), *by_hash, *by_thumbnail]))
-    return np.stack(np.divmod(keys, max(len(hashes), 1)), axis=1)
+    by_hash = _hash_matches(hashes, preparation.near_bits)
+    by_thumbnail = _thumbnail_matches(thumbnails, preparation.near_rms)
+    keys = [np.empty(0, np.int64)]
+    for one, other in itertools.chain(by_hash, by_thumbnail):
+        near = _agree(hashes, thumbnails, structure, contrast, one, other, preparation)
+        keys.append(_keys(one[near], other[near], len(hashes)))
+    return np.stack(np.divmod(np.unique(np.concatenate(keys)), max(len(hashes), 1)), axis=1)
 
 
 def groups_of_pairs(pairs: np.ndarray, num_pictures: int) -> np.ndarray:
@@ -137,35 +118,17 @@ def groups_of_pairs(pairs: np.ndarray, num_pictures: int) -> np.ndarray:
 
 
 def thumbnail_rms(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Measure how much the thumbnails of pairs differ.
-
-    Args:
-        thumbnails: `uint8 (n, 256)`.
-        pairs: `int64 (m, 2)`.
-
-    Returns:
-        `float64 (m,)`: root mean square of the differences, grey levels, 0 to 255.
-    """
-    return np.sqrt(_squared_distances(thumbnails, pairs[:, 0], pairs[:, 1]) / thumbnails.shape[1])
+    """Measure how much the thumbnails of pairs, `int64 (m, 2)`, differ: RMS, 0 to 255 grey levels, `float64 (m,)`."""
+    return _rms(thumbnails, pairs[:, 0], pairs[:, 1])
 
 
 def are_same_picture(
-    hashes: np.ndarray, thumbnails: np.ndarray, pairs: np.ndarray, limits: Limits = LIMITS
+    hashes: np.ndarray, thumbnails: np.ndarray, pairs: np.ndarray, preparation: Preparation
 ) -> np.ndarray:
-    """Say which near-duplicates are one and the same picture, such as a frame and a scaled copy of it.
-
-    Args:
-        hashes: `uint8 (n, 32)`.
-        thumbnails: `uint8 (n, 256)`.
-        pairs: `int64 (m, 2)`.
-        limits: What makes them so.
-
-    Returns:
-        `bool (m,)`.
-    """
+    """Say which near-duplicates, `int64 (m, 2)`, are one and the same picture, such as scaled copies: `bool (m,)`."""
     contrast = thumbnails.std(axis=1, dtype=np.float32)[pairs].min(axis=1)
     plain = _structure(hashes)[pairs].min(axis=1) < PLAIN_BITS
-    limit = np.where(plain, np.minimum(limits.same_rms, PLAIN_SAME * contrast), limits.same_rms)
+    limit = np.where(plain, np.minimum(preparation.same_rms, PLAIN_SAME * contrast), preparation.same_rms)
     return thumbnail_rms(thumbnails, pairs) < limit
 
 
@@ -182,17 +145,19 @@ def _agree(
     contrast: np.ndarray,
     one: np.ndarray,
     other: np.ndarray,
-    limits: Limits,
+    preparation: Preparation,
 ) -> np.ndarray:
     """Say which pairs, near by one measure, are near enough by the other for their structure: `bool (m,)`."""
     least = np.minimum(structure[one], structure[other])
     near = np.ones(len(one), bool)
     doubtful = np.flatnonzero(least < STRUCTURED_BITS)
     one, other, plain = one[doubtful], other[doubtful], least[doubtful] < PLAIN_BITS
-    rms = np.sqrt(_squared_distances(thumbnails, one, other) / thumbnails.shape[1])
-    limit = np.where(plain, np.minimum(limits.rms, PLAIN_NEAR * np.minimum(contrast[one], contrast[other])), np.inf)
+    rms = _rms(thumbnails, one, other)
+    plain_limit = np.minimum(preparation.near_rms, PLAIN_NEAR * np.minimum(contrast[one], contrast[other]))
     bits = np.bitwise_count(hashes[one] ^ hashes[other]).sum(axis=1)
-    near[doubtful] = np.where(plain, (rms < limit) & (bits <= limits.bits), rms < LOOSE * limits.rms)
+    near[doubtful] = np.where(
+        plain, (rms < plain_limit) & (bits <= preparation.near_bits), rms < LOOSE * preparation.near_rms
+    )
     return near
 
 
@@ -221,16 +186,17 @@ def _thumbnail_matches(thumbnails: np.ndarray, limit: float) -> Iterator[tuple[n
     """Yield positions whose thumbnails differ by less than `limit` grey levels RMS.
 
     Averaging over squares of 2 × 2 never enlarges the root mean square of a difference (Cauchy-Schwarz), so the
-    search on 8 × 8 loses no pair and costs a quarter; its results are verified on 16 × 16 in whole numbers.
+    search on 8 × 8 loses no pair and costs a quarter; its results are verified on 16 × 16.
     """
-    pooled = _pooled(thumbnails)
+    squares = thumbnails.reshape(-1, POOLED_SIDE, 2, POOLED_SIDE, 2)
+    pooled = squares.mean(axis=(2, 4), dtype=np.float32).reshape(-1, POOLED_SIDE**2)
     radius = limit**2 * pooled.shape[1] * 1.001  # squared, with tolerance for the rounding of float32
     for members, visitors in _cells(pooled):
         index = faiss.IndexFlatL2(pooled.shape[1])
         index.add(pooled[members])
         for query, found in _range_search(index, pooled[visitors], radius):
             one, other = visitors[query], members[found]
-            near = _squared_distances(thumbnails, one, other) < limit**2 * thumbnails.shape[1]
+            near = _rms(thumbnails, one, other) < limit
             yield one[near], other[near]
 
 
@@ -276,19 +242,10 @@ def _range_search(
         yield start + np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64))), found
 
 
-def _pooled(thumbnails: np.ndarray) -> np.ndarray:
-    """Average thumbnails over squares of 2 × 2: `float32 (n, 64)`."""
-    pooled = np.empty((len(thumbnails), POOLED_SIDE**2), np.float32)
-    for start in range(0, len(thumbnails), COMPARED_AT_ONCE):
-        squares = thumbnails[start : start + COMPARED_AT_ONCE].reshape(-1, POOLED_SIDE, 2, POOLED_SIDE, 2)
-        pooled[start : start + COMPARED_AT_ONCE] = squares.mean(axis=(2, 4), dtype=np.float32).reshape(len(squares), -1)
-    return pooled
-
-
-def _squared_distances(thumbnails: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    squared = np.empty(len(one), np.int64)
+def _rms(thumbnails: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    squares = np.empty(len(one), np.int64)
     for start in range(0, len(one), COMPARED_AT_ONCE):
         part = slice(start, start + COMPARED_AT_ONCE)
         difference = thumbnails[one[part]].astype(np.int16) - thumbnails[other[part]]
-        squared[part] = np.einsum("ij,ij->i", difference, difference, dtype=np.int32)
-    return squared
+        squares[part] = np.einsum("ij,ij->i", difference, difference, dtype=np.int32)
+    return np.sqrt(squares / thumbnails.shape[1])

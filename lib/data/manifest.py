@@ -17,33 +17,30 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import tempfile
-from collections.abc import Iterable, Iterator
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import filelock
-import joblib
 import numpy as np
 import pandas as pd
-from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
-from lib import records
+from lib import machine, records
 from lib.data import archives, corrections, dataset, duplicates, pictures, sources
-from lib.data.preparation import FREQUENT, GIVEN_SPLITS, Preparation
+from lib.data.preparation import DEFAULTS, FREQUENT, GIVEN_SPLITS, Preparation
 from lib.errors import UserError
 
-DEFAULTS = Preparation()
+LOCAL = ("", "local")  # values of `cluster` that mean this machine
 
 # Fingerprints have one size, so that splits are the same at every picture size and resize mode.
 FINGERPRINT_SIZE = 64
-CHUNK = 32  # pictures that a worker process decodes at a time
+CHUNK = 32  # pictures that a worker decodes at a time
+PENDING_CHUNKS = 2  # for each worker that are decoded or wait to be written
 SERIAL_UP_TO = 500  # pictures; starting processes takes as long as decoding them
-MAX_WORKERS = 8  # each takes about 150 MB
-PENDING_BYTES = 100_000_000  # of pixels that may wait to be written
-PENDING_CHUNKS = 4  # for each thread of a cluster
+MAX_WORKERS = 8  # processes; each takes about 150 MB
 
 
 class Decoded(NamedTuple):
@@ -91,9 +88,8 @@ def prepare(
             _check_copy(raw, table)
             if corrected is not None:
                 table = corrections.apply(table, corrected)
-            limits = duplicates.Limits(preparation.near_rms, preparation.near_bits, preparation.same_rms)
-            pairs = duplicates.near_duplicate_pairs(hashes, thumbnails, limits)
-            same_picture = duplicates.are_same_picture(hashes, thumbnails, pairs, limits)
+            pairs = duplicates.near_duplicate_pairs(hashes, thumbnails, preparation)
+            same_picture = duplicates.are_same_picture(hashes, thumbnails, pairs, preparation)
             table, pairs = _divide(table, pairs, same_picture, preparation)
             # No manifest from here until the new one is written, so that a half-replaced result is not used.
             (processed / dataset.MANIFEST).unlink(missing_ok=True)
@@ -131,50 +127,54 @@ def _files(raw: Path) -> list[str]:
 def _decode_all(
     raw: Path, files: list[str], preparation: Preparation, progress: bool, cluster: str
 ) -> Iterator[Decoded]:
-    """Decode the files in worker processes and yield the results in the order of `files`."""
+    """Decode the files in this process, in others or on a cluster; yield the results in the order of `files`."""
     # `disable=None`: no bar where the output is not a terminal, such as a log or a papermill notebook.
-    with tqdm(total=len(files), unit=" pictures", disable=None if progress else True) as bar:
-        decode = _decode_there if cluster not in ("", "local") else _decode_here
-        for chunk in decode(raw, files, preparation, cluster):
-            yield from chunk
-            bar.update(len(chunk))
+    bar = tqdm(total=len(files), unit=" pictures", disable=None if progress else True)
+    with bar, _workers(cluster, len(files)) as (executor, number):
+        waiting: collections.deque = collections.deque()
+        for start in range(0, len(files), CHUNK):
+            if len(waiting) == PENDING_CHUNKS * number:
+                yield from _finished(waiting, bar)
+            chunk = [raw / file for file in files[start : start + CHUNK]]
+            if cluster in LOCAL:
+                task = executor.submit(_decode_chunk, chunk, preparation)
+            else:  # whose workers need not see the folder
+                task = executor.submit(_decode_chunk, [_read(path) for path in chunk], preparation, _version())
+            waiting.append(task)
+        while waiting:
+            yield from _finished(waiting, bar)
 
 
-def _decode_here(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[list[Decoded]]:
-    workers = 1 if len(files) <= SERIAL_UP_TO else min(joblib.cpu_count(), MAX_WORKERS)
-    # joblib starts new tasks whether or not the results are fetched. Calls of limited size bound what may pile up
-    # behind a picture that takes long.
-    pictures_per_call = max(workers * CHUNK, PENDING_BYTES // (3 * preparation.picture_size**2))
-    decode = joblib.delayed(_decode_chunk)
+def _finished(waiting: collections.deque, bar: tqdm) -> list[Decoded]:
+    """Wait for the first of the tasks."""
     try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            joblib.Parallel(workers, return_as="generator", batch_size=1) as parallel,
-        ):
-            for call in _chunks(files, pictures_per_call):
-                tasks = (decode(raw, chunk, preparation, Path(folder)) for chunk in _chunks(call, CHUNK))
-                yield from parallel(tasks)
+        chunk = waiting.popleft().result()
     except BrokenProcessPool:
         raise UserError(
             "A process that decodes pictures was killed, most likely because memory ran out. "
             "Close other programs and try again."
         ) from None
-    finally:
-        if workers > 1:
-            get_reusable_executor().shutdown()  # joblib would keep the idle workers, and their memory, for minutes
+    bar.update(len(chunk))
+    return chunk
 
 
-def _decode_there(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[list[Decoded]]:
-    """Send the bytes of the files to workers of a cluster, which need not see the folder."""
-    from lib import scheduler  # an optional extra
+@contextlib.contextmanager
+def _workers(cluster: str, num_pictures: int) -> Iterator[tuple[Executor, int]]:
+    """Start what decodes pictures; gives it and how many chunks it decodes at a time."""
+    if cluster not in LOCAL:
+        from lib import scheduler  # an optional extra
 
-    with scheduler.connect(cluster, 1) as client:
-        threads = sum(client.nthreads().values())
-        for call in _chunks(files, PENDING_CHUNKS * threads * CHUNK):
-            read = ([_read(raw / file) for file in chunk] for chunk in _chunks(call, CHUNK))
-            tasks = [client.submit(_decode_sent, _version(), each, preparation, pure=False) for each in read]
-            for task in tasks:
-                yield task.result()
+        with scheduler.connect(cluster, 1) as client:
+            yield client.get_executor(pure=False), sum(client.nthreads().values())
+        return
+    number = 1 if num_pictures <= SERIAL_UP_TO else min(machine.cores(), MAX_WORKERS)
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
+    with (
+        ThreadPoolExecutor(1)
+        if number == 1
+        else ProcessPoolExecutor(number, spawn, initializer=machine.end_with_parent)
+    ) as executor:
+        yield executor, number
 
 
 def _version() -> str:
@@ -182,20 +182,12 @@ def _version() -> str:
     return records.digest([records.file_sha256(Path(module.__file__)) for module in (duplicates, pictures)])
 
 
-def _decode_sent(version: str, contents: list[bytes | str], preparation: Preparation) -> list[Decoded]:
-    if version != _version():
+def _decode_chunk(
+    chunk: Sequence[Path | bytes | str], preparation: Preparation, version: str | None = None
+) -> list[Decoded]:
+    if version not in (None, _version()):
         raise UserError("A worker has another version of this project. Install the same one on all machines.")
-    return [_decode(each, preparation.picture_size, preparation.resize_mode) for each in contents]
-
-
-def _chunks(files: list[str], size: int) -> Iterator[list[str]]:
-    return (files[start : start + size] for start in range(0, len(files), size))
-
-
-def _decode_chunk(raw: Path, files: list[str], preparation: Preparation, folder: Path) -> list[Decoded]:
-    """Decode files; of the processes that are given the same folder, one at a time decodes a large picture."""
-    lock = filelock.FileLock(folder / "large.lock")
-    return [_decode(_read(raw / file), preparation.picture_size, preparation.resize_mode, lock) for file in files]
+    return [_decode(each, preparation.picture_size, preparation.resize_mode) for each in chunk]
 
 
 def _read(path: Path) -> bytes | str:
@@ -206,19 +198,17 @@ def _read(path: Path) -> bytes | str:
         return f"The file cannot be opened: {problem.strerror or problem}."
 
 
-def _decode(
-    contents: bytes | str, picture_size: int, resize_mode: str, large: filelock.FileLock | None = None
-) -> Decoded:
-    """Decode one file, a large picture while holding a lock; an unreadable picture is a result, not an error."""
+def _decode(file: Path | bytes | str, picture_size: int, resize_mode: str) -> Decoded:
+    """Decode a file, its contents, or the reason why there are none; an unreadable one is a result, not an error."""
+    contents = _read(file) if isinstance(file, Path) else file
     if isinstance(contents, str):
         return Decoded(0, 0, "", contents, None, None, None)
+    digest = hashlib.sha256(contents).hexdigest()
     try:
-        digest = hashlib.sha256(contents).hexdigest()
         width, height = pictures.probe(contents)
+        pixels = pictures.decode(contents, picture_size, resize_mode)
         same = (picture_size, resize_mode) == (FINGERPRINT_SIZE, "stretch")
-        with large if large and width * height > pictures.LARGE_PIXELS else contextlib.nullcontext():
-            pixels = pictures.decode(contents, picture_size, resize_mode)
-            compared = pixels if same else pictures.decode(contents, FINGERPRINT_SIZE)
+        compared = pixels if same else pictures.decode(contents, FINGERPRINT_SIZE)
     except pictures.UnreadablePicture as problem:
         return Decoded(0, 0, digest, str(problem), None, None, None)
     hashes, thumbnails = duplicates.fingerprint(compared[None])

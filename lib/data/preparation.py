@@ -37,12 +37,15 @@ class Preparation(Settings):
     exclude_kaggle_test: bool = Field(
         False, description="exclude the frames that match a picture of the archive's own test set"
     )
+    # Chosen by looking at pairs of the Simpsons archive: beyond these two limits other scenes begin.
     near_rms: float = Field(
         15.0, ge=0, le=255, description="near-duplicates have thumbnails that differ by less than this, grey levels RMS"
     )
     near_bits: int = Field(
         24, ge=0, le=255, description="or difference hashes, of 256 bits, that differ by at most this many"
     )
+    # Of the archive's test pictures 95 % are within 1.8 of the frame that they are scaled copies of; the two nearest
+    # frames with different labels that are not one frame are 3.3 apart.
     same_rms: float = Field(
         2.5,
         ge=0,
@@ -65,3 +68,6 @@ class Preparation(Settings):
         """
         defaults = {"min_pictures": 20} if source == "sample" else {}
         return cls.check(defaults | settings, origins)
+
+
+DEFAULTS = Preparation()

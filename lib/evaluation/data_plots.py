@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from lib.data import duplicates
+from lib.data.preparation import DEFAULTS
 from lib.evaluation import plots
 
 COMPARED = 4000  # pictures: enough to find pairs at the limit, in a second
@@ -65,7 +66,7 @@ def pairs_at_the_limit(images: np.ndarray, number: int = 3, seed: int = 0) -> tu
     rms = duplicates.thumbnail_rms(thumbnails, pairs)
     bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1)
     # How far inside or outside a pair is, by the measure that it meets best.
-    order = np.argsort(np.minimum(rms / duplicates.LIMITS.rms, bits / (duplicates.LIMITS.bits + 1)))
+    order = np.argsort(np.minimum(rms / DEFAULTS.near_rms, bits / (DEFAULTS.near_bits + 1)))
     near = set(map(tuple, duplicates.near_duplicate_pairs(hashes, thumbnails).tolist()))
     is_near = np.array([pair in near for pair in every], bool)
     inside = order[is_near[order]][::-1][:number]

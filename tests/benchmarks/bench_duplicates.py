@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.data import duplicates
+from lib.data.preparation import DEFAULTS
 
 NUMBERS = (20_000, 1_000_000)
 TARGETS = {20_000: (10, 2.0), 1_000_000: (120, 2.0)}  # seconds, GB
@@ -69,7 +70,7 @@ def known_pairs(hashes: np.ndarray, thumbnails: np.ndarray, sample: np.ndarray) 
         squares = asked_squared[:, None] + (others**2).sum(axis=1) - 2 * asked @ others.T
         bits = np.stack([np.bitwise_count(hashes[i] ^ hashes[start : start + BLOCK]).sum(axis=1) for i in sample])
         rms = np.sqrt(np.maximum(squares, 0) / thumbnails.shape[1])
-        one, other = np.nonzero((rms < duplicates.LIMITS.rms) | (bits <= duplicates.LIMITS.bits))
+        one, other = np.nonzero((rms < DEFAULTS.near_rms) | (bits <= DEFAULTS.near_bits))
         pairs.append(np.stack([sample[one], start + other], axis=1))
         distances.append(rms[one, other])
     pairs, distances = np.concatenate(pairs), np.concatenate(distances)
