@@ -33,4 +33,4 @@ def write_two_characters(folder):
 
 def prepare(raw, processed, corrected=None, cluster="", **settings):
     preparation = Preparation.check({"min_pictures": 5} | settings)
-    return manifest.prepare(raw, processed, preparation, progress=False, corrected=corrected, cluster=cluster)
+    return manifest.prepare(raw, processed, preparation, corrected=corrected, cluster=cluster)

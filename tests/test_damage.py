@@ -62,7 +62,7 @@ def intact(tmp_path_factory):
 
 
 def prepared(folder):
-    return manifest.prepare(folder / "raw", folder / "processed", Preparation(min_pictures=3), progress=False).to_csv()
+    return manifest.prepare(folder / "raw", folder / "processed", Preparation(min_pictures=3)).to_csv()
 
 
 def loaded(folder):

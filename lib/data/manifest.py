@@ -46,20 +46,19 @@ MAX_WORKERS = 8  # processes; each takes about 150 MB
 class Decoded(NamedTuple):
     """The contents of one file. `detail` says why it is unreadable; then there are no pixels."""
 
-    width: int
-    height: int
-    sha256: str
-    detail: str
-    pixels: np.ndarray | None
-    hashes: np.ndarray | None
-    thumbnail: np.ndarray | None
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+    detail: str = ""
+    pixels: np.ndarray | None = None
+    hashes: np.ndarray | None = None
+    thumbnail: np.ndarray | None = None
 
 
 def prepare(
     raw: Path,
     processed: Path,
     preparation: Preparation = DEFAULTS,
-    progress: bool = True,
     corrected: pd.DataFrame | None = None,
     cluster: str = "",
 ) -> pd.DataFrame:
@@ -69,7 +68,6 @@ def prepare(
         raw: Folder with `<character>/<file>` and, where there is a test set, `kaggle_test/<character>/<file>`.
         processed: Folder to write to; it is made, and an earlier result is replaced.
         preparation: Settings; see their class.
-        progress: Whether to show a progress bar where there is a terminal.
         corrected: Corrections of labels to apply, as from `corrections.read`.
         cluster: Address of a Dask scheduler whose workers decode the pictures; empty or `local` for processes here.
 
@@ -83,7 +81,7 @@ def prepare(
     files = _files(raw)
     try:
         with records.atomic_write(processed / dataset.IMAGES) as images:
-            decoded = _decode_all(raw, files, preparation, progress, cluster)
+            decoded = _decode_all(raw, files, preparation, cluster)
             table, hashes, thumbnails = _write_images(images, preparation.picture_size, files, decoded)
             _check_copy(raw, table)
             if corrected is not None:
@@ -124,12 +122,10 @@ def _files(raw: Path) -> list[str]:
     return files
 
 
-def _decode_all(
-    raw: Path, files: list[str], preparation: Preparation, progress: bool, cluster: str
-) -> Iterator[Decoded]:
+def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[Decoded]:
     """Decode the files in this process, in others or on a cluster; yield the results in the order of `files`."""
     # `disable=None`: no bar where the output is not a terminal, such as a log or a papermill notebook.
-    bar = tqdm(total=len(files), unit=" pictures", disable=None if progress else True)
+    bar = tqdm(total=len(files), unit=" pictures", disable=None)
     with bar, _workers(cluster, len(files)) as (executor, number):
         waiting: collections.deque = collections.deque()
         for start in range(0, len(files), CHUNK):
@@ -202,7 +198,7 @@ def _decode(file: Path | bytes | str, picture_size: int, resize_mode: str) -> De
     """Decode a file, its contents, or the reason why there are none; an unreadable one is a result, not an error."""
     contents = _read(file) if isinstance(file, Path) else file
     if isinstance(contents, str):
-        return Decoded(0, 0, "", contents, None, None, None)
+        return Decoded(detail=contents)
     digest = hashlib.sha256(contents).hexdigest()
     try:
         width, height = pictures.probe(contents)
@@ -210,7 +206,7 @@ def _decode(file: Path | bytes | str, picture_size: int, resize_mode: str) -> De
         same = (picture_size, resize_mode) == (FINGERPRINT_SIZE, "stretch")
         compared = pixels if same else pictures.decode(contents, FINGERPRINT_SIZE)
     except pictures.UnreadablePicture as problem:
-        return Decoded(0, 0, digest, str(problem), None, None, None)
+        return Decoded(sha256=digest, detail=str(problem))
     hashes, thumbnails = duplicates.fingerprint(compared[None])
     return Decoded(width, height, digest, "", pixels, hashes[0], thumbnails[0])
 
@@ -218,12 +214,7 @@ def _decode(file: Path | bytes | str, picture_size: int, resize_mode: str) -> De
 def _write_images(
     path: Path, size: int, files: list[str], decoded: Iterable[Decoded]
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Stream the pixels to a `.npy` file.
-
-    Returns:
-        The first columns of the manifest, and the fingerprints of the rows of the images: hashes `uint8 (rows, 32)`
-        and thumbnails `uint8 (rows, 256)`.
-    """
+    """Stream the pixels to a `.npy` file; returns the first columns of the manifest, and hashes and thumbnails."""
     rows, hashes, thumbnails = [], [], []
     with path.open("wb") as file:
         # The number of readable pictures is known at the end. numpy leaves room in the header for any first dimension.
@@ -282,15 +273,18 @@ def _divide(
         table: One row a file.
         pairs: Near-duplicates, rows of the images, `int64 (m, 2)`.
         same_picture: Which of the pairs are one and the same picture, `bool (m,)`.
-        preparation: The settings of `prepare`.
+        preparation: The settings.
 
     Returns:
         The manifest, and the pairs as positions in it.
     """
-    pairs = np.flatnonzero(table.image >= 0)[pairs]
+    readable = np.flatnonzero(table.image >= 0)
     official_test = dataset.in_official_test(table).to_numpy()
-    same_set = official_test[pairs[:, 0]] == official_test[pairs[:, 1]]  # both frames, or both of the test set
-    table["group"] = _groups(table, pairs[same_set])
+    is_of_test = official_test[readable[pairs]]
+    same_set = is_of_test[:, 0] == is_of_test[:, 1]  # both frames, or both of the test set
+    table["group"] = -1
+    table.loc[readable, "group"] = duplicates.groups_of_pairs(pairs[same_set], len(readable))
+    pairs = readable[pairs]
     contradicted = pairs[same_set & same_picture]
     exclusions = functools.partial(_exclusion_reasons, table, official_test, pairs=pairs, same_picture=contradicted)
     table["exclusion_reason"] = exclusions(preparation)
@@ -317,14 +311,6 @@ def _divide(
     return table[[*dataset.COLUMNS, *correction_columns]], pairs
 
 
-def _groups(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
-    """Number the groups among the readable pictures by first appearance; -1 for the others."""
-    readable = (table.image >= 0).to_numpy()
-    groups = np.full(len(table), -1, np.int64)
-    groups[readable] = duplicates.groups_of_pairs(table.image.to_numpy()[pairs], readable.sum())
-    return groups
-
-
 def _exclusion_reasons(
     table: pd.DataFrame,
     official_test: np.ndarray,
@@ -335,15 +321,9 @@ def _exclusion_reasons(
 ) -> np.ndarray:
     """Decide why a picture is not used: the first reason that applies, an empty string if none does.
 
-    Frames depend on the archive's own test set through `exclude_kaggle_test` alone. Copies inside that set stay in:
-    it is scored as it was published.
-
-    Args:
-        table: One row a file.
-        official_test: `bool (n,)`: which rows belong to the archive's own test set.
-        preparation: The settings of `prepare`.
-        pairs: Near-duplicates, positions in the table, `int64 (m, 2)`.
-        same_picture: Those of the pairs that are the same picture.
+    Frames depend on the archive's own test set, the rows `official_test`, through `exclude_kaggle_test` alone. Copies
+    inside that set stay in: it is scored as it was published. `pairs` of near-duplicates, and those of them that are
+    the `same_picture`, are positions in the table.
     """
     names = table.character.to_numpy()
     reasons = np.full(len(table), "", dtype=object)
@@ -405,15 +385,6 @@ def _assign(
     Groups are assigned one by one, the largest first and those of equal size in random order, each to the split in
     which its characters lack the largest fraction of their pictures. The many single pictures come last and even out
     what the groups left uneven.
-
-    Args:
-        names: The character of each picture, `(n,)`.
-        groups: The group of each picture, `int64 (n,)`.
-        seed: Decides the random order.
-        fractions: The splits, and the fraction of the pictures that each is to have.
-
-    Returns:
-        The split of each picture, `(n,)`.
     """
     label = np.unique(names, return_inverse=True)[1]
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)

@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.into:
-        manifest.prepare(options.raw, options.into, Preparation(min_pictures=3), progress=False)
+        manifest.prepare(options.raw, options.into, Preparation(min_pictures=3))
         return
     with tempfile.TemporaryDirectory() as folder:
         raw = options.raw or Path(folder) / "raw"
