@@ -4,7 +4,6 @@ Archives are untrusted: one is read in a process of its own whose time and memor
 its own path, and links are never followed. A folder is the user's own: links in it are followed, never in a circle.
 """
 
-import argparse
 import contextlib
 import gzip
 import hashlib
@@ -28,7 +27,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from lib import paths
+from lib import machine, paths
 from lib.data import layout
 from lib.data.formats import HEAD_BYTES, SUFFIXES, is_picture
 from lib.data.layout import PassedOver
@@ -79,12 +78,13 @@ class Entry:
     open: Callable[[], IO[bytes]]
 
 
-def copy(source: Path, folder: Path) -> dict[str, Any]:
+def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = lambda seconds: None) -> dict[str, Any]:
     """Copy the pictures of a source to `<character>/<file>`, with `SHA256SUMS` beside them.
 
     Args:
         source: An archive or a folder.
         folder: An empty folder.
+        allow_seconds: Limits the processor time, once it is known how much there is to copy.
 
     Returns:
         `pictures`, `characters`, `kaggle_test_pictures` and `bytes`: numbers; `given_splits`: whether the source
@@ -106,7 +106,7 @@ def copy(source: Path, folder: Path) -> dict[str, Any]:
         if size > (free := shutil.disk_usage(folder).free):
             room = f"{size / 1e6:.0f} MB, but {folder.parent} has {free / 1e6:.0f} MB free"
             raise UserError(f"{source} needs {room}. Make room there.")
-        _allow_seconds(LIST_SECONDS + (source.stat().st_size + size) / COPY_BYTES_PER_SECOND)
+        allow_seconds(LIST_SECONDS + (source.stat().st_size + size) / COPY_BYTES_PER_SECOND)
         bar = tqdm(placed.items(), desc=f"Copying {source.name}", unit=" pictures", disable=None)
         digests = {place: _write(entry, folder.joinpath(*place)) for place, entry in bar}
     frames = [place for place in placed if place[0] != layout.TEST_SET]
@@ -123,12 +123,7 @@ def copy(source: Path, folder: Path) -> dict[str, Any]:
 
 
 def write_sums(folder: Path, digests: dict[str, str]) -> str:
-    """Write `SHA256SUMS`; returns its own digest.
-
-    Args:
-        folder: Where it goes.
-        digests: SHA-256 of each picture, by its path below the folder.
-    """
+    """Write `SHA256SUMS` to a folder, from the digests of its pictures by their paths; returns its own digest."""
     text = sums(digests)
     (folder / SUMS).write_text(text, encoding="utf-8")
     return hashlib.sha256(text.encode()).hexdigest()
@@ -200,37 +195,35 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry | No
         else:
             with _tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                 yield _tar_entries(archive, path, passed_over)
-    except DAMAGE_ERRORS as problem:
-        raise _damaged(path, str(problem)) from None
-    except OSError as problem:
-        if problem.errno is not None:
+    except (*DAMAGE_ERRORS, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:  # gzip reports bad data without a number
             raise
-        raise _damaged(path, str(problem)) from None  # gzip reports bad data without a number
+        raise _damaged(path, str(problem)) from None
 
 
 def _damaged(path: Path, problem: str) -> UserError:
     return UserError(f"{path} is not a complete zip, tar or tar.gz archive ({problem}). Download or pack it again.")
 
 
-def folder_files(folder: Path, unreadable: Callable[[str], None] = lambda name: None) -> Iterator[tuple[Path, Any]]:
-    """Find the regular files in and below a folder, without hidden folders, sorted.
-
-    Args:
-        folder: The folder.
-        unreadable: Called with each path that cannot be read, such as a dangling link.
+def files(folder: Path, unreadable: Callable[[str], None] = lambda name: None) -> Iterator[tuple[Path, os.stat_result]]:
+    """Find the regular files in and below a folder, without hidden folders, sorted; of an archive, itself.
 
     Yields:
-        A path and its status, of what a link leads to.
+        A path and its status, of what a link leads to. `unreadable` is called with each path that cannot be read, such
+        as a dangling link.
     """
+    if not folder.is_dir():
+        yield folder, folder.stat()
+        return
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: unreadable(str(e.filename))):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=lambda e: unreadable(str(e.filename))):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in (Path(parent, name) for name in sorted(files)):
+        for file in (Path(parent, name) for name in sorted(names)):
             try:
                 status = file.stat()
             except OSError:
@@ -245,7 +238,7 @@ def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry | N
     def unreadable(name: str) -> None:
         passed_over.add("unreadable", os.path.relpath(name, folder))
 
-    for file, status in folder_files(folder, unreadable):
+    for file, status in files(folder, unreadable):
         try:
             with file.open("rb") as opened:
                 head = opened.read(HEAD_BYTES)
@@ -371,27 +364,17 @@ def copy_isolated(source: Path, folder: Path) -> dict[str, Any]:
 
 
 def _allow_seconds(seconds: float) -> None:
-    """Limit the processor time of this process, if it is one of `copy_isolated`."""
-    if _isolated and resource:
+    """Limit the processor time of this process."""
+    if resource:
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (round(seconds), hard))
 
 
-_isolated = False
-
-
 def main() -> None:
-    """Copy an archive and print the answer as JSON."""
-    global _isolated
-    from lib import machine
-
-    parser = argparse.ArgumentParser(description="Copy the pictures of an archive within limits of time and memory.")
-    parser.add_argument("source", type=Path)
-    parser.add_argument("folder", type=Path)
-    options = parser.parse_args()
+    """Copy the archive that the first argument names to the folder of the second; print the answer as JSON."""
+    source, folder = map(Path, sys.argv[1:])
     machine.end_with_parent()
-    _isolated = True
-    size = options.source.stat().st_size
+    size = source.stat().st_size
     _allow_seconds(LIST_SECONDS + size / LIST_BYTES_PER_SECOND)
     if resource:
         memory = machine.memory_in_use() + min(MEMORY_BYTES + 2 * size, MAX_MEMORY_BYTES)
@@ -399,7 +382,7 @@ def main() -> None:
         with contextlib.suppress(ValueError, OSError):  # macOS knows this limit but does not keep it
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
-        answer = copy(options.source, options.folder)
+        answer = copy(source, folder, _allow_seconds)
     except MemoryError:
         sys.exit(1)
     except UserError as problem:
@@ -407,7 +390,7 @@ def main() -> None:
     except OSError as problem:
         answer = {"os_error": [problem.errno, problem.strerror, problem.filename and str(problem.filename)]}
     except Exception as problem:  # the readers of the standard library raise many kinds for damaged bytes
-        answer = {"error": str(_damaged(options.source, type(problem).__name__))}
+        answer = {"error": str(_damaged(source, type(problem).__name__))}
     json.dump(answer, sys.stdout)
 
 

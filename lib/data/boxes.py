@@ -46,17 +46,13 @@ def read(path: Path = KAGGLE_BOXES) -> dict[str, np.ndarray]:
     return dict(zip(table.path, values, strict=True))
 
 
-def of_dataset(data: Dataset, path: Path = KAGGLE_BOXES) -> np.ndarray:
-    """Give the box of each prepared picture.
-
-    Args:
-        data: Prepared pictures; only those of the Kaggle archive have boxes.
-        path: The table of boxes.
+def of_dataset(data: Dataset) -> np.ndarray:
+    """Give the box of each prepared picture; only those of the Kaggle archive have boxes.
 
     Returns:
         `float64 (num_images, 4)`: left, top, right, bottom as fractions of the prepared picture; NaN where unknown.
     """
-    by_path = read(path)
+    by_path = read()
     found = np.full((len(data.images), 4), np.nan)
     size = data.preparation.picture_size
     for row in data.table[data.table.path.isin(by_path) & (data.table.image >= 0)].itertuples():

@@ -43,19 +43,17 @@ def load(split: str, picture_size: int, resize_mode: str, path: Path = CLIPART) 
     return np.stack([pictures.decode(each, picture_size, resize_mode) for each in contents])
 
 
-def split_by_name(names: Sequence[str], seed: int = 0) -> dict[str, np.ndarray]:
+def split_by_name(names: Sequence[str]) -> dict[str, np.ndarray]:
     """Divide pictures into train, validation and test, 60/20/20, with all variants of a drawing in one of them.
 
-    Args:
-        names: Names of files; those that differ only in a number at the end are variants of one drawing.
-        seed: Decides the division.
+    Names that differ only in a number at the end are variants of one drawing.
 
     Returns:
         For each split, the positions of its pictures in `names`, `int64 (n,)`.
     """
     stems = [name.rsplit(".", 1)[0].rstrip("0123456789_-") for name in names]
     drawings = sorted(set(stems))
-    order = np.random.default_rng(seed).permutation(len(drawings))
+    order = np.random.default_rng(0).permutation(len(drawings))
     rank = dict(zip((drawings[number] for number in order), np.arange(len(drawings)) / len(drawings), strict=True))
     split = np.searchsorted(list(SPLIT_ENDS.values()), [rank[stem] for stem in stems], side="right")
     return {name: np.flatnonzero(split == number) for number, name in enumerate(SPLIT_ENDS)}

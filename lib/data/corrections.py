@@ -24,27 +24,26 @@ KEEP, RELABEL, EXCLUDE, SECOND = VERDICTS = ("keep", "relabel", "exclude", "seco
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a file of corrections; one that does not exist yet has no rows.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The rows, all columns text.
+    """Read a file of corrections, all columns as text; one that does not exist yet has no rows.
 
     Raises:
         UserError: The file cannot be read, lacks a column, or has an unknown verdict.
     """
     if not Path(path).exists():
         return pd.DataFrame(columns=list(COLUMNS), dtype=str)
+    return _parsed(path, str(path))
+
+
+def from_text(text: str, name: str) -> pd.DataFrame:
+    """Read corrections from the contents of a file that somebody chose; `name` is for messages. See `read`."""
+    return _parsed(io.StringIO(text), name)
+
+
+def _parsed(source: Path | io.StringIO, where: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, ValueError) as problem:
-        raise UserError(f"{path} cannot be read as a table of corrections: {problem}.") from None
-    return _checked(table, str(path))
-
-
-def _checked(table: pd.DataFrame, where: str) -> pd.DataFrame:
+        raise UserError(f"{where} cannot be read as a table of corrections: {problem}.") from None
     if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(
             f"{where} is no table of corrections: expected the columns {', '.join(COLUMNS)}, "
@@ -81,14 +80,7 @@ def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def merge(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Join tables of corrections; of several verdicts on a picture the latest counts.
-
-    Args:
-        *tables: As from `read`.
-
-    Returns:
-        One row per picture, sorted by path. The order of the tables does not matter.
-    """
+    """Join tables of corrections, in any order: one row per picture, the latest verdict, sorted by path."""
     every = pd.concat(tables, ignore_index=True).sort_values(["path", "when", "who"], kind="stable")
     return every.drop_duplicates("path", keep="last").reset_index(drop=True)
 
@@ -108,29 +100,11 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
     lock = machine.acquire(Path(f"{path}.lock"))
     try:
         table = read(path)
-        table = table[table.path != remove] if remove else table
-        table = merge(table, rows) if rows is not None else table.reset_index(drop=True)
+        table = merge(table[table.path != remove], *([] if rows is None else [rows]))
         records.write_csv(path, table)
     finally:
         machine.release(lock)
     return table
-
-
-def from_text(text: str, name: str) -> pd.DataFrame:
-    """Read corrections from the contents of a file that somebody chose.
-
-    Args:
-        text: A table of corrections as CSV.
-        name: Name of the file, for messages.
-
-    Raises:
-        UserError: The text is no such table.
-    """
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except ValueError as problem:
-        raise UserError(f"{name} cannot be read as a table of corrections: {problem}.") from None
-    return _checked(table, name)
 
 
 def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
@@ -145,13 +119,11 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
         `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row of the
         corrections without a picture changes nothing.
     """
-    found = corrections.drop_duplicates("path", keep="last").set_index("path").reindex(table.path)
-    verdict = found.verdict.fillna("").to_numpy()
-    label = found.label.fillna("").to_numpy()
-    before = table.character.to_numpy()
+    last = corrections.drop_duplicates("path", keep="last").set_index("path")
+    found = last.reindex(table.path, fill_value="").set_axis(table.index)
     return table.assign(
-        character=[new if of == RELABEL else old for new, of, old in zip(label, verdict, before, strict=True)],
-        label_before=before,
-        verdict=verdict,
-        second_character=[new if of == SECOND else "" for new, of in zip(label, verdict, strict=True)],
+        character=table.character.where(found.verdict != RELABEL, found.label),
+        label_before=table.character,
+        verdict=found.verdict,
+        second_character=found.label.where(found.verdict == SECOND, ""),
     )

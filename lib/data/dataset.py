@@ -80,14 +80,11 @@ class Dataset:
 
 
 def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
-    """Open prepared pictures.
+    """Open the pictures in a folder that `manifest.prepare` wrote.
 
     Args:
-        processed: A folder that `manifest.prepare` wrote.
+        processed: The folder.
         expected_sha256: If set, the digest of the manifest that a run was trained on.
-
-    Returns:
-        The pictures with their labels and splits.
 
     Raises:
         UserError: A file is missing or damaged, the files do not belong together, or the digest is another one.
@@ -97,10 +94,9 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
         raise UserError(
             f"The pictures in {processed} were prepared again since the run was trained. Train again with `make train`."
         )
-    table = read_manifest(processed / MANIFEST)
+    table, preparation = read_manifest(processed / MANIFEST), read_preparation(processed)
     images = _open_array(processed / IMAGES, memory_mapped=True)
     rows = np.sort(table.image[table.image >= 0].to_numpy())
-    preparation = read_preparation(processed)
     size = preparation.picture_size
     if images.dtype != np.uint8 or images.shape != (len(rows), size, size, 3) or not images.flags.c_contiguous:
         raise _damaged(processed / IMAGES, f"it must hold {len(rows)} pictures of {size} × {size}")
@@ -128,11 +124,7 @@ def for_refit(data: Dataset) -> Dataset:
 
 
 def as_trained(data: Dataset, record: dict[str, Any]) -> Dataset:
-    """Give the splits as a network was trained: those of `for_refit` for one that was trained once more on all frames.
-
-    Args:
-        data: The prepared pictures.
-        record: The run's record.
+    """Give the splits of the run of a record: those of `for_refit` where it was trained once more on all frames.
 
     Raises:
         UserError: The network has seen all pictures.
@@ -245,11 +237,7 @@ def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") 
 
 
 def original(raw: Path, row: Any) -> bytes:
-    """Read the file of a picture, as it was when the pictures were prepared.
-
-    Args:
-        raw: The folder of the unchanged pictures.
-        row: Its row of the manifest.
+    """Read the file of a picture, a row of the manifest, below the folder of the unchanged pictures.
 
     Raises:
         UserError: The file is missing, or was changed since.
@@ -269,9 +257,7 @@ def in_official_test(table: pd.DataFrame) -> pd.Series:
 def read_manifest(path: Path) -> pd.DataFrame:
     """Read the manifest, one row a picture; a character named `NA` keeps its name."""
     try:
-        table = pd.read_csv(
-            path, dtype=COLUMNS | CORRECTION_COLUMNS, keep_default_na=False, na_values=[], encoding="utf-8"
-        )
+        table = pd.read_csv(path, dtype=COLUMNS | CORRECTION_COLUMNS, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError) as problem:

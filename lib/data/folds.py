@@ -25,9 +25,6 @@ def folder(data_name: str) -> Path:
 def parts(data: Dataset) -> np.ndarray:
     """Divide the frames that have a split into `PARTS`, each with all characters and with whole groups.
 
-    Args:
-        data: Prepared pictures.
-
     Returns:
         The part of each row of `data.table`, int `(num_rows,)`; -1 for a row without a split or of the official test.
     """
@@ -41,14 +38,9 @@ def parts(data: Dataset) -> np.ndarray:
 
 
 def fold(data: Dataset, number: int) -> Dataset:
-    """Give the pictures another split, in which one fold is the test split.
+    """Give the pictures another split, in which one fold, 0 to `FOLDS` - 1, is the test split.
 
-    Args:
-        data: Prepared pictures.
-        number: The fold, 0 to `FOLDS` - 1.
-
-    Returns:
-        The same pictures; the digest is one of its own, so that no training continues that of another fold.
+    The digest is one of its own, so that no training continues that of another fold.
     """
     part = parts(data)
     split = np.select(
@@ -80,10 +72,6 @@ def finished(where: Path, data: Dataset) -> list[Path]:
 
 def read(where: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray, int]:
     """Read the answers of the finished folds.
-
-    Args:
-        where: The folder of the review.
-        data: The prepared pictures.
 
     Returns:
         Rows of the images, int `(n,)`; their probabilities, `float32 (n, num_characters)`; the number of folds.

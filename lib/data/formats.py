@@ -19,14 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", "
 
 
 def format_of(head: bytes) -> str | None:
-    """Recognise a format by the first bytes of a file.
-
-    Args:
-        head: At least the first `HEAD_BYTES` bytes, or the whole file.
-
-    Returns:
-        One of `FORMATS`; None for anything else.
-    """
+    """Recognise one of `FORMATS` by the first `HEAD_BYTES` bytes of a file, or more."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):

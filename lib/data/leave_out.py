@@ -33,12 +33,7 @@ def choose(data: Dataset, number: int, seed: int) -> list[str]:
 def without(data: Dataset, left_out: list[str]) -> Dataset:
     """Take the pictures of some characters out of all splits.
 
-    Args:
-        data: Prepared pictures.
-        left_out: The characters.
-
-    Returns:
-        The same pictures; the digest is one of its own, so that no training continues that of all characters.
+    The digest is one of its own, so that no training continues that of all characters.
     """
     split = data.table.split.where(~data.table.character.isin(left_out), "")
     digest = records.digest([data.manifest_sha256, sorted(left_out)])

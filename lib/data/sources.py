@@ -91,11 +91,7 @@ def name_of(source: str, raw: Path = paths.RAW, reserved: Callable[[str], bool] 
 
 
 def check(source: str) -> None:
-    """Check that there is such a source, without reading it.
-
-    Raises:
-        UserError: There is none, or it is a device or a pipe.
-    """
+    """Raise a `UserError` if there is no such source, or it is a device or a pipe; nothing is read."""
     if source in GENERATED:
         return
     path = _path(source)
@@ -106,17 +102,11 @@ def check(source: str) -> None:
 
 
 def is_stale(source: str, target: Path) -> bool:
-    """Say whether a folder has to be looked at again: its source has changed, by times and sizes, or is another.
-
-    Args:
-        source: As in `fetch`.
-        target: A folder that `fetch` made.
-    """
+    """Say whether a folder of `fetch` has to be looked at again: its source changed, by times and sizes, or is another."""
     record = _record(target)
-    same_place = record.get("origin") == _origin(source)
-    if same_place and source not in GENERATED and not _path(source).exists():
+    if record.get("origin") == _origin(source) and source not in GENERATED and not _path(source).exists():
         return False  # it was removed after it was copied
-    return not same_place or record.get("signature") != _signature(source)
+    return not _identity(source).items() <= record.items()
 
 
 def summary(folder: Path) -> str:
@@ -138,19 +128,21 @@ def summary(folder: Path) -> str:
 def _make(source: str, target: Path) -> None:
     """Make the folder under a hidden name, then rename it. What a killed process left behind is removed first."""
     partial, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "old"))
-    for left_over in (partial, old):
-        shutil.rmtree(left_over, ignore_errors=True)
+    _remove(partial, old)
     partial.mkdir()
     try:
-        record = {"origin": _origin(source), "signature": _signature(source)}
-        record |= (_draw if source == "sample" else _copy)(source, partial)
+        record = _identity(source) | (_draw if source == "sample" else _copy)(source, partial)
         records.write_json(partial / RECORD, record | {"fetched": records.now()})
         if target.exists():
             target.rename(old)
         partial.rename(target)
     finally:
-        for left_over in (partial, old):
-            shutil.rmtree(left_over, ignore_errors=True)
+        _remove(partial, old)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _renew(source: str, target: Path) -> None:
@@ -158,7 +150,7 @@ def _renew(source: str, target: Path) -> None:
     record = _record(target)
     check(source)
     if _same_content(source, record):
-        records.write_json(target / RECORD, record | {"origin": _origin(source), "signature": _signature(source)})
+        records.write_json(target / RECORD, record | _identity(source))
     elif record["origin"] == _origin(source):
         print(f"{source} has changed since its pictures were copied; copying them again.", flush=True)
         _make(source, target)
@@ -232,37 +224,36 @@ def _origin(source: str) -> str:
     return source if source in GENERATED else str(_path(source).resolve())
 
 
+def _identity(source: str) -> dict[str, str]:
+    """Name the place of a source, and digest what changes with its content and is quick to read."""
+    if source == "kaggle":
+        signature = KAGGLE_HANDLE
+    elif source == "sample":
+        drawing = sorted((paths.ROOT / "lib" / "drawing").glob("*.*"))
+        signature = records.digest({path.name: records.file_sha256(path) for path in drawing})
+    else:
+        files = [[str(file), at.st_size, at.st_mtime_ns, at.st_ctime_ns] for file, at in archives.files(_path(source))]
+        signature = records.digest(files)
+    return {"origin": _origin(source), "signature": signature}
+
+
 def _belongs_to_another(source: str, target: Path) -> bool:
     """Say whether a folder holds the pictures of another source; a moved one is the same."""
     if not target.exists():
         return False
     record = _record(target)
-    if record.get("origin") == _origin(source):
-        return False
-    path = _path(source)
-    return path.exists() and not (_size(path) == record.get("bytes") and _same_content(source, record))
+    return record.get("origin") != _origin(source) and _path(source).exists() and not _same_content(source, record)
 
 
 def _same_content(source: str, record: dict[str, Any]) -> bool:
-    return source not in GENERATED and _content_sha256(_path(source)) == record.get("sha256")
-
-
-def _signature(source: str) -> str:
-    """Digest what changes with the content of a source and is quick to read: names, sizes and times."""
-    if source == "kaggle":
-        return KAGGLE_HANDLE
-    if source == "sample":
-        drawing = sorted((paths.ROOT / "lib" / "drawing").glob("*.*"))
-        return records.digest({path.name: records.file_sha256(path) for path in drawing})
     path = _path(source)
-    files = archives.folder_files(path) if path.is_dir() else [(path, path.stat())]
-    return records.digest(
-        [[str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns] for file, status in files]
-    )
+    if source in GENERATED or _size(path) != record.get("bytes"):
+        return False
+    return _content_sha256(path) == record.get("sha256")
 
 
 def _size(path: Path) -> int:
-    return sum(status.st_size for _, status in archives.folder_files(path)) if path.is_dir() else path.stat().st_size
+    return sum(status.st_size for _, status in archives.files(path))
 
 
 def _content_sha256(path: Path) -> str:
@@ -270,7 +261,7 @@ def _content_sha256(path: Path) -> str:
     if path.is_file():
         return records.file_sha256(path)
     digest = hashlib.sha256()
-    for file, _ in archives.folder_files(path):
+    for file, _ in archives.files(path):
         with contextlib.suppress(OSError):  # what cannot be read is not copied either
             digest.update(f"{file.relative_to(path)}\0{records.file_sha256(file)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
