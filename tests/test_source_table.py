@@ -108,7 +108,7 @@ CASES = [
     Case("Windows", {"Zoë/Ö.jpg".encode("cp1252"): JPEG, b"b/1.jpg": JPEG}, ["Zoë/Ö.jpg", "b/1.jpg"]),
     Case("Russian DOS", {"Гомер/1.jpg".encode("cp866"): JPEG, b"b/1.jpg": JPEG}, ["b/1.jpg", "Гомер/1.jpg"]),
     Case(
-        "several readings", {"ホーマー/1.jpg".encode("cp932"): JPEG, b"b/1.jpg": JPEG}, "encoding cannot be recognised"
+        "several readings", {"ホーマー/1.jpg".encode("cp932"): JPEG, b"b/1.jpg": JPEG}, "cp437 or cp932 or gbk). Rename"
     ),
     # ------------------------------------------------------------ separators, links, devices
     Case("backslashes", pictures("my\\homer\\1.jpg", "my\\lisa\\1.jpg"), ["homer/1.jpg", "lisa/1.jpg"], None, "zip"),

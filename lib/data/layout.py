@@ -3,9 +3,9 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from lib.data import names
 from lib.data.preparation import GIVEN_SPLITS, TEST_SET
@@ -47,7 +47,7 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
     Args:
         paths: The pictures, in parts, without hidden ones; bytes that are not UTF-8 as surrogate escapes.
         source: The name of the source, for messages.
-        passed_over: Counts the pictures that have no place and the files and folders that are renamed.
+        passed_over: Counts the pictures that have no place, and what is renamed.
 
     Returns:
         For each picture (character, file), or (set, character, file) where the set is the Kaggle archive's own test
@@ -57,7 +57,9 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
     Raises:
         UserError: The characters' folders cannot be told, or their names cannot be used: a line for each problem.
     """
-    _check_repeated(paths, source)
+    repeated = [path for path, number in Counter(paths).items() if number > 1]
+    if repeated:
+        raise UserError(f"{source} is rejected: it holds {_listed(map(_spelt, repeated))} twice. Pack it again.")
     try:
         read = names.reader(part for path in paths for part in path)
     except UserError as problem:
@@ -68,25 +70,20 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
     labels = _labels({place[-2] for place in wanted if place}, source, passed_over)
 
     found: list[Parts | None] = []
-    taken: set[Parts] = set()
+    taken: set[str] = set()
     for path, place in zip(paths, wanted, strict=True):
         if place is None:
             passed_over.add(OUTSIDE, path)
             found.append(None)
             continue
-        folder = (*place[:-2], labels[place[-2]])
-        name = next(name for name in _numbered(names.safe(place[-1])) if _folded((*folder, name)) not in taken)
-        taken.add(_folded((*folder, name)))
-        if name != place[-1]:
+        parent = (*place[:-2], labels[place[-2]])
+        places = ((*parent, name) for name in _numbered(names.safe(place[-1])))
+        free = next(each for each in places if "/".join(each).casefold() not in taken)
+        taken.add("/".join(free).casefold())
+        if free[-1] != place[-1]:
             passed_over.add("renamed", path)
-        found.append((*folder, name))
+        found.append(free)
     return found
-
-
-def _check_repeated(paths: list[Parts], source: str) -> None:
-    repeated = [path for path, number in Counter(paths).items() if number > 1]
-    if repeated:
-        raise UserError(f"{source} is rejected: it holds {_listed(map(_spelt, repeated))} twice. Pack it again.")
 
 
 def _labels(characters: set[str], source: str, passed_over: PassedOver) -> dict[str, str]:
@@ -118,31 +115,24 @@ def _numbered(name: str) -> Iterator[str]:
     yield from (f"{path.stem}-{number}{path.suffix}" for number in count(2))
 
 
-def _folded(path: Parts) -> Parts:
-    return tuple(part.casefold() for part in path)
-
-
 # ---------------------------------------------------------------- the characters' folders
 
 
-@dataclass(frozen=True)
-class _Root:
+class _Root(NamedTuple):
     """The folder that holds the characters' folders, or a folder for each split that holds them."""
 
     folder: Parts
-    characters: frozenset[str]
-    splits: dict[str, str]  # the split of each folder, where the source brings its own
+    children: dict[str, str]  # what a place begins with, by folder: a split that the source brings, or the character
+    levels: int  # of folders: 1, or 2 below splits
 
     def place(self, path: Parts) -> Parts | None:
         if KAGGLE_TEST_FOLDER in path[:-1]:
             character, _, number = PurePosixPath(path[-1]).stem.rpartition("_")
             return (TEST_SET, character, path[-1]) if character and number else None
-        if path[: len(self.folder)] != self.folder:
+        depth = len(self.folder)
+        if path[:depth] != self.folder or len(path) <= depth + self.levels or path[depth] not in self.children:
             return None
-        below = path[len(self.folder) :]
-        if self.splits:
-            return (self.splits[below[0]], below[1], below[-1]) if below[0] in self.splits and len(below) > 2 else None
-        return (below[0], below[-1]) if below[0] in self.characters and len(below) > 1 else None
+        return (self.children[path[depth]], *path[depth + 1 : depth + self.levels], path[-1])
 
 
 def _root(paths: list[Parts], source: str) -> _Root:
@@ -158,9 +148,9 @@ def _root(paths: list[Parts], source: str) -> _Root:
     splits = {name: SPLIT_FOLDERS[name.casefold()] for name in children if name.casefold() in SPLIT_FOLDERS}
     if splits:
         _check_splits(children, splits, source)
-    else:
-        _check_unambiguous(children, folder, source)
-    return _Root(folder, frozenset(children), splits)
+        return _Root(folder, splits, levels=2)
+    _check_unambiguous(children, folder, source)
+    return _Root(folder, {name: name for name in children}, levels=1)
 
 
 def _children(paths: list[Parts], folder: Parts) -> dict[str, list[Parts]]:

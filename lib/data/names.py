@@ -40,15 +40,12 @@ def _cut(name: str, length: int) -> str:
 
 
 def reader(names: Iterable[str]) -> Callable[[str], str]:
-    """Find the encoding of names that are not UTF-8.
+    """Find the encoding of names that are not UTF-8; returns a function from a name to its text.
 
     A code page fits where it makes letters of one script of every word. Where exactly one reading fits, it is taken.
 
     Args:
         names: All names of a source; bytes that are not UTF-8 stand in them as Python's surrogate escapes.
-
-    Returns:
-        A function from a name to its text.
 
     Raises:
         UserError: Several readings fit, or none.
@@ -59,9 +56,11 @@ def reader(names: Iterable[str]) -> Callable[[str], str]:
     readings = {text: page for page in reversed(CODE_PAGES) if (text := _read(b"\n".join(foreign), page)) is not None}
     if len(readings) != 1:
         shown = ", ".join(ascii(name)[1:] for name in foreign[:3])
+        pages = f" (it may be {' or '.join(sorted(readings.values()))})" if readings else ""
         raise UserError(
-            f"Its names, such as {shown}, are not UTF-8, and their encoding cannot be recognised. Rename the files, or "
-            "pack them with a program that writes UTF-8."
+            f"Its names, such as {shown}, are not UTF-8, and their encoding cannot be recognised{pages}. Rename the "
+            "files, pack them with a program that writes UTF-8, or unpack them in their encoding, as "
+            "`unzip -O cp932 archive.zip` does for Japanese Windows, and give the folder."
         )
     (page,) = readings.values()
     return lambda name: name if _is_text(name) else _bytes(name).decode(page)
@@ -90,9 +89,5 @@ def _is_word(word: str) -> bool:
     """Say whether letters can be a word: of one script, and no capital from outside ASCII behind a small letter."""
     pairs = itertools.pairwise(word)
     mixed = any(one.islower() and other.isupper() and not other.isascii() for one, other in pairs)
-    return len({_script(letter) for letter in word}) == 1 and not mixed
-
-
-def _script(letter: str) -> str:
-    script = unicodedata.name(letter, "?").split()[0]
-    return "CJK" if script in EAST_ASIAN else script
+    scripts = {unicodedata.name(letter, "?").split()[0] for letter in word}
+    return not mixed and (len(scripts) == 1 or scripts <= EAST_ASIAN)

@@ -102,7 +102,7 @@ def check(source: str) -> None:
 
 
 def is_stale(source: str, target: Path) -> bool:
-    """Say whether a folder of `fetch` has to be looked at again: its source changed, by times and sizes, or is another."""
+    """Say whether `fetch` must look at a folder again: its source is another, or changed by times and sizes."""
     record = _record(target)
     if record.get("origin") == _origin(source) and source not in GENERATED and not _path(source).exists():
         return False  # it was removed after it was copied
