@@ -211,7 +211,9 @@ def draw_cutout(character: str | Features, rng: np.random.Generator) -> np.ndarr
     mirror, outline = rng.random() < 0.5, rng.uniform(0.04, 0.12)
     draw_figure(pen.moved(CUTOUT_UNITS / 2, 7.2, 0, 1, mirror, line=outline), features, pose)
     end = round((7.2 + CUTS[rng.choice(3, p=(0.5, 0.3, 0.2))]) / CUTOUT_UNITS * CUTOUT_SIDE)
-    cropped = _cropped(canvas[:end], colour)
+    drawn = (canvas[:end] != np.array(colour)).any(axis=2).astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(drawn)
+    cropped = canvas[top : top + height, left : left + width]
     margins = [round(fraction * max(cropped.shape)) for fraction in rng.uniform(0, 0.12, 4)]
     framed = cv2.copyMakeBorder(cropped, *margins, cv2.BORDER_CONSTANT, value=colour)
     return cv2.resize(framed, None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA)
@@ -223,13 +225,6 @@ def _features(character: str | Features) -> Features:
     if character not in FEATURES:
         raise UserError(f"Cannot draw {character!r}. Expected one of {', '.join(FEATURES)}.")
     return FEATURES[character]
-
-
-def _cropped(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Remove the outer rows and columns that have one colour only."""
-    drawn = (picture != np.array(colour)).any(axis=2).astype(np.uint8)
-    left, top, width, height = cv2.boundingRect(drawn)
-    return picture[top : top + height, left : left + width]
 
 
 def draw_training_pictures(
@@ -260,27 +255,18 @@ def draw_training_pictures(
 
 
 def draw_sample(folder: Path, seed: int = 0, pictures_per_character: int = 50) -> None:
-    """Draw the whole sample into `<character>/pic_NNNN.jpg`, some of them `.png`.
+    """Draw the whole sample into `<character>/pic_NNNN.jpg`, some of them `.png`, below a folder.
 
-    Fewer pictures are the beginning of more with the same seed. About 15 % are in shots of two or three frames.
-
-    Args:
-        folder: Receives a folder per character.
-        seed: Decides every byte, given the versions of NumPy and OpenCV; at least 0.
-        pictures_per_character: Number of pictures of each character.
+    The seed decides every byte, given the versions of NumPy and OpenCV. Fewer pictures are the beginning of more with
+    the same seed. About 15 % are in shots of two or three frames.
     """
-    for position, character in enumerate(FEATURES):
-        if character not in CHARACTERS:
+    for position, (character, features) in enumerate(FEATURES.items()):
+        if not features.sample:
             continue
         (folder / character).mkdir(parents=True, exist_ok=True)
         frames = itertools.islice(_frames(character, [seed, position]), pictures_per_character)
         for number, frame in enumerate(frames):
-            suffix, contents = _encode(frame)
-            (folder / character / f"pic_{number:04d}{suffix}").write_bytes(contents)
-
-
-def _encode(frame: Composition) -> tuple[str, bytes]:
-    """Return the suffix and the contents of a picture's file."""
-    suffix, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, int(frame.quality)]) if frame.quality else (".png", [])
-    _, contents = cv2.imencode(suffix, _draw(frame)[..., ::-1], options)
-    return suffix, contents.tobytes()
+            suffix = ".jpg" if frame.quality else ".png"
+            options = [cv2.IMWRITE_JPEG_QUALITY, int(frame.quality)] if frame.quality else []
+            _, contents = cv2.imencode(suffix, _draw(frame)[..., ::-1], options)
+            (folder / character / f"pic_{number:04d}{suffix}").write_bytes(contents.tobytes())

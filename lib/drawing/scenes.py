@@ -195,15 +195,5 @@ def _fence(pen: Pen, rng: np.random.Generator, width: float) -> None:
 
 
 Painter = Callable[[Pen, np.random.Generator, float], None]  # pen, source of randomness, width of the picture
-BACKGROUNDS: tuple[Painter, ...] = (
-    _living_room,
-    _street,
-    _classroom,
-    _bar,
-    _hills,
-    _power_plant,
-    _night,
-    _kitchen,
-    _pattern,
-)
-FOREGROUNDS: tuple[Painter, ...] = (_counter, _bush, _post, _fence)
+BACKGROUNDS = (_living_room, _street, _classroom, _bar, _hills, _power_plant, _night, _kitchen, _pattern)
+FOREGROUNDS = (_counter, _bush, _post, _fence)
