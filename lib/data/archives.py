@@ -21,9 +21,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -61,21 +61,19 @@ DAMAGE_ERRORS += (EOFError, NotImplementedError, RecursionError, ValueError, Key
 UNICODE_PATH = 0x7075  # extra field of a zip entry: its name in UTF-8
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A file of a source.
+class Entry(NamedTuple):
+    """A file of a source."""
 
-    Attributes:
-        parts: Its path; bytes of a name that are not UTF-8 stand in it as surrogate escapes.
-        size: Its declared size, bytes.
-        head: Its first `HEAD_BYTES` bytes, or all of a shorter file.
-        open: Opens it for reading.
-    """
-
-    parts: tuple[str, ...]
-    size: int
-    head: bytes
+    parts: tuple[str, ...]  # of its path; bytes of a name that are not UTF-8 stand in them as surrogate escapes
+    size: int  # declared, bytes
     open: Callable[[], IO[bytes]]
+    head: bytes  # the first `HEAD_BYTES` bytes
+
+    @classmethod
+    def of(cls, parts: tuple[str, ...], size: int, open: Callable[[], IO[bytes]]) -> "Entry":
+        """Make an entry with the head of its file."""
+        with open() as file:
+            return cls(parts, size, open, file.read(HEAD_BYTES))
 
 
 def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = lambda seconds: None) -> dict[str, Any]:
@@ -193,7 +191,10 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry | No
             with zipfile.ZipFile(path) as archive:
                 yield _zip_entries(archive, path, passed_over)
         else:
-            with _tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            with path.open("rb") as file:
+                compressed = file.read(2) == b"\x1f\x8b"
+            reader = _BoundedGzip if compressed else open
+            with reader(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                 yield _tar_entries(archive, path, passed_over)
     except (*DAMAGE_ERRORS, OSError) as problem:
         if isinstance(problem, OSError) and problem.errno is not None:  # gzip reports bad data without a number
@@ -239,14 +240,12 @@ def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry | N
         passed_over.add("unreadable", os.path.relpath(name, folder))
 
     for file, status in files(folder, unreadable):
+        entry = None
         try:
-            with file.open("rb") as opened:
-                head = opened.read(HEAD_BYTES)
+            entry = Entry.of(file.relative_to(folder).parts, status.st_size, partial(file.open, "rb"))
         except OSError:
             unreadable(str(file))
-            yield None
-            continue
-        yield Entry(file.relative_to(folder).parts, status.st_size, head, lambda file=file: file.open("rb"))
+        yield entry
 
 
 def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
@@ -267,9 +266,7 @@ def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) 
             passed_over.add("links and devices", parts)
             yield None
         else:
-            with archive.open(info) as file:
-                head = file.read(HEAD_BYTES)
-            yield Entry(parts, info.file_size, head, lambda info=info: archive.open(info))
+            yield Entry.of(parts, info.file_size, partial(archive.open, info))
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -294,12 +291,9 @@ def _tar_entries(archive: tarfile.TarFile, path: Path, passed_over: PassedOver) 
         parts = _safe_parts(path, member.name)
         entry = None
         if member.islnk() and (target := found.get(member.linkname)):  # GNU tar's second name of a file
-            entry = Entry(parts, target.size, target.head, target.open)
+            entry = target._replace(parts=parts)
         elif member.isreg():
-            with archive.extractfile(member) as file:
-                head = file.read(HEAD_BYTES)
-            entry = Entry(parts, member.size, head, lambda member=member: archive.extractfile(member))
-            found[member.name] = entry
+            entry = found[member.name] = Entry.of(parts, member.size, partial(archive.extractfile, member))
         elif not member.isdir():
             passed_over.add("links and devices", parts)
         archive.members.clear()  # a list of all that were read
@@ -319,12 +313,6 @@ class _BoundedGzip(gzip.GzipFile):
         if size is None or not 0 <= size <= MAX_PICTURE_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return super().read(size)
-
-
-def _tar_stream(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    return _BoundedGzip(path) if compressed else path.open("rb")
 
 
 def _safe_parts(path: Path, name: str) -> tuple[str, ...]:

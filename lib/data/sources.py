@@ -70,15 +70,11 @@ def fetch(source: str, name: str, raw: Path = paths.RAW) -> Path:
 
 
 def name_of(source: str, raw: Path = paths.RAW, reserved: Callable[[str], bool] = GENERATED.__contains__) -> str:
-    """Name the folder of a source after the last part of its path, in letters of any script.
-
-    Args:
-        source: As in `fetch`.
-        raw: Parent of the folder.
-        reserved: Whether a name stands for something else.
+    """Name the folder of a source, below `raw`, after the last part of its path, in letters of any script.
 
     Returns:
-        The name; with a digest of the path where the bare name belongs to something else. Empty if the path has none.
+        The name; with a digest of the path where the bare name is `reserved` or belongs to another source. Empty if the
+        path has none.
     """
     if source in GENERATED:
         return source
@@ -104,9 +100,10 @@ def check(source: str) -> None:
 def is_stale(source: str, target: Path) -> bool:
     """Say whether `fetch` must look at a folder again: its source is another, or changed by times and sizes."""
     record = _record(target)
-    if record.get("origin") == _origin(source) and source not in GENERATED and not _path(source).exists():
-        return False  # it was removed after it was copied
-    return not _identity(source).items() <= record.items()
+    if record.get("origin") != _origin(source):
+        return True
+    removed = source not in GENERATED and not _path(source).exists()  # after it was copied
+    return not removed and record.get("signature") != _signature(source)
 
 
 def summary(folder: Path) -> str:
@@ -225,16 +222,18 @@ def _origin(source: str) -> str:
 
 
 def _identity(source: str) -> dict[str, str]:
-    """Name the place of a source, and digest what changes with its content and is quick to read."""
+    return {"origin": _origin(source), "signature": _signature(source)}
+
+
+def _signature(source: str) -> str:
+    """Digest what changes with the content of a source and is quick to read: names, sizes and times."""
     if source == "kaggle":
-        signature = KAGGLE_HANDLE
-    elif source == "sample":
+        return KAGGLE_HANDLE
+    if source == "sample":
         drawing = sorted((paths.ROOT / "lib" / "drawing").glob("*.*"))
-        signature = records.digest({path.name: records.file_sha256(path) for path in drawing})
-    else:
-        files = [[str(file), at.st_size, at.st_mtime_ns, at.st_ctime_ns] for file, at in archives.files(_path(source))]
-        signature = records.digest(files)
-    return {"origin": _origin(source), "signature": signature}
+        return records.digest({path.name: records.file_sha256(path) for path in drawing})
+    files = archives.files(_path(source))
+    return records.digest([[str(file), at.st_size, at.st_mtime_ns, at.st_ctime_ns] for file, at in files])
 
 
 def _belongs_to_another(source: str, target: Path) -> bool:
