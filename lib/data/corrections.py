@@ -62,7 +62,7 @@ def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: Corrections whose `path` may be the name of a file alone.
-        table: The manifest: `path`, `character` and `sha256`.
+        table: The manifest.
 
     Returns:
         The rows about pictures of the manifest, by its digest or else its path, with the manifest's path, and `keep` or
@@ -109,10 +109,6 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
 
 def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     """Give the pictures of a manifest the labels that people decided on.
-
-    Args:
-        table: One row a picture, with `path`, `character` and `sha256`.
-        corrections: As from `read`.
 
     Returns:
         The table with the corrected `character` and three more columns: `label_before` (the label of the source),

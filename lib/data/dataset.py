@@ -95,7 +95,7 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
             f"The pictures in {processed} were prepared again since the run was trained. Train again with `make train`."
         )
     table, preparation = read_manifest(processed / MANIFEST), read_preparation(processed)
-    images = _open_array(processed / IMAGES, memory_mapped=True)
+    images = _open_array(processed / IMAGES)
     rows = np.sort(table.image[table.image >= 0].to_numpy())
     size = preparation.picture_size
     if images.dtype != np.uint8 or images.shape != (len(rows), size, size, 3) or not images.flags.c_contiguous:
@@ -269,9 +269,9 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return table
 
 
-def _open_array(path: Path, memory_mapped: bool = False) -> np.ndarray:
+def _open_array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r" if memory_mapped else None)
+        return np.load(path, mmap_mode="r")
     except FileNotFoundError:
         raise _missing(path) from None
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as problem:  # of a damaged header

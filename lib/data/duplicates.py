@@ -101,11 +101,7 @@ def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, preparation
 
 
 def groups_of_pairs(pairs: np.ndarray, num_pictures: int) -> np.ndarray:
-    """Number the connected components.
-
-    Args:
-        pairs: `int64 (m, 2)`: positions of near-duplicates.
-        num_pictures: Number of positions.
+    """Number the connected components of pairs of positions, `int64 (m, 2)`.
 
     Returns:
         `int64 (num_pictures,)`: the group of each position, numbered from 0 by first appearance. A picture without

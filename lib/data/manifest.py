@@ -64,6 +64,8 @@ def prepare(
 ) -> pd.DataFrame:
     """Decode every picture once and divide them into train, validation and test, 70/15/15 for each character.
 
+    A script must call it below `if __name__ == "__main__"`, since worker processes import the script.
+
     Args:
         raw: Folder with `<character>/<file>` and, where there is a test set, `kaggle_test/<character>/<file>`.
         processed: Folder to write to; it is made, and an earlier result is replaced.

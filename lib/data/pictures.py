@@ -74,7 +74,7 @@ FIGURE_MARGIN = 0.03  # of the longer side of the figure, kept around it
 # for each one of the result, that stays within four grey levels of the full decoding, with two within twelve.
 DRAFT_FACTOR = 3
 
-UPRIGHT = {  # EXIF orientation: the transposition that turns the picture upright
+UPRIGHT = {  # EXIF orientation: what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -292,7 +292,7 @@ def _resample(picture: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
     return picture if smaller == wanted else cv2.resize(picture, wanted, interpolation=cv2.INTER_LINEAR)
 
 
-def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int]:
+def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int | None]:
     """Check every limit; return the image, its pixels not yet decoded, and its EXIF orientation."""
     if not contents:
         raise UnreadablePicture("The file is empty (0 bytes). Choose a picture file.")
@@ -350,22 +350,20 @@ def _damaged(file_format: str) -> UnreadablePicture:
     )
 
 
-def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation, 1 to 8; 1 if the EXIF data is damaged."""
+def _orientation(image: Image.Image) -> int | None:
+    """Read the EXIF orientation; None if there is none, or the EXIF data is damaged."""
     exif = Image.Exif()
-    try:
+    with contextlib.suppress(Exception):
         exif.load(image.info.get("exif", b""))
-        orientation = exif.get(ExifTags.Base.Orientation)
-        return orientation if orientation in UPRIGHT else 1
-    except Exception:
-        return 1
+        return exif.get(ExifTags.Base.Orientation)
+    return None
 
 
-def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+def _shown_size(image: Image.Image, orientation: int | None) -> tuple[int, int]:
     return image.size[::-1] if orientation in TURNED else image.size
 
 
-def _pixels(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None = None) -> np.ndarray:
+def _pixels(image: ImageFile.ImageFile, orientation: int | None, wanted: tuple[int, int] | None = None) -> np.ndarray:
     """Decode to upright RGB; a JPEG at a fraction of its size, if `wanted` (width, height) is small enough."""
     with _turn() if math.prod(image.size) > LARGE_PIXELS else contextlib.nullcontext():
         return _decoded(image, orientation, wanted)
@@ -381,7 +379,7 @@ def _turn() -> Iterator[None]:
         yield
 
 
-def _decoded(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, int] | None) -> np.ndarray:
+def _decoded(image: ImageFile.ImageFile, orientation: int | None, wanted: tuple[int, int] | None) -> np.ndarray:
     try:
         if wanted is not None:
             width, height = wanted[::-1] if orientation in TURNED else wanted
@@ -399,20 +397,15 @@ def _decoded(image: ImageFile.ImageFile, orientation: int, wanted: tuple[int, in
 
 def _on_white(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB, with white behind transparent pixels."""
-    if image.mode.startswith("I"):
-        image = _eight_bit(image)
+    if image.mode.startswith("I"):  # 16-bit grey, which `convert` would clip to white
+        grey = np.asarray(image)
+        transparent = image.info.get("transparency")
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
+        if transparent is not None:
+            image.putalpha(Image.fromarray(grey != transparent))
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; `convert` would clip it to white."""
-    grey = np.asarray(image)
-    scaled = Image.fromarray((grey >> 8).astype(np.uint8))
-    if "transparency" in image.info:
-        scaled.putalpha(Image.fromarray(grey != image.info["transparency"]))
-    return scaled
