@@ -7,6 +7,7 @@ redirect is checked again. The environment is ignored, so no proxy resolves the 
 The decoder decides whether the bytes are a picture.
 """
 
+import contextlib
 import functools
 import ipaddress
 import socket
@@ -14,10 +15,9 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from dataclasses import dataclass
 
-import httpcore
+import h11
 import httpx
 
 from lib.errors import UserError
@@ -32,12 +32,13 @@ MAX_ADDRESSES = 8
 
 REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
-HEADERS = {
-    "User-Agent": "simpsons-recognition",
-    "Accept": "image/jpeg, image/png, image/webp, image/avif, image/gif, image/bmp, */*;q=0.1",
+HEADERS = [
+    ("User-Agent", "simpsons-recognition"),
+    ("Accept", "image/jpeg, image/png, image/webp, image/avif, image/gif, image/bmp, */*;q=0.1"),
     # Pictures are compressed already; without a second compression there are no decompression bombs.
-    "Accept-Encoding": "identity",
-}
+    ("Accept-Encoding", "identity"),
+]
+MAX_OVERHEAD = 100_000  # bytes of headers
 
 # Special ranges that `ipaddress` calls global, or did in some releases of Python 3.11.
 NOT_PUBLIC = tuple(
@@ -132,15 +133,15 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def dial(address: str, port: int, seconds: float) -> httpcore.NetworkStream:
-    """Connect to an address; raises httpcore's exceptions."""
-    return httpcore.SyncBackend().connect_tcp(address, port, seconds)
+def dial(address: str, port: int, seconds: float) -> socket.socket:
+    """Connect to an address; raises OSError."""
+    return socket.create_connection((address, port), seconds)
 
 
 @functools.cache  # reading about 150 certificates takes 20 ms
-def default_ssl_context() -> ssl.SSLContext:
+def ssl_context() -> ssl.SSLContext:
     """Make the context that verifies certificates against the authorities that browsers trust."""
-    return httpcore.default_ssl_context()
+    return httpx.create_ssl_context(trust_env=False)
 
 
 @dataclass(frozen=True)
@@ -162,15 +163,28 @@ class Fetcher:
     connect_seconds: float = CONNECT_SECONDS
     max_bytes: int = MAX_BYTES
     resolve: Callable[[str, int], Sequence[str]] = resolve
-    dial: Callable[[str, int, float], httpcore.NetworkStream] = dial
-    ssl_context: Callable[[], ssl.SSLContext] = default_ssl_context
+    dial: Callable[[str, int, float], socket.socket] = dial
+    ssl_context: Callable[[], ssl.SSLContext] = ssl_context
 
     def fetch(self, url: str) -> bytes:
         """Download a URL; see the function `fetch`."""
-        deadline = _Deadline(self.total_seconds)
+        end = time.monotonic() + self.total_seconds
         target = _parse(url)
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._get(target, deadline)
+            try:
+                with self._connect(target, end) as connection:
+                    answer = self._get(target, connection, end)
+            except TimeoutError:
+                seconds = f"{self.total_seconds:g} seconds"
+                raise FetchError(f"The server took longer than {seconds}. Try again, or another address.") from None
+            except (OSError, h11.ProtocolError) as problem:
+                # Only errors about certificates have details that a user can act on.
+                reason = "the server closed it or broke the protocol"
+                if isinstance(problem, ssl.SSLCertVerificationError):
+                    reason = f"its certificate is not valid: {problem.verify_message}"
+                raise FetchError(
+                    f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
+                ) from None
             if isinstance(answer, bytes):
                 return answer
             target = _parse(answer, base=target)
@@ -179,141 +193,88 @@ class Fetcher:
             "browser shows it."
         )
 
-    def _get(self, target: httpx.URL, deadline: "_Deadline") -> bytes | str:
-        """Send one request; returns the body as bytes, or the target of a redirect as text."""
-        origin = httpcore.Origin(target.raw_scheme, target.raw_host, target.port or PORTS[target.scheme])
-        url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=target.raw_path)
-        try:
-            with (
-                httpcore.HTTPConnection(
-                    origin,
-                    ssl_context=self.ssl_context() if target.scheme == "https" else None,
-                    network_backend=_CheckedBackend(self, deadline),
-                ) as connection,
-                connection.stream("GET", url, headers=HEADERS | {"Host": target.netloc.decode()}) as response,
-            ):
-                return _location(response) or self._body(response)
-        except httpcore.TimeoutException:
-            raise deadline.error() from None
-        except (httpcore.NetworkError, httpcore.ProtocolError) as problem:
-            raise FetchError(
-                f"The connection to {target.host} failed ({_reason(problem)}). Check the address, or try again later."
-            ) from None
+    def _connect(self, target: httpx.URL, end: float) -> socket.socket:
+        """Look up a name, check its addresses, and connect to a checked one; TLS uses the name."""
+        host, port = target.raw_host.decode(), target.port or PORTS[target.scheme]
+        connect_end = min(end, time.monotonic() + self.connect_seconds)
+        addresses = self._addresses(host, port, _remaining(connect_end))
+        for position, address in enumerate(addresses):
+            # A first address that does not answer, such as IPv6 without a route, leaves time for the others.
+            with contextlib.suppress(OSError):
+                connection = self.dial(address, port, _remaining(connect_end) / (len(addresses) - position))
+                break
+        else:
+            raise FetchError(f"Nothing answers at {target.host}, port {port}. Check the address, or try again later.")
+        # Connections to this machine's own public address would bypass the firewall.
+        if not self.allow_private and connection.getsockname()[0] == address:
+            connection.close()
+            raise _private(host)
+        connection.settimeout(_remaining(end))
+        if target.scheme == "https":
+            connection = self.ssl_context().wrap_socket(connection, server_hostname=host)
+        return connection
 
-    def _body(self, response: httpcore.Response) -> bytes:
-        """Read the body, up to the size limit."""
-        if response.status != 200:
-            raise FetchError(
-                f"The server answered with status {response.status} instead of a picture. Check that the address "
-                "opens in a browser where you are not signed in."
-            )
-        if _header(response, b"content-encoding").lower() not in ("", "identity"):
-            raise FetchError("The server sends the picture compressed once more, which is not read. Download it.")
-        declared = _header(response, b"content-length")
-        if declared.isdecimal() and int(declared) > self.max_bytes:
-            raise self._too_large()
-        body = bytearray()
-        for part in response.iter_stream():
-            body += part
-            if len(body) > self.max_bytes:
-                raise self._too_large()
+    def _addresses(self, host: str, port: int, seconds: float) -> list[str]:
+        found: list[str] = []
+
+        def look_up() -> None:
+            with contextlib.suppress(OSError, UnicodeError):
+                found.extend(self.resolve(host, port))
+
+        # A look-up cannot be interrupted, so it is left behind.
+        thread = threading.Thread(target=look_up, name="resolve", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        addresses = list(found)
+        if not addresses:
+            raise FetchError(f"No address was found for {host!r}. Check the spelling.")
+        # A private address among public ones is rejected too: no honest host has one.
+        if not self.allow_private and not all(map(is_public, addresses)):
+            raise _private(host)
+        return addresses[:MAX_ADDRESSES]
+
+    def _get(self, target: httpx.URL, connection: socket.socket, end: float) -> bytes | str:
+        """Send one request; returns the body as bytes, or the target of a redirect as text."""
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_OVERHEAD)
+        request = h11.Request(method="GET", target=target.raw_path, headers=[("Host", target.netloc), *HEADERS])
+        connection.sendall(http.send(request))
+        http.send(h11.EndOfMessage())
+        body, bytes_left = bytearray(), 2 * self.max_bytes + MAX_OVERHEAD
+        while not isinstance(event := http.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                headers = {name: value.decode("utf-8", "replace").strip() for name, value in event.headers}
+                if event.status_code in REDIRECTS and headers.get(b"location"):
+                    return headers[b"location"]
+                self._check(event.status_code, headers)
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > self.max_bytes:
+                    raise self._too_large()
+            elif event is h11.NEED_DATA:
+                # The deadline is for everything together; one for each read would let a slow server go on for ever.
+                connection.settimeout(_remaining(end))
+                data = connection.recv(65_536)
+                bytes_left -= len(data)
+                if bytes_left < 0:  # with a small body: interim answers, or chunks with long extensions
+                    raise FetchError("The server sends far more than a picture. Use another address.")
+                http.receive_data(data)
         return bytes(body)
+
+    def _check(self, status: int, headers: dict[bytes, str]) -> None:
+        """Reject an answer that is no picture, or too large a one, before its body is read."""
+        if status != 200:
+            raise FetchError(
+                f"The server answered with status {status} instead of a picture. Check that the address opens in a "
+                "browser where you are not signed in."
+            )
+        if headers.get(b"content-encoding", "").lower() not in ("", "identity"):
+            raise FetchError("The server sends the picture compressed once more, which is not read. Download it.")
+        if int(headers.get(b"content-length", 0)) > self.max_bytes:
+            raise self._too_large()
 
     def _too_large(self) -> FetchError:
         limit = self.max_bytes / 1e6
         return FetchError(f"The address holds more than {limit:g} MB, the most that is read. Use a smaller picture.")
-
-
-class _Deadline:
-    """A time limit for everything together; a limit for each read would let a slow server continue for ever."""
-
-    def __init__(self, seconds: float):
-        self._seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    def remaining(self) -> float:
-        """Return the remaining seconds; raises FetchError if there are none."""
-        seconds = self._end - time.monotonic()
-        if seconds <= 0:
-            raise self.error()
-        return seconds
-
-    def error(self) -> FetchError:
-        return FetchError(f"The server took longer than {self._seconds:g} seconds. Try again, or another address.")
-
-
-class _CheckedBackend(httpcore.NetworkBackend):
-    """Resolve a name, check its addresses, and connect to a checked one; TLS and the Host header use the name."""
-
-    def __init__(self, fetcher: Fetcher, deadline: _Deadline):
-        self._fetcher = fetcher
-        self._deadline = deadline
-
-    def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
-        connecting = _Deadline(min(self._fetcher.connect_seconds, self._deadline.remaining()))
-        addresses = self._addresses(host, port, connecting)
-        for position, address in enumerate(addresses):
-            try:
-                # A first address that does not answer, such as IPv6 without a route, leaves time for the others.
-                seconds = connecting.remaining() / (len(addresses) - position)
-                stream = self._fetcher.dial(address, port, seconds)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-            self._reject_own(stream, address, host)
-            return _LimitedStream(stream, self._deadline, 2 * self._fetcher.max_bytes)
-        raise FetchError(f"Nothing answers at {host}, port {port}. Check the address, or try again later.")
-
-    def _addresses(self, host: str, port: int, connecting: _Deadline) -> list[str]:
-        try:
-            addresses = _in_thread(connecting.remaining(), self._fetcher.resolve, host, port)
-        except (OSError, UnicodeError):  # a timeout is an OSError
-            addresses = []
-        if not addresses:
-            raise FetchError(f"No address was found for {host!r}. Check the spelling.")
-        # A private address among public ones is rejected too: no honest host has one.
-        if not self._fetcher.allow_private and not all(map(is_public, addresses)):
-            raise _private(host)
-        return list(addresses)[:MAX_ADDRESSES]
-
-    def _reject_own(self, stream: httpcore.NetworkStream, address: str, host: str) -> None:
-        """Reject this machine's own public address: connections to it would bypass the firewall."""
-        own = stream.get_extra_info("client_addr")
-        if not self._fetcher.allow_private and own is not None and own[0] == address:
-            stream.close()
-            raise _private(host)
-
-
-class _LimitedStream(httpcore.NetworkStream):
-    """A connection with a deadline and a limit on the bytes received.
-
-    The limit is loose, because headers and chunk sizes are received in addition to the body; it ends answers that
-    consist of such overhead.
-    """
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline, max_bytes: int):
-        self._stream = stream
-        self._deadline = deadline
-        self._bytes_left = max_bytes + 100_000
-
-    def read(self, max_bytes, timeout=None):
-        data = self._stream.read(max_bytes, self._deadline.remaining())
-        self._bytes_left -= len(data)
-        if self._bytes_left < 0:
-            raise FetchError("The server sends far more than a picture. Use another address.")
-        return data
-
-    def write(self, buffer, timeout=None):
-        self._stream.write(buffer, self._deadline.remaining())
-
-    def close(self):
-        self._stream.close()
-
-    def start_tls(self, ssl_context, server_hostname=None, timeout=None):
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.remaining())
-        return _LimitedStream(stream, self._deadline, self._bytes_left)
-
-    def get_extra_info(self, info):
-        return self._stream.get_extra_info(info)
 
 
 def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
@@ -334,36 +295,14 @@ def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
     return parsed
 
 
-def _location(response: httpcore.Response) -> str | None:
-    return _header(response, b"location") or None if response.status in REDIRECTS else None
-
-
-def _header(response: httpcore.Response, name: bytes) -> str:
-    values = [value for key, value in response.headers if key.lower() == name]
-    return b", ".join(values).decode("utf-8", "replace").strip()
-
-
-def _reason(problem: Exception) -> str:
-    """Describe a network error; only those about certificates have details that a user can act on."""
-    if isinstance(problem.__cause__, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {problem.__cause__.verify_message}"
-    return "the server closed it or broke the protocol"
-
-
 def _private(host: str) -> PrivateAddress:
     # The address is not named: it would reveal the structure of this network to a visitor.
     return PrivateAddress(f"{host!r} is not on the public internet, so it is not read. Use a public address.")
 
 
-def _in_thread(seconds: float, function: Callable, *arguments):
-    """Call a function and wait for a limited time; looking up a name cannot be interrupted."""
-    future: futures.Future = futures.Future()
-
-    def call() -> None:
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as problem:
-            future.set_exception(problem)
-
-    threading.Thread(target=call, name="resolve", daemon=True).start()
-    return future.result(timeout=seconds)
+def _remaining(end: float) -> float:
+    """Return the seconds until a deadline; raises TimeoutError if there are none."""
+    seconds = end - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
