@@ -9,10 +9,11 @@ import threading
 import pytest
 
 from lib.serving import fetch
-from lib.serving.fetch import Fetcher, FetchError, PrivateAddress
+from lib.serving.fetch import FetchError, PrivateAddress
 
 PUBLIC = "93.184.215.14"  # any public address: `Internet.dial` connects to loopback instead
 PICTURE = b"bytes of a picture"
+RESOLVE, DIAL = fetch.resolve, fetch.dial
 
 # Self-signed, for the name pictures.example, valid until 2120; used in these tests only.
 CERTIFICATE = """-----BEGIN CERTIFICATE-----
@@ -73,15 +74,19 @@ class Internet:
 
     def resolve(self, host, port):
         self.resolved.append(host)
-        return self.names[host] if host in self.names else fetch.resolve(host, port)
+        return self.names[host] if host in self.names else RESOLVE(host, port)
 
     def dial(self, address, port, seconds):
         self.dialled.append(address)
-        return fetch.dial("127.0.0.1", self.server.server_port, seconds)
+        return DIAL("127.0.0.1", self.server.server_port, seconds)
 
-    def fetch(self, path: str = "/picture", **rules) -> bytes:
+    def fetch(self, path: str = "/picture", **changes) -> bytes:
+        """Download a page with names of the module changed."""
         url = f"http://pictures.example{path}" if path.startswith("/") else path
-        return Fetcher(**{"resolve": self.resolve, "dial": self.dial} | rules).fetch(url)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in ({"resolve": self.resolve, "dial": self.dial} | changes).items():
+                patch.setattr(fetch, name, value)
+            return fetch.fetch(url)
 
 
 @pytest.fixture
@@ -169,7 +174,7 @@ def test_the_next_address_is_tried_if_one_does_not_answer(internet):
         return internet.dial(address, port, seconds)
 
     internet.names["pictures.example"] = [PUBLIC, "93.184.215.15"]
-    assert internet.fetch(dial=dial, connect_seconds=4) == PICTURE
+    assert internet.fetch(dial=dial, CONNECT_SECONDS=4) == PICTURE
     assert seconds_given[0] <= 2  # half of the four, so that time is left for the other
 
 
@@ -406,12 +411,12 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 def test_a_large_body_is_rejected(internet, server, answer):
     server.pages["/large"] = answer
     with pytest.raises(FetchError, match=r"more than 0\.01 MB"):
-        internet.fetch("/large", max_bytes=10_000)
+        internet.fetch("/large", MAX_BYTES=10_000)
 
 
 def test_a_body_of_the_largest_size_is_read(internet, server):
     server.pages["/full"] = page(b"x" * 10_000)
-    assert len(internet.fetch("/full", max_bytes=10_000)) == 10_000
+    assert len(internet.fetch("/full", MAX_BYTES=10_000)) == 10_000
 
 
 @pytest.mark.parametrize(
@@ -426,7 +431,7 @@ def test_a_body_of_the_largest_size_is_read(internet, server):
 def test_an_answer_of_overhead_only_is_rejected(internet, server, answer):
     server.pages["/overhead"] = answer
     with pytest.raises(FetchError, match=r"far more than a picture|broke the protocol"):
-        internet.fetch("/overhead", max_bytes=10_000)
+        internet.fetch("/overhead", MAX_BYTES=10_000)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +447,7 @@ def test_an_answer_of_overhead_only_is_rejected(internet, server, answer):
 def test_a_slow_answer_ends_at_the_deadline(internet, server, answer):
     server.pages["/slow"] = answer
     with pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
-        internet.fetch("/slow", total_seconds=0.2)
+        internet.fetch("/slow", TOTAL_SECONDS=0.2)
 
 
 def test_redirects_have_one_deadline_together(internet, server):
@@ -452,12 +457,12 @@ def test_redirects_have_one_deadline_together(internet, server):
 
     server.pages["/slow"] = slow
     with pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
-        internet.fetch("/slow", total_seconds=0.2)
+        internet.fetch("/slow", TOTAL_SECONDS=0.2)
 
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(internet, server):
     with pytest.raises(FetchError, match="No address was found"):
-        internet.fetch(resolve=lambda host, port: [str(server.closing.wait(60))], connect_seconds=0.05)
+        internet.fetch(resolve=lambda host, port: [str(server.closing.wait(60))], CONNECT_SECONDS=0.05)
 
 
 def test_a_closed_port_is_an_error(internet):
@@ -539,6 +544,6 @@ def test_an_unanswered_handshake_ends_at_the_deadline(internet):
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
         internet.fetch(
             "https://pictures.example/picture",
-            dial=lambda address, port, seconds: fetch.dial(*silent.getsockname(), seconds),
-            total_seconds=0.2,
+            dial=lambda address, port, seconds: DIAL(*silent.getsockname(), seconds),
+            TOTAL_SECONDS=0.2,
         )

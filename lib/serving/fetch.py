@@ -14,8 +14,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import h11
 import httpx
@@ -77,7 +75,30 @@ def fetch(url: str, allow_private: bool = False) -> bytes:
     Raises:
         FetchError: The URL is not acceptable, or exceeds a limit.
     """
-    return Fetcher(allow_private=allow_private).fetch(url)
+    end = time.monotonic() + TOTAL_SECONDS
+    target = _parse(url)
+    for _ in range(MAX_REDIRECTS + 1):
+        try:
+            with _connect(target, end, allow_private) as connection:
+                answer = _get(target, connection, end)
+        except TimeoutError:
+            seconds = f"{TOTAL_SECONDS:g} seconds"
+            raise FetchError(f"The server took longer than {seconds}. Try again, or another address.") from None
+        except (OSError, h11.ProtocolError) as problem:
+            # Only errors about certificates have details that a user can act on.
+            reason = "the server closed it or broke the protocol"
+            if isinstance(problem, ssl.SSLCertVerificationError):
+                reason = f"its certificate is not valid: {problem.verify_message}"
+            raise FetchError(
+                f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
+            ) from None
+        if isinstance(answer, bytes):
+            return answer
+        target = _parse(answer, base=target)
+    raise FetchError(
+        f"The address redirects more than {MAX_REDIRECTS} times. Use the address that it ends at, as your "
+        "browser shows it."
+    )
 
 
 def read_picture(url: str, allow_private: bool = False) -> bytes:
@@ -144,137 +165,92 @@ def ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-@dataclass(frozen=True)
-class Fetcher:
-    """The limits of a download; `fetch` uses the defaults.
+def _connect(target: httpx.URL, end: float, allow_private: bool) -> socket.socket:
+    """Look up a name, check its addresses, and connect to a checked one; TLS uses the name."""
+    host, port = target.raw_host.decode(), target.port or PORTS[target.scheme]
+    connect_end = min(end, time.monotonic() + CONNECT_SECONDS)
+    addresses = _addresses(host, port, _remaining(connect_end), allow_private)
+    for position, address in enumerate(addresses):
+        # A first address that does not answer, such as IPv6 without a route, leaves time for the others.
+        with contextlib.suppress(OSError):
+            connection = dial(address, port, _remaining(connect_end) / (len(addresses) - position))
+            break
+    else:
+        raise FetchError(f"Nothing answers at {target.host}, port {port}. Check the address, or try again later.")
+    # Connections to this machine's own public address would bypass the firewall.
+    if not allow_private and connection.getsockname()[0] == address:
+        connection.close()
+        raise _private(host)
+    connection.settimeout(_remaining(end))
+    if target.scheme == "https":
+        connection = ssl_context().wrap_socket(connection, server_hostname=host)
+    return connection
 
-    Attributes:
-        allow_private: As in `fetch`.
-        total_seconds: Time limit from the call to the last byte.
-        connect_seconds: Time limit to look up one host and connect to it.
-        max_bytes: Largest body.
-        resolve: Function from host and port to addresses.
-        dial: Function from address, port and seconds to a connection.
-        ssl_context: Function that makes the context to verify certificates with.
-    """
 
-    allow_private: bool = False
-    total_seconds: float = TOTAL_SECONDS
-    connect_seconds: float = CONNECT_SECONDS
-    max_bytes: int = MAX_BYTES
-    resolve: Callable[[str, int], Sequence[str]] = resolve
-    dial: Callable[[str, int, float], socket.socket] = dial
-    ssl_context: Callable[[], ssl.SSLContext] = ssl_context
+def _addresses(host: str, port: int, seconds: float, allow_private: bool) -> list[str]:
+    found: list[str] = []
 
-    def fetch(self, url: str) -> bytes:
-        """Download a URL; see the function `fetch`."""
-        end = time.monotonic() + self.total_seconds
-        target = _parse(url)
-        for _ in range(MAX_REDIRECTS + 1):
-            try:
-                with self._connect(target, end) as connection:
-                    answer = self._get(target, connection, end)
-            except TimeoutError:
-                seconds = f"{self.total_seconds:g} seconds"
-                raise FetchError(f"The server took longer than {seconds}. Try again, or another address.") from None
-            except (OSError, h11.ProtocolError) as problem:
-                # Only errors about certificates have details that a user can act on.
-                reason = "the server closed it or broke the protocol"
-                if isinstance(problem, ssl.SSLCertVerificationError):
-                    reason = f"its certificate is not valid: {problem.verify_message}"
-                raise FetchError(
-                    f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
-                ) from None
-            if isinstance(answer, bytes):
-                return answer
-            target = _parse(answer, base=target)
+    def look_up() -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            found.extend(resolve(host, port))
+
+    # A look-up cannot be interrupted, so it is left behind.
+    thread = threading.Thread(target=look_up, name="resolve", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    addresses = list(found)
+    if not addresses:
+        raise FetchError(f"No address was found for {host!r}. Check the spelling.")
+    # A private address among public ones is rejected too: no honest host has one.
+    if not allow_private and not all(map(is_public, addresses)):
+        raise _private(host)
+    return addresses[:MAX_ADDRESSES]
+
+
+def _get(target: httpx.URL, connection: socket.socket, end: float) -> bytes | str:
+    """Send one request; returns the body as bytes, or the target of a redirect as text."""
+    http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_OVERHEAD)
+    request = h11.Request(method="GET", target=target.raw_path, headers=[("Host", target.netloc), *HEADERS])
+    connection.sendall(http.send(request))
+    http.send(h11.EndOfMessage())
+    body, bytes_left = bytearray(), 2 * MAX_BYTES + MAX_OVERHEAD
+    while not isinstance(event := http.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Response):
+            headers = {name: value.decode("utf-8", "replace").strip() for name, value in event.headers}
+            if event.status_code in REDIRECTS and headers.get(b"location"):
+                return headers[b"location"]
+            _check(event.status_code, headers)
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > MAX_BYTES:
+                raise _too_large()
+        elif event is h11.NEED_DATA:
+            # The deadline is for everything together; one for each read would let a slow server go on for ever.
+            connection.settimeout(_remaining(end))
+            data = connection.recv(65_536)
+            bytes_left -= len(data)
+            if bytes_left < 0:  # with a small body: interim answers, or chunks with long extensions
+                raise FetchError("The server sends far more than a picture. Use another address.")
+            http.receive_data(data)
+    return bytes(body)
+
+
+def _check(status: int, headers: dict[bytes, str]) -> None:
+    """Reject an answer that is no picture, or too large a one, before its body is read."""
+    if status != 200:
         raise FetchError(
-            f"The address redirects more than {MAX_REDIRECTS} times. Use the address that it ends at, as your "
-            "browser shows it."
+            f"The server answered with status {status} instead of a picture. Check that the address opens in a "
+            "browser where you are not signed in."
         )
+    if headers.get(b"content-encoding", "").lower() not in ("", "identity"):
+        raise FetchError("The server sends the picture compressed once more, which is not read. Download it.")
+    if int(headers.get(b"content-length", 0)) > MAX_BYTES:
+        raise _too_large()
 
-    def _connect(self, target: httpx.URL, end: float) -> socket.socket:
-        """Look up a name, check its addresses, and connect to a checked one; TLS uses the name."""
-        host, port = target.raw_host.decode(), target.port or PORTS[target.scheme]
-        connect_end = min(end, time.monotonic() + self.connect_seconds)
-        addresses = self._addresses(host, port, _remaining(connect_end))
-        for position, address in enumerate(addresses):
-            # A first address that does not answer, such as IPv6 without a route, leaves time for the others.
-            with contextlib.suppress(OSError):
-                connection = self.dial(address, port, _remaining(connect_end) / (len(addresses) - position))
-                break
-        else:
-            raise FetchError(f"Nothing answers at {target.host}, port {port}. Check the address, or try again later.")
-        # Connections to this machine's own public address would bypass the firewall.
-        if not self.allow_private and connection.getsockname()[0] == address:
-            connection.close()
-            raise _private(host)
-        connection.settimeout(_remaining(end))
-        if target.scheme == "https":
-            connection = self.ssl_context().wrap_socket(connection, server_hostname=host)
-        return connection
 
-    def _addresses(self, host: str, port: int, seconds: float) -> list[str]:
-        found: list[str] = []
-
-        def look_up() -> None:
-            with contextlib.suppress(OSError, UnicodeError):
-                found.extend(self.resolve(host, port))
-
-        # A look-up cannot be interrupted, so it is left behind.
-        thread = threading.Thread(target=look_up, name="resolve", daemon=True)
-        thread.start()
-        thread.join(seconds)
-        addresses = list(found)
-        if not addresses:
-            raise FetchError(f"No address was found for {host!r}. Check the spelling.")
-        # A private address among public ones is rejected too: no honest host has one.
-        if not self.allow_private and not all(map(is_public, addresses)):
-            raise _private(host)
-        return addresses[:MAX_ADDRESSES]
-
-    def _get(self, target: httpx.URL, connection: socket.socket, end: float) -> bytes | str:
-        """Send one request; returns the body as bytes, or the target of a redirect as text."""
-        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_OVERHEAD)
-        request = h11.Request(method="GET", target=target.raw_path, headers=[("Host", target.netloc), *HEADERS])
-        connection.sendall(http.send(request))
-        http.send(h11.EndOfMessage())
-        body, bytes_left = bytearray(), 2 * self.max_bytes + MAX_OVERHEAD
-        while not isinstance(event := http.next_event(), h11.EndOfMessage):
-            if isinstance(event, h11.Response):
-                headers = {name: value.decode("utf-8", "replace").strip() for name, value in event.headers}
-                if event.status_code in REDIRECTS and headers.get(b"location"):
-                    return headers[b"location"]
-                self._check(event.status_code, headers)
-            elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > self.max_bytes:
-                    raise self._too_large()
-            elif event is h11.NEED_DATA:
-                # The deadline is for everything together; one for each read would let a slow server go on for ever.
-                connection.settimeout(_remaining(end))
-                data = connection.recv(65_536)
-                bytes_left -= len(data)
-                if bytes_left < 0:  # with a small body: interim answers, or chunks with long extensions
-                    raise FetchError("The server sends far more than a picture. Use another address.")
-                http.receive_data(data)
-        return bytes(body)
-
-    def _check(self, status: int, headers: dict[bytes, str]) -> None:
-        """Reject an answer that is no picture, or too large a one, before its body is read."""
-        if status != 200:
-            raise FetchError(
-                f"The server answered with status {status} instead of a picture. Check that the address opens in a "
-                "browser where you are not signed in."
-            )
-        if headers.get(b"content-encoding", "").lower() not in ("", "identity"):
-            raise FetchError("The server sends the picture compressed once more, which is not read. Download it.")
-        if int(headers.get(b"content-length", 0)) > self.max_bytes:
-            raise self._too_large()
-
-    def _too_large(self) -> FetchError:
-        limit = self.max_bytes / 1e6
-        return FetchError(f"The address holds more than {limit:g} MB, the most that is read. Use a smaller picture.")
+def _too_large() -> FetchError:
+    limit = MAX_BYTES / 1e6
+    return FetchError(f"The address holds more than {limit:g} MB, the most that is read. Use a smaller picture.")
 
 
 def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
