@@ -149,8 +149,8 @@ def serving(predictor: handlers.Predictor) -> Iterator[str]:
     async def serve() -> None:
         ended = asyncio.Event()
         stop.append((asyncio.get_running_loop(), ended))
-        route = ("/predict", handlers.PredictHandler, {"predictor": predictor})
-        application = tornado.web.Application([route], log_function=lambda handler: None)
+        settings = {"predictor": predictor, "log_function": lambda handler: None}
+        application = tornado.web.Application([("/predict", handlers.PredictHandler)], **settings)
         listening = tornado.httpserver.HTTPServer(handlers.Gate(application, ""), max_body_size=handlers.MAX_BODY_BYTES)
         listening.add_sockets(sockets)
         started.set()
@@ -686,7 +686,7 @@ def test_a_page_made_ahead_of_a_new_network_is_not_handed_out(monkeypatch, chang
 
     async def visit() -> None:
         manager = kernels.Kernels(max_kernels=2)
-        monkeypatch.setattr(manager, "end", end)
+        monkeypatch.setattr(manager, "shutdown_kernel", end)
         manager.ahead = {"made": "yesterday"}
         manager.made_from = lambda: "today" if changed else "yesterday"
         await manager.make_place()
@@ -732,7 +732,7 @@ def test_an_idle_kernel_ends_by_a_clock_that_stands_still_in_sleep(monkeypatch, 
 
     async def live() -> None:
         manager = kernels.Kernels()
-        monkeypatch.setattr(manager, "end", end)
+        monkeypatch.setattr(manager, "shutdown_kernel", end)
         manager.end_after(0.05, "k")  # by the event loop's clock, which is monotonic
         if is_used:
             manager.end_after(60, "k")

@@ -19,7 +19,6 @@ from typing import Any
 
 import tornado.web
 from tornado import httputil, routing
-from voila.static_file_handler import TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 
 from lib.data import pictures
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 
 # Base64 takes four bytes for three; the rest is the JSON around it and a data-URL prefix.
 MAX_BODY_BYTES = pictures.MAX_BYTES * 4 // 3 + 1000
-MAX_SMALL_BODY_BYTES = 65_536  # of any other request
 # Lists, objects and commas in a body. A picture in base64 has none; a million of them keep Python's reader, and with it
 # every page, busy for a second.
 MAX_JSON_PARTS = 100
@@ -72,9 +70,6 @@ HEADERS = {
 class SecurityHeaders(tornado.web.OutputTransform):
     """Puts the headers on every answer, whichever handler gives it and however it fails."""
 
-    def __init__(self, request: httputil.HTTPServerRequest) -> None:
-        pass
-
     def transform_first_chunk(
         self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, httputil.HTTPHeaders, bytes]:
@@ -89,22 +84,23 @@ class Handler(tornado.web.RequestHandler):
 
     for_programs = False
 
+    def set_default_headers(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+
     def say(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         """Answer with what is wrong and what to do."""
         self.clear()
         self.set_status(status)
-        for name, value in ({"Cache-Control": "no-store"} | dict(headers or {})).items():
+        for name, value in (headers or {}).items():
             self.set_header(name, value)
         if self.for_programs or "application/json" in self.request.headers.get("Accept", ""):
-            self.reply(json.dumps({"error": message}), "application/json")
+            self.set_header("Content-Type", "application/json; charset=UTF-8")
+            content = json.dumps({"error": message})
         else:
             template = self.settings["voila_jinja2_env"].get_template("message.html")
-            self.reply(template.render(status=status, message=message), "text/html")
-
-    def reply(self, content: str, kind: str) -> None:
-        """Send the whole of an answer."""
-        self.set_header("Content-Type", f"{kind}; charset=UTF-8")
-        self.finish(content)
+            content = template.render(status=status, message=message)
+        self.set_header("Content-Length", str(len(content.encode())))
+        self.write(content)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer what tornado refuses, or what raised; the log has the traceback."""
@@ -126,11 +122,6 @@ class MessageHandler(Handler):
     def prepare(self) -> None:
         self.request.connection.set_max_body_size(MAX_DISCARDED_BYTES)
         self.say(*self.message)
-
-    def reply(self, content: str, kind: str) -> None:
-        self.set_header("Content-Type", f"{kind}; charset=UTF-8")
-        self.set_header("Content-Length", str(len(content.encode())))
-        self.write(content)
         self.flush()
 
     def ignore(self, *_: Any) -> None:
@@ -161,9 +152,7 @@ class Gate(routing.Router):
         if not is_own_name(httputil.split_host_and_port(request.host)[0]):
             return self._refuse(request, 403, "This server answers to its machine's own name and addresses alone.")
         length = request.headers.get("Content-Length", "0")
-        if length.isdecimal() and int(length) > (
-            MAX_BODY_BYTES if request.path == "/predict" else MAX_SMALL_BODY_BYTES
-        ):
+        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
             return self._refuse(request, 413, f"Too large: pictures may have {pictures.MAX_BYTES // 1_000_000} MB.")
         refusal = self._check_token(request) if self._token and request.path != "/health" else None
         return refusal or self._application.find_handler(request, **kwargs)
@@ -199,13 +188,10 @@ class Gate(routing.Router):
 
 
 def is_own_name(host: str) -> bool:
-    """Check whether the server may be addressed by this name.
+    """Check whether the server may be addressed by this name, that of the `Host` header without the port.
 
     A foreign page can point a name of its own at this server (DNS rebinding) and would then count as the server's own
     page. It needs a name for that, so addresses are always accepted.
-
-    Args:
-        host: The host of the `Host` header, without port.
     """
     own, host = socket.gethostname().lower(), host.lower().rstrip(".")
     try:
@@ -222,7 +208,6 @@ class TokenHandler(Handler):
         self.value = value
 
     def get(self) -> None:
-        self.set_header("Cache-Control", "no-store")
         self.set_cookie(COOKIE, self.value, httponly=True, samesite="Strict")
         self.redirect("/", status=303)
 
@@ -234,8 +219,8 @@ class PageHandler(Handler, TornadoVoilaHandler):
         # A foreign page with this address as that of a picture, many times over, would start all kernels.
         site, use = (self.request.headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Dest"))
         if site in ("cross-site", "same-site") and use != "document":
-            self.say(403, "This is a page of its own, not a part of another site. Open its address in the browser.")
-            return
+            message = "This is a page of its own, not a part of another site. Open its address in the browser."
+            return self.say(403, message)
         self.request.arguments.clear()
         self.request.query = ""
         try:
@@ -243,8 +228,7 @@ class PageHandler(Handler, TornadoVoilaHandler):
             async with asyncio.timeout(PAGE_SECONDS):
                 html = "".join([part async for part in self.get_generator()])
         except kernels.Full:
-            self.say(503, "As many pages are open as memory has room for. Close one, then load this one again.")
-            return
+            return self.say(503, "As many pages are open as memory has room for. Close one, then load this one again.")
         finally:
             self.kernel_manager.fill_if_needed(notebook_name=self.notebook_path)
         is_made = WIDGET in html
@@ -252,32 +236,9 @@ class PageHandler(Handler, TornadoVoilaHandler):
         # A page that is made has some time to connect; a slow network may take its own.
         self.kernel_manager.end_after(2 * self.kernel_manager.leave_seconds if is_made else 0, kernel_id)
         if not is_made:
-            self.say(500, "The page could not be prepared; the server's log says why. Try again later.")
-            return
-        self.set_header("Cache-Control", "no-store")
+            return self.say(500, "The page could not be prepared; the server's log says why. Try again later.")
         self.set_header("Content-Security-Policy", page_policy(html))
-        self.finish(html)
-
-
-class TemplateFiles(TemplateStaticFileHandler):
-    """Voila's own files; a malformed path is not found, where Voila would raise."""
-
-    async def get(self, path: str, include_body: bool = True) -> None:
-        try:
-            await super().get(path, include_body)
-        except (AssertionError, ValueError):
-            raise tornado.web.HTTPError(404) from None
-
-
-class LeaveHandler(Handler):
-    """Ends a kernel when its page says that it is closed; whoever knows its random number is that page."""
-
-    def initialize(self, kernel_manager: kernels.Kernels) -> None:
-        self.kernels = kernel_manager
-
-    async def post(self, kernel_id: str) -> None:
-        await self.kernels.end(kernel_id)
-        self.set_status(204)
+        self.write(html)
 
 
 class HealthHandler(Handler):
@@ -285,19 +246,15 @@ class HealthHandler(Handler):
 
     for_programs = True
 
-    def initialize(self, predictor: "Predictor", kernel_manager: kernels.Kernels) -> None:
-        self.predictor, self.kernels = predictor, kernel_manager
-
     def get(self) -> None:
-        self.set_header("Cache-Control", "no-store")
-        report = {"pages": self.kernels.pages, "predictions": self.predictor.under_way}
+        predictor = self.settings["predictor"]
+        report = {"pages": self.settings["kernel_manager"].pages, "predictions": predictor.under_way}
         try:
-            recogniser = self.predictor.recogniser()
+            recogniser = predictor.recogniser()
+            self.write({"status": "ok", "model": recogniser.name, "digest": recogniser.digest} | report)
         except UserError as problem:
             self.set_status(503)
-            self.finish({"status": "no model", "error": str(problem)} | report)
-        else:
-            self.finish({"status": "ok", "model": recogniser.name, "digest": recogniser.digest} | report)
+            self.write({"status": "no model", "error": str(problem)} | report)
 
 
 class Predictor:
@@ -334,13 +291,15 @@ class Predictor:
                     self._recogniser = self._load()
         return self._recogniser
 
-    async def predict(self, body: bytes) -> dict[str, Any]:
+    async def predict(self, recogniser: Recogniser, body: bytes) -> dict[str, Any]:
         """Answer a request's body; see `page.answer_record`. Raises UserError where it or the picture is unusable."""
-        recogniser = self.recogniser()
+
+        def answer() -> dict[str, Any]:
+            return page.answer_record(recogniser.predict(picture_in(body)))
+
         self.under_way += 1
         try:
-            answering = lambda: page.answer_record(recogniser.predict(picture_in(body)))  # noqa: E731
-            return await asyncio.get_running_loop().run_in_executor(self.executor, answering)
+            return await asyncio.get_running_loop().run_in_executor(self.executor, answer)
         finally:
             self.under_way -= 1
 
@@ -354,36 +313,27 @@ class PredictHandler(Handler):
 
     for_programs = True
 
-    def initialize(self, predictor: Predictor) -> None:
-        self.predictor = predictor
-
     async def post(self) -> None:
+        predictor = self.settings["predictor"]
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             return self.say(415, 'Send {"image": "<base64>"} with the header “Content-Type: application/json”.')
-        if self.predictor.under_way >= self.predictor.limit:
+        if predictor.under_way >= predictor.limit:
             return self.say(503, "Too many pictures are under way. Try again in a moment.", {"Retry-After": "1"})
         try:
-            self.predictor.recogniser()
+            recogniser = predictor.recogniser()
         except UserError as problem:
             return self.say(503, str(problem), {"Retry-After": "30"})
         try:
-            self.finish(await self.predictor.predict(self.request.body))
+            self.write(await predictor.predict(recogniser, self.request.body))
         except UserError as problem:
             self.say(400, str(problem))
 
 
 def picture_in(body: bytes) -> bytes:
-    """Take the picture out of a request.
+    """Take the bytes of a picture file out of a request; raises UserError if it holds none.
 
-    Args:
-        body: JSON, `{"image": "<base64>"}`, the value with or without the prefix of a data URL.
-
-    Returns:
-        The bytes of the picture file, not yet looked at.
-
-    Raises:
-        UserError: The body is something else.
+    The body is JSON, `{"image": "<base64>"}`, the value with or without the prefix of a data URL.
     """
     try:
         if sum(body.count(sign) for sign in b"[{,") > MAX_JSON_PARTS:
@@ -400,11 +350,7 @@ def picture_in(body: bytes) -> bytes:
 
 
 def page_policy(html: str) -> str:
-    """Say what the page may do: `Content-Security-Policy` with the digests of its inline scripts.
-
-    Args:
-        html: The page, which holds nothing from a visitor.
-    """
+    """Say what the page may do: `Content-Security-Policy` with the digests of its inline scripts, none a visitor's."""
     scripts = re.findall(r'<script(?: type="(?:module|text/javascript)")?>(.*?)</script>', html, re.DOTALL)
     digests = {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts}
     return PAGE_POLICY.format(scripts=" ".join(f"'sha256-{digest}'" for digest in sorted(digests)))

@@ -11,7 +11,7 @@ import tornado.web
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.iostream import StreamBufferFullError
-from traitlets import Float, Int, default
+from traitlets import Float, Int
 from voila.utils import ENV_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,9 @@ class Kernels(AsyncMappingKernelManager):
         for kernel_id, made_from in [*self.ahead.items()]:
             del self.ahead[kernel_id]
             if made_from == self.made_from():
+                self.end_after(START_SECONDS, kernel_id)
                 return
-            await self.end(kernel_id)
+            await self.shutdown_kernel(kernel_id)
         if self.is_full:
             raise Full
 
@@ -108,13 +109,13 @@ class Kernels(AsyncMappingKernelManager):
     def end_after(self, seconds: float, kernel_id: str) -> None:
         """End a kernel unless this is called again before."""
         self._forget_ending(kernel_id)
-        end = lambda: asyncio.ensure_future(self.end(kernel_id))  # noqa: E731
-        self._endings[kernel_id] = asyncio.get_running_loop().call_later(seconds, end)
+        loop = asyncio.get_running_loop()
+        self._endings[kernel_id] = loop.call_later(seconds, lambda: loop.create_task(self.shutdown_kernel(kernel_id)))
 
-    async def end(self, kernel_id: str) -> None:
+    async def shutdown_kernel(self, kernel_id: str, now: bool = True, restart: bool = False) -> None:
         """End a kernel at once, if it is still there."""
         if kernel_id in self:
-            await self.shutdown_kernel(kernel_id, now=True)
+            await super().shutdown_kernel(kernel_id, now=True)
 
     def notify_connect(self, kernel_id: str) -> None:
         self.end_after(IDLE_SECONDS, kernel_id)
@@ -142,13 +143,6 @@ class Kernels(AsyncMappingKernelManager):
 
 class Connection(ZMQChannelsWebsocketConnection):
     """The websocket between a page and its kernel. Frames are checked before Jupyter's readers see them."""
-
-    @default("log")
-    def _log_default(self) -> logging.Logger:
-        # Jupyter logs every message that is not allowed, so that a visitor could fill the disk.
-        silent = logging.getLogger(f"{__name__}.silent")
-        silent.setLevel(logging.CRITICAL)
-        return silent
 
     async def prepare(self) -> None:
         if PROTOCOL not in self.websocket_handler.request.headers.get("Sec-WebSocket-Protocol", ""):
@@ -198,12 +192,9 @@ class Connection(ZMQChannelsWebsocketConnection):
 def check_frame(frame: bytes | str) -> None:
     """Check the parts of a message in protocol v1: their number, order and bounds, and the size of its JSON.
 
-    Args:
-        frame: A frame as it came: the number of offsets, the offsets (8 bytes each, little-endian), then the parts:
-            channel, header, parent header, metadata, content, and buffers.
-
-    Raises:
-        ValueError: It is something else. Jupyter's reader would take 8 bytes that claim 10⁸ offsets at their word.
+    A frame holds the number of offsets, the offsets (8 bytes each, little-endian), then the parts: channel, header,
+    parent header, metadata, content, and buffers. Jupyter's reader would take 8 bytes that claim 10⁸ offsets at their
+    word; this raises ValueError.
     """
     if not isinstance(frame, bytes):
         raise ValueError("a message is bytes")

@@ -28,10 +28,10 @@ from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
 from traitlets.config import Config
 from voila.app import Voila
-from voila.static_file_handler import MultiStaticFileHandler
+from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFileHandler
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
@@ -47,7 +47,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # of a websocket; the page shrinks pictures, so only a hostile one is near it
-MAX_CONNECTIONS = 100  # a page takes a dozen; fewer than the files that a process may open
 PREDICTIONS_PER_CORE = 16  # under way at once: a queue that is empty in about 150 ms
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
 BODY_SECONDS, IDLE_CONNECTION_SECONDS = 60, 120
@@ -60,7 +59,14 @@ MAX_IPC_FOLDER = 20  # the path of a socket in it has 83 characters more, and ma
 # Of Voila's own handlers only these, so that one that a later version adds is not served unseen. What is not here: the
 # files beside the notebook (its pattern `public/.*` lets `public/../secret` pass), the folder view, the socket that
 # tells of other visitors' requests, themes, and logging in and out.
-KEPT_HANDLERS = {KernelHandler, VoilaKernelWebsocketHandler, MultiStaticFileHandler, FileFindHandler}
+KEPT_HANDLERS = {
+    KernelHandler,
+    VoilaKernelWebsocketHandler,
+    VoilaShutdownKernelHandler,
+    MultiStaticFileHandler,
+    FileFindHandler,
+}
+TEMPLATE_FILES = r"/voila/templates/([\w-]+/static(?:/\w[\w.-]*)+)"  # Voila raises at any other path
 # The parts of JupyterLab that widgets need; the rest of what is installed beside them stays out of the page.
 LAB_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
 
@@ -68,30 +74,8 @@ LAB_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widg
 class AnyVisitor(IdentityProvider):
     """Whoever came through the gate is welcome, without Jupyter's own logins and cookies."""
 
-    auth_enabled = False
-
     def get_user(self, handler: tornado.web.RequestHandler) -> User:
         return User("visitor")
-
-    def get_handlers(self) -> list[tuple[str, object]]:
-        return []
-
-
-class LimitedServer(HTTPServer):
-    """Closes connections beyond `MAX_CONNECTIONS` at once, before the process is out of files."""
-
-    open_connections = 0
-
-    def handle_stream(self, stream: IOStream, address: tuple) -> None:
-        if self.open_connections >= MAX_CONNECTIONS:
-            stream.close()
-            return
-        self.open_connections += 1
-        super().handle_stream(stream, address)
-
-    def on_close(self, server_conn: object) -> None:
-        self.open_connections -= 1
-        super().on_close(server_conn)
 
 
 class Server(Voila):
@@ -121,6 +105,7 @@ class Server(Voila):
         # Compression takes longer than it saves on the way within one machine.
         packed = [] if is_loopback(self.given.host) else [tornado.web.GZipContentEncoding]
         return settings | {
+            "predictor": self.predictor,
             "jinja2_env": settings["voila_jinja2_env"],  # so that Jupyter's handlers use our error.html
             "headers": {"Content-Security-Policy": handlers.STRICT_POLICY},
             "transforms": [handlers.SecurityHeaders, *packed],
@@ -128,52 +113,51 @@ class Server(Voila):
             # Their names hold a digest of their contents; asking for each again costs a second visit half its time.
             "static_immutable_cache": ["/voila/labextensions/"],
             "websocket_max_message_size": MAX_MESSAGE_BYTES,
+            # The page says goodbye without Jupyter's cookie; its kernel's random number is what nobody else knows.
+            "disable_check_xsrf": True,
         }
 
     def init_handlers(self) -> list[tuple]:
-        shown, kernel_manager = {"predictor": self.predictor}, {"kernel_manager": self.kernel_manager}
         not_found = {"message": (404, "There is nothing at this address. The page is at the start of it.")}
         routes = super().init_handlers()
         (page,) = (route[2] for route in routes if route[1] is TornadoVoilaHandler)  # at every address
         return [
             ("/", handlers.PageHandler, page),
-            ("/voila/templates/(.*)", handlers.TemplateFiles),
-            ("/predict", handlers.PredictHandler, shown),
-            ("/health", handlers.HealthHandler, shown | kernel_manager),
-            (r"/voila/api/shutdown/([\w-]+)", handlers.LeaveHandler, kernel_manager),
+            (TEMPLATE_FILES, TemplateStaticFileHandler),
+            ("/predict", handlers.PredictHandler),
+            ("/health", handlers.HealthHandler),
             *(route for route in routes if route[1] in KEPT_HANDLERS),
             (r".*", handlers.MessageHandler, not_found),
         ]
 
     def start(self) -> None:
         """Serve until SIGINT or SIGTERM; raises UserError if the address cannot be listened on."""
-        self.sockets = listen_on(self.given.host, self.given.port)
-        self.port = self.sockets[0].getsockname()[1]
+        sockets = listen_on(self.given.host, self.given.port)
+        self.port = sockets[0].getsockname()[1]
         remove_left_folders()
         self.connection_dir_root = tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-")
         try:
-            super().start()
+            asyncio.run(self._serve(sockets))
         finally:
             end_children()
             shutil.rmtree(self.connection_dir_root, ignore_errors=True)
 
     def listen(self) -> None:
-        """Replace Voila's own way, which tries other ports and stops with the loop half done."""
-        asyncio.run(self._serve())
+        """Nothing: Voila's own way tries other ports and stops with the loop half done."""
 
-    async def _serve(self) -> None:
+    async def _serve(self, sockets: list[socket.socket]) -> None:
         stopped = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-            with contextlib.suppress(NotImplementedError):  # on Windows Ctrl-C cancels this coroutine instead
-                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        server = LimitedServer(
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        super().start()  # also begins to make a page ahead
+        self.kernel_manager.made_from = self._networks
+        server = HTTPServer(
             handlers.Gate(self.app, self.given.token),
             max_body_size=handlers.MAX_BODY_BYTES,
             body_timeout=BODY_SECONDS,
             idle_connection_timeout=IDLE_CONNECTION_SECONDS,
         )
-        server.add_sockets(self.sockets)
-        self._make_pages_ahead()
+        server.add_sockets(sockets)
         self._say_hello()
         watching = asyncio.create_task(stop_with_make(stopped))
         try:
@@ -186,12 +170,6 @@ class Server(Voila):
             self.predictor.executor.shutdown(wait=False, cancel_futures=True)
             await self.kernel_manager.shutdown_all(now=True)
             await server.close_all_connections()
-
-    def _make_pages_ahead(self) -> None:
-        """Let Voila make one page ahead. It would begin before there is an event loop."""
-        self.kernel_manager.made_from = self._networks
-        self.kernel_manager.kernel_pools_config = {"default": {"pool_size": 1}}
-        self.kernel_manager.fill_if_needed(delay=0, notebook_name=self.kernel_manager.notebook_path)
 
     def _say_hello(self) -> None:
         try:
@@ -209,27 +187,20 @@ class Server(Voila):
 
 def voila_config(given: argparse.Namespace) -> Config:
     """Say what is not as Voila has it by default; each entry was a way to break or to abuse the page."""
-    ipc = os.name == "posix" and len(tempfile.gettempdir()) <= MAX_IPC_FOLDER
+    ipc = len(tempfile.gettempdir()) <= MAX_IPC_FOLDER
     room = int(0.8 * psutil.virtual_memory().available)
     return Config(
         {
-            "Application": {"log_level": logging.ERROR},
             "Voila": {
-                "log_level": logging.ERROR,
+                "log_level": logging.ERROR,  # a visitor could fill the disk with warnings, of messages not allowed
                 "config_file_paths": [],  # a voila.json that lies about would undo this
-                "open_browser": False,
                 "identity_provider_class": AnyVisitor,
                 "kernel_websocket_connection_class": kernels.Connection,
             },
             "VoilaConfiguration": {
-                "allow_template_override": "NO",
-                "allow_theme_override": "NO",
-                "file_allowlist": [],
-                "show_tracebacks": False,
                 "extension_allowlist": LAB_EXTENSIONS,
                 "multi_kernel_manager_class": kernels.Kernels,
                 "preheat_kernel": True,
-                "default_pool_size": 0,  # until the event loop runs, see `_make_pages_ahead`
             },
             "VoilaExecutor": {"timeout": CELL_SECONDS},
             "Kernels": {
@@ -344,11 +315,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        Exit status: 0 after Ctrl-C or SIGTERM, 2 for unusable arguments.
-    """
+    """Run the command; returns its exit status, 0 after Ctrl-C or SIGTERM, 2 for unusable arguments."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("lib.serving").setLevel(logging.INFO)
     logging.getLogger("tornado.general").setLevel(logging.ERROR)  # visitors' mistakes, as many as they like
