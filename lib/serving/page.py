@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -233,8 +234,10 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
 
     def draw(place: tuple[int, str]) -> tuple[float, str, bytes]:
         index, character = place
-        picture = _jpeg(_square(sample.draw_picture(character, np.random.default_rng([seed, index]))))
-        return _probability(recogniser, picture, character) if recogniser else 0.0, character, picture
+        drawing = _square(sample.draw_picture(character, np.random.default_rng([seed, index])))
+        picture = _encode(".jpg", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+        probabilities = answer_record(recogniser.predict(picture))["probabilities"] if recogniser else {}
+        return probabilities.get(character, 0.0), character, picture
 
     known = [place for place in enumerate(FEATURES) if recogniser is None or place[1] in recogniser.characters]
     with ThreadPoolExecutor(cores()) as executor:  # OpenCV and LiteRT release Python's lock
@@ -248,6 +251,7 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
 def _facts(folder: Path) -> dict[str, Any]:
     run, metrics = _read(records.read_run, folder), _read(records.read_metrics, folder)
     metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
+    labels = metadata.get("characters", [])
     # A network that was trained once more on all frames has scores of its own where there were other pictures.
     of_refit = run["refit"].get("scores") if isinstance(run.get("refit"), dict) else None
     scores = of_refit if isinstance(of_refit, dict) else metrics
@@ -257,14 +261,10 @@ def _facts(folder: Path) -> dict[str, Any]:
             "pictures": _number(scores.get("test_pictures")),
             "kind": _kind(str(run.get("data_name", folder.parent.name))),
         },
-        "characters": sorted(((label, display_name(label)) for label in metadata.get("characters", [])), key=_name),
+        "characters": sorted(zip(labels, map(display_name, labels), strict=True), key=itemgetter(1)),
         "threshold": metadata.get("threshold") or _number(metrics.get("threshold")) or recognisers.DEFAULT_THRESHOLD,
         "declines": bool(metadata.get("nobody")),
     }
-
-
-def _name(pair: tuple[str, str]) -> str:
-    return pair[1]
 
 
 def _kind(data_name: str) -> str:
@@ -272,11 +272,6 @@ def _kind(data_name: str) -> str:
     if data_name.startswith("sample"):
         return "drawings"
     return "frames" if "simpsons" in data_name or "kaggle" in data_name else "pictures"
-
-
-def _probability(recogniser: Recogniser, picture: bytes, character: str) -> float:
-    guesses = recogniser.predict(picture).all
-    return next(guess.probability for guess in guesses if guess.character == character)
 
 
 def _read(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:
@@ -297,10 +292,6 @@ def _square(picture: np.ndarray) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return pictures.resize(picture[top : top + side, left : left + side], DRAWING_SIDE)
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    return _encode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
 
 
 def _encode(suffix: str, picture: np.ndarray, *options: int) -> bytes:

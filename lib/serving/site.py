@@ -70,26 +70,16 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
         (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
         _write_index(site)
         _write_service_worker(site, version)
-        for name in _kept_offline(site):
-            _compress(site / name)
+        sizes = [len(gzip.compress((site / name).read_bytes())) for name in _kept_offline(site)]
         if with_study:  # after the list of files that a browser keeps
             write_study(site / STUDY)
         shutil.rmtree(folder, ignore_errors=True)
         site.replace(folder)
-    sizes = [(folder / f"{name}.gz").stat().st_size for name in _kept_offline(folder) if not name.startswith(STUDY)]
     return about["runtime"]["bytes"] + about["networks"][0]["bytes"] + sum(sizes)
 
 
 def write_study(folder: Path, copies: Path = paths.STUDY) -> list[Path]:
-    """Write the executed copies of the notebooks as web pages.
-
-    Args:
-        folder: Where to write.
-        copies: Folder of the copies.
-
-    Returns:
-        The pages.
-    """
+    """Write the executed copies of the notebooks in `copies` as web pages; returns the pages."""
     from nbconvert import HTMLExporter  # takes half a second to import
 
     pages = []
@@ -102,11 +92,7 @@ def write_study(folder: Path, copies: Path = paths.STUDY) -> list[Path]:
 
 
 def install_litert() -> None:
-    """Install LiteRT.js where it is not, or not in the version of the lockfile.
-
-    Raises:
-        UserError: There is no npm, or it failed.
-    """
+    """Install LiteRT.js in the version of the lockfile; raises UserError if there is no npm, or it failed."""
     wanted = json.loads((FRONTEND / "package-lock.json").read_text())["packages"]
     installed = FRONTEND / "node_modules" / ".package-lock.json"
     if installed.exists() and json.loads(installed.read_text())["packages"].items() <= wanted.items():
@@ -124,11 +110,7 @@ def install_litert() -> None:
 def fix_batch(contents: bytes) -> bytes:
     """Give a model file a fixed batch of one picture, which LiteRT.js needs, and drop what is appended to it.
 
-    Args:
-        contents: A LiteRT flatbuffer whose first dimension is open.
-
-    Returns:
-        The same network without `shape_signature`.
+    The first dimension of a LiteRT flatbuffer is open because of its `shape_signature`; without it, it is 1.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -146,14 +128,10 @@ def _write_litert(folder: Path) -> None:
     folder.mkdir()
     # A worker has no import map, so the one import by name gets the file beside it.
     source = (LITERT / "core" / "dist" / "index.js").read_text().replace('"@litertjs/wasm-utils"', '"./wasm-utils.js"')
-    (folder / "index.js").write_text(_without_map(source))
-    (folder / "wasm-utils.js").write_text(_without_map((LITERT / "wasm-utils" / "dist" / "index.js").read_text()))
+    (folder / "index.js").write_text(source)
+    shutil.copy(LITERT / "wasm-utils" / "dist" / "index.js", folder / "wasm-utils.js")
     for suffix in ("js", "wasm"):
         shutil.copy(LITERT / "core" / "wasm" / f"{RUNTIME}.{suffix}", folder)
-
-
-def _without_map(source: str) -> str:
-    return source.partition("//# sourceMappingURL=")[0]
 
 
 def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser]) -> dict[str, Any]:
@@ -191,9 +169,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
 
 def _compress(path: Path) -> int:
     """Put a compressed copy beside a file; gives its size."""
-    packed = gzip.compress(path.read_bytes(), mtime=0)
-    Path(f"{path}.gz").write_bytes(packed)
-    return len(packed)
+    return Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
 
 
 def _write_index(site: Path) -> None:
@@ -226,11 +202,7 @@ def _digest(site: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        Exit status: 0, or 2 where the page cannot be written.
-    """
+    """Run the command; returns its exit status, 0, or 2 where the page cannot be written."""
     parser = argparse.ArgumentParser(prog="python -m lib.serving.site", description="Write the page without a server.")
     parser.add_argument(
         "--run", type=Path, action="append", metavar="DIR", help="run folder; several answer side by side"

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,7 @@ Reply = tuple[dict[str, Any], list[bytes]]
 def modules(entry: str, **written: str) -> list[tuple[str, str]]:
     """Give the name and the source of a module and of all that it imports, each after those that it needs.
 
-    Args:
-        entry: Name of the module, a file in `frontend/`.
-        **written: Sources of modules that are not files there, by name without `.js`.
+    Modules are files in `frontend/`, or else sources in `written`, by name without `.js`.
     """
     sources, waiting = {f"{name}.js": source for name, source in written.items()}, [entry]
     while waiting:
@@ -90,12 +88,6 @@ class Widget(anywidget.AnyWidget):
     def __init__(self, networks: page.Networks, drawings: Sequence[dict[str, Any]] = ()):
         self._networks = networks
         self._drawings = list(drawings)
-        self._questions: dict[str, Callable[[dict, list], Reply]] = {
-            "recognise": self._recognise,
-            "fetch": self._fetch,
-            "explain": self._explain,
-            "look": self._look,
-        }
         # A slow server elsewhere must not hold up the pictures that come meanwhile.
         self._fetching = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="fetch")
         self._places = threading.BoundedSemaphore(MAX_WAITING_ADDRESSES)
@@ -112,15 +104,10 @@ class Widget(anywidget.AnyWidget):
         if question.get("ask") != "fetch":
             self._reply(number, question, buffers)
         elif self._places.acquire(blocking=False):
-            self._fetching.submit(self._reply_from_afar, number, question, buffers)
+            reading = self._fetching.submit(self._reply, number, question, buffers)
+            reading.add_done_callback(lambda _: self._places.release())
         else:
             self.send({"id": number, "problem": "Several addresses are being read already. Wait for them."})
-
-    def _reply_from_afar(self, number: int, question: dict, buffers: list) -> None:
-        try:
-            self._reply(number, question, buffers)
-        finally:
-            self._places.release()
 
     def _reply(self, number: int, question: dict, buffers: list) -> None:
         try:
@@ -133,11 +120,7 @@ class Widget(anywidget.AnyWidget):
         self.send({"id": number} | answer, attached)
 
     def answer(self, question: dict[str, Any], buffers: Sequence[Any]) -> Reply:
-        """Answer a question of the page.
-
-        Args:
-            question: See above; not to be trusted.
-            buffers: At most the bytes of one picture.
+        """Answer a question of the page, which is not to be trusted; `buffers` hold one picture, or nothing.
 
         Returns:
             The answer, and what comes with it.
@@ -145,33 +128,24 @@ class Widget(anywidget.AnyWidget):
         Raises:
             UserError: There is no answer; the text is for the visitor.
         """
-        kind = question.get("ask")
-        if not isinstance(kind, str) or kind not in self._questions:
-            raise UserError(UNKNOWN)
-        return self._questions[kind](question, list(buffers))
+        match question.get("ask"):
+            case "recognise":
+                keys = self._asked(question.get("networks"))
+                return {"answers": self._networks.recognise(_picture(buffers), keys)}, []
+            case "explain":
+                (key,) = self._asked([question.get("network")])
+                facts, overlay = self._networks.explain(_picture(buffers), key, str(question.get("character", "")))
+                return facts, [overlay]
+            case "fetch" if isinstance(url := question.get("url"), str):
+                return {}, [read_url(url)]
+            case "look":
+                self._networks.look()
+                self.about = self._about()
+                return {}, []
+        raise UserError(UNKNOWN)
 
-    def _recognise(self, question: dict, buffers: list) -> Reply:
-        return {"answers": self._networks.recognise(_picture(buffers), self._asked(question))}, []
-
-    def _fetch(self, question: dict, buffers: list) -> Reply:
-        url = question.get("url")
-        if not isinstance(url, str):
-            raise UserError(UNKNOWN)
-        return {}, [read_url(url)]
-
-    def _explain(self, question: dict, buffers: list) -> Reply:
-        (key,) = self._asked({"networks": [question.get("network")]})
-        facts, overlay = self._networks.explain(_picture(buffers), key, str(question.get("character", "")))
-        return facts, [overlay]
-
-    def _look(self, question: dict, buffers: list) -> Reply:
-        self._networks.look()
-        self.about = self._about()
-        return {}, []
-
-    def _asked(self, question: dict) -> list[str]:
-        """Take the keys of known networks from a question."""
-        keys = question.get("networks")
+    def _asked(self, keys: Any) -> list[str]:
+        """Check that these are keys of known networks."""
         if not isinstance(keys, list) or not 1 <= len(keys) <= page.MAX_LOADED:
             raise UserError(UNKNOWN)
         if not all(isinstance(key, str) and key in self._networks.keys for key in keys):
@@ -179,7 +153,7 @@ class Widget(anywidget.AnyWidget):
         return list(dict.fromkeys(keys))
 
 
-def _picture(buffers: list) -> bytes:
+def _picture(buffers: Sequence[Any]) -> bytes:
     if len(buffers) != 1:
         raise UserError(UNKNOWN)
     return bytes(buffers[0])
