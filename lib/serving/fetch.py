@@ -28,7 +28,6 @@ MAX_URL_CHARACTERS = 4_000
 # More addresses than any site has; the time to connect is divided among them.
 MAX_ADDRESSES = 8
 
-REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
 HEADERS = [
     ("User-Agent", "simpsons-recognition"),
@@ -117,14 +116,9 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
 
 
 def is_public(address: str) -> bool:
-    """Check whether an address is on the public internet.
+    """Check whether an address, as `getaddrinfo` returns it, is on the public internet.
 
-    Args:
-        address: An IPv4 or IPv6 address as `getaddrinfo` returns it.
-
-    Returns:
-        False for private, local, reserved and multicast addresses, and for IPv6 addresses that represent such an IPv4
-        address.
+    Private, local, reserved and multicast addresses are not, nor IPv6 addresses that represent such an IPv4 address.
     """
     ip = ipaddress.ip_address(address)
     if ip.version == 6:
@@ -138,11 +132,7 @@ def is_public(address: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Look up a host name.
-
-    Args:
-        host: A name, or an address in any notation that the system accepts, such as `127.1` or `2130706433`.
-        port: The port to connect to.
+    """Look up a name, or an address in any notation that the system accepts, such as `127.1` or `2130706433`.
 
     Returns:
         Addresses in the system's order of preference, in standard notation.
@@ -217,7 +207,7 @@ def _get(target: httpx.URL, connection: socket.socket, end: float) -> bytes | st
     while not isinstance(event := http.next_event(), h11.EndOfMessage):
         if isinstance(event, h11.Response):
             headers = {name: value.decode("utf-8", "replace").strip() for name, value in event.headers}
-            if event.status_code in REDIRECTS and headers.get(b"location"):
+            if 300 <= event.status_code < 400 and headers.get(b"location"):
                 return headers[b"location"]
             _check(event.status_code, headers)
         elif isinstance(event, h11.Data):

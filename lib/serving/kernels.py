@@ -92,8 +92,8 @@ class Kernels(AsyncMappingKernelManager):
         Raises:
             Full: There is neither.
         """
-        for kernel_id, made_from in [*self.ahead.items()]:
-            del self.ahead[kernel_id]
+        while self.ahead:
+            kernel_id, made_from = self.ahead.popitem()
             if made_from == self.made_from():
                 self.end_after(START_SECONDS, kernel_id)
                 return
