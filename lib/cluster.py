@@ -7,7 +7,6 @@ worker gets the code and the prepared pictures once, and sends the run folder ba
 import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import os
@@ -15,11 +14,9 @@ import queue
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -36,7 +33,9 @@ CHECK_SECONDS = 0.5  # between two looks whether a task is still wanted
 LAST_LINES = 40  # of a failed step
 PASSED_ON = ("KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step, besides the variables of make
 NOT_PASSED_ON = (*plan.VARIABLES, "MAKEFLAGS", "MFLAGS", "GOALS", "GIVEN")  # what a worker may have inherited
-THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+TRAININGS = "trainings"  # the resource of a worker of which each task takes one
+
+Files = dict[str, bytes]  # contents by path below a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,26 +63,24 @@ class Context:
 
     Attributes:
         root: The repository of the client.
-        marker: A file in the outputs folder, by which a worker knows that it shares the folder.
+        marker: A file in the outputs folder, by which a worker knows that it shares the folder; tasks report their
+            epochs under its name.
         version: Digest of the code.
         bundle: Digest of what a worker needs that does not share the folder.
-        topic: Where tasks report their epochs.
     """
 
     root: Path
     marker: Path
     version: str
     bundle: str
-    topic: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a task returns: an error or None; the run folder as a tar file, unless the worker shares it."""
+    """How a task ended: its error, if any, and the files of the run folder, unless the worker shares it."""
 
     error: str | None = None
-    archive: bytes | None = None
-    needs_bundle: bool = False
+    files: Files = dataclasses.field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- the client
@@ -92,28 +89,6 @@ class Outcome:
 def local_workers(jobs: int) -> int:
     """Say how many trainings fit on this machine side by side: by cores, by memory, and by the number of jobs."""
     return max(1, min(jobs, machine.cores(), psutil.virtual_memory().total // machine.TRAINING_BYTES))
-
-
-@contextlib.contextmanager
-def files(client: "distributed.Client", name: str, contents: dict[str, bytes]) -> Iterator[str]:
-    """Put files on every worker, also on those that come later; yields the name for `folder`."""
-    client.register_plugin(_Files(name, contents), name=name)
-    try:
-        yield name
-    except distributed.KilledWorker as problem:
-        raise UserError(f"{problem} The same command continues.") from None
-    finally:
-        client.unregister_worker_plugin(name)
-
-
-def folder(name: str) -> Path:
-    """Give the folder of `files` on the worker that this is called on."""
-    return Path(distributed.get_worker().local_directory) / name
-
-
-def here() -> str:
-    """Give the address of the worker that this is called on."""
-    return distributed.get_worker().address
 
 
 def variables() -> dict[str, str]:
@@ -126,14 +101,14 @@ class Trainings:
     """Runs jobs on a cluster, as many at once as the workers have room for.
 
     Args:
-        client: From `connect`.
+        client: From `scheduler.connect`.
         needed: Folders of the repository that a worker needs which does not share them, such as the prepared pictures.
     """
 
     def __init__(self, client: "distributed.Client", needed: list[Path]):
         self._client = client
-        self._needed = [paths.ROOT / "lib", paths.NOTEBOOKS, *paths.DATA.glob("*.*"), *needed]
-        self._events: queue.SimpleQueue = queue.SimpleQueue()
+        self._needed = _files([paths.ROOT / "lib", paths.NOTEBOOKS, *paths.DATA.glob("*.*"), *needed])
+        self._events: queue.SimpleQueue = queue.SimpleQueue()  # tasks that ended, and what they report
         self._running: dict[distributed.Future, Job] = {}
         self._stopped: set[str] = set()
         self._lines = _Lines(sys.stdout.isatty())
@@ -154,17 +129,16 @@ class Trainings:
         Raises:
             UserError: No worker has memory for a training.
         """
-        self._client.register_plugin(_Room(), name=_Room.NAME)
+        self._client.register_plugin(_Room(), name=TRAININGS)
         if not self._room():
             raise UserError(
                 f"No worker has the {machine.TRAINING_BYTES / 1e9:.0f} GB of memory that a training may take. Start "
                 "fewer workers on each machine: `dask worker ADDRESS --nworkers 1`."
             )
-        topic = f"study-{uuid.uuid4().hex}"
-        self._client.subscribe_topic(topic, lambda event: self._events.put(event[1]))
         waiting, bundle = iter(jobs), None
         with _marker() as marker:
-            context = Context(paths.ROOT, marker, version(), _digest(self._needed), topic)
+            context = Context(paths.ROOT, marker, version(), _digest(self._needed))
+            self._client.subscribe_topic(marker.name, lambda event: self._events.put(event[1]))
             while True:
                 # A job more than there is room for waits, where all workers are gone, for one to come.
                 while len(self._running) < max(1, self._room()) and (job := next(waiting, None)):
@@ -176,33 +150,33 @@ class Trainings:
                     self._epoch(event, stop)
                     continue
                 job = self._running.pop(event)
-                if event.status == "finished":
-                    outcome = event.result()
-                elif event.status == "error":
+                if event.status == "error":
                     outcome = Outcome(f"{job.run}: {event.exception()}")
+                elif event.status == "finished":
+                    outcome = event.result()
                 elif job.run in self._stopped:
                     outcome = Outcome()
                 else:  # cancelled, since the only worker that held the bundle is gone
-                    outcome, bundle = Outcome(needs_bundle=True), None
-                if outcome.needs_bundle:
-                    bundle = bundle or self._client.scatter(_pack(self._needed), hash=False)
+                    outcome = bundle = None
+                if outcome is None:
+                    if not bundle:
+                        (bundle,) = self._client.scatter([_contents(self._needed, paths.ROOT)], hash=False)
                     self._submit(job, context, bundle)
                     continue
-                if outcome.archive:
-                    _receive(outcome.archive, job.folder)
+                if outcome.files:
+                    _receive(outcome.files, job.folder)
                 self._lines.end(job.run, "failed" if outcome.error else "done")
                 yield job, outcome.error
 
     def _submit(self, job: Job, context: Context, bundle: "distributed.Future | None" = None) -> None:
-        resources = {_Room.NAME: machine.TRAINING_BYTES}
-        future = self._client.submit(execute, job, context, bundle, pure=False, resources=resources)
+        future = self._client.submit(execute, job, context, bundle, pure=False, resources={TRAININGS: 1})
         self._running[future] = job
         future.add_done_callback(self._events.put)
 
     def _room(self) -> int:
         """Count the trainings that the workers have room for."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        return sum(_fitting(worker["resources"].get(_Room.NAME, 0), worker["nthreads"]) for worker in workers)
+        return int(sum(worker["resources"].get(TRAININGS, 0) for worker in workers))
 
     def _epoch(self, event: dict[str, Any], stop: Callable[[Job, int, float], bool]) -> None:
         for future, job in self._running.items():
@@ -215,33 +189,17 @@ class Trainings:
 
 @contextlib.contextmanager
 def _marker() -> Iterator[Path]:
-    with tempfile.NamedTemporaryFile(dir=_made(paths.OUTPUTS), prefix=".cluster-") as file:
+    paths.OUTPUTS.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=paths.OUTPUTS, prefix=".cluster-") as file:
         yield Path(file.name)
 
 
-def _fitting(memory: float, threads: int) -> int:
-    return min(int(memory // machine.TRAINING_BYTES), threads)
-
-
 class _Room(distributed.WorkerPlugin):
-    """Declares the memory of a worker as a resource, of which each training takes its part."""
-
-    NAME = "training-memory"
+    """Declares how many trainings a worker has memory and threads for."""
 
     async def setup(self, worker: "distributed.Worker") -> None:
         memory = worker.memory_manager.memory_limit or psutil.virtual_memory().total
-        await worker.set_resources(**{self.NAME: memory})
-
-
-class _Files(distributed.WorkerPlugin):
-    """Files in the local directory of each worker."""
-
-    def __init__(self, name: str, contents: dict[str, bytes]):
-        self._name, self._contents = name, contents
-
-    def setup(self, worker: "distributed.Worker") -> None:
-        for name, content in self._contents.items():
-            (_made(Path(worker.local_directory) / self._name) / name).write_bytes(content)
+        await worker.set_resources(**{TRAININGS: min(memory // machine.TRAINING_BYTES, worker.state.nthreads)})
 
 
 class _Lines:
@@ -253,65 +211,62 @@ class _Lines:
 
     def show(self, run: str, text: str) -> None:
         """Show how far a run is."""
-        if not self._on_terminal:
+        if self._on_terminal:
+            self._draw(self._shown | {run: text})
+        else:
             print(f"{run}: {text}", flush=True)
-            return
-        above = f"\x1b[{len(self._shown)}A" if self._shown else ""
-        self._shown[run] = text
-        width = shutil.get_terminal_size().columns - 1
-        rows = "".join(f"\r\x1b[K{f'{name}: {line}'[:width]}\n" for name, line in self._shown.items())
-        print(f"{above}{rows}", end="", flush=True)
 
     def end(self, run: str, text: str) -> None:
-        """Show how a run ended. Its line stays, and no longer moves."""
-        others = {name: line for name, line in self._shown.items() if name != run}
-        if self._shown:
-            print(f"\x1b[{len(self._shown)}A\x1b[J", end="")
-        print(f"{run}: {text}", flush=True)
-        self._shown = {}
-        for name, line in others.items():
-            self.show(name, line)
+        """Show how a run ended, above the lines that still move."""
+        self._draw({name: line for name, line in self._shown.items() if name != run}, f"{run}: {text}\n")
+
+    def _draw(self, lines: dict[str, str], ended: str = "") -> None:
+        clear = f"\x1b[{len(self._shown)}A\x1b[J" if self._shown else ""
+        width = shutil.get_terminal_size().columns - 1
+        rows = "".join(f"{f'{run}: {text}'[:width]}\n" for run, text in lines.items())
+        print(f"{clear}{ended}{rows}", end="", flush=True)
+        self._shown = lines
 
 
 # ---------------------------------------------------------------- the worker
 
 
-def execute(job: Job, context: Context, bundle: bytes | None) -> Outcome:
+def execute(job: Job, context: Context, bundle: Files | None) -> Outcome | None:
     """Run the steps of a job on the worker that this is called on.
 
     Args:
         job: The job.
         context: What all jobs have in common.
-        bundle: A tar file of what the steps need, if an earlier outcome asked for it.
+        bundle: What the steps need, if an earlier call asked for it.
+
+    Returns:
+        The outcome; None if the worker needs the bundle.
     """
     worker = distributed.get_worker()
     if context.version != version():
         return Outcome(f"{job.run}: the worker {worker.address} has another version of this project than the client.")
     root, folder, shared = context.root, job.folder, context.marker.exists()
     if not shared:
-        if not job.folder.is_relative_to(context.root):
+        if not folder.is_relative_to(root):
             return Outcome(
-                f"{job.run}: the worker {worker.address} does not share {job.folder}. Expected OUTPUTS below "
+                f"{job.run}: the worker {worker.address} does not share {folder}. Expected OUTPUTS below "
                 "the repository, from where results are sent back."
             )
-        root = Path(worker.local_directory) / f"study-{context.bundle}"
+        root = place(worker, f"study-{context.bundle}", bundle)
         if not root.exists():
-            if bundle is None:
-                return Outcome(needs_bundle=True)
-            _unpack(bundle, root)
-        folder = root / job.folder.relative_to(context.root)
-        job = dataclasses.replace(job, variables=job.variables | job.elsewhere)
-    errors = (_call(step, job, context, root, folder, worker) for step in job.steps)
-    error = next((error for error in errors if error), None)
-    return Outcome(error, None if shared or not folder.exists() else _pack([folder], folder))
+            return None
+        folder = root / folder.relative_to(context.root)
+        job = dataclasses.replace(job, folder=folder, variables=job.variables | job.elsewhere)
+    errors = (_run_step(step, job, root, context.marker.name, worker) for step in job.steps)
+    error = next(filter(None, errors), None)
+    return Outcome(error, {} if shared else _contents(_files([folder]), folder))
 
 
-def _call(step: str, job: Job, context: Context, root: Path, folder: Path, worker: "distributed.Worker") -> str | None:
+def _run_step(step: str, job: Job, root: Path, topic: str, worker: "distributed.Worker") -> str | None:
     """Run one step in a process of its own; returns what it reported when it failed."""
-    together = max(1, _fitting(worker.state.total_resources.get(_Room.NAME, 0), worker.state.nthreads))
-    threads = str(max(1, worker.state.nthreads // together))
+    threads = max(1, int(worker.state.nthreads // worker.state.total_resources[TRAININGS]))
     environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-    environment |= job.variables | dict.fromkeys(THREAD_VARIABLES, threads) | {"PYTHONUNBUFFERED": "1"}
+    environment |= job.variables | machine.thread_limits(threads) | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "lib.pipeline", step, job.run],
         cwd=root,
@@ -328,9 +283,9 @@ def _call(step: str, job: Job, context: Context, root: Path, folder: Path, worke
     for line in process.stdout:
         last.append(line.rstrip())
         if line.startswith("epoch"):
-            rows = _epochs(folder)
+            rows = _epochs(job.folder)
             row = {"run": job.run, "epoch": len(rows), "score": rows[-1]["val_macro_f1"], "line": line.strip()}
-            worker.log_event(context.topic, row)
+            worker.log_event(topic, row)
     if process.wait() == 0:
         return None
     said = list(itertools.dropwhile(lambda line: not line.startswith("error:"), last)) or list(last)
@@ -359,57 +314,66 @@ def _epochs(folder: Path) -> list[dict[str, float]]:
 @functools.cache
 def version() -> str:
     """Hash the code of `lib`: client and workers must have the same."""
-    modules = sorted((paths.ROOT / "lib").rglob("*.py"))
-    return records.digest([[path.relative_to(paths.ROOT).as_posix(), records.file_sha256(path)] for path in modules])
+    return _digest(sorted((paths.ROOT / "lib").rglob("*.py")))
+
+
+def place(worker: "distributed.Worker", name: str, files: Files | None = None) -> Path:
+    """Name the folder of files that a worker gets once.
+
+    Args:
+        worker: The worker.
+        name: Name of the folder, which has a digest of its contents.
+        files: The files, of which the folder is made if it is missing; it appears when it is complete.
+    """
+    folder = Path(worker.local_directory) / name
+    if files and not folder.exists():
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=records.TEMPORARY) as temporary:
+            for file, content in files.items():
+                path = Path(temporary, name, file)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            with contextlib.suppress(OSError):  # another task of this worker was faster
+                Path(temporary, name).rename(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def files_on_workers(client: "distributed.Client", name: str, files: Files) -> Iterator[None]:
+    """Have each worker make the folder `place(worker, name)`, also those that come later."""
+    client.register_plugin(_Files(name, files), name=name)
+    try:
+        yield
+    finally:
+        client.unregister_worker_plugin(name)
+
+
+class _Files(distributed.WorkerPlugin):
+    def __init__(self, name: str, files: Files):
+        self._name, self._files = name, files
+
+    def setup(self, worker: "distributed.Worker") -> None:
+        place(worker, self._name, self._files)
 
 
 def _files(places: list[Path]) -> list[Path]:
     """List the files of folders, without those that a step or an interpreter left."""
     found = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    return [path for path in found if path.is_file() and "__pycache__" not in path.parts and path.name[0] != "."]
+    made = {"__pycache__", "node_modules"}
+    return [path for path in found if path.is_file() and made.isdisjoint(path.parts) and path.name[0] != "."]
 
 
-def _digest(places: list[Path]) -> str:
-    """Hash what a bundle would hold; arrays by their size and time, since their manifest is hashed."""
-    described = []
-    for path in _files(places):
-        status = path.stat()
-        content = [status.st_size, status.st_mtime] if path.suffix == ".npy" else records.file_sha256(path)
-        described.append([path.relative_to(paths.ROOT).as_posix(), content])
-    return records.digest(described)
+def _digest(files: list[Path]) -> str:
+    return records.digest(records.digests(paths.ROOT, *(path.relative_to(paths.ROOT).as_posix() for path in files)))
 
 
-def _pack(places: list[Path], root: Path = paths.ROOT) -> bytes:
-    """Give a tar file of folders and files, with their paths below `root`."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for path in _files(places):
-            archive.add(path, path.relative_to(root).as_posix())
-    return file.getvalue()
+def _contents(files: list[Path], root: Path) -> Files:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
-def _unpack(contents: bytes, folder: Path) -> None:
-    """Unpack a tar file into a folder, which appears when it is complete."""
-    with tempfile.TemporaryDirectory(dir=_made(folder.parent), prefix=records.TEMPORARY) as temporary:
-        whole = Path(temporary) / folder.name
-        with tarfile.open(fileobj=io.BytesIO(contents)) as archive:
-            archive.extractall(whole, filter="data")
-        with contextlib.suppress(OSError):  # another task of this worker was faster
-            whole.rename(folder)
-
-
-def _receive(contents: bytes, folder: Path) -> None:
+def _receive(files: Files, folder: Path) -> None:
     """Put the files of a run folder into its place, those last by which a folder counts as finished."""
-    with records.lock(folder), tempfile.TemporaryDirectory(dir=folder.parent, prefix=records.TEMPORARY) as temporary:
-        whole = Path(temporary) / folder.name
-        _unpack(contents, whole)
-        last = (records.RUN_RECORD, records.METRICS_RECORD, records.ROBUSTNESS)
-        for path in sorted(_files([whole]), key=lambda path: path.name in last):
-            target = folder / path.relative_to(whole)
-            _made(target.parent)
-            path.replace(target)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    last = (records.RUN_RECORD, records.METRICS_RECORD, records.ROBUSTNESS)
+    with records.lock(folder):
+        for name in sorted(files, key=last.__contains__):
+            with records.atomic_write(folder / name) as temporary:
+                temporary.write_bytes(files[name])

@@ -44,6 +44,11 @@ def jobs(makeflags: str) -> int:
     return int(found[1] or cores()) if found else 1
 
 
+def thread_limits(threads: int) -> dict[str, str]:
+    """Give the environment variables by which TensorFlow uses so many threads."""
+    return dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
+
+
 @contextlib.contextmanager
 def training_slot(folder: Path, makeflags: str) -> Iterator[dict[str, str]]:
     """Wait until a training may start beside those that `make -j` runs at the same time.
@@ -61,13 +66,12 @@ def training_slot(folder: Path, makeflags: str) -> Iterator[dict[str, str]]:
     if slots == 1 and jobs(makeflags) == 1:
         yield {}
         return
-    threads = str(max(1, cores() // slots))
     folder.mkdir(parents=True, exist_ok=True)
     places = [folder / f".slot-{number}.lock" for number in range(slots)]
     while not (held := next(filter(None, map(_acquired, places)), None)):
         time.sleep(SLOT_SECONDS)
     try:
-        yield {name: threads for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")}
+        yield thread_limits(max(1, cores() // slots))
     finally:
         release(held)
 

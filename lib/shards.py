@@ -11,11 +11,13 @@ import glob
 import io
 import itertools
 import json
+import math
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,8 @@ from lib.machine import cores
 
 PICTURES_A_SHARD = 1000  # a second or two of one core
 READERS = 8  # pictures read at once by each task: an address answers slowly, however fast the network is
-READ_AHEAD = 32  # pictures whose bytes a task holds
 NETWORK_FILES = (records.LITERT_MODEL, records.RUN_RECORD, records.METRICS_RECORD)
-LIST, REQUEST = "pictures.jsonl", "request.json"
+LIST, REQUEST, SHARDS = "pictures.jsonl", "request.json", "part-*.parquet"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=([\d.e+-]+)", re.IGNORECASE | re.DOTALL)
 DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
@@ -283,21 +284,21 @@ def write(
     parquet = import_extra("pyarrow.parquet", "predictions")
     with records.lock(out):
         count = _list_once(out, arguments, network, every)
-        waiting = [n for n in range(-(-count // PICTURES_A_SHARD)) if not _shard(out, n).exists()]
-        left = sum(min(PICTURES_A_SHARD, count - n * PICTURES_A_SHARD) for n in waiting)
+        waiting = {n for n in range(math.ceil(count / PICTURES_A_SHARD)) if not _shard(out, n).exists()}
         if waiting:
+            done = sum(parquet.read_metadata(path).num_rows for path in out.glob(SHARDS))
             seconds = 0.5 if sys.stderr.isatty() else 10
             with (
-                _workers(address, network) as workers,
-                tqdm(total=count, initial=count - left, unit=" pictures", mininterval=seconds) as bar,
+                _workers(address, network, read) as (submit, room),
+                tqdm(total=count, initial=done, unit=" pictures", mininterval=seconds) as bar,
             ):
-                for number, rows in _answered(out, set(waiting), workers, read):
+                for number, rows in _answered(out, waiting, submit, room):
                     with records.atomic_write(_shard(out, number)) as temporary:
                         parquet.write_table(_table(rows), temporary, compression="zstd")
                     bar.update(len(rows))
-        shards = out.glob("part-*.parquet")
-        errors = (parquet.read_table(shard, columns=["error"]).column(0) for shard in shards)
-        return count, sum(len(column) - column.null_count for column in errors)
+        dataset = import_extra("pyarrow.dataset", "predictions")
+        shards = dataset.dataset([str(path) for path in out.glob(SHARDS)])
+        return count, shards.count_rows(filter=dataset.field("error").is_valid())
 
 
 def _shard(out: Path, number: int) -> Path:
@@ -314,7 +315,7 @@ def _list_once(out: Path, arguments: list[str], network: Recogniser, every: floa
             raise UserError(f"{out} holds answers for other pictures or of another network. Name another folder.")
         print(f"Continuing with the {request['count']:,} pictures listed at {request['listed']}.", file=sys.stderr)
         return request["count"]
-    if any(out.glob("part-*.parquet")):
+    if any(out.glob(SHARDS)):
         raise UserError(f"{out} holds Parquet files of something else. Name another folder.")
     count = 0
     with records.atomic_write(out / LIST) as temporary, temporary.open("w", encoding="ascii") as file:
@@ -328,38 +329,36 @@ def _list_once(out: Path, arguments: list[str], network: Recogniser, every: floa
 
 
 def _answered(
-    out: Path, waiting: set[int], workers: "_Workers", read: Reader
+    out: Path, waiting: set[int], submit: Callable[[list[str]], Future], room: Callable[[], int]
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Yield number and rows of each shard when it is done; only a few are computed ahead."""
-    pending: dict[Any, int] = {}
+    pending: dict[Future, int] = {}
     with (out / LIST).open(encoding="ascii") as file:
         for number in itertools.count():
             lines = list(itertools.islice(file, PICTURES_A_SHARD))
-            while pending and (not lines or len(pending) >= workers.room()):
+            while pending and (not lines or len(pending) >= room()):
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     yield pending.pop(future), future.result()
             if not lines:
                 return
             if number in waiting:
-                pending[workers.executor.submit(workers.task, list(map(json.loads, lines)), read)] = number
-
-
-@dataclasses.dataclass(frozen=True)
-class _Workers:
-    """Where shards are computed: an executor, its task, and how many shards it is given at once."""
-
-    executor: Executor
-    task: Callable[[list[str], Reader], list[dict[str, Any]]]
-    room: Callable[[], int]
+                pending[submit(list(map(json.loads, lines)))] = number
 
 
 @contextlib.contextmanager
-def _workers(address: str, network: Recogniser) -> Iterator[_Workers]:
-    """Start the threads of this process, or connect to a cluster whose workers get the network."""
+def _workers(
+    address: str, network: Recogniser, read: Reader
+) -> Iterator[tuple[Callable[[list[str]], Future], Callable[[], int]]]:
+    """Start the threads of this process, or connect to a cluster whose workers get the network.
+
+    Yields:
+        A function from a slice of the list to the future of its rows, and one that says how many slices are to be at
+        work or waiting.
+    """
     if not address:
         executor = ThreadPoolExecutor(cores())
         try:
-            yield _Workers(executor, functools.partial(rows, network), lambda: 2 * cores())
+            yield functools.partial(executor.submit, rows, network, read), lambda: 2 * cores()
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
         return
@@ -368,57 +367,50 @@ def _workers(address: str, network: Recogniser) -> Iterator[_Workers]:
     files = {path.name: path.read_bytes() for path in map(network.run_dir.joinpath, NETWORK_FILES) if path.exists()}
     with (
         scheduler.connect(address, cores(), threads=1) as client,
-        cluster.files(client, network.digest, files) as place,
+        cluster.files_on_workers(client, network.digest, files),
     ):
-        task = functools.partial(_rows_on_worker, place, cluster.version())
-        yield _Workers(client.get_executor(pure=False), task, lambda: max(1, 2 * sum(client.nthreads().values())))
+        submit = client.get_executor(pure=False).submit
+        task = functools.partial(_rows_on_worker, cluster.version(), network.digest, read)
+        try:
+            yield functools.partial(submit, task), lambda: max(1, 2 * sum(client.nthreads().values()))
+        except scheduler.distributed.KilledWorker as problem:
+            raise UserError(f"{problem} The same command continues.") from None
 
 
-def rows(network: Recogniser, items: list[str], read: Reader) -> list[dict[str, Any]]:
-    """Answer for a slice of the list, in one thread; reading is ahead of it.
-
-    Args:
-        network: The network.
-        items: Paths and addresses.
-        read: Function from a picture to its bytes, which may raise `UserError`.
+def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, Any]]:
+    """Answer for a slice of the list, one picture at a time; reading is ahead of it.
 
     Returns:
         A record for each item, as `as_record` gives it.
     """
 
-    def contents(item: str) -> bytes | UserError:
+    predicting = threading.Lock()
+
+    def record(item: str) -> dict[str, Any]:
         try:
-            return read(item)
+            contents = read(item)
+            with predicting:
+                return as_record(item, network.predict(contents, TOP))
         except UserError as problem:
-            return problem
+            return as_record(item, problem)
 
-    found, waiting = [], iter(items)
     with ThreadPoolExecutor(READERS) as readers:
-        while batch := list(itertools.islice(waiting, READ_AHEAD)):
-            for item, content in zip(batch, readers.map(contents, batch), strict=True):
-                found.append(as_record(item, _answer(network, content)))
-    return found
+        return list(readers.map(record, items))
 
 
-def _answer(network: Recogniser, content: bytes | UserError) -> Answer | UserError:
-    try:
-        return content if isinstance(content, UserError) else network.predict(content, TOP)
-    except UserError as problem:
-        return problem
+def _rows_on_worker(version: str, network: str, read: Reader, items: list[str]) -> list[dict[str, Any]]:
+    from lib import cluster, scheduler
 
-
-def _rows_on_worker(place: str, version: str, items: list[str], read: Reader) -> list[dict[str, Any]]:
-    from lib import cluster
-
+    worker = scheduler.distributed.get_worker()
     if version != cluster.version():
-        raise UserError(f"The worker {cluster.here()} has another version of this project than this machine.")
+        raise UserError(f"The worker {worker.address} has another version of this project than this machine.")
     first = Path(items[0]).parent
     if not is_url(items[0]) and not is_folder(str(first)):
         raise UserError(
-            f"The worker {cluster.here()} does not see {first}. Expected a folder that all workers share, or an "
+            f"The worker {worker.address} does not see {first}. Expected a folder that all workers share, or an "
             "address such as s3://bucket/frames."
         )
-    return rows(_network(cluster.folder(place)), items, read)
+    return rows(_network(cluster.place(worker, network)), read, items)
 
 
 @functools.lru_cache(maxsize=1)
@@ -430,23 +422,16 @@ def _network(folder: Path) -> Recogniser:
 def _table(found: list[dict[str, Any]]) -> Any:
     """Lay out records as a table; bytes of a file name that are no text are escaped, as Parquet has text alone."""
     arrow = import_extra("pyarrow", "predictions")
-    guess = [("character", arrow.string()), ("name", arrow.string()), ("probability", arrow.float64())]
-    box = ("box", arrow.list_(arrow.float64()))
-    columns = {
-        "picture": arrow.string(),
-        "time": arrow.float64(),  # seconds, of a frame of a video
-        "character": arrow.string(),
-        "name": arrow.string(),
-        "probability": arrow.float64(),
-        "known": arrow.bool_(),
-        "top": arrow.list_(arrow.struct(guess)),
-        "found": arrow.list_(arrow.struct([*guess, box])),
-        "error": arrow.string(),
-    }
+    text, number = arrow.string(), arrow.float64()
+    guess = {"character": text, "name": text, "probability": number}
+    found_there = guess | {"box": arrow.list_(number)}
+    columns = {"picture": text, "time": number} | guess  # `time` is in seconds, of a frame of a video
+    columns |= {"known": arrow.bool_(), "top": arrow.list_(arrow.struct(guess))}
+    columns |= {"found": arrow.list_(arrow.struct(found_there)), "error": text}
     for row in found:
         frame = FRAME.fullmatch(row["picture"])
         row["picture"], row["time"] = (frame[1], float(frame[2])) if frame else (row["picture"], None)
         row["picture"] = row["picture"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if row["error"]:
             row["error"] = row["error"].encode("utf-8", "backslashreplace").decode()
-    return arrow.Table.from_pylist(found, arrow.schema(list(columns.items())))
+    return arrow.Table.from_pylist(found, arrow.schema(columns))
