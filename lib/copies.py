@@ -121,11 +121,9 @@ def write(folder: Path = paths.STUDY) -> list[Path]:
             f"The copies take {size / 1e6:.1f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB: use smaller figures."
         )
     for name, text in written.items():
-        with records.atomic_write(folder / f"{name}.ipynb") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        records.write_text(folder / f"{name}.ipynb", text)
     plots.save(graph.draw(graph.rules(graph.database(RUN))), folder / "pipeline.png", dpi=100)
-    with records.atomic_write(folder / "README.md") as temporary:
-        temporary.write_text(_contents(found), encoding="utf-8")
+    records.write_text(folder / "README.md", _contents(found))
     return [folder / f"{name}.ipynb" for name in found]
 
 

@@ -2,11 +2,9 @@
 
 import importlib
 import sys
-from collections.abc import Callable
 from types import ModuleType
 
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 class UserError(Exception):
@@ -43,19 +41,3 @@ def report_error(problem: Exception) -> int:
     for line in str(problem).splitlines() or [type(problem).__name__]:
         print(line if line.startswith(" ") else f"error: {line}", file=sys.stderr)
     return EXIT_USAGE
-
-
-def exit_status(command: Callable[[], None]) -> int:
-    """Run a command that may train for hours, and report a mistake or Ctrl-C without a traceback.
-
-    Returns:
-        The exit status: 0, 2 for a mistake, 130 for Ctrl-C.
-    """
-    try:
-        command()
-    except (UserError, OSError) as problem:
-        return report_error(problem)
-    except KeyboardInterrupt:
-        print("Interrupted. The same command continues from the last finished epoch.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0

@@ -1,22 +1,27 @@
-"""The machine that this process runs on: cores, processor, and how trainings share it."""
+"""The machine that this process runs on: cores, processor, how trainings share it, and how their commands end."""
 
+import argparse
 import contextlib
 import os
 import platform
 import re
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 import psutil
+
+from lib.errors import UserError, report_error
 
 # A training of cnn6, the largest network of the study, takes 1.5 GB at its peak.
 TRAINING_BYTES = 3_000_000_000
 SLOT_SECONDS = 1.0
 PROGRESS_VARIABLE = "STUDY_PROGRESS"  # names the file that a notebook writes its line of progress to
 PARENT_CHECK_SECONDS = 0.5
+EXIT_INTERRUPTED = 130
 
 
 def cores() -> int:
@@ -105,12 +110,37 @@ def release(lock: filelock.BaseFileLock) -> None:
     lock.release()
 
 
+def run_command(
+    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], arguments: list[str] | None
+) -> int:
+    """Run a command that may train for hours: it ends with its parent, and tells mistakes without a traceback.
+
+    Args:
+        parser: Reads the arguments.
+        command: What is done with them.
+        arguments: As on the command line; None for those of the process.
+
+    Returns:
+        The exit status: 0, 2 for a mistake, 130 for Ctrl-C.
+    """
+    options = parser.parse_args(arguments)
+    end_with_parent()
+    try:
+        command(options)
+    except (UserError, OSError) as problem:
+        return report_error(problem)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command continues from the last finished epoch.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
 def end_with_parent() -> None:
     """End this process when its parent is gone: `kill -9` of make alone must not leave a training running."""
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        os._exit(1)
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
+    threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()

@@ -21,7 +21,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import machine, paths, records
-from lib.errors import UserError, exit_status
+from lib.errors import UserError
 from lib.settings import TYPE_NAMES
 
 TRACEBACK_LINES = 12
@@ -222,30 +222,21 @@ def _explain(problem: PapermillExecutionError, notebook: Path, failed: Path) -> 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a notebook from the command line.
-
-    Args:
-        arguments: As on the command line; those of the process by default.
-
-    Returns:
-        Exit status: 0, 2 for a mistake, 130 for Ctrl-C.
-    """
+    """Run a notebook from the command line; see `machine.run_command`."""
     parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("product", type=Path, help="where the executed notebook goes")
     parser.add_argument(
         "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
     )
-    options = parser.parse_args(arguments)
-    machine.end_with_parent()
 
-    def command() -> None:
+    def command(options: argparse.Namespace) -> None:
         known = defaults(options.notebook)
         pairs = {name: _from_text(value, known.get(name)) for name, value in options.pairs}
         with records.lock(options.product.parent):
             run(options.notebook, options.product, checked(pairs, known, "command line"))
 
-    return exit_status(command)
+    return machine.run_command(parser, command, arguments)
 
 
 def _from_text(text: str, default: Any) -> Any:

@@ -18,9 +18,8 @@ from typing import Any
 from lib import inputs, machine, paths, records
 from lib.data import dataset, sources
 from lib.data.preparation import Preparation
-from lib.errors import UserError, exit_status
+from lib.errors import UserError
 from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
-from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
 
 # What is published: no figure with frames in it, and a network only on request, since everyone clones it.
@@ -32,16 +31,8 @@ PUBLISHED_FILES = (
 )
 
 REQUEST, RECIPE = "request.json", "recipe.json"
-MAKING = {
-    "data",
-    "train",
-    "evaluate",
-    "robustness",
-    "sweep",
-    "unknown",
-    "refit",
-    "publish",
-}  # the goals that make something of pictures
+FOR_PICTURES = {"data", "sweep", "unknown"}  # the goals that make something of pictures alone
+FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
 
 
 # ---------------------------------------------------------------- what make asks for
@@ -62,7 +53,7 @@ def makefile(plan: Plan) -> str:
         "DATASET_ID": plan.data_name,
         "RAW": _relative(plan.raw),
         "PREPARED": _relative(plan.prepared),
-        "RUNS_DIR": _relative(plan.run_folder("x").parent),
+        "RUNS_DIR": _relative(plan.folder),
         "RUN_NAMES": " ".join(plan.runs),
     }
     for step in STEPS.values():
@@ -82,21 +73,26 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
         plan: What one call of make works on.
         goals: The targets named on the command line.
     """
-    if plan.raw_name == PUBLISHED and goals & (MAKING | {"clean"}):
+    making = goals & (FOR_PICTURES | FOR_RUNS)
+    if plan.raw_name == PUBLISHED and (making or "clean" in goals):
         raise UserError(
             f"DATA={plan.source} has the name of the committed records, which only `make compare` reads. Rename your "
             "archive or folder."
         )
     if "publish" in goals:
         check_publishing(plan)
-    if not goals & MAKING:
+    if not making:
         return
-    _check_source(plan)
+    if not (plan.raw / sources.RECORD).exists():
+        try:
+            sources.check(plan.source)
+        except UserError as problem:
+            text = str(problem)
+            raise UserError(f"DATA: {text[0].lower()}{text[1:]}") from None
     _age_what_make_did_not_finish(plan)
-    _write_if_changed(
-        plan.prepared / REQUEST, {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
-    )
-    if goals & (MAKING - {"data", "sweep", "unknown"}):
+    request = {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
+    _write_if_changed(plan.prepared / REQUEST, request)
+    if goals & FOR_RUNS:
         write_recipes(plan)
 
 
@@ -104,21 +100,6 @@ def write_recipes(plan: Plan) -> None:
     """Write the recipe of each run into its folder, where it changed."""
     for name, run in plan.runs.items():
         _write_if_changed(plan.run_folder(name) / RECIPE, run.recipe.model_dump())
-
-
-def _corrections(plan: Plan) -> dict[str, str]:
-    """Describe the file of corrected labels, if one is to be applied."""
-    return {"corrections": records.file_sha256(Path(plan.corrections).expanduser())} if plan.corrections else {}
-
-
-def _check_source(plan: Plan) -> None:
-    if (plan.raw / sources.RECORD).exists():
-        return
-    try:
-        sources.check(plan.source)
-    except UserError as problem:
-        text = str(problem)
-        raise UserError(f"DATA: {text[0].lower()}{text[1:]}") from None
 
 
 def _age_what_make_did_not_finish(plan: Plan) -> None:
@@ -142,81 +123,96 @@ def _write_if_changed(path: Path, record: dict[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One notebook of the pipeline: what it reads, and what it writes last."""
+    """One notebook of the pipeline.
+
+    Attributes:
+        name: Its name.
+        stem: Name of the notebook, without its suffix.
+        doing: What a user reads that it does.
+        product: The file that it writes last.
+        parameters: Names of its parameters, of those that `_parameters` gives.
+        data: From a plan and the name of a run to digests of what it reads, by name.
+        beside: Other files that it writes and that decide what follows.
+    """
 
     name: str
-    notebook: Path
-    executed: str  # the executed notebook
-    product: str  # the file that it writes last
+    stem: str
     doing: str
-    parameters: Callable[[Plan, str], dict[str, Any]]
-    data: Callable[[Plan, str], dict[str, str]]  # digests by name
-    beside: tuple[str, ...] = ()  # other files that decide what follows
+    product: str
+    parameters: tuple[str, ...]
+    data: Callable[[Plan, str], dict[str, str]]
+    beside: tuple[str, ...] = ()
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook."""
+        return paths.NOTEBOOKS / f"{self.stem}.ipynb"
 
     def folder(self, plan: Plan, run: str) -> Path:
         """Where it writes."""
         return plan.run_folder(run) if run else plan.prepared
 
+    def made_from(self, plan: Plan, run: str) -> dict[str, Any]:
+        """Give digests and values of all that decides the product, as they are now."""
+        decisive = plan.runs[run].recipe.model_dump() if self.name == "train" else self._values(plan, run)
+        return inputs.code_digests(self.notebook) | {"parameters": decisive} | self.data(plan, run)
 
-def _run_parameters(plan: Plan, run: str) -> dict[str, Any]:
-    return {"data_name": plan.data_name, "run": run, "outputs": plan.outputs}
+    def execute(self, plan: Plan, run: str) -> None:
+        """Run the notebook."""
+        _run_notebook(self.stem, self.folder(plan, run) / f"{self.name}.ipynb", self._values(plan, run))
+
+    def _values(self, plan: Plan, run: str) -> dict[str, Any]:
+        values = _parameters(plan, run)
+        return {name: values[name] for name in self.parameters}
 
 
-STEPS = {
-    step.name: step
-    for step in (
-        Step(
-            "prepare",
-            paths.NOTEBOOKS / "01_prepare.ipynb",
-            "prepare.ipynb",
-            "manifest.csv",
-            "Preparing",
-            lambda plan, _: {
-                "source": plan.source,
-                "raw_name": plan.raw_name,
-                "data_name": plan.data_name,
-                "settings": plan.preparation.model_dump(),
-                "corrected_labels": str(Path(plan.corrections).expanduser().resolve()) if plan.corrections else "",
-            },
-            lambda plan, _: (
-                {"source": records.read_json(plan.raw / sources.RECORD).get("pictures_sha256", "")} | _corrections(plan)
-            ),
-            (dataset.SETTINGS,),
-        ),
-        Step(
-            "train",
-            paths.NOTEBOOKS / "02_train.ipynb",
-            "train.ipynb",
-            records.RUN_RECORD,
-            "Training",
-            lambda plan, run: (
-                _run_parameters(plan, run)
-                | {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
-            ),
-            lambda plan, _: records.digests(plan.prepared, dataset.MANIFEST, dataset.SETTINGS),
-            (records.LITERT_MODEL,),
-        ),
-        Step(
-            "evaluate",
-            paths.NOTEBOOKS / "03_evaluate.ipynb",
-            "evaluate.ipynb",
-            records.METRICS_RECORD,
-            "Evaluating",
-            _run_parameters,
-            lambda plan, run: {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)},
-            (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION),
-        ),
-        Step(
-            "robustness",
-            paths.NOTEBOOKS / "05_robustness.ipynb",
-            "robustness.ipynb",
-            records.ROBUSTNESS,
-            "Changing the test pictures for",
-            lambda plan, run: _run_parameters(plan, run) | {"raw_name": plan.raw_name},
-            lambda plan, run: {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)},
-        ),
-    )
-}
+def _run_notebook(stem: str, product: Path, parameters: dict[str, Any]) -> None:
+    from lib import notebooks  # papermill, which a step that is up to date does not need
+
+    notebooks.run(paths.NOTEBOOKS / f"{stem}.ipynb", product, parameters)
+
+
+def _parameters(plan: Plan, run: str) -> dict[str, Any]:
+    """Give the parameters that a notebook of the pipeline may have."""
+    corrected = Path(plan.corrections).expanduser().resolve() if plan.corrections else ""
+    values = {"source": plan.source, "raw_name": plan.raw_name, "data_name": plan.data_name, "outputs": plan.outputs}
+    values |= {"settings": plan.preparation.model_dump(), "corrected_labels": str(corrected), "run": run}
+    if run in plan.runs:
+        values |= {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
+    return values
+
+
+def _corrections(plan: Plan) -> dict[str, str]:
+    """Describe the file of corrected labels, if one is to be applied."""
+    return {"corrections": records.file_sha256(Path(plan.corrections).expanduser())} if plan.corrections else {}
+
+
+def _source(plan: Plan, run: str) -> dict[str, str]:
+    return {"source": records.read_json(plan.raw / sources.RECORD).get("pictures_sha256", "")} | _corrections(plan)
+
+
+def _pictures(plan: Plan, run: str) -> dict[str, str]:
+    return records.digests(plan.prepared, dataset.MANIFEST, dataset.SETTINGS)
+
+
+def _training(plan: Plan, run: str) -> dict[str, str]:
+    return {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)}
+
+
+_PREPARATION = ("source", "raw_name", "data_name", "settings", "corrected_labels")
+_RUN = ("data_name", "run", "outputs")
+_RECIPE = ("recipe", "overrides")
+_SCORES = (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION)
+_STEPS = (
+    Step("prepare", "01_prepare", "Preparing", dataset.MANIFEST, _PREPARATION, _source, (dataset.SETTINGS,)),
+    Step("train", "02_train", "Training", records.RUN_RECORD, _RUN + _RECIPE, _pictures, (records.LITERT_MODEL,)),
+    Step("evaluate", "03_evaluate", "Evaluating", records.METRICS_RECORD, _RUN, _training, _SCORES),
+    Step(
+        *("robustness", "05_robustness", "Changing the test pictures for"),
+        *(records.ROBUSTNESS, (*_RUN, "raw_name"), _training),
+    ),
+)
+STEPS = {step.name: step for step in _STEPS}
 
 
 def run_step(step: Step, plan: Plan, run: str = "") -> None:
@@ -233,30 +229,27 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
     folder = step.folder(plan, run)
     product = folder / step.product
     with records.lock(folder):
-        now = _inputs(step, plan, run)
+        now = step.made_from(plan, run)
         why = inputs.changed(product, now, step.beside)
         if not why:
             product.touch()
             return
-        from lib import notebooks, tracking  # papermill and pandas, which a step that is up to date does not need
+        from lib import tracking  # pandas, which a step that is up to date does not need
 
         mlflow = tracking.wanted()
         reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why)}"
-        with contextlib.ExitStack() as stack:
-            if step.name == "train":
-                makeflags = os.environ.get("MAKEFLAGS", "")
-                os.environ |= stack.enter_context(machine.training_slot(paths.ROOT / plan.outputs, makeflags))
+        with _slot(plan) if step.name == "train" else contextlib.nullcontext({}) as limits:
+            os.environ |= limits
             print(f"{step.doing} {run or plan.data_name}{reason}", file=sys.stderr, flush=True)
-            notebooks.run(step.notebook, folder / step.executed, step.parameters(plan, run))
+            step.execute(plan, run)
         inputs.write(product, now, step.beside)
         if mlflow and run:
             tracking.send(mlflow, folder, plan.data_name)
 
 
-def _inputs(step: Step, plan: Plan, run: str) -> dict[str, Any]:
-    """Give digests and values of all that decides a product, as they are now."""
-    decisive = plan.runs[run].recipe.model_dump() if step.name == "train" else step.parameters(plan, run)
-    return inputs.code_digests(step.notebook) | {"parameters": decisive} | step.data(plan, run)
+def _slot(plan: Plan) -> contextlib.AbstractContextManager[dict[str, str]]:
+    """Wait for a place among the trainings that `make -j` runs side by side; gives the limits of its threads."""
+    return machine.training_slot(paths.ROOT / plan.outputs, os.environ.get("MAKEFLAGS", ""))
 
 
 def run_on_cluster(plan: Plan) -> None:
@@ -286,7 +279,7 @@ def run_on_cluster(plan: Plan) -> None:
 
 def _is_stale(step: Step, plan: Plan, run: str) -> bool:
     try:
-        return bool(inputs.changed(step.folder(plan, run) / step.product, _inputs(step, plan, run), step.beside))
+        return bool(inputs.changed(step.folder(plan, run) / step.product, step.made_from(plan, run), step.beside))
     except FileNotFoundError:  # the product of the step before
         return True
 
@@ -324,23 +317,19 @@ def publish(plan: Plan) -> None:
     """Copy the records of the runs to the committed ones; the network and its card too where asked for."""
     for run in plan.runs if plan.publish_model else ():
         check_refit(plan.run_folder(run))
-    for name in (records.BASELINES, records.UNKNOWN):
-        table = plan.run_folder("x").parent / name
+    for table in (plan.folder / records.BASELINES, plan.folder / records.UNKNOWN):
         if table.exists() and plan.preparation.split == "grouped":
-            with records.atomic_write(paths.PUBLISHED / name) as temporary:
-                shutil.copyfile(table, temporary)
+            _copy(table, paths.PUBLISHED)
     for run in plan.runs:
         source, target = plan.run_folder(run), plan.published_folder(run)
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
             if (source / name).exists():
-                with records.atomic_write(target / name) as temporary:
-                    shutil.copyfile(records.verified(source / name), temporary)
+                _copy(records.verified(source / name), (target / name).parent)
         if plan.publish_model:
             publish_refit(source / records.REFIT, target)
             from lib.evaluation import card  # pandas, which no other command here needs
 
-            with records.atomic_write(target / records.MODEL_CARD) as temporary:
-                temporary.write_text(card.model_card(target), encoding="utf-8")
+            records.write_text(target / records.MODEL_CARD, card.model_card(target))
             records.write_json(paths.PUBLISHED / records.DEFAULT, {"run": run})
         print(_relative(target))
 
@@ -350,8 +339,7 @@ def publish_refit(refit: Path, target: Path) -> None:
     if not (refit / records.RUN_RECORD).exists():
         return
     record, of_refit = records.read_record(target / records.RUN_RECORD), records.read_run(refit)
-    with records.atomic_write(target / records.LITERT_MODEL) as temporary:
-        shutil.copyfile(records.verified(refit / records.LITERT_MODEL), temporary)
+    _copy(records.verified(refit / records.LITERT_MODEL), target)
     kept = {name: of_refit[name] for name in ("recipe", "epochs", "seconds", "train_pictures", "refit_of")}
     if (refit / records.METRICS_RECORD).exists():
         kept["scores"] = records.read_metrics(refit)
@@ -360,8 +348,16 @@ def publish_refit(refit: Path, target: Path) -> None:
     records.write_record(target / records.RUN_RECORD, record, files)
 
 
+def _copy(file: Path, folder: Path) -> None:
+    with records.atomic_write(folder / file.name) as temporary:
+        shutil.copyfile(file, temporary)
+
+
 def _data_name_of(folder: Path) -> str | None:
     return records.read_run(folder)["data_name"] if (folder / records.RUN_RECORD).exists() else None
+
+
+# ---------------------------------------------------------------- commands
 
 
 def print_plan(plan: Plan) -> None:
@@ -381,107 +377,89 @@ def summary(plan: Plan) -> None:
 
     text = report.summary([plan.run_folder(run) for run in plan.runs], plan.source)
     print(f"\n{text}", end="")
-    with records.atomic_write(plan.run_folder("x").parent / "summary.txt") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    records.write_text(plan.folder / "summary.txt", text)
 
 
 def refit(plan: Plan) -> None:
     """Train the runs once more on all frames, and score them on the archive's own test set where there is one."""
-    from lib import notebooks
-
     table = dataset.read_manifest(plan.prepared / dataset.MANIFEST)
     for run in plan.runs:
         name = f"{run}/{records.REFIT}"
         folder = plan.run_folder(name)
         folder.mkdir(exist_ok=True)
         print(f"Training {run} on all frames", file=sys.stderr, flush=True)
-        with (
-            machine.training_slot(paths.ROOT / plan.outputs, os.environ.get("MAKEFLAGS", "")) as threads,
-            (folder / "train.log").open("w") as messages,  # TensorFlow's too
-        ):
+        log = folder / "train.log"
+        with _slot(plan) as limits, log.open("w") as messages:  # TensorFlow's too
             command = [sys.executable, "-m", "lib.training.refit", str(folder.parent)]
-            ended = subprocess.run(command, cwd=paths.ROOT, env=os.environ | threads, stderr=messages)
+            ended = subprocess.run(command, cwd=paths.ROOT, env=os.environ | limits, stderr=messages)
         if ended.returncode:
-            said = (folder / "train.log").read_text().splitlines()
+            said = log.read_text().splitlines()
             errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-            raise UserError("\n".join(errors) or f"It has stopped; {_relative(folder)}/train.log says why.")
+            raise UserError("\n".join(errors) or f"It has stopped; {_relative(log)} says why.")
         record, scores = folder / records.RUN_RECORD, folder / records.METRICS_RECORD
         is_scored = scores.exists() and scores.stat().st_mtime > record.stat().st_mtime
         if dataset.in_official_test(table).any() and not is_scored:
             print(f"Evaluating {name}", file=sys.stderr, flush=True)
-            notebooks.run(STEPS["evaluate"].notebook, folder / STEPS["evaluate"].executed, _run_parameters(plan, name))
+            STEPS["evaluate"].execute(plan, name)
 
 
 def compare(plan: Plan) -> None:
     """Put all finished runs of one set of pictures side by side."""
-    from lib import notebooks
-
-    folder = plan.run_folder("x").parent
-    with records.lock(folder):
+    with records.lock(plan.folder):
         parameters = {"data_name": plan.data_name, "outputs": plan.outputs}
-        notebooks.run(paths.NOTEBOOKS / "04_compare.ipynb", folder / "compare.ipynb", parameters)
+        _run_notebook("04_compare", plan.folder / "compare.ipynb", parameters)
 
 
 def unknown(plan: Plan) -> None:
     """Leave characters out of a training, and compare the scores that tell them from known ones."""
-    from lib import notebooks
-
-    folder = plan.run_folder("x").parent
-    recipe = recipes.on_sample("unknown") if plan.source == "sample" else "unknown"
-    parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": recipe}
-    with records.lock(folder / "unknown"):
-        notebooks.run(paths.NOTEBOOKS / "07_unknown.ipynb", folder / "unknown.ipynb", parameters)
+    with records.lock(plan.folder / "unknown"):
+        parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": plan.recipe_name("unknown")}
+        _run_notebook("07_unknown", plan.folder / "unknown.ipynb", parameters)
 
 
 def write_study(plan: Plan) -> None:
     """Execute what make has not, on the published records, and write the executed copies of all notebooks."""
-    from lib import copies, notebooks
+    from lib import copies
 
     for name, parameters in (("04_compare", {"data_name": PUBLISHED}), ("predict", {})):
         print(f"Executing {name}", file=sys.stderr, flush=True)
-        notebooks.run(paths.NOTEBOOKS / f"{name}.ipynb", copies.EXECUTED[name], parameters)
+        _run_notebook(name, copies.EXECUTED[name], parameters)
     for path in copies.write():
         print(f"{_relative(path)}: {path.stat().st_size:,} bytes")
 
 
 def review(plan: Plan) -> None:
     """Open the label review, while networks answer every frame out of fold in the background."""
-    from lib.study import serve
-
-    recipe = recipes.on_sample("review") if plan.source == "sample" else "review"
-    command = [sys.executable, "-m", "lib.training.folds", plan.data_name, recipe]
+    command = [sys.executable, "-m", "lib.training.folds", plan.data_name, plan.recipe_name("review")]
     log = plan.prepared / "review.log"
     with log.open("w") as messages:
         # The page must answer at once, so the networks take what it leaves of the processor.
         folds = subprocess.Popen(["nice", "-n", "10", *command], cwd=paths.ROOT, stdout=messages, stderr=messages)
     print(f"Networks answer every frame in the background; {_relative(log)} says how far they are.", file=sys.stderr)
-    names = {"DATA_NAME": plan.data_name, "RAW_NAME": plan.raw_name}
-    names |= {"CORRECTIONS_FILE": plan.corrections} if plan.corrections else {}
     try:
-        serve.page(paths.NOTEBOOKS / "06_review.ipynb", os.environ.get("PORT", ""), names)
+        _serve("06_review", plan, CORRECTIONS_FILE=plan.corrections)
     finally:
         folds.terminate()
 
 
 def explore(plan: Plan) -> None:
     """Open the mistakes of a run."""
+    _serve("explore", plan, OUTPUTS=plan.outputs, RUN=_given("RUN"))
+
+
+def _serve(stem: str, plan: Plan, **names: str) -> None:
+    """Serve a notebook as a page on PORT."""
     from lib.study import serve
 
-    names = {
-        "DATA_NAME": plan.data_name,
-        "RAW_NAME": plan.raw_name,
-        "OUTPUTS": plan.outputs,
-        "RUN": os.environ.get("RUN", "").strip(),
-    }
-    serve.page(paths.NOTEBOOKS / "explore.ipynb", os.environ.get("PORT", ""), names)
+    names |= {"DATA_NAME": plan.data_name, "RAW_NAME": plan.raw_name}
+    serve.page(paths.NOTEBOOKS / f"{stem}.ipynb", os.environ.get("PORT", ""), names)
 
 
 def open_reports(plan: Plan) -> None:
     """Show the executed notebooks of the run named in RUN as web pages."""
     from lib import report
 
-    run = os.environ.get("RUN", "").strip() or next(iter(plan.runs))
-    for page in report.write_pages(plan.run_folder(run)):
+    for page in report.write_pages(plan.run_folder(_given("RUN") or next(iter(plan.runs)))):
         report.open_page(page)
 
 
@@ -495,8 +473,13 @@ def predict(plan: Plan) -> None:
 
 def dashboard(plan: Plan) -> None:
     """Serve the page on PORT of HOST."""
-    given = {"--host": os.environ.get("HOST") or "127.0.0.1", "--port": os.environ.get("PORT") or "8866"}
-    _become("lib.serving.server", *(word for option in given.items() for word in option))
+    _become(
+        "lib.serving.server",
+        "--host",
+        os.environ.get("HOST") or "127.0.0.1",
+        "--port",
+        os.environ.get("PORT") or "8866",
+    )
 
 
 def site(plan: Plan) -> None:
@@ -516,6 +499,10 @@ def sweep(plan: Plan) -> None:
     _become("lib.sweep", os.environ.get("SWEEP", ""))
 
 
+def _given(variable: str) -> str:
+    return os.environ.get(variable, "").strip()
+
+
 def _network() -> list[str]:
     """Give the option that names the network of MODEL_DIR; none for the default network."""
     folder = os.environ.get("MODEL_DIR", "")
@@ -531,8 +518,7 @@ def write_docs(plan: Plan) -> None:
     """Write the tables in `docs/` that are generated from the code."""
     for name, table in generated_tables().items():
         path = paths.DOCS / name
-        with records.atomic_write(path) as temporary:
-            temporary.write_text(with_table(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+        records.write_text(path, with_table(path.read_text(encoding="utf-8"), table))
 
 
 def generated_tables() -> dict[str, str]:
@@ -553,51 +539,26 @@ def with_table(text: str, table: str) -> str:
     return f"{before}{TABLE_START}{table}\n{TABLE_END}{rest.partition(TABLE_END)[2]}"
 
 
-COMMANDS = {
-    "plan": print_plan,
-    "fetch": fetch,
-    "cluster": run_on_cluster,
-    "summary": summary,
-    "compare": compare,
-    "publish": publish,
-    "study": write_study,
-    "review": review,
-    "explore": explore,
-    "report": open_reports,
-    "docs": write_docs,
-    "unknown": unknown,
-    "refit": refit,
-    "predict": predict,
-    "dashboard": dashboard,
-    "site": site,
-    "lab": lab,
-    "sweep": sweep,
-}
+BY_NAME = (fetch, summary, compare, publish, review, explore, unknown, refit, predict, dashboard, site, lab, sweep)
+COMMANDS = {command.__name__: command for command in BY_NAME}
+COMMANDS |= {"plan": print_plan, "cluster": run_on_cluster, "study": write_study}
+COMMANDS |= {"report": open_reports, "docs": write_docs}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command of the pipeline.
-
-    Args:
-        arguments: As on the command line; those of the process by default.
-
-    Returns:
-        Exit status: 0, 2 for a mistake, 130 for Ctrl-C.
-    """
+    """Run one command of the pipeline; see `machine.run_command`."""
     parser = argparse.ArgumentParser(prog="python -m lib.pipeline", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=[*COMMANDS, *STEPS])
     parser.add_argument("run", nargs="?", default="", help="name of a run, for train, evaluate and robustness")
-    options = parser.parse_args(arguments)
-    machine.end_with_parent()
 
-    def command() -> None:
+    def command(options: argparse.Namespace) -> None:
         plan = make_plan(os.environ)
         if options.command in STEPS:
             run_step(STEPS[options.command], plan, options.run)
         else:
             COMMANDS[options.command](plan)
 
-    return exit_status(command)
+    return machine.run_command(parser, command, arguments)
 
 
 if __name__ == "__main__":

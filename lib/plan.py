@@ -98,9 +98,18 @@ class Plan:
         """Folder of the prepared pictures."""
         return paths.PROCESSED / self.data_name
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the runs on these pictures."""
+        return paths.ROOT / self.outputs / self.data_name
+
     def run_folder(self, run: str) -> Path:
         """Folder of a run."""
         return records.folder(self.outputs, self.data_name, run)
+
+    def recipe_name(self, name: str) -> str:
+        """The recipe that stands for one on these pictures."""
+        return _recipe_name(self.source, name)
 
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
@@ -214,13 +223,17 @@ def _runs(given: Mapping[str, str], source: str) -> dict[str, Run]:
         try:
             if name not in known:
                 raise recipes.unknown(name)
-            recipe_name = recipes.on_sample(name) if source == "sample" else name
+            recipe_name = _recipe_name(source, name)
             found[name + suffix] = Run(recipe_name, overrides, Recipe.load(recipe_name, origins, **overrides))
         except UserError as problem:
             mistakes += [line for line in str(problem).splitlines() if line not in mistakes]
     if mistakes:
         raise UserError("\n".join(mistakes))
     return found
+
+
+def _recipe_name(source: str, name: str) -> str:
+    return recipes.on_sample(name) if source == "sample" else name
 
 
 def _changes(text: str) -> dict[str, str]:

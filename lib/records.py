@@ -190,9 +190,13 @@ def digests(folder: Path, *names: str) -> dict[str, str]:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record as indented JSON, atomically."""
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as it is, in UTF-8, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def csv_text(table: "pd.DataFrame") -> str:
@@ -209,8 +213,7 @@ def csv_cell(value: Any) -> Any:
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table without its index, atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(csv_text(table), encoding="utf-8", newline="")
+    write_text(path, csv_text(table))
 
 
 # ---------------------------------------------------------------- reading

@@ -124,8 +124,7 @@ def write_pages(run_folder: Path) -> list[Path]:
         raise UserError(f"There is no report in {_shown(run_folder)} yet. `make train evaluate` writes them.")
     for notebook in notebooks:
         page, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
-        with records.atomic_write(notebook.with_suffix(".html")) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        records.write_text(notebook.with_suffix(".html"), page)
     return [notebook.with_suffix(".html") for notebook in notebooks]
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import Field
 
 from lib import machine, pipeline, records
-from lib.errors import UserError, exit_status, import_extra
+from lib.errors import UserError, import_extra
 from lib.plan import Plan, make_plan
 from lib.settings import Settings
 from lib.training.recipe import Recipe
@@ -255,26 +255,16 @@ class Search:
             f"extends: {self._base.recipe_name}",
             *(change.replace("=", ": ") for change in changes.split()),
         ]
-        with records.atomic_write(self.folder / BEST) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        records.write_text(self.folder / BEST, "\n".join(lines) + "\n")
         print(f"\nThe best recipe is {self.folder / BEST}, the figure {self.folder / FIGURE}.")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a sweep from the command line; the variables of make are in the environment.
-
-    Args:
-        arguments: As on the command line; those of the process by default.
-
-    Returns:
-        Exit status: 0, 2 for a mistake or a failed trial, 130 for Ctrl-C.
-    """
+    """Run a sweep from the command line, with the variables of make in the environment; see `machine.run_command`."""
     parser = argparse.ArgumentParser(prog="python -m lib.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path, help="a file such as notebooks/params/sweeps/lr.yaml")
-    options = parser.parse_args(arguments)
-    machine.end_with_parent()
 
-    def command() -> None:
+    def command(options: argparse.Namespace) -> None:
         make_plan(os.environ)  # names every mistake in the variables
         from lib import cluster  # an optional extra
 
@@ -282,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         if errors:
             raise UserError("\n".join(errors))
 
-    return exit_status(command)
+    return machine.run_command(parser, command, arguments)
 
 
 if __name__ == "__main__":

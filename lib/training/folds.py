@@ -12,7 +12,6 @@ import numpy as np
 
 from lib import machine, paths, records
 from lib.data import dataset, folds
-from lib.errors import exit_status
 from lib.training import fit
 from lib.training.recipe import Recipe
 
@@ -42,26 +41,17 @@ def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compute the answers for a set of prepared pictures.
-
-    Args:
-        arguments: As on the command line; those of the process by default.
-
-    Returns:
-        Exit status: 0, 2 for a mistake, 130 for Ctrl-C.
-    """
+    """Compute the answers for a set of prepared pictures; see `machine.run_command`."""
     parser = argparse.ArgumentParser(prog="python -m lib.training.folds", description=__doc__.splitlines()[0])
     parser.add_argument("data_name", help="a folder of data/processed")
     parser.add_argument("recipe", nargs="?", default=RECIPE, help="a recipe of notebooks/params")
-    options = parser.parse_args(arguments)
-    machine.end_with_parent()
 
-    def command() -> None:
+    def command(options: argparse.Namespace) -> None:
         where = folds.folder(options.data_name)
         with records.lock(where):
             compute(dataset.load(paths.PROCESSED / options.data_name), where, Recipe.load(options.recipe))
 
-    return exit_status(command)
+    return machine.run_command(parser, command, arguments)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pathlib import Path
 from lib import machine, paths, records
 from lib.data import dataset
 from lib.drawing.figures import FEATURES
-from lib.errors import exit_status
 from lib.training import export, fit
 from lib.training.calibration import Calibration
 from lib.training.recipe import Recipe
@@ -72,25 +71,16 @@ def _is_done(folder: Path, of_model: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one run once more.
-
-    Args:
-        arguments: As on the command line; those of the process by default.
-
-    Returns:
-        Exit status: 0, 2 for a mistake, 130 for Ctrl-C.
-    """
+    """Train one run once more; see `machine.run_command`."""
     parser = argparse.ArgumentParser(prog="python -m lib.training.refit", description=__doc__.splitlines()[0])
     parser.add_argument("run_folder", type=Path, help="folder of a finished run")
-    options = parser.parse_args(arguments)
-    machine.end_with_parent()
 
-    def command() -> None:
+    def command(options: argparse.Namespace) -> None:
         folder = options.run_folder.resolve()
         with records.lock(folder):
             print(f"The network trained on all frames is in {refit(folder)}.")
 
-    return exit_status(command)
+    return machine.run_command(parser, command, arguments)
 
 
 if __name__ == "__main__":
