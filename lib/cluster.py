@@ -58,24 +58,6 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Context:
-    """What the tasks of one command have in common.
-
-    Attributes:
-        root: The repository of the client.
-        marker: A file in the outputs folder, by which a worker knows that it shares the folder; tasks report their
-            epochs under its name.
-        version: Digest of the code.
-        bundle: Digest of what a worker needs that does not share the folder.
-    """
-
-    root: Path
-    marker: Path
-    version: str
-    bundle: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a task ended: its error, if any, and the files of the run folder, unless the worker shares it."""
 
@@ -137,12 +119,13 @@ class Trainings:
             )
         waiting, bundle = iter(jobs), None
         with _marker() as marker:
-            context = Context(paths.ROOT, marker, version(), _digest(self._needed))
+            known = {"root": paths.ROOT, "marker": marker, "code": version(), "needed": _digest(self._needed)}
+            task = functools.partial(execute, **known)
             self._client.subscribe_topic(marker.name, lambda event: self._events.put(event[1]))
             while True:
                 # A job more than there is room for waits, where all workers are gone, for one to come.
                 while len(self._running) < max(1, self._room()) and (job := next(waiting, None)):
-                    self._submit(job, context)
+                    self._submit(task, job)
                 if not self._running:
                     return
                 event = self._events.get()
@@ -161,15 +144,15 @@ class Trainings:
                 if outcome is None:
                     if not bundle:
                         (bundle,) = self._client.scatter([_contents(self._needed, paths.ROOT)], hash=False)
-                    self._submit(job, context, bundle)
+                    self._submit(task, job, bundle)
                     continue
                 if outcome.files:
                     _receive(outcome.files, job.folder)
                 self._lines.end(job.run, "failed" if outcome.error else "done")
                 yield job, outcome.error
 
-    def _submit(self, job: Job, context: Context, bundle: "distributed.Future | None" = None) -> None:
-        future = self._client.submit(execute, job, context, bundle, pure=False, resources={TRAININGS: 1})
+    def _submit(self, task: Callable, job: Job, bundle: "distributed.Future | None" = None) -> None:
+        future = self._client.submit(task, job, bundle, pure=False, resources={TRAININGS: 1})
         self._running[future] = job
         future.add_done_callback(self._events.put)
 
@@ -231,35 +214,38 @@ class _Lines:
 # ---------------------------------------------------------------- the worker
 
 
-def execute(job: Job, context: Context, bundle: Files | None) -> Outcome | None:
+def execute(job: Job, bundle: Files | None, root: Path, marker: Path, code: str, needed: str) -> Outcome | None:
     """Run the steps of a job on the worker that this is called on.
 
     Args:
         job: The job.
-        context: What all jobs have in common.
-        bundle: What the steps need, if an earlier call asked for it.
+        bundle: What a worker needs that does not share the outputs folder, if an earlier call asked for it.
+        root: The repository of the client.
+        marker: A file in the outputs folder, by which a worker knows that it shares the folder; epochs are reported
+            under its name.
+        code: The client's `version`.
+        needed: Digest of the bundle.
 
     Returns:
         The outcome; None if the worker needs the bundle.
     """
     worker = distributed.get_worker()
-    if context.version != version():
+    if code != version():
         return Outcome(f"{job.run}: the worker {worker.address} has another version of this project than the client.")
-    root, folder, shared = context.root, job.folder, context.marker.exists()
+    shared = marker.exists()
     if not shared:
-        if not folder.is_relative_to(root):
+        if not job.folder.is_relative_to(root):
             return Outcome(
-                f"{job.run}: the worker {worker.address} does not share {folder}. Expected OUTPUTS below "
+                f"{job.run}: the worker {worker.address} does not share {job.folder}. Expected OUTPUTS below "
                 "the repository, from where results are sent back."
             )
-        root = place(worker, f"study-{context.bundle}", bundle)
-        if not root.exists():
+        copy = place(worker, f"study-{needed}", bundle)
+        if not copy.exists():
             return None
-        folder = root / folder.relative_to(context.root)
+        folder, root = copy / job.folder.relative_to(root), copy
         job = dataclasses.replace(job, folder=folder, variables=job.variables | job.elsewhere)
-    errors = (_run_step(step, job, root, context.marker.name, worker) for step in job.steps)
-    error = next(filter(None, errors), None)
-    return Outcome(error, {} if shared else _contents(_files([folder]), folder))
+    error = next(filter(None, (_run_step(step, job, root, marker.name, worker) for step in job.steps)), None)
+    return Outcome(error, {} if shared else _contents(_files([job.folder]), job.folder))
 
 
 def _run_step(step: str, job: Job, root: Path, topic: str, worker: "distributed.Worker") -> str | None:

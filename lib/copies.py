@@ -31,6 +31,16 @@ COLOURS = 96  # of a picture's palette: a quarter of the bytes, and the differen
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TERMINAL = "terminal"  # tag of a cell whose output is for the terminal
 MAX_BYTES = 4_000_000
+PAGE = """# The study, executed
+
+Written by `make study`: the notebooks with their outputs, on the drawn sample; the comparison is that of the \
+published records of the real archive.
+
+![The files of the pipeline, each with the notebook that makes it](pipeline.png)
+
+| notebook | question | found |
+|---|---|---|
+"""
 
 
 def digest(notebook: Path) -> str:
@@ -41,13 +51,12 @@ def digest(notebook: Path) -> str:
 
 def stale(folder: Path = paths.STUDY) -> list[str]:
     """Name the copies that are missing or made from another state of their notebook or its modules."""
-    return [
-        name
-        for name in EXECUTED
-        if not (folder / f"{name}.ipynb").is_file()
-        or nbformat.read(folder / f"{name}.ipynb", as_version=4).metadata.get("study", {}).get("digest")
-        != digest(paths.NOTEBOOKS / f"{name}.ipynb")
-    ]
+
+    def made_from(path: Path) -> str:
+        return nbformat.read(path, as_version=4).metadata.get("study", {}).get("digest", "") if path.is_file() else ""
+
+    today = {f"{name}.ipynb": digest(paths.NOTEBOOKS / f"{name}.ipynb") for name in EXECUTED}
+    return [Path(name).stem for name, expected in today.items() if made_from(folder / name) != expected]
 
 
 def copy(notebook: Path, executed: Path) -> NotebookNode:
@@ -102,29 +111,23 @@ def _smaller(output: NotebookNode) -> NotebookNode:
 
 
 def write(folder: Path = paths.STUDY) -> list[Path]:
-    """Write all copies, the picture of the pipeline, and the page that opens them.
-
-    Args:
-        folder: Where to write.
-
-    Returns:
-        The copies.
+    """Write all copies, the picture of the pipeline, and the page that opens them; returns the paths of the copies.
 
     Raises:
         UserError: A notebook was not executed, or the copies are too large to commit.
     """
     found = {name: copy(paths.NOTEBOOKS / f"{name}.ipynb", executed) for name, executed in EXECUTED.items()}
-    written = {name: nbformat.writes(notebook) + "\n" for name, notebook in found.items()}
-    size = sum(map(len, written.values()))
+    texts = {folder / f"{name}.ipynb": nbformat.writes(notebook) + "\n" for name, notebook in found.items()}
+    size = sum(map(len, texts.values()))
     if size > MAX_BYTES:
         raise UserError(
             f"The copies take {size / 1e6:.1f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB: use smaller figures."
         )
-    for name, text in written.items():
-        records.write_text(folder / f"{name}.ipynb", text)
+    for path, text in texts.items():
+        records.write_text(path, text)
     plots.save(graph.draw(graph.rules(graph.database(RUN))), folder / "pipeline.png", dpi=100)
     records.write_text(folder / "README.md", _contents(found))
-    return [folder / f"{name}.ipynb" for name in found]
+    return list(texts)
 
 
 def _contents(found: dict[str, NotebookNode]) -> str:
@@ -132,27 +135,8 @@ def _contents(found: dict[str, NotebookNode]) -> str:
     rows = []
     for name, notebook in found.items():
         title, question = notebook.cells[0].source.removeprefix("# ").split("\n\n")[:2]
-        results = [
-            out.data["text/markdown"]
-            for cell in notebook.cells
-            for out in cell.get("outputs", [])
-            if "data" in out and "text/markdown" in out.data
-        ]
-        conclusion = next((text for text in reversed(results) if text.startswith("**Found:**")), "")
-        question, found_there = question.split("*")[1], conclusion.removeprefix("**Found:** ") or "–"
-        rows.append(f"| [{title}]({name}.ipynb) | {question} | {found_there} |")
-    return "\n".join(
-        [
-            "# The study, executed",
-            "",
-            "Written by `make study`: the notebooks with their outputs, on the drawn sample; the comparison is that of "
-            "the published records of the real archive.",
-            "",
-            "![The files of the pipeline, each with the notebook that makes it](pipeline.png)",
-            "",
-            "| notebook | question | found |",
-            "|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
+        outputs = (out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", []))
+        texts = [data.get("text/markdown", "") for data in outputs]
+        conclusions = [text.removeprefix("**Found:** ") for text in texts if text.startswith("**Found:**")]
+        rows.append(f"| [{title}]({name}.ipynb) | {question.split('*')[1]} | {(conclusions or ['–'])[-1]} |\n")
+    return PAGE + "".join(rows)

@@ -103,29 +103,12 @@ def _code_digest(source: str) -> str:
     return records.digest(ast.dump(tree))
 
 
-def is_made(product: Path, beside: tuple[str, ...] = ()) -> bool:
-    """Say whether a product is as the step wrote it that make called, and the step ended well.
-
-    Args:
-        product: The file that a step writes last.
-        beside: Names of other files of the folder that belong to it.
-    """
-    made_from = _read(product.parent).get(product.name, {})
-    return product.name in made_from and not _replaced(product, made_from, beside)
-
-
-def _replaced(product: Path, made_from: dict[str, Any], beside: tuple[str, ...]) -> list[str]:
-    """List those of a product and the files that belong to it that are no longer as they were written."""
-    names = [name for name in (product.name, *beside) if name in made_from]
-    return [name for name in names if made_from[name] != _sha256(product.with_name(name))]
-
-
-def changed(product: Path, inputs: dict[str, Any], beside: tuple[str, ...] = ()) -> list[str]:
+def changed(product: Path, inputs: dict[str, Any] | None = None, beside: tuple[str, ...] = ()) -> list[str]:
     """Say why a product is stale.
 
     Args:
         product: The file that a step writes last.
-        inputs: Digests or values by name, as they are now.
+        inputs: Digests or values by name, as they are now; None asks about the files alone.
         beside: Names of other files of the folder that belong to it.
 
     Returns:
@@ -136,9 +119,10 @@ def changed(product: Path, inputs: dict[str, Any], beside: tuple[str, ...] = ())
     made_from = _read(product.parent).get(product.name)
     if made_from is None:
         return [f"{product.name} has no record of its inputs"]
-    if replaced := _replaced(product, made_from, beside):
+    files = {name: _sha256(product.with_name(name)) for name in (product.name, *beside) if name in made_from}
+    if replaced := [name for name, digest in files.items() if made_from[name] != digest]:
         return [f"{name} was changed by something else" for name in replaced]
-    now = inputs | {name: made_from[name] for name in (product.name, *beside) if name in made_from}
+    now = made_from if inputs is None else inputs | files
     names = sorted(name for name in now.keys() | made_from.keys() if now.get(name) != made_from.get(name))
     return [f"{name} changed" for name in names]
 

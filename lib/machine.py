@@ -110,6 +110,20 @@ def release(lock: filelock.BaseFileLock) -> None:
     lock.release()
 
 
+@contextlib.contextmanager
+def stderr_to(file: Path) -> Iterator[None]:
+    """Send standard error to a file during the block, also that of C++ code and of processes that are started."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with file.open("wb") as opened:
+            os.dup2(opened.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
 def run_command(
     parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], arguments: list[str] | None
 ) -> int:

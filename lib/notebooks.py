@@ -7,7 +7,6 @@ finished one. Here a mistake is one clear message, and a failed notebook is kept
 import argparse
 import ast
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -17,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+import pydantic
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import machine, paths, records
 from lib.errors import UserError
-from lib.settings import TYPE_NAMES
+from lib.settings import Settings
 
 TRACEBACK_LINES = 12
 PROGRESS_SECONDS = 0.5
@@ -50,17 +50,11 @@ def checked(values: dict[str, Any], known: dict[str, Any], origin: str) -> dict[
         The values.
 
     Raises:
-        UserError: A name is unknown or a value has the wrong type.
+        UserError: Names are unknown or values have the wrong type; one line for each.
     """
-    for name, value in values.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(known)}."
-            raise UserError(f"{origin}: there is no parameter `{name}`. {hint}")
-        expected = type(known[name])
-        if type(value) is not expected and not (expected is float and type(value) is int):
-            raise UserError(f"{origin}: `{name}` must be {TYPE_NAMES[expected]}, not {value!r}.")
-    return values
+    fields = {name: (type(default), default) for name, default in known.items()}
+    parameters = pydantic.create_model("Parameters", __base__=Settings, **fields)
+    return parameters.check(values, dict.fromkeys(values, origin)).model_dump(include=set(values))
 
 
 def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
@@ -83,7 +77,9 @@ def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
     log = temporary.with_suffix(".log")
     progress = temporary.with_suffix(".progress")
     try:
-        with _environment(progress), _native_messages_to(log), _Terminal(progress) as terminal:
+        # TensorFlow's libraries greet on standard error at every import; a crash of theirs says there why. What cells
+        # print comes by another way.
+        with _environment(progress), machine.stderr_to(log), _Terminal(progress) as terminal:
             _execute(notebook, temporary, parameters, terminal)
     except PapermillExecutionError as problem:
         temporary.replace(failed)
@@ -169,24 +165,6 @@ class _Terminal:
             self._shown = line
 
 
-@contextlib.contextmanager
-def _native_messages_to(log: Path) -> Iterator[None]:
-    """Send the kernel's own standard error to a file.
-
-    TensorFlow's libraries greet there on every import, at any log level; a crash of theirs says why there too.
-    What cells print comes by another way and is not touched.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    try:
-        with log.open("wb") as file:
-            os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-
-
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any], terminal: "_Terminal") -> None:
     """Execute, once more where the kernel could not start: two that start at once can pick the same port."""
     for last_try in (False, True):
@@ -232,16 +210,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command(options: argparse.Namespace) -> None:
         known = defaults(options.notebook)
-        pairs = {name: _from_text(value, known.get(name)) for name, value in options.pairs}
+        # Text where the parameter is text, else what YAML makes of it.
+        pairs = {
+            name: value if isinstance(known.get(name), str) else records.parse_yaml(value)
+            for name, value in options.pairs
+        }
         with records.lock(options.product.parent):
             run(options.notebook, options.product, checked(pairs, known, "command line"))
 
     return machine.run_command(parser, command, arguments)
-
-
-def _from_text(text: str, default: Any) -> Any:
-    """Read a value from the command line: text where the parameter is text, else what YAML makes of it."""
-    return text if isinstance(default, str) else records.parse_yaml(text)
 
 
 if __name__ == "__main__":

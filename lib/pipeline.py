@@ -39,14 +39,7 @@ FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the
 
 
 def makefile(plan: Plan) -> str:
-    """Write the names and the dependencies that are computed, as definitions of make.
-
-    Args:
-        plan: What one call of make works on.
-
-    Returns:
-        Lines of a makefile.
-    """
+    """Write the names and the dependencies that are computed, as definitions of make."""
     stale = plan.raw.exists() and sources.is_stale(plan.source, plan.raw)
     definitions = {
         "SOURCE_CHANGED": "FORCE" if stale else "",
@@ -107,7 +100,7 @@ def _age_what_make_did_not_finish(plan: Plan) -> None:
     for step in STEPS.values():
         for run in [""] if step.name == "prepare" else plan.runs:
             product = step.folder(plan, run) / step.product
-            if product.exists() and not inputs.is_made(product, step.beside):
+            if product.exists() and inputs.changed(product, beside=step.beside):
                 os.utime(product, (0, 0))
 
 
@@ -260,16 +253,15 @@ def run_on_cluster(plan: Plan) -> None:
     """
     from lib import cluster, scheduler
 
-    goals = set(os.environ.get("GOALS", "").split())
-    steps = ["train"]
-    steps += ["evaluate"] if goals & {"evaluate", "refit", "publish"} else []
-    steps += ["robustness"] if "robustness" in goals else []
+    goals = _goals()
+    asked = {"train": True, "evaluate": goals & {"evaluate", "refit", "publish"}, "robustness": "robustness" in goals}
+    steps = tuple(name for name, is_asked in asked.items() if is_asked)
     stale = [run for run in plan.runs if any(_is_stale(STEPS[name], plan, run) for name in steps)]
     if not stale:
         return
     needed = [plan.prepared, *([plan.raw] if "robustness" in steps else [])]
     given, elsewhere = cluster.variables(), plan.elsewhere
-    jobs = [cluster.Job(run, tuple(steps), plan.run_folder(run), given, elsewhere) for run in stale]
+    jobs = [cluster.Job(run, steps, plan.run_folder(run), given, elsewhere) for run in stale]
     with scheduler.connect(plan.cluster, cluster.local_workers(len(jobs))) as client:
         ended = cluster.Trainings(client, needed).run(jobs)
         errors = [error for _, error in ended if error]
@@ -362,7 +354,7 @@ def _data_name_of(folder: Path) -> str | None:
 
 def print_plan(plan: Plan) -> None:
     """Write the requests and print the fragment of a makefile."""
-    write_requests(plan, set(os.environ.get("GOALS", "").split()))
+    write_requests(plan, _goals())
     print(makefile(plan), end="")
 
 
@@ -444,7 +436,7 @@ def review(plan: Plan) -> None:
 
 def explore(plan: Plan) -> None:
     """Open the mistakes of a run."""
-    _serve("explore", plan, OUTPUTS=plan.outputs, RUN=_given("RUN"))
+    _serve("explore", plan, OUTPUTS=plan.outputs, RUN=_run_of_interest())
 
 
 def _serve(stem: str, plan: Plan, **names: str) -> None:
@@ -459,59 +451,40 @@ def open_reports(plan: Plan) -> None:
     """Show the executed notebooks of the run named in RUN as web pages."""
     from lib import report
 
-    for page in report.write_pages(plan.run_folder(_given("RUN") or next(iter(plan.runs)))):
+    for page in report.write_pages(plan.run_folder(_run_of_interest() or next(iter(plan.runs)))):
         report.open_page(page)
 
 
-def predict(plan: Plan) -> None:
-    """Name the character in IMAGE."""
-    picture = os.environ.get("IMAGE", "")
-    if not picture:
+def programs() -> dict[str, list[str]]:
+    """Give the goals of make that are programs of their own: module and arguments."""
+    given = os.environ.get
+    network = ["--run", given("MODEL_DIR")] if given("MODEL_DIR") else []
+    as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in containers
+    return {
+        "predict": ["lib.predict", *network, "--", given("IMAGE", "")],
+        "dashboard": ["lib.serving.server", "--host", given("HOST") or "127.0.0.1", "--port", given("PORT") or "8866"],
+        "site": ["lib.serving.site", *network],
+        "lab": [
+            *("jupyterlab", f"--ServerApp.root_dir={paths.ROOT}"),
+            *("--LabApp.default_url=/lab/tree/notebooks", *as_root),
+        ],
+        "sweep": ["lib.sweep", given("SWEEP", "")],
+    }
+
+
+def become(program: str) -> None:
+    """Go on as one of `programs`, which gets signals and the terminal in place of this process."""
+    if program == "predict" and not os.environ.get("IMAGE"):
         raise UserError("Say which picture, for example `make predict IMAGE=homer.jpg`.")
-    _become("lib.predict", *_network(), "--", picture)
+    os.execv(sys.executable, [sys.executable, "-m", *programs()[program]])
 
 
-def dashboard(plan: Plan) -> None:
-    """Serve the page on PORT of HOST."""
-    _become(
-        "lib.serving.server",
-        "--host",
-        os.environ.get("HOST") or "127.0.0.1",
-        "--port",
-        os.environ.get("PORT") or "8866",
-    )
+def _goals() -> set[str]:
+    return set(os.environ.get("GOALS", "").split())
 
 
-def site(plan: Plan) -> None:
-    """Write the page without a server."""
-    _become("lib.serving.site", *_network())
-
-
-def lab(plan: Plan) -> None:
-    """Open JupyterLab, in containers too, where everything runs as root."""
-    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    folder = f"--ServerApp.root_dir={paths.ROOT}"
-    _become("jupyterlab", folder, "--LabApp.default_url=/lab/tree/notebooks", *root)
-
-
-def sweep(plan: Plan) -> None:
-    """Try the recipes of SWEEP."""
-    _become("lib.sweep", os.environ.get("SWEEP", ""))
-
-
-def _given(variable: str) -> str:
-    return os.environ.get(variable, "").strip()
-
-
-def _network() -> list[str]:
-    """Give the option that names the network of MODEL_DIR; none for the default network."""
-    folder = os.environ.get("MODEL_DIR", "")
-    return ["--run", folder] if folder else []
-
-
-def _become(module: str, *arguments: str) -> None:
-    """Go on as another program, which gets signals and the terminal in place of this one."""
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+def _run_of_interest() -> str:
+    return os.environ.get("RUN", "").strip()
 
 
 def write_docs(plan: Plan) -> None:
@@ -539,7 +512,7 @@ def with_table(text: str, table: str) -> str:
     return f"{before}{TABLE_START}{table}\n{TABLE_END}{rest.partition(TABLE_END)[2]}"
 
 
-BY_NAME = (fetch, summary, compare, publish, review, explore, unknown, refit, predict, dashboard, site, lab, sweep)
+BY_NAME = (fetch, summary, compare, publish, review, explore, unknown, refit)
 COMMANDS = {command.__name__: command for command in BY_NAME}
 COMMANDS |= {"plan": print_plan, "cluster": run_on_cluster, "study": write_study}
 COMMANDS |= {"report": open_reports, "docs": write_docs}
@@ -548,13 +521,15 @@ COMMANDS |= {"report": open_reports, "docs": write_docs}
 def main(arguments: list[str] | None = None) -> int:
     """Run one command of the pipeline; see `machine.run_command`."""
     parser = argparse.ArgumentParser(prog="python -m lib.pipeline", description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=[*COMMANDS, *STEPS])
+    parser.add_argument("command", choices=[*COMMANDS, *STEPS, *programs()])
     parser.add_argument("run", nargs="?", default="", help="name of a run, for train, evaluate and robustness")
 
     def command(options: argparse.Namespace) -> None:
-        plan = make_plan(os.environ)
+        plan = make_plan(os.environ)  # names every mistake in the variables
         if options.command in STEPS:
             run_step(STEPS[options.command], plan, options.run)
+        elif options.command in programs():
+            become(options.command)
         else:
             COMMANDS[options.command](plan)
 

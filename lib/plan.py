@@ -1,9 +1,10 @@
 """What make's variables mean: names, settings and recipes, checked all at once."""
 
+import contextlib
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ OTHER_VARIABLES = (
 PREPARATION_VARIABLES = {"SPLIT": "split", "SIZE": "picture_size", "RESIZE": "resize_mode"}
 PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST": "exclude_kaggle_test"}
 PREPARATION_VARIABLES |= {"NEAR_RMS": "near_rms", "NEAR_BITS": "near_bits", "SAME_RMS": "same_rms"}
+# Variables that must have a form, and what it is.
+FORMS = {
+    "OUTPUTS": (r"[\w./-]+", "the path of a folder, of letters, digits and . _ - /"),
+    "MODEL": ("[01]", "0 or 1"),
+    "CLUSTER": (r"local|.*://.*", "`local` or an address such as tcp://scheduler:8786"),
+}
 # What differently prepared pictures of one source may be named after; see `_suffix`.
 SUFFIXES = ("random", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", r"near-[\d.]+-\d+-[\d.]+")
 
@@ -105,7 +112,7 @@ class Plan:
 
     def run_folder(self, run: str) -> Path:
         """Folder of a run."""
-        return records.folder(self.outputs, self.data_name, run)
+        return self.folder / run
 
     def recipe_name(self, name: str) -> str:
         """The recipe that stands for one on these pictures."""
@@ -123,55 +130,45 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
     Args:
         variables: Values by name, as in the environment; one that is missing or empty has its default.
 
-    Returns:
-        The plan.
-
     Raises:
         UserError: One line for each mistake, with the variable, what is allowed, and what was received.
     """
     given = {name: variables.get(name, "").strip() for name in VARIABLES}
     mistakes: list[str] = []
-
-    def attempt(check: Callable, *arguments: Any) -> Any:
-        try:
-            return check(*arguments)
-        except UserError as problem:
-            mistakes.extend(str(problem).splitlines())
-            return None
-
+    known = (*VARIABLES, *OTHER_VARIABLES)
     for name in variables.get("GIVEN", "").split():
-        if name not in (*VARIABLES, *OTHER_VARIABLES):
-            near = difflib.get_close_matches(name, [*VARIABLES, *OTHER_VARIABLES], n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join((*VARIABLES, *OTHER_VARIABLES))}."
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
             mistakes.append(
                 f"There is no variable {name}. {hint} What programs read is set before make: NAME=value make …"
             )
-    source = given["DATA"] or "sample"
-    raw_name = attempt(_name_of, source)
-    preparation = attempt(_preparation, source, given)
-    named = attempt(_runs, given, source) if raw_name != PUBLISHED else {}
-    outputs = given["OUTPUTS"] or paths.OUTPUTS.name
-    if not re.fullmatch(r"[\w./-]+", outputs):
-        mistakes.append(f"OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not {outputs!r}.")
-    if given["MODEL"] not in ("", "0", "1"):
-        mistakes.append(f"MODEL must be 0 or 1, not {given['MODEL']!r}.")
-    cluster = given["CLUSTER"]
-    if cluster not in ("", "local") and "://" not in cluster:
-        mistakes.append(f"CLUSTER must be `local` or an address such as tcp://scheduler:8786, not {cluster!r}.")
+    source, outputs = given["DATA"] or "sample", given["OUTPUTS"] or paths.OUTPUTS.name
+    raw_name = sources.name_of(source, paths.RAW, _is_reserved)
+    if not raw_name:
+        mistakes.append(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
+    with _kept(mistakes):
+        preparation = _preparation(source, given)
+    runs = _runs(given, source, mistakes) if raw_name != PUBLISHED else {}
+    for name, (form, expected) in FORMS.items():
+        if given[name] and not re.fullmatch(form, given[name]):
+            mistakes.append(f"{name} must be {expected}, not {given[name]!r}.")
     if given["CORRECTIONS"] and not Path(given["CORRECTIONS"]).expanduser().is_file():
         mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
     if mistakes:
         raise UserError("\n".join(mistakes))
     data_name = raw_name + _suffix(preparation) + ("-corrected" if given["CORRECTIONS"] else "")
-    model = given["MODEL"] == "1"
-    return Plan(source, raw_name, data_name, outputs, preparation, named, model, given["CORRECTIONS"], cluster)
+    more = (given["MODEL"] == "1", given["CORRECTIONS"], given["CLUSTER"])
+    return Plan(source, raw_name, data_name, outputs, preparation, runs, *more)
 
 
-def _name_of(source: str) -> str:
-    name = sources.name_of(source, paths.RAW, _is_reserved)
-    if not name:
-        raise UserError(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
-    return name
+@contextlib.contextmanager
+def _kept(mistakes: list[str]) -> Iterator[None]:
+    """Keep the mistakes that a block names, each once."""
+    try:
+        yield
+    except UserError as problem:
+        mistakes += [line for line in str(problem).splitlines() if line not in mistakes]
 
 
 def _is_reserved(name: str) -> bool:
@@ -188,10 +185,9 @@ def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
 
 def _value(text: str) -> Any:
     """Read a value as a YAML file has it."""
-    try:
+    with contextlib.suppress(ValueError):
         return records.parse_yaml(text)
-    except ValueError:
-        return text
+    return text
 
 
 def _suffix(preparation: Preparation) -> str:
@@ -207,28 +203,26 @@ def _suffix(preparation: Preparation) -> str:
     return "".join(f"-{part}" for part in parts)
 
 
-def _runs(given: Mapping[str, str], source: str) -> dict[str, Run]:
-    """Load the recipe of each run; all mistakes of all runs at once."""
+def _runs(given: Mapping[str, str], source: str, mistakes: list[str]) -> dict[str, Run]:
+    """Load the recipe of each run, and add all mistakes of all runs."""
     known = recipes.names()
     asked = given["RUNS"].split() or ["cnn4", "cnn6"]
     asked = [name for name in known if "/" not in name] if asked == ["all"] else asked
-    changes = _changes(given["SET"])
+    changes: dict[str, str] = {}
+    with _kept(mistakes):
+        changes = _changes(given["SET"])
     overrides = {name: _value(value) for name, value in changes.items()}
     origins = dict.fromkeys(changes, "SET")
     if given["EPOCHS"]:
         overrides["epochs"], origins["epochs"] = _value(given["EPOCHS"]), "EPOCHS"
     suffix = "".join(f"-{name}-{value}" for name, value in changes.items())
-    found, mistakes = {}, []
+    found = {}
     for name in asked:
-        try:
+        with _kept(mistakes):
             if name not in known:
                 raise recipes.unknown(name)
             recipe_name = _recipe_name(source, name)
             found[name + suffix] = Run(recipe_name, overrides, Recipe.load(recipe_name, origins, **overrides))
-        except UserError as problem:
-            mistakes += [line for line in str(problem).splitlines() if line not in mistakes]
-    if mistakes:
-        raise UserError("\n".join(mistakes))
     return found
 
 
@@ -240,9 +234,9 @@ def _changes(text: str) -> dict[str, str]:
     """Read `learning_rate=0.001 seed=1`."""
     changes: dict[str, str] = {}
     for word in text.split():
-        name, equals, value = word.partition("=")
-        if not equals or not re.fullmatch(r"\w+", name) or not re.fullmatch(r"[\w.+-]+", value):
+        if not re.fullmatch(r"\w+=[\w.+-]+", word):
             raise UserError(f"SET must hold `name=value` pairs, such as 'learning_rate=0.001 seed=1', not {word!r}.")
+        name, _, value = word.partition("=")
         if name in changes:
             raise UserError(f"SET names `{name}` twice.")
         changes[name] = value

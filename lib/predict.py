@@ -6,6 +6,7 @@ Exit status: 0 if every picture was answered, 1 if some were not, 2 for unusable
 import argparse
 import contextlib
 import csv
+import functools
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lib import records, shards
+from lib import machine, records, shards
 from lib.errors import EXIT_USAGE, UserError
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
@@ -24,6 +25,7 @@ from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, pict
 
 ANSWERED, SOME_UNANSWERED = 0, 1
 DECLINED = "not a known character"
+COLUMNS = ("picture", "character", "name", "probability", "error")  # of a CSV file
 
 Writer = Callable[[str, Answer | UserError], None]
 
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parse(arguments)
     try:
-        with _quiet():
+        with machine.stderr_to(Path(os.devnull)):  # LiteRT's C++ code writes there, such as the name of its delegate
             network = Recogniser.load(options.run) if options.run else recogniser.load_best()
         if options.out:
             return _predict_to_folder(options, network)
@@ -51,14 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def find_pictures(argument: str) -> list[str]:
-    """List the pictures that an argument names.
-
-    Args:
-        argument: A file, a folder or a URL.
+    """List the pictures that a file, a folder or a URL names.
 
     Returns:
-        For a folder, the pictures in it and below, sorted, without hidden ones; each folder is entered once,
-        however many links point to it. Otherwise, and for a folder without pictures, the argument itself.
+        For a folder, `pictures_below` it, sorted. Otherwise, and for a folder without pictures, the argument itself.
     """
     if is_url(argument) or not is_folder(argument):
         return [argument]
@@ -68,13 +66,7 @@ def find_pictures(argument: str) -> list[str]:
 def printable(text: str) -> str:
     r"""Replace control characters by escape sequences, such as `\x1b`.
 
-    They could move the cursor, colour the terminal or break a line.
-
-    Args:
-        text: Any text; a file name may contain every byte except null and the slash.
-
-    Returns:
-        The text in printable characters and spaces.
+    They could move the cursor, colour the terminal or break a line; a file name may have any but null and the slash.
     """
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text)
 
@@ -128,15 +120,13 @@ def _predict_to_folder(options: argparse.Namespace, network: Recogniser) -> int:
 
 def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) -> int:
     """Write an answer for every picture, in order; returns the exit status."""
-    found = [find_pictures(argument) for argument in options.pictures]
-    names = [picture for in_argument in found for picture in in_argument]
-    folders = any(in_argument != [argument] for in_argument, argument in zip(found, options.pictures, strict=True))
+    names = [picture for argument in options.pictures for picture in find_pictures(argument)]
     top = len(network.characters) if options.all else TOP
     answers = network.predict_many(names, top=top, read=Reader(options.allow_private_addresses))
     status = ANSWERED
     with (
         contextlib.closing(answers),
-        tqdm(total=len(names), unit=" pictures", disable=not (folders and sys.stderr.isatty())) as bar,
+        tqdm(total=len(names), unit=" pictures", disable=names == options.pictures or not sys.stderr.isatty()) as bar,
     ):
         for picture, answer in zip(names, answers, strict=True):
             with bar.external_write_mode():
@@ -153,27 +143,18 @@ def _writer(options: argparse.Namespace, network: Recogniser) -> Iterator[Writer
     if options.csv:
         with _csv_writer(options.csv, network.characters if options.all else []) as write:
             yield write
-    elif options.json:
-        yield _write_json
     else:
-        yield _write_every_line if options.all else _write_line
+        yield _write_json if options.json else functools.partial(_write_lines, options.all)
 
 
-def _write_line(picture: str, answer: Answer | UserError) -> None:
+def _write_lines(every: bool, picture: str, answer: Answer | UserError) -> None:
     if isinstance(answer, UserError):
         _write_error(picture, answer)
-    elif answer.known:
-        _write_fields(picture, answer.name, f"{answer.probability:.0%}")
+    elif every or answer.known:
+        for guess in answer.top if every else answer.top[:1]:
+            _write_fields(picture, guess.name, f"{guess.probability:.0%}")
     else:
         _write_fields(picture, DECLINED, "")
-
-
-def _write_every_line(picture: str, answer: Answer | UserError) -> None:
-    if isinstance(answer, UserError):
-        _write_error(picture, answer)
-    else:
-        for guess in answer.top:
-            _write_fields(picture, guess.name, f"{guess.probability:.0%}")
 
 
 def _write_fields(*fields: str) -> None:
@@ -207,34 +188,18 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
             def write_row(cells: list) -> None:
                 table.writerow(map(records.csv_cell, cells))
 
-            write_row(["picture", "character", "name", "probability", "error", *characters])
-
             def write(picture: str, answer: Answer | UserError) -> None:
+                record, probabilities = as_record(picture, answer), {}
                 if isinstance(answer, UserError):
                     _write_error(picture, answer)
-                    write_row([picture, "", "", "", str(answer), *[""] * len(characters)])
                 else:
                     probabilities = {guess.character: round(guess.probability, DECIMALS) for guess in answer.all}
-                    best = [answer.character or "", answer.name or "", round(answer.probability, DECIMALS), ""]
-                    write_row([picture, *best, *[probabilities[character] for character in characters]])
+                write_row([*map(record.get, COLUMNS), *map(probabilities.get, characters)])
 
+            write_row([*COLUMNS, *characters])
             yield write
     except OSError as problem:
         raise UserError(f"{path} cannot be written: {problem.strerror}.") from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Discard what LiteRT's C++ code writes to standard error, such as the name of its delegate."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as discard:
-            os.dup2(discard.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _end_by(number: int) -> None:

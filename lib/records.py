@@ -130,13 +130,7 @@ def _sync(path: Path) -> None:
 
 
 def write_record(path: Path, record: dict[str, Any], files: dict[str, str]) -> None:
-    """Write a record with the digests of the files that it stands for, and one of its own.
-
-    Args:
-        path: The file.
-        record: Its contents.
-        files: SHA-256 of each file, by its name in the folder of the record.
-    """
+    """Write a record with the digests of the files that it stands for, by their names, and one of its own."""
     record = json.loads(json.dumps(record | {"files": files}))  # as it will be read
     write_json(path, record | {"digest": digest(record)})
 
@@ -160,22 +154,18 @@ def read_record(path: Path, missing: str = "") -> dict[str, Any]:
 def verified(path: Path) -> Path:
     """Check a file of a run against its digest in a record beside it: of the training, the evaluation, or make's.
 
-    Args:
-        path: A file of a run folder.
-
     Returns:
         The path, for whoever reads it.
 
     Raises:
         UserError: It was changed since it was written.
     """
-    for record in (path.parent / name for name in (RUN_RECORD, METRICS_RECORD, INPUTS)):
-        if record.exists() and path.exists():
-            found = read_record(record)
-            expected = found.get(path.name, {}).get(path.name) if record.name == INPUTS else None
-            expected = expected or found.get("files", {}).get(path.name)
-            if expected and file_sha256(path) != expected:
-                raise UserError(_was_changed(path, path if record.name == INPUTS else record))
+    for name in (RUN_RECORD, METRICS_RECORD, INPUTS) if path.exists() else ():
+        record = path.with_name(name)
+        digests_in = path.name if name == INPUTS else "files"
+        expected = read_record(record).get(digests_in, {}).get(path.name) if record.exists() else None
+        if expected and file_sha256(path) != expected:
+            raise UserError(_was_changed(path, path if name == INPUTS else record))
     return path
 
 
@@ -277,12 +267,6 @@ class _StrictLoader(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file of one `name: value` a line.
 
-    Args:
-        path: The file.
-
-    Returns:
-        The values by name; empty for an empty file.
-
     Raises:
         UserError: The file is missing, too large, or not such a file.
     """
@@ -293,11 +277,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"There is no parameter file {path}.") from None
     except (ValueError, OSError) as problem:
         raise UserError(f"{path} is not a valid YAML file: {' '.join(str(problem).split())}.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+    if not isinstance(values, dict | None) or not all(isinstance(name, str) for name in values or ()):
         raise UserError(f"{path} must hold one `name: value` a line, for example `epochs: 40`.")
-    return values
+    return values or {}
 
 
 def parse_yaml(text: str) -> Any:
@@ -345,9 +327,6 @@ def folder(outputs: str | Path, data_name: str, run: str) -> Path:
 
 def read_run(run_folder: Path) -> dict[str, Any]:
     """Read `run.json`, of any readable format version, with today's keys.
-
-    Args:
-        run_folder: A folder that `02_train` wrote.
 
     Returns:
         The record; its `recipe` holds the training parameters.
@@ -450,32 +429,23 @@ def now() -> str:
 
 def provenance() -> dict[str, Any]:
     """Describe what produced a run: commit, package versions and machine."""
-    return {"git": _git(), "versions": _versions(), "machine": _machine()}
-
-
-def _git() -> dict[str, Any] | None:
-    """Name the commit and say whether tracked files differ from it; None outside a repository."""
-    command = ["git", "-C", str(paths.ROOT)]
-    try:
-        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run(
-            [*command, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
-
-
-def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for package in REPORTED_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    return versions
+    here = {"system": platform.system(), "processor": machine.processor_name(), "cores": os.cpu_count()}
+    return {"git": _git(), "versions": versions, "machine": here}
 
 
-def _machine() -> dict[str, Any]:
-    return {"system": platform.system(), "processor": machine.processor_name(), "cores": os.cpu_count()}
+def _git() -> dict[str, Any] | None:
+    """Name the commit and say whether tracked files differ from it; None outside a repository."""
+
+    def said(*arguments: str) -> str:
+        command = ["git", "-C", str(paths.ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = said("status", "--porcelain", "--untracked-files=no")
+        return {"commit": said("rev-parse", "HEAD"), "dirty": bool(changes)}
+    except (OSError, subprocess.CalledProcessError):
+        return None

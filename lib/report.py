@@ -86,14 +86,11 @@ def _interval(low: float, high: float) -> str:
 
 
 def summary(run_folders: list[Path], source: str) -> str:
-    """Write the text that `make evaluate` prints at the end.
+    """Write the text that `make evaluate` prints at the end: the paths of the reports, and the table of the results.
 
     Args:
         run_folders: Evaluated run folders.
         source: Source of the pictures; `"sample"` adds what scores on drawings can and cannot show.
-
-    Returns:
-        The paths of the reports and the table of the results.
     """
     reports = "\n".join(f"  {_shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
     text = f"Reports (`make report RUN={run_folders[0].name}` opens one):\n{reports}\n"
@@ -108,9 +105,6 @@ def _shown(path: Path) -> Path:
 def write_pages(run_folder: Path) -> list[Path]:
     """Write the executed notebooks of a run as web pages beside them.
 
-    Args:
-        run_folder: A run folder.
-
     Returns:
         The pages, `train.html`, `evaluate.html` and so on.
 
@@ -122,10 +116,10 @@ def write_pages(run_folder: Path) -> list[Path]:
     notebooks = [path for name in REPORTS if (path := run_folder / f"{name}.ipynb").exists()]
     if not notebooks:
         raise UserError(f"There is no report in {_shown(run_folder)} yet. `make train evaluate` writes them.")
-    for notebook in notebooks:
-        page, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
-        records.write_text(notebook.with_suffix(".html"), page)
-    return [notebook.with_suffix(".html") for notebook in notebooks]
+    pages = [notebook.with_suffix(".html") for notebook in notebooks]
+    for notebook, page in zip(notebooks, pages, strict=True):
+        records.write_text(page, HTMLExporter(embed_images=True).from_filename(str(notebook))[0])
+    return pages
 
 
 def timelines(answers: Path) -> list[Path]:
@@ -141,17 +135,15 @@ def timelines(answers: Path) -> list[Path]:
         UserError: There are no answers for frames of a video.
     """
     dataset = import_extra("pyarrow.dataset", "predictions")
-    shards = sorted(map(str, answers.glob("part-*.parquet")))
-    rows = dataset.dataset(shards).to_table(columns=["picture", "time", "found"]).to_pandas() if shards else None
-    rows = rows.dropna(subset="time") if shards else pd.DataFrame()
-    if rows.empty:
+    shards = dataset.dataset([str(path) for path in sorted(answers.glob("part-*.parquet"))])
+    has_time = dataset.field("time").is_valid()
+    rows = shards.to_table(columns=["picture", "time", "found"], filter=has_time).to_pandas() if shards.files else ()
+    if not len(rows):
         raise UserError(
             f"{answers} holds no frames of a video. `python -m lib.predict episode.mp4 --every 1 --out {answers}` "
             "writes them."
         )
-    rows["characters"] = rows.found.map(
-        lambda found: [each["character"] for each in found] if found is not None else []
-    )
+    rows["characters"] = rows.found.map(lambda found: [] if found is None else [each["character"] for each in found])
     figures = []
     for number, (video, frames) in enumerate(rows.groupby("picture")):
         figures.append(answers / f"timeline-{number:03}-{Path(video).stem}.png")
@@ -160,14 +152,7 @@ def timelines(answers: Path) -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draw timelines from the command line: `python -m lib.report timeline answers/`.
-
-    Args:
-        arguments: As on the command line; those of the process by default.
-
-    Returns:
-        Exit status: 0, or 2 for a mistake.
-    """
+    """Draw timelines from the command line, `python -m lib.report timeline answers/`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.report", description="Draw who is on screen when.")
     parser.add_argument("figure", choices=["timeline"])
     parser.add_argument("answers", type=Path, help="folder of `python -m lib.predict --every SECONDS --out`")

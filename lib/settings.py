@@ -3,6 +3,7 @@
 `Settings` is a pydantic model that rejects unknown names, and whose mistakes are told in one line each.
 """
 
+import contextlib
 import difflib
 import typing
 from typing import Any
@@ -32,10 +33,8 @@ class Settings(BaseModel):
         """Accept 1e-3, which YAML 1.1 reads as text; a whole number may be written 40.0."""
         expected = cls.model_fields[info.field_name].annotation
         if expected is float and isinstance(value, str):
-            try:
+            with contextlib.suppress(ValueError):
                 return float(value)
-            except ValueError:
-                return value
         return int(value) if expected is int and isinstance(value, float) and value.is_integer() else value
 
     @classmethod
@@ -45,9 +44,6 @@ class Settings(BaseModel):
         Args:
             values: Values by name.
             origins: Where each value comes from, such as the name of a file.
-
-        Returns:
-            The checked settings.
 
         Raises:
             UserError: One line for each mistake: origin, name, allowed values, what was received.
@@ -85,10 +81,10 @@ class Settings(BaseModel):
     @classmethod
     def limits(cls, name: str) -> tuple[float | None, float | None]:
         """Give the lowest and the highest allowed value of a number; None where there is no limit."""
-        metadata = cls.model_fields[name].metadata
-        bounds = (next((getattr(m, key) for m in metadata if hasattr(m, key)), None) for key in ("ge", "le"))
-        low, high = bounds
-        return low, high
+        limits = {
+            key: getattr(m, key) for m in cls.model_fields[name].metadata for key in ("ge", "le") if hasattr(m, key)
+        }
+        return limits.get("ge"), limits.get("le")
 
     @classmethod
     def rows(cls) -> list[dict[str, str]]:

@@ -21,6 +21,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import cv2
 from tqdm import tqdm
 
 from lib import records
@@ -157,8 +158,6 @@ def is_video(name: str) -> bool:
 
 def _moments(video: str, every: float) -> Iterator[float]:
     """Give the seconds of a video that are looked at; the first alone where its length is unknown."""
-    import cv2
-
     film = cv2.VideoCapture(video)
     frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
     length = frames / rate if frames > 0 and rate > 0 else 0
@@ -166,8 +165,6 @@ def _moments(video: str, every: float) -> Iterator[float]:
 
 
 def _read_frame(video: str, seconds: float) -> bytes:
-    import cv2
-
     film = cv2.VideoCapture(video)
     film.set(cv2.CAP_PROP_POS_MSEC, seconds * 1000)
     is_read, frame = film.read()

@@ -192,9 +192,8 @@ class Search:
                 yield self._start(self._optuna.trial.Trial(study, trial._trial_id))
             else:  # killed before it began
                 study.tell(trial.number, state=state.FAIL)
-        while self._sweep.method == "grid" or len(study.trials) < self._sweep.trials:
-            if self._sweep.method == "grid" and not study.get_trials(states=[state.WAITING]):
-                return
+        wanted = 0 if self._sweep.method == "grid" else self._sweep.trials  # all of a grid wait from the start
+        while study.get_trials(states=[state.WAITING]) or len(study.trials) < wanted:
             trial = study.ask(space)
             (run,) = self._plan(trial.params).runs
             if run in self._trials:  # the same values once more, which would give the same score

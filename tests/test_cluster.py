@@ -117,10 +117,10 @@ def test_pictures_are_decoded_on_the_workers_as_here(checkout, workers, tmp_path
 
 
 def test_another_version_of_the_project_on_a_worker_is_said(workers):
-    context = cluster.Context(cluster.paths.ROOT, cluster.paths.ROOT, "another", "")
-    job = cluster.Job("cnn4", ("train",), cluster.paths.ROOT, {}, {})
+    here = cluster.paths.ROOT
+    job = cluster.Job("cnn4", ("train",), here, {}, {})
     with scheduler.connect(workers.address, 1) as client:
-        outcome = client.submit(cluster.execute, job, context, None).result()
+        outcome = client.submit(cluster.execute, job, None, here, here, "another", "").result()
     assert "has another version of this project" in outcome.error
 
 
