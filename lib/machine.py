@@ -72,42 +72,36 @@ def training_slot(folder: Path, makeflags: str) -> Iterator[dict[str, str]]:
         yield {}
         return
     folder.mkdir(parents=True, exist_ok=True)
-    places = [folder / f".slot-{number}.lock" for number in range(slots)]
-    while not (held := next(filter(None, map(_acquired, places)), None)):
+    while True:
+        for number in range(slots):
+            with lock(folder / f".slot-{number}.lock", timeout=0) as held:
+                if held:
+                    yield thread_limits(max(1, cores() // slots))
+                    return
         time.sleep(SLOT_SECONDS)
-    try:
-        yield thread_limits(max(1, cores() // slots))
-    finally:
-        release(held)
 
 
-def _acquired(path: Path) -> filelock.BaseFileLock | None:
-    try:
-        return acquire(path, timeout=0)
-    except filelock.Timeout:
-        return None
-
-
-def acquire(path: Path, timeout: float = -1) -> filelock.BaseFileLock:
-    """Lock a file, which is made; give it back with `release`. The lock ends with its process.
+@contextlib.contextmanager
+def lock(path: Path, timeout: float = -1) -> Iterator[bool]:
+    """Lock a file, which is made, and removed afterwards; the lock ends with its process.
 
     Args:
         path: The file.
         timeout: Seconds to wait for another process; endless if negative.
 
-    Raises:
-        filelock.Timeout: Another process holds it.
+    Yields:
+        Whether it is locked; false if another process holds it for longer.
     """
-    lock = filelock.FileLock(path)
-    lock.acquire(timeout=timeout)
-    return lock
-
-
-def release(lock: filelock.BaseFileLock) -> None:
-    """Release a lock and remove its file: while it is held, since filelock keeps no lock on a file without a name."""
-    with contextlib.suppress(OSError):  # Windows does not remove an open file
-        Path(lock.lock_file).unlink()
-    lock.release()
+    guard = filelock.FileLock(path)
+    with contextlib.suppress(filelock.Timeout):
+        guard.acquire(timeout=timeout)
+    try:
+        yield guard.is_locked
+    finally:
+        if guard.is_locked:
+            with contextlib.suppress(OSError):  # Windows does not remove an open file
+                path.unlink()  # while it is locked, since filelock keeps no lock on a file without a name
+            guard.release()
 
 
 @contextlib.contextmanager

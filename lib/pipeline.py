@@ -62,9 +62,8 @@ def _relative(path: Path) -> str:
 def write_requests(plan: Plan, goals: set[str]) -> None:
     """Write what is asked for beside each product, where it changed: make compares their times with the products'.
 
-    Args:
-        plan: What one call of make works on.
-        goals: The targets named on the command line.
+    Raises:
+        UserError: There is no such source, or the goals cannot be reached with it.
     """
     making = goals & (FOR_PICTURES | FOR_RUNS)
     if plan.raw_name == PUBLISHED and (making or "clean" in goals):
@@ -180,41 +179,35 @@ def _corrections(plan: Plan) -> dict[str, str]:
     return {"corrections": records.file_sha256(Path(plan.corrections).expanduser())} if plan.corrections else {}
 
 
-def _source(plan: Plan, run: str) -> dict[str, str]:
+def _source_digest(plan: Plan, run: str) -> dict[str, str]:
     return {"source": records.read_json(plan.raw / sources.RECORD).get("pictures_sha256", "")} | _corrections(plan)
 
 
-def _pictures(plan: Plan, run: str) -> dict[str, str]:
+def _pictures_digests(plan: Plan, run: str) -> dict[str, str]:
     return records.digests(plan.prepared, dataset.MANIFEST, dataset.SETTINGS)
 
 
-def _training(plan: Plan, run: str) -> dict[str, str]:
+def _run_digest(plan: Plan, run: str) -> dict[str, str]:
     return {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)}
 
 
-_PREPARATION = ("source", "raw_name", "data_name", "settings", "corrected_labels")
-_RUN = ("data_name", "run", "outputs")
-_RECIPE = ("recipe", "overrides")
+# Names of parameters.
+_TO_PREPARE = ("source", "raw_name", "data_name", "settings", "corrected_labels")
+_OF_RUN = ("data_name", "run", "outputs")
+_TO_TRAIN = (*_OF_RUN, "recipe", "overrides")
+_TO_CHANGE = (*_OF_RUN, "raw_name")
 _SCORES = (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION)
 _STEPS = (
-    Step("prepare", "01_prepare", "Preparing", dataset.MANIFEST, _PREPARATION, _source, (dataset.SETTINGS,)),
-    Step("train", "02_train", "Training", records.RUN_RECORD, _RUN + _RECIPE, _pictures, (records.LITERT_MODEL,)),
-    Step("evaluate", "03_evaluate", "Evaluating", records.METRICS_RECORD, _RUN, _training, _SCORES),
-    Step(
-        *("robustness", "05_robustness", "Changing the test pictures for"),
-        *(records.ROBUSTNESS, (*_RUN, "raw_name"), _training),
-    ),
+    Step("prepare", "01_prepare", "Preparing", dataset.MANIFEST, _TO_PREPARE, _source_digest, (dataset.SETTINGS,)),
+    Step("train", "02_train", "Training", records.RUN_RECORD, _TO_TRAIN, _pictures_digests, (records.LITERT_MODEL,)),
+    Step("evaluate", "03_evaluate", "Evaluating", records.METRICS_RECORD, _OF_RUN, _run_digest, _SCORES),
+    Step("robustness", "05_robustness", "Changing the test pictures for", records.ROBUSTNESS, _TO_CHANGE, _run_digest),
 )
 STEPS = {step.name: step for step in _STEPS}
 
 
 def run_step(step: Step, plan: Plan, run: str = "") -> None:
     """Run a step, unless its product was made from the same code, parameters and data.
-
-    Args:
-        step: One of `STEPS`.
-        plan: What one call of make works on.
-        run: Name of the run; empty for the preparation.
 
     Raises:
         UserError: The notebook failed, or another process is working on the folder.

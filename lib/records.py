@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import yaml
 
 from lib import machine, paths
@@ -393,19 +392,15 @@ def lock(target: Path) -> Iterator[None]:
     """
     path = target.parent / f".{target.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        guard = machine.acquire(path, LOCK_PATIENCE_SECONDS)
-    except filelock.Timeout:
-        raise UserError(
-            f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
-        ) from None
-    try:
+    with machine.lock(path, LOCK_PATIENCE_SECONDS) as held:
+        if not held:
+            raise UserError(
+                f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
+            )
         # Not deeper: `make compare` locks the folder above the runs, and one of them may be training.
         for left_over in [*target.glob(f"{TEMPORARY}*"), *target.glob(f"figures/{TEMPORARY}*")]:
             left_over.unlink(missing_ok=True)
         yield
-    finally:
-        machine.release(guard)
 
 
 # ---------------------------------------------------------------- digests and provenance

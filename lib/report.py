@@ -23,25 +23,17 @@ COMPARISON += ["95 % interval", "lowest character", "archive's own test", "near-
 
 
 def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
-    """Lay out the results of runs as text; arguments as in `columns_of`.
-
-    Returns:
-        One line per run under a line of headings.
-    """
+    """Lay out the results of runs as text, a line for each under one of headings; arguments as in `columns_of`."""
     return columns_of(results, columns).to_string(index=False)
 
 
 def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.DataFrame:
-    """Write the results of runs as people read them.
+    """Write the results of runs as people read them: numbers rounded, names spelt out.
 
     Args:
-        results: As from `compare.results`.
+        results: As from `compare.results`, one row per run.
         columns: Headings, `SUMMARY`, `COMPARISON` or some of them.
-
-    Returns:
-        One row per run; numbers are rounded, names spelt out.
     """
-    rows = list(results.itertuples())
     texts = {
         "run": results.run,
         "conv layers": results.conv_layers,
@@ -52,8 +44,8 @@ def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.Dat
         "minutes": (results.seconds / 60).map("{:.1f}".format),
         "accuracy": results.accuracy.map("{:.3f}".format),
         "macro F1": results.macro_f1.map("{:.3f}".format),
-        "95 % interval": [_interval(row.macro_f1_low, row.macro_f1_high) for row in rows],
-        "lowest character": [f"{display_name(row.lowest_character)} {row.lowest_f1:.3f}" for row in rows],
+        "95 % interval": list(map(_interval, results.macro_f1_low, results.macro_f1_high)),
+        "lowest character": results.lowest_character.map(display_name) + results.lowest_f1.map(" {:.3f}".format),
         "archive's own test": results.kaggle_macro_f1.map("{:.3f}".format, na_action="ignore").fillna(""),
         "near-duplicates in train": results.near_duplicates_in_train,
     }
@@ -72,13 +64,11 @@ def parameters_by_run(parameters: pd.DataFrame) -> pd.DataFrame:
         Columns `run` and "differs from <first run> in".
     """
     first, *others = parameters.columns[1:]
-    heading = f"differs from {first} in"
     rows = []
     for run in others:
         changed = parameters[parameters[run].map(str) != parameters[first].map(str)]
-        values = zip(changed.parameter, changed[run], strict=True)
-        rows.append((run, ", ".join(f"{name} {value}" for name, value in values)))
-    return pd.DataFrame(rows, columns=["run", heading])
+        rows.append((run, ", ".join(changed.parameter + " " + changed[run].map(str))))
+    return pd.DataFrame(rows, columns=["run", f"differs from {first} in"])
 
 
 def _interval(low: float, high: float) -> str:

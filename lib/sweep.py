@@ -112,9 +112,9 @@ class Search:
         for name, values in self._space.items():
             for value in values if isinstance(values, list) else (values["low"], values["high"]):
                 self._plan({name: value})
-        self._plan_of_base = self._plan({})
-        (self._base,) = self._plan_of_base.runs.values()
-        self.folder = self._plan_of_base.run_folder("x").parent / "sweeps" / self._name
+        self._base = self._plan({})
+        (self._run,) = self._base.runs.values()
+        self.folder = self._base.folder / "sweeps" / self._name
         self._trials: dict[str, Any] = {}  # by run
         self._pruned: set[str] = set()
 
@@ -134,13 +134,12 @@ class Search:
         """
         from lib import cluster, scheduler  # an optional extra
 
-        self._job = cluster.Job
-        prepared, errors = self._plan_of_base.prepared, []
+        errors = []
         with records.lock(self.folder):
             self._study = self._open_study()
-            address = self._plan_of_base.cluster or scheduler.LOCAL
+            address = self._base.cluster or scheduler.LOCAL
             with scheduler.connect(address, cluster.local_workers(self._sweep.trials)) as client:
-                for job, error in cluster.Trainings(client, [prepared]).run(self._jobs(), self._stop):
+                for job, error in cluster.Trainings(client, [self._base.prepared]).run(self._jobs(), self._stop):
                     self._tell(job.run, job.folder, error)
                     errors += [error] if error else []
             self._write()
@@ -151,7 +150,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
         backend = optuna.storages.journal.JournalFileBackend(str(self.folder / JOURNAL))
-        pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * self._base.recipe.epochs))
+        pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * self._run.recipe.epochs))
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name=self._name,
@@ -159,8 +158,8 @@ class Search:
             load_if_exists=True,
             pruner=pruner if sweep.prune else optuna.pruners.NopPruner(),
         )
-        asked = {"sweep": sweep.model_dump(), "recipe": self._base.recipe.model_dump()}
-        asked["manifest"] = records.file_sha256(self._plan_of_base.prepared / "manifest.csv")
+        asked = {"sweep": sweep.model_dump(), "recipe": self._run.recipe.model_dump()}
+        asked["manifest"] = records.file_sha256(self._base.prepared / "manifest.csv")
         if study.user_attrs.get("asked", asked) != asked:
             raise UserError(
                 f"{self.folder} holds trials of another sweep, recipe or set of pictures. Rename your file."
@@ -203,12 +202,14 @@ class Search:
                 yield self._start(trial)
 
     def _start(self, trial: Any) -> Any:
+        from lib import cluster
+
         plan = self._plan(trial.params)
         (run,) = plan.runs
         self._trials[run] = trial
         pipeline.write_recipes(plan)
         variables = self._variables_of(trial.params)
-        return self._job(run, ("train",), plan.run_folder(run), variables, plan.elsewhere)
+        return cluster.Job(run, ("train",), plan.run_folder(run), variables, plan.elsewhere)
 
     def _stop(self, job: Any, epoch: int, score: float) -> bool:
         trial = self._trials[job.run]
@@ -251,7 +252,7 @@ class Search:
         lines = [
             f"# The best of {len(tried)} trials by {SCORE}, {best.value:.3f}. Test pictures had no part in the choice.",
             f'#   make evaluate RUNS={self._sweep.recipe} SET="{changes}"',
-            f"extends: {self._base.recipe_name}",
+            f"extends: {self._run.recipe_name}",
             *(change.replace("=", ": ") for change in changes.split()),
         ]
         records.write_text(self.folder / BEST, "\n".join(lines) + "\n")

@@ -97,13 +97,10 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
         The rows of the file afterwards.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    lock = machine.acquire(Path(f"{path}.lock"))
-    try:
+    with machine.lock(Path(f"{path}.lock")):
         table = read(path)
         table = merge(table[table.path != remove], *([] if rows is None else [rows]))
         records.write_csv(path, table)
-    finally:
-        machine.release(lock)
     return table
 
 

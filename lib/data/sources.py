@@ -53,14 +53,11 @@ def fetch(source: str, name: str, raw: Path = paths.RAW) -> Path:
         if not target.exists():
             check(source)  # before anything is written
         raw.mkdir(parents=True, exist_ok=True)
-        lock = machine.acquire(raw / f".{name}.lock")
-        try:
+        with machine.lock(raw / f".{name}.lock"):
             if not target.exists():  # another process may have made it while this one waited
                 _make(source, target)
             elif is_stale(source, target):
                 _renew(source, target)
-        finally:
-            machine.release(lock)
     except OSError as problem:
         reason = f"{problem.strerror or problem}" + (f" ({problem.filename})" if problem.filename else "")
         raise UserError(
