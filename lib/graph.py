@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -20,18 +21,16 @@ class Rule:
     """One file that make makes.
 
     Attributes:
-        target: Its path.
         needs: Paths of the other files of the graph that it is made from.
         notebook: Name of the notebook that makes it, without its suffix; empty where none does.
         modules: Number of modules of `lib` that it depends on.
         goals: Names of make's targets that ask for it.
     """
 
-    target: str
-    needs: list[str] = field(default_factory=list)
-    notebook: str = ""
-    modules: int = 0
-    goals: list[str] = field(default_factory=list)
+    needs: list[str]
+    notebook: str
+    modules: int
+    goals: list[str]
 
 
 def database(run: str = "cnn6") -> str:
@@ -44,36 +43,24 @@ def database(run: str = "cnn6") -> str:
 
 
 def rules(printed: str) -> dict[str, Rule]:
-    """Read the rules of the files below `data/` and `outputs/`.
-
-    Args:
-        printed: What `make -p` printed.
-
-    Returns:
-        A rule for each file, by its path.
-    """
+    """Read the rules of the files below `data/` and `outputs/`, by their paths, from what `make -p` printed."""
     lines = dict(re.findall(r"^([^\s:#=]+):(?!=)[ ]?(.*)$", printed, re.MULTILINE))
     files = {name for name in lines if name.startswith(("data/", "outputs/")) and "%" not in name}
     found = {}
     for name in sorted(files):
         needed = lines[name].partition("|")[0].split()
-        notebooks = [path for path in needed if path.endswith(".ipynb")]
         found[name] = Rule(
-            name,
-            [path for path in needed if path in files],
-            notebooks[0].removeprefix("notebooks/").removesuffix(".ipynb") if notebooks else "",
-            sum(path.startswith("lib/") and not path.endswith("__init__.py") for path in needed),
-            [goal for goal in ("data", *GOALS) if name in lines.get(goal, "").split()],
+            needs=[path for path in needed if path in files],
+            notebook=next((Path(path).stem for path in needed if path.endswith(".ipynb")), ""),
+            modules=sum(path.startswith("lib/") and not path.endswith("__init__.py") for path in needed),
+            goals=[goal for goal in ("data", *GOALS) if name in lines.get(goal, "").split()],
         )
     return found
 
 
 @plots.styled
 def draw(found: dict[str, Rule]) -> plots.Chart:
-    """Draw the files in columns, each to the right of what it is made from.
-
-    Args:
-        found: As from `rules`.
+    """Draw the files of `rules` in columns, each to the right of what it is made from.
 
     Returns:
         A box for each file with its notebook; arrows lead to what is made from it.

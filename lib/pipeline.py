@@ -458,8 +458,10 @@ def programs() -> dict[str, list[str]]:
         "dashboard": ["lib.serving.server", "--host", given("HOST") or "127.0.0.1", "--port", given("PORT") or "8866"],
         "site": ["lib.serving.site", *network],
         "lab": [
-            *("jupyterlab", f"--ServerApp.root_dir={paths.ROOT}"),
-            *("--LabApp.default_url=/lab/tree/notebooks", *as_root),
+            "jupyterlab",
+            f"--ServerApp.root_dir={paths.ROOT}",
+            "--LabApp.default_url=/lab/tree/notebooks",
+            *as_root,
         ],
         "sweep": ["lib.sweep", given("SWEEP", "")],
     }

@@ -6,7 +6,6 @@ The run folder stays the record. It is sent after each step, and a server that d
 import itertools
 import os
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -49,26 +48,23 @@ def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
 
 
 def _send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
-    client, metric = mlflow.MlflowClient(), mlflow.entities.Metric
     made = {"server": os.environ[VARIABLE], "training": records.file_sha256(folder / records.RUN_RECORD)}
     state = records.read_json(folder / STATE) if (folder / STATE).exists() else {}
-    run, now = state.get("run"), int(time.time() * 1000)
-    if state != made | {"run": run}:  # another training than that of the step before, or another server
-        experiment = client.get_experiment_by_name(data_name)
-        number = experiment.experiment_id if experiment else client.create_experiment(data_name)
-        run = client.create_run(number, run_name=folder.name).info.run_id
-        recipe = records.read_run(folder)["recipe"].items()
-        client.log_batch(run, params=[mlflow.entities.Param(name, str(value)) for name, value in recipe])
-        for row in metrics.read_history(folder / records.HISTORY).to_dict("records"):
-            epoch = int(row.pop("epoch"))
-            client.log_batch(run, metrics=[metric(name, value, now, epoch) for name, value in row.items()])
-        records.write_json(folder / STATE, made | {"run": run})
-    if (folder / records.METRICS_RECORD).exists():
-        scores = records.read_metrics(folder).items()
-        numbers = {name: float(value) for name, value in scores if isinstance(value, int | float)}
-        client.log_batch(run, metrics=[metric(f"test_{name}", value, now, 0) for name, value in numbers.items()])
-    for path in itertools.chain.from_iterable(map(folder.glob, SENT)):
-        client.log_artifact(run, str(path))
-    if (folder / records.FIGURES).is_dir():
-        client.log_artifacts(run, str(folder / records.FIGURES), records.FIGURES)
-    client.set_terminated(run)
+    # Another training than that of the step before, or another server, is a run of its own.
+    run = state["run"] if state == made | {"run": state.get("run")} else None
+    experiment = mlflow.get_experiment_by_name(data_name)
+    number = experiment.experiment_id if experiment else mlflow.create_experiment(data_name)
+    with mlflow.start_run(run, number, folder.name) as active:
+        if run is None:
+            mlflow.log_params(records.read_run(folder)["recipe"])
+            for row in metrics.read_history(folder / records.HISTORY).to_dict("records"):
+                epoch = int(row.pop("epoch"))
+                mlflow.log_metrics(row, step=epoch)
+            records.write_json(folder / STATE, made | {"run": active.info.run_id})
+        if (folder / records.METRICS_RECORD).exists():
+            scores = records.read_metrics(folder).items()
+            mlflow.log_metrics({f"test_{name}": value for name, value in scores if isinstance(value, int | float)})
+        for path in itertools.chain.from_iterable(map(folder.glob, SENT)):
+            mlflow.log_artifact(str(path))
+        if (folder / records.FIGURES).is_dir():
+            mlflow.log_artifacts(str(folder / records.FIGURES), records.FIGURES)
