@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -92,13 +92,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         path: Final name of the file; its folder is made.
 
     Yields:
-        The temporary name, with the suffix of `path`. It is removed when the block raises.
+        The temporary name, with the suffix of `path`, for a file that the block makes. It is removed when it raises.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{path.suffix}")
     try:
         try:
             yield temporary
@@ -107,10 +105,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
             if problem.filename is None and problem.errno is not None:
                 raise OSError(problem.errno, problem.strerror, str(path)) from problem
             raise
-        # mkstemp makes files readable by the owner alone; a product has the rights of any file of its user.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)

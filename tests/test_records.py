@@ -30,7 +30,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
 
 def test_a_product_can_be_read_by_others(tmp_path):
     records.write_json(tmp_path / "record.json", {})
-    # mkstemp alone gives 0600; the usual umask of 022 leaves 0644.
+    # As any file of its user: 0644 with the usual umask of 022.
     assert (tmp_path / "record.json").stat().st_mode & 0o600 == 0o600
     (tmp_path / "other").write_text("")
     assert (tmp_path / "record.json").stat().st_mode == (tmp_path / "other").stat().st_mode
