@@ -255,12 +255,7 @@ def _read_address(address: str) -> bytes:
 
 
 def write(
-    arguments: list[str],
-    out: Path,
-    network: Recogniser,
-    read: Reader,
-    address: str = "",
-    every: float | None = None,
+    arguments: list[str], out: Path, network: Recogniser, read: Reader, address: str = "", every: float | None = None
 ) -> tuple[int, int]:
     """Write the answers for many pictures to Parquet files, or continue an earlier call that was ended.
 
@@ -362,12 +357,13 @@ def _workers(
     from lib import cluster, scheduler  # an optional extra
 
     files = {path.name: path.read_bytes() for path in map(network.run_dir.joinpath, NETWORK_FILES) if path.exists()}
+    place = f"network-{records.digest(records.digests(network.run_dir, *files))}"
     with (
         scheduler.connect(address, cores(), threads=1) as client,
-        cluster.files_on_workers(client, network.digest, files),
+        cluster.files_on_workers(client, place, files),
     ):
         submit = client.get_executor(pure=False).submit
-        task = functools.partial(_rows_on_worker, cluster.version(), network.digest, read)
+        task = functools.partial(_rows_on_worker, cluster.version(), place, read)
         try:
             yield functools.partial(submit, task), lambda: max(1, 2 * sum(client.nthreads().values()))
         except scheduler.distributed.KilledWorker as problem:
@@ -380,7 +376,6 @@ def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, 
     Returns:
         A record for each item, as `as_record` gives it.
     """
-
     predicting = threading.Lock()
 
     def record(item: str) -> dict[str, Any]:
@@ -395,7 +390,7 @@ def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, 
         return list(readers.map(record, items))
 
 
-def _rows_on_worker(version: str, network: str, read: Reader, items: list[str]) -> list[dict[str, Any]]:
+def _rows_on_worker(version: str, place: str, read: Reader, items: list[str]) -> list[dict[str, Any]]:
     from lib import cluster, scheduler
 
     worker = scheduler.distributed.get_worker()
@@ -407,7 +402,7 @@ def _rows_on_worker(version: str, network: str, read: Reader, items: list[str]) 
             f"The worker {worker.address} does not see {first}. Expected a folder that all workers share, or an "
             "address such as s3://bucket/frames."
         )
-    return rows(_network(cluster.place(worker, network)), read, items)
+    return rows(_network(cluster.place(worker, place)), read, items)
 
 
 @functools.lru_cache(maxsize=1)
@@ -421,10 +416,10 @@ def _table(found: list[dict[str, Any]]) -> Any:
     arrow = import_extra("pyarrow", "predictions")
     text, number = arrow.string(), arrow.float64()
     guess = {"character": text, "name": text, "probability": number}
-    found_there = guess | {"box": arrow.list_(number)}
+    place = guess | {"box": arrow.list_(number)}
     columns = {"picture": text, "time": number} | guess  # `time` is in seconds, of a frame of a video
     columns |= {"known": arrow.bool_(), "top": arrow.list_(arrow.struct(guess))}
-    columns |= {"found": arrow.list_(arrow.struct(found_there)), "error": text}
+    columns |= {"found": arrow.list_(arrow.struct(place)), "error": text}
     for row in found:
         frame = FRAME.fullmatch(row["picture"])
         row["picture"], row["time"] = (frame[1], float(frame[2])) if frame else (row["picture"], None)
