@@ -68,11 +68,6 @@ class Outcome:
 # ---------------------------------------------------------------- the client
 
 
-def local_workers(jobs: int) -> int:
-    """Say how many trainings fit on this machine side by side: by cores, by memory, and by the number of jobs."""
-    return max(1, min(jobs, machine.cores(), psutil.virtual_memory().total // machine.TRAINING_BYTES))
-
-
 def variables() -> dict[str, str]:
     """Give the environment variables that a step reads, as they are here."""
     names = (*plan.VARIABLES, *PASSED_ON)

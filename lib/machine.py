@@ -49,6 +49,11 @@ def jobs(makeflags: str) -> int:
     return int(found[1] or cores()) if found else 1
 
 
+def trainings_at_once(wanted: int) -> int:
+    """Say how many trainings fit on this machine side by side: by cores, by memory, and by how many are wanted."""
+    return max(1, min(wanted, cores(), psutil.virtual_memory().total // TRAINING_BYTES))
+
+
 def thread_limits(threads: int) -> dict[str, str]:
     """Give the environment variables by which TensorFlow uses so many threads."""
     return dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(threads))
@@ -67,7 +72,7 @@ def training_slot(folder: Path, makeflags: str) -> Iterator[dict[str, str]]:
     Yields:
         Environment variables that limit the threads of the training.
     """
-    slots = max(1, min(jobs(makeflags), cores(), psutil.virtual_memory().total // TRAINING_BYTES))
+    slots = trainings_at_once(jobs(makeflags))
     if slots == 1 and jobs(makeflags) == 1:
         yield {}
         return

@@ -138,7 +138,7 @@ class Search:
         with records.lock(self.folder):
             self._study = self._open_study()
             address = self._base.cluster or scheduler.LOCAL
-            with scheduler.connect(address, cluster.local_workers(self._sweep.trials)) as client:
+            with scheduler.connect(address, machine.trainings_at_once(self._sweep.trials)) as client:
                 for job, error in cluster.Trainings(client, [self._base.prepared]).run(self._jobs(), self._stop):
                     self._tell(job.run, job.folder, error)
                     errors += [error] if error else []
