@@ -5,20 +5,22 @@ colour vision can distinguish (https://jfly.uni-koeln.de/color/). Right and wron
 """
 
 import io
+import itertools
 import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from lib import records
 from lib.characters import display_name
@@ -28,11 +30,14 @@ WIDTH = 9.0  # inches; at 100 dots per inch the width of a notebook's page
 LETTER = 0.072  # inches, the mean width of a letter at 9 points
 INK, FAINT = "#222222", "#6b6b6b"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
-RED, SKY, YELLOW, GREY = "#d55e00", "#56b4e9", "#f0e442", "#b8b8b8"
+RED, SKY, YELLOW, GREY, PALE = "#d55e00", "#56b4e9", "#f0e442", "#b8b8b8", "#e6e6e6"
 PALETTE = [BLUE, ORANGE, GREEN, PURPLE, RED, SKY, YELLOW, GREY]
 MARKERS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 # GREEN and RED, darkened until text in them reads well on white (contrast above 5:1).
 RIGHT, WRONG = ("✓", "#00785a"), ("✗", "#b84c00")
+DASHED = {"color": INK, "linestyle": "--", "linewidth": 1}  # lines to compare with
+PERCENT, THOUSANDS = "{x:.0%}", "{x:,.0f}"  # formats of tick labels
+NO_TICKS = {"xticklabels": False, "yticklabels": False}  # of seaborn's; see `_name_cells`
 
 STYLE = {
     "font.family": [fonts.DEFAULT],  # has both signs
@@ -43,23 +48,16 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.edgecolor": GREY,
-    "axes.facecolor": "white",
     "axes.axisbelow": True,
-    "axes.grid": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.unicode_minus": True,
-    "figure.facecolor": "white",
-    "figure.dpi": 100,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
+    "grid.color": PALE,
     "legend.frameon": False,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
 }
-styled = matplotlib.rc_context(STYLE)  # a decorator: the style applies while a figure is made, not elsewhere
+# A decorator: the style, and nothing of the notebook's, applies while a figure is made or drawn.
+styled = style.context(["default", STYLE])
 
 
 class Chart(Figure):
@@ -69,16 +67,15 @@ class Chart(Figure):
     time by that backend, and kept in memory until it is closed.
     """
 
+    @styled  # ticks are created, and look up their style, only now
     def draw(self, renderer) -> None:
         """Draw in the style that the figure was made in, with fonts that have all its letters."""
-        # Ticks are created, and look up their style, only now.
-        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        texts = [text for text in self.findobj(Text) if not text.get_text().isascii()]
+        families = fonts.families_for("".join(text.get_text() for text in texts))
+        for text in texts:
+            text.set_fontfamily(families)
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts` warns once for all of them
-            texts = [text for text in self.findobj(Text) if not text.get_text().isascii()]
-            if texts:
-                families = fonts.families_for("".join(text.get_text() for text in texts))
-                for text in texts:
-                    text.set_fontfamily(families)
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
@@ -104,51 +101,39 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
 
 @styled
 def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Chart:
-    """Draw loss and accuracy of every epoch side by side.
+    """Draw loss and accuracy of every epoch side by side, training and validation in each panel.
 
     Args:
         history: One row per epoch with columns `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy`,
             optionally `val_macro_f1`.
         best_epoch: The epoch (a value of `epoch`) whose weights were kept; marked in both panels.
-
-    Returns:
-        Two panels, training and validation in each.
     """
-    figure = blank(WIDTH, 3.8)
-    left, right = figure.subplots(1, 2)
-    _curves(left, history, {"loss": ("training", BLUE, "-"), "val_loss": ("validation", ORANGE, "-")})
-    _curves(
-        right,
-        history,
-        {
-            "accuracy": ("training", BLUE, "-"),
-            "val_accuracy": ("validation", ORANGE, "-"),
-            "val_macro_f1": ("validation, macro F1", RED, ":"),
-        },
-    )
+    figure, (left, right) = panels(3.8, 2)
+    # A single epoch needs a marker, since it has no line; hundreds of markers would overlap.
+    points = {"marker": "o" if len(history) <= 30 else "", "markersize": 3.5}
+    for axes, column, label, colour, line in (
+        (left, "loss", "training", BLUE, "-"),
+        (left, "val_loss", "validation", ORANGE, "-"),
+        (right, "accuracy", "training", BLUE, "-"),
+        (right, "val_accuracy", "validation", ORANGE, "-"),
+        (right, "val_macro_f1", "validation, macro F1", RED, ":"),
+    ):
+        if column in history:
+            axes.plot(history["epoch"], history[column], line, color=colour, label=label, **points)
     parts = "cross-entropy and class map" if "class_map_loss" in history else "cross-entropy"
     left.set_title(f"Loss ({parts}, lower is better)")
     left.set_ylim(bottom=0)
     right.set_title("Accuracy (fraction of correct answers)")
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.yaxis.set_major_formatter(PERCENT)
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         if best_epoch is not None:
-            axes.axvline(best_epoch, color=INK, linestyle="--", linewidth=1, label=f"epoch {best_epoch}, kept")
+            axes.axvline(best_epoch, **DASHED, label=f"epoch {best_epoch}, kept")
     # Outside of the panels, where no line crosses it; the right panel has all the lines.
     figure.legend(handles=right.get_legend_handles_labels()[0], loc="outside lower left", ncols=4)
     return figure
-
-
-def _curves(axes: Axes, history: pd.DataFrame, lines: dict[str, tuple[str, str, str]]) -> None:
-    """Draw those columns that exist: column -> (label, colour, line style)."""
-    # A single epoch needs a marker, since it has no line; hundreds of markers would overlap.
-    points = {"marker": "o" if len(history) <= 30 else "", "markersize": 3.5}
-    for column, (label, colour, line) in lines.items():
-        if column in history:
-            axes.plot(history["epoch"], history[column], line, color=colour, label=label, **points)
 
 
 # ---------------------------------------------------------------- scores
@@ -156,24 +141,20 @@ def _curves(axes: Axes, history: pd.DataFrame, lines: dict[str, tuple[str, str, 
 
 @styled
 def confusion_matrix(confusion: pd.DataFrame) -> Chart:
-    """Draw a confusion matrix.
+    """Draw a confusion matrix as a heat map; with more than about 20 characters it is wider than the other figures.
 
     Numbers are pictures, the colour is the fraction of the row. The colour scale is a square root, on which one picture
     in a hundred is visible. Cells without pictures stay blank.
 
     Args:
         confusion: Counts, as from `metrics.confusion`, of 2 to about 42 characters.
-
-    Returns:
-        A heat map; with more than about 20 characters it is wider than the other figures.
     """
     names = wrapped(confusion.index, 32)
     # Names of two lines need more room than slanted labels have.
     rotation = 90 if any("\n" in name for name in names) else 45
     cell = float(np.clip(5.8 / len(names), 0.3, 0.9))  # inches; three digits fit into 0.3
     side, label = cell * len(names), text_width(names)
-    figure = blank(side + label + 1.6, side + (label if rotation == 90 else 0.75 * label) + 0.55)
-    axes = figure.subplots()
+    figure, axes = panels(side + (label if rotation == 90 else 0.75 * label) + 0.55, width=side + label + 1.6)
     seaborn.heatmap(
         confusion.div(confusion.sum(axis=1).clip(lower=1), axis=0),
         annot=confusion.to_numpy(),
@@ -183,81 +164,68 @@ def confusion_matrix(confusion: pd.DataFrame) -> Chart:
         cmap="Blues",
         norm=PowerNorm(0.5, 0, 1),
         linewidths=0.5,
-        linecolor="#e6e6e6",
-        xticklabels=False,
-        yticklabels=False,
+        linecolor=PALE,
         cbar_kws={
             "label": "fraction of the actual\ncharacter's pictures",
             "ticks": [0, 0.01, 0.05, 0.2, 0.5, 1],
-            "format": PercentFormatter(1, decimals=0),
+            "format": PERCENT,
             "shrink": min(1.0, 4 / side),
             "aspect": 25,
             "pad": 0.02,
         },
+        **NO_TICKS,
         ax=axes,
     )
-    slant = {"rotation": rotation, "ha": "right", "va": "center", "rotation_mode": "anchor"}
-    centres = np.arange(len(names)) + 0.5
-    axes.set_xticks(centres, names, **slant)
-    axes.set_yticks(centres, names, va="center")
-    axes.tick_params(length=0)
+    _name_cells(axes, names, names, rotation=rotation, ha="right", va="center", rotation_mode="anchor")
     axes.set(xlabel="predicted", ylabel="actual")
     return figure
 
 
 @styled
 def per_character_scores(table: pd.DataFrame) -> Chart:
-    """Draw the F1 of every character, best first, with the number of its pictures.
+    """Draw the F1 of every character as a dot, best first, with the number of its pictures and the macro average.
+
+    A character without pictures has no dot. The axis begins below the lowest score, since dots, unlike bars, need no
+    zero.
 
     Args:
         table: Columns `character`, `f1` and `support`, as from `metrics.per_character`.
-
-    Returns:
-        A dot for each character and a line at the macro average; a character without pictures has no dot. The axis
-        begins below the lowest score, since dots, unlike bars, need no zero.
     """
     table = table.assign(shown=table["f1"].where(table["support"] > 0))
     table = table.sort_values("shown", ascending=False, kind="stable", na_position="last")
+    figure, (axes, numbers) = panels(0.28 * len(table) + 1.2, 2, sharey=True, width_ratios=[6, 1])
     rows = np.arange(len(table))
-    figure = blank(WIDTH, 0.28 * len(table) + 1.2)
-    axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=[6, 1])
-    axes.hlines(rows, 0, table["shown"], color="#e6e6e6", linewidth=1)
+    axes.hlines(rows, 0, table["shown"], color=PALE, linewidth=1)
     axes.plot(table["shown"], rows, "o", color=BLUE, markersize=6)
     # Numbers are in columns beside the dots, where the line of the average does not cross them.
-    columns = {0.3: ["F1"], 1.0: ["pictures"]}
-    columns[0.3] += [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
-    columns[1.0] += [f"{support:,}" for support in table["support"]]
-    for x, texts in columns.items():
+    scores = [f"{score:.3f}" if np.isfinite(score) else "–" for score in table["shown"]]
+    pictures = [f"{support:,}" for support in table["support"]]
+    for x, texts in ((0.3, ["F1", *scores]), (1.0, ["pictures", *pictures])):
         for row, text in enumerate(texts, start=-1):
             numbers.text(x, row, text, ha="right", va="center", color=FAINT if row < 0 else INK)
     numbers.set_axis_off()
-    title = "F1 of each character"
+    title, lowest = "F1 of each character", 0.0
     if table["support"].sum():
-        mean = table["shown"].mean()
-        axes.axvline(mean, ymax=len(table) / (len(table) + 1), color=INK, linestyle="--", linewidth=1)
+        mean, lowest = table["shown"].mean(), table["shown"].min()
+        axes.axvline(mean, ymax=len(table) / (len(table) + 1), **DASHED)
         title += f" (dashed: their average, macro F1 {mean:.3f})"
-    lowest = table["shown"].min() if table["support"].sum() else 0.0
-    axes.set_title(title)
-    axes.set_yticks(rows, wrapped(table["character"], 40))
-    axes.set(xlim=(np.floor(20 * lowest - 0.5) / 20, 1.005), ylim=(len(table) - 0.5, -1.5))
+    name_rows(axes, wrapped(table["character"], 40), above=1.5)
+    axes.set(title=title, xlim=(np.floor(20 * lowest - 0.5) / 20, 1.005))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_bounds(-0.5, len(table) - 0.5)
     return figure
 
 
 @styled
 def robustness(table: pd.DataFrame) -> Chart:
-    """Draw the scores on corrupted test pictures, with that on the unchanged ones.
+    """Draw the scores on corrupted test pictures, with that on the unchanged ones, as a heat map.
+
+    The colours span the scores that there are, so that small differences can be seen; the numbers say how small.
 
     Args:
         table: One row per corruption with columns `kind`, `strength` and `macro_f1`, as in `robustness.csv`. Kinds and
             strengths are drawn in the order of their first appearance; a missing pair stays blank. A row of the kind
             "unchanged" fills a row of its own.
-
-    Returns:
-        A heat map with one row per kind and one column per strength. The colours span the scores that there are, so
-        that small differences can be seen; the numbers say how small they are.
     """
     changed = table[table["kind"] != "unchanged"]
     unchanged = table.loc[table["kind"] == "unchanged", "macro_f1"]
@@ -266,8 +234,8 @@ def robustness(table: pd.DataFrame) -> Chart:
     if len(unchanged):
         scores = pd.concat([pd.DataFrame(unchanged.iloc[0], ["unchanged"], scores.columns), scores])
     kinds = [fill(str(kind).replace("_", " "), 40) for kind in scores.index]
-    figure = blank(min(WIDTH, 1.2 * scores.shape[1] + text_width(kinds) + 1.6), 0.36 * len(scores) + 1.2)
-    axes = figure.subplots()
+    width = min(WIDTH, 1.2 * scores.shape[1] + text_width(kinds) + 1.6)
+    figure, axes = panels(0.36 * len(scores) + 1.2, width=width)
     low, high = np.nanmin(scores), np.nanmax(scores)
     seaborn.heatmap(
         scores.astype(float),
@@ -277,14 +245,11 @@ def robustness(table: pd.DataFrame) -> Chart:
         vmin=low,
         vmax=max(high, low + 0.05),  # a difference of less than that is no contrast
         linewidths=1,
-        xticklabels=False,
-        yticklabels=False,
         cbar_kws={"label": "macro F1"},
+        **NO_TICKS,
         ax=axes,
     )
-    axes.set_xticks(np.arange(scores.shape[1]) + 0.5, map(str, scores.columns))
-    axes.set_yticks(np.arange(scores.shape[0]) + 0.5, kinds, va="center")
-    axes.tick_params(length=0)
+    _name_cells(axes, kinds, scores.columns.astype(str))
     axes.set(xlabel="strength of the corruption", ylabel="")
     return figure
 
@@ -294,56 +259,42 @@ def robustness(table: pd.DataFrame) -> Chart:
 
 @styled
 def comparison(table: pd.DataFrame) -> Chart:
-    """Draw the scores of runs beside their training times.
+    """Draw the macro F1 of runs beside their training times, on a logarithmic scale, in the order of the table.
 
-    Each run has a row of its own. As points in a plane of score and time, runs with similar results would have
-    overlapping labels.
+    Each run has a row of its own: as points in a plane of score and time, runs with similar results would have
+    overlapping labels. Colour and shape show the number of convolutional layers. Markers of runs whose test pictures
+    have near-duplicates in train are hollow.
 
     Args:
         table: One row per run, as from `compare.ranked`, with columns `run`, `conv_layers`, `num_parameters`, `epochs`,
             `seconds`, `macro_f1`, `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_duplicates_in_train`,
             `test_pictures` and `num_characters`. Missing values are not drawn.
-
-    Returns:
-        Two panels with common rows, in the order of the table: macro F1, and training time on a logarithmic scale.
-        Colour and shape show the number of convolutional layers. Markers of runs whose test pictures have
-        near-duplicates in train are hollow.
     """
     # A column of None alone becomes NaN, which is not drawn.
     numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_duplicates_in_train", "test_pictures"]
     table = table.reset_index(drop=True).astype(dict.fromkeys(numbers, float))
-    figure = blank(WIDTH, 0.55 * len(table) + 1.5)
-    scores, times = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    depths = sorted(table["conv_layers"].unique())
-    for index, depth in enumerate(depths):
-        runs = table[table["conv_layers"] == depth]
+    figure, (scores, times) = panels(0.55 * len(table) + 1.5, 2, sharey=True, width_ratios=[3, 2])
+    for index, (depth, runs) in enumerate(table.groupby("conv_layers")):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         look = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
         scores.plot(runs["macro_f1"], runs.index, label=f"{depth} convolutional layers", **look)
         times.plot(runs["seconds"], runs.index, **look)
         scores.hlines(runs.index, runs["macro_f1_low"], runs["macro_f1_high"], color=colour, linewidth=2)
     leaky = table[table["near_duplicates_in_train"] > 0]
-    of_several_sizes = table["num_characters"].nunique() > 1  # then scores are not of the same pictures
     for axes, column in ((scores, "macro_f1"), (times, "seconds")):
         axes.plot(leaky[column], leaky.index, "o", color="white", markersize=3.5)
+    name_rows(scores, table["run"], above=0.7, va="bottom", fontsize=10)
+    of_several_sizes = table["num_characters"].nunique() > 1  # then scores are not of the same pictures
     for row in table.itertuples():
         write_above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
         write_above(times, row.seconds, row.Index, _duration(row.seconds))
-        scores.annotate(
-            _size(row.num_parameters, row.epochs)
-            + (f", {row.num_characters} characters" if of_several_sizes else "")
-            + _near_duplicates(row.near_duplicates_in_train, row.test_pictures),
-            (0, row.Index),
-            (-6, -2),
-            xycoords=scores.get_yaxis_transform(),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=FAINT,
-        )
-    scores.set_yticks(range(len(table)), table["run"], va="bottom", fontsize=10)
-    scores.set_ylim(len(table) - 0.5, -0.7)
+        facts = _size(row.num_parameters, row.epochs)
+        if of_several_sizes:
+            facts += f", {row.num_characters} characters"
+        if row.near_duplicates_in_train > 0:
+            facts += f"\nnear-duplicates in train: {row.near_duplicates_in_train:,.0f} of {row.test_pictures:,.0f}"
+        below_name = {"xycoords": scores.get_yaxis_transform(), "textcoords": "offset points", "va": "top"}
+        scores.annotate(facts, (0, row.Index), (-6, -2), **below_name, ha="right", fontsize=8, color=FAINT)
     scores.margins(x=0.12)
     low, high = scores.get_xlim()
     widening = max(0, 0.05 - (high - low))  # at least 0.05 wide, or a negligible difference looks large
@@ -351,41 +302,33 @@ def comparison(table: pd.DataFrame) -> Chart:
     scores.xaxis.set_major_locator(MaxNLocator(5))
     scores.set_title("Macro F1" + (" with its 95% interval" if table["macro_f1_low"].notna().any() else ""))
     times.set_title("Time to train")
+    times.tick_params(axis="y", length=0)
     _duration_axis(times, table["seconds"].dropna())
     for axes in (scores, times):
         axes.grid(axis="both")
-        axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside lower left", ncols=4)
     return figure
 
 
 @styled
 def counts_bar(counts: pd.DataFrame) -> Chart:
-    """Draw the number of pictures of each character and split.
+    """Draw a stacked bar for each character, most pictures first, with the total of its pictures.
 
     Args:
         counts: Pictures; index characters, columns splits in stacking order.
-
-    Returns:
-        A stacked bar for each character, most pictures first, with its total.
     """
     totals = counts.sum(axis=1).sort_values(ascending=False, kind="stable")
     counts, rows = counts.loc[totals.index], np.arange(len(counts))
-    figure = blank(WIDTH, 0.28 * len(counts) + 1.2)
-    axes = figure.subplots()
-    start = np.zeros(len(counts))
-    for index, split in enumerate(counts):
+    figure, axes = panels(0.28 * len(counts) + 1.2)
+    starts = counts.cumsum(axis=1) - counts
+    for split, colour in zip(counts, itertools.cycle(PALETTE), strict=False):
         label = str(split).replace("_", " ")
-        colour = PALETTE[index % len(PALETTE)]
-        axes.barh(rows, counts[split], left=start, height=0.72, color=colour, label=label)
-        start += counts[split].to_numpy()
-    for row, total in zip(rows, totals, strict=True):
-        axes.annotate(f"{total:,}", (total, row), (4, 0), textcoords="offset points", va="center")
-    axes.set_yticks(rows, wrapped(counts.index, 40))
-    axes.set(xlim=(0, 1.08 * max(totals.max(), 1)), ylim=(len(counts) - 0.4, -0.6), xlabel="pictures")
+        axes.barh(rows, counts[split], left=starts[split], height=0.72, color=colour, label=label)
+    axes.bar_label(axes.containers[-1], [f"{total:,}" for total in totals], padding=4)
+    name_rows(axes, wrapped(counts.index, 40), above=0.6, below=0.6)
+    axes.set(xlim=(0, 1.08 * max(totals.max(), 1)), xlabel="pictures")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(THOUSANDS)
     figure.legend(loc="outside upper left", ncols=5)
     return figure
 
@@ -395,7 +338,7 @@ def counts_bar(counts: pd.DataFrame) -> Chart:
 
 @styled
 def prediction_grid(
-    images: np.ndarray,
+    images: Sequence[np.ndarray],
     actual: np.ndarray,
     predicted: np.ndarray,
     probabilities: np.ndarray,
@@ -405,29 +348,25 @@ def prediction_grid(
 ) -> Chart:
     """Show pictures with the actual name above, the answer and its probability below.
 
+    The frame is green, and the sign ✓, where the answer is right; red, and ✗, where it is wrong.
+
     Args:
-        images: RGB uint8 `(num_pictures, height, width, 3)`, all of which are shown; at least one.
+        images: RGB uint8 `(height, width, 3)` each, all of which are shown; at least one.
         actual: Labels, int `(num_pictures,)`.
         predicted: Labels, int `(num_pictures,)`.
         probabilities: Probability of the predicted character, 0 to 1, `(num_pictures,)`.
         characters: Names in label order.
         columns: Pictures side by side.
         heading: A line above all pictures.
-
-    Returns:
-        A frame for each picture: green and ✓ where the answer is right, red and ✗ where it is wrong.
     """
     verdicts = [RIGHT if label == answer else WRONG for label, answer in zip(actual, predicted, strict=True)]
-    letters = _grid_letters(columns)
-    above = [fill(display_name(characters[label]), letters) for label in actual]
     below = [
-        fill(f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%", letters)
+        f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%"
         for (sign, _), answer, probability in zip(verdicts, predicted, probabilities, strict=True)
     ]
-    figure, frames = _grid(len(images), columns, _lines(above) + _lines(below), heading)
-    for axes, image, name, answer, (_, colour) in zip(frames, images, above, below, verdicts, strict=True):
-        _show(axes, image, name)
-        axes.set_xlabel(answer, color=colour, fontsize=8.5)
+    figure, frames = _grid(images, [display_name(characters[label]) for label in actual], below, columns, heading)
+    for axes, (_, colour) in zip(frames, verdicts, strict=True):
+        axes.xaxis.label.set_color(colour)
         for spine in axes.spines.values():
             spine.set(visible=True, color=colour, linewidth=2.5)
     return figure
@@ -443,7 +382,7 @@ def worst_mistakes(
     top: int = 12,
     columns: int = 4,
 ) -> Chart:
-    """Show the wrong answers with the highest probabilities.
+    """Show the wrong answers with the highest probabilities, at most `top`, as a `prediction_grid`.
 
     Args:
         images: RGB uint8 `(num_pictures, height, width, 3)`, all test pictures. Only those shown are read, so
@@ -454,9 +393,6 @@ def worst_mistakes(
         characters: Names in label order.
         top: Number of pictures at most.
         columns: Pictures side by side.
-
-    Returns:
-        `prediction_grid` of these pictures, the highest probability first.
     """
     mistakes = np.flatnonzero(actual != predicted)
     worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:top]
@@ -479,16 +415,35 @@ def picture_grid(
         titles: One per picture, broken into lines where too long; or none at all.
         columns: Pictures side by side.
         heading: A line above all pictures.
-
-    Returns:
-        Rows of pictures.
     """
-    titles = [fill(title, _grid_letters(columns)) for title in titles] or [""] * len(images)
-    figure, frames = _grid(len(images), columns, _lines(titles), heading)
-    for axes, image, title in zip(frames, images, titles, strict=True):
-        _show(axes, image, title)
+    blanks = [""] * len(images)
+    figure, frames = _grid(images, titles or blanks, blanks, columns, heading)
+    for axes in frames:
         axes.spines[:].set_visible(False)
     return figure
+
+
+def _grid(
+    images: Sequence[np.ndarray], above: Sequence[str], below: Sequence[str], columns: int, heading: str
+) -> tuple[Chart, list[Axes]]:
+    """Make a figure with rows of pictures, each with a text above and below; surplus axes stay blank."""
+    letters = int(WIDTH / columns / LETTER)  # that fit above a picture
+    above, below = ([fill(text, letters) for text in texts] for texts in (above, below))
+    lines = sum(max(text.count("\n") + bool(text) for text in texts) for texts in (above, below))
+    rows = -(-len(images) // columns)
+    figure = blank(WIDTH, rows * (WIDTH / columns + 0.16 * lines + 0.1) + (0.35 if heading else 0))
+    figure.get_layout_engine().set(w_pad=0.07)
+    frames = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in frames[len(images) :]:
+        axes.set_axis_off()
+    for axes, image, title, answer in zip(frames[: len(images)], images, above, below, strict=True):
+        axes.imshow(image, interpolation="bicubic")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize=8.5, loc="center")
+        axes.set_xlabel(answer, fontsize=8.5)
+    if heading:
+        figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
+    return figure, list(frames[: len(images)])
 
 
 # ---------------------------------------------------------------- parts
@@ -499,29 +454,24 @@ def blank(width: float, height: float) -> Chart:
     return Chart(figsize=(width, height), layout="constrained")
 
 
-def _grid(num_pictures: int, columns: int, lines: int, heading: str) -> tuple[Chart, list[Axes]]:
-    """Make a figure with rows of axes for pictures and their lines of text; surplus axes stay blank."""
-    rows = -(-num_pictures // columns)
-    height = WIDTH / columns + 0.16 * lines + 0.1
-    figure = blank(WIDTH, rows * height + (0.35 if heading else 0))
-    figure.get_layout_engine().set(w_pad=0.07)
-    frames = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in frames[num_pictures:]:
-        axes.set_axis_off()
-    if heading:
-        figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
-    return figure, list(frames[:num_pictures])
+def panels(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> tuple[Chart, Any]:
+    """Make a figure, in inches, and its axes side by side (an array of them from two on); options as in `subplots`."""
+    figure = blank(width, height)
+    return figure, figure.subplots(1, columns, **options)
 
 
-def _grid_letters(columns: int) -> int:
-    """Estimate the letters that fit above a picture of a grid."""
-    return int(WIDTH / columns / LETTER)
+def name_rows(axes: Axes, names: Sequence[str], above: float = 0.5, below: float = 0.5, **text: Any) -> None:
+    """Give each row of a horizontal chart its name, the first at the top; `above` and `below` are space in rows."""
+    axes.set_yticks(range(len(names)), names, **text)
+    axes.set_ylim(len(names) - 1 + below, -above)
+    axes.tick_params(axis="y", length=0)
 
 
-def _show(axes: Axes, image: np.ndarray, title: str) -> None:
-    axes.imshow(image, interpolation="bicubic")
-    axes.set(xticks=[], yticks=[])
-    axes.set_title(title, fontsize=8.5, loc="center")
+def _name_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], **slant: Any) -> None:
+    """Name the rows and the columns of a heat map; seaborn would draw the figure to find out which names overlap."""
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, **slant)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, va="center")
+    axes.tick_params(length=0)
 
 
 def fill(text: str, letters: int) -> str:
@@ -529,11 +479,6 @@ def fill(text: str, letters: int) -> str:
     mark = "\0"  # where a path may be broken
     lines = [textwrap.fill(line.replace("/", f"/{mark} "), letters) for line in text.split("\n")]
     return "\n".join(lines).replace(f"{mark} ", "").replace(mark, "")
-
-
-def _lines(texts: Sequence[str]) -> int:
-    """Count the lines of the longest text; 0 where all are empty."""
-    return max(text.count("\n") + bool(text) for text in texts)
 
 
 def wrapped(labels: Sequence[str], letters: int) -> list[str]:
@@ -557,11 +502,6 @@ def _size(num_parameters: float, epochs: float) -> str:
     millions = f"{num_parameters / 1e6:.3g} million"
     parameters = millions if num_parameters >= 999_500 else f"{num_parameters:,.0f}"
     return f"{parameters} parameters, {epochs:.0f} epoch{'' if epochs == 1 else 's'}"
-
-
-def _near_duplicates(number: float, test_pictures: float) -> str:
-    """Count the test pictures with near-duplicates in train, on a line of its own; empty where there are none."""
-    return f"\nnear-duplicates in train: {number:,.0f} of {test_pictures:,.0f}" if number > 0 else ""
 
 
 def _duration(seconds: float) -> str:
