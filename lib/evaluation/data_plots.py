@@ -3,7 +3,7 @@
 import faiss
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from lib.data import duplicates
 from lib.data.preparation import DEFAULTS
@@ -14,30 +14,27 @@ COMPARED = 4000  # pictures: enough to find pairs at the limit, in a second
 
 @plots.styled
 def shapes(table: pd.DataFrame) -> plots.Chart:
-    """Draw the sizes and the aspect ratios of pictures.
+    """Draw width against height of pictures, and a histogram of width divided by height.
+
+    The line is the square, into which every picture has to be fitted.
 
     Args:
         table: Columns `width` and `height`, pixels, at least one row.
-
-    Returns:
-        Two panels: width against height, and a histogram of width divided by height. The line is the square, into which
-        every picture has to be fitted.
     """
-    figure = plots.blank(plots.WIDTH, 3.2)
-    sizes, ratios = figure.subplots(1, 2)
+    figure, (sizes, ratios) = plots.panels(3.2, 2)
     longest = float(table[["width", "height"]].max().max())
-    sizes.plot([0, longest], [0, longest], "--", color=plots.INK, linewidth=1)
+    sizes.plot([0, longest], [0, longest], **plots.DASHED)
     sizes.plot(table["width"], table["height"], "o", color=plots.BLUE, markersize=4, alpha=0.3)
     sizes.set(xlabel="width, pixels", ylabel="height, pixels", title="Sizes", aspect="equal")
     sizes.set(xlim=(0, 1.05 * longest), ylim=(0, 1.05 * longest))
     ratio = np.log2(table["width"] / table["height"])
     reach = max(1.0, float(np.abs(ratio).max()) + 0.1)
     ratios.hist(ratio, bins=np.linspace(-reach, reach, 42), color=plots.SKY)
-    ratios.axvline(0, color=plots.INK, linestyle="--", linewidth=1)
+    ratios.axvline(0, **plots.DASHED)
     ticks = np.arange(-np.floor(reach), np.floor(reach) + 0.5)
     ratios.set_xticks(ticks, [f"{2**-tick:g}:1 high" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
     ratios.xaxis.set_minor_locator(NullLocator())
-    ratios.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ratios.yaxis.set_major_formatter(plots.THOUSANDS)
     ratios.set(ylabel="pictures", title="Width divided by height (dashed: square)")
     for axes in (sizes, ratios):
         axes.grid(axis="y")

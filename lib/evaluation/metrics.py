@@ -1,8 +1,10 @@
 """Scores of a finished run as functions of arrays, and the tables that keep what they are computed from.
 
 Everywhere `actual` holds labels (int, `(num_pictures,)`, 0 to num_characters - 1), `probabilities` the network's
-answers (float, `(num_pictures, num_characters)`, each row sums to one) and `characters` the names in label order. The
-predicted character is the one with the highest probability, the first of equals.
+answers (float, `(num_pictures, num_characters)`, each row sums to one), `predicted` the labels of the highest
+probabilities (int, `(num_pictures,)`, the first of equals) and `characters` the names in label order. `groups` holds
+the near-duplicate group of each picture (int, `(num_pictures,)`); None puts each picture in its own group, which makes
+intervals too narrow where there are near-duplicates.
 
 A character without pictures has no recall, so averages (macro F1, lowest F1) are over the characters that have
 pictures. A wrong answer that names an absent character still lowers the recall of the right one.
@@ -39,6 +41,15 @@ class Predictions(NamedTuple):
     characters: list[str]
     groups: np.ndarray | None  # int64 (num_pictures,), the same number for near-duplicates
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """The label of the highest probability of each picture, int `(num_pictures,)`."""
+        return self.probabilities.argmax(axis=1)
+
+    def same_pictures(self, other: "Predictions") -> bool:
+        """Whether both are answers to the same pictures in the same order, with the same characters."""
+        return self.paths == other.paths and self.characters == other.characters
+
 
 # ---------------------------------------------------------------- the tables of a run folder
 
@@ -57,18 +68,11 @@ def predictions_table(
     picture can move the log loss by several nats. `predicted` and `probability` come from the rounded numbers, so that
     the table is consistent.
 
-    Args:
-        paths: Paths of the pictures, `num_pictures` of them.
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: float `(num_pictures, num_characters)`.
-        characters: Names in label order.
-        groups: Near-duplicate group of each picture, int `(num_pictures,)`, for the intervals; optional.
-
     Returns:
         One row per picture: `path`, `character`, `predicted`, `probability` (of the predicted one), `group` if groups
         were given, then `probability_<character>` for every character in label order, and `nobody`, the probability of
-        no known character, if the network has it. Written with
-        `to_csv(path, index=False)` and read by `read_predictions`, it comes back bit for bit.
+        no known character, if the network has it. Written with `to_csv(path, index=False)` and read by
+        `read_predictions`, it comes back bit for bit.
     """
     rounded = np.char.mod(f"%.{SIGNIFICANT_DIGITS}g", np.asarray(probabilities, np.float64)).astype(np.float64)
     names = np.asarray(characters, dtype=object)
@@ -88,37 +92,52 @@ def predictions_table(
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a table that `predictions_table` made.
-
-    Args:
-        path: `predictions.csv` of a run folder.
-
-    Returns:
-        Arrays in the order of the file's rows, characters in the order of its columns.
+    """Read a table that `predictions_table` made, characters in the order of its columns.
 
     Raises:
         UserError: The file cannot be read, or is not a complete table of probabilities.
     """
     advice = "Delete it and evaluate the run again."
-    try:
-        # As text: "NA" and "007" are names, and numpy reads the very number that was written.
-        table = pd.read_csv(records.verified(path), dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a table of predictions: {error}. {advice}") from error
-    characters = [name.removeprefix(PROBABILITY_PREFIX) for name in table if name.startswith(PROBABILITY_PREFIX)]
-    if not characters or not {"path", "character"} <= set(table):
-        raise UserError(
-            f"{path} is not a table of predictions: expected the columns path, character and "
-            f"{PROBABILITY_PREFIX}<character>, received {', '.join(table.columns[:8])}. {advice}"
-        )
+    # As text: "NA" and "007" are names, and numpy reads the very number that was written.
+    options = {"prefix": PROBABILITY_PREFIX, "dtype": str, "keep_default_na": False}
+    table = _read_table(path, "table of predictions", ("path", "character"), advice, **options)
+    columns = [name for name in table if name.startswith(PROBABILITY_PREFIX)]
+    characters = [name.removeprefix(PROBABILITY_PREFIX) for name in columns]
     actual = pd.Index(characters).get_indexer(table["character"])
     try:
-        probabilities = table[[PROBABILITY_PREFIX + name for name in characters]].to_numpy(object).astype(float)
+        probabilities = table[columns].to_numpy(object).astype(float)
         groups = table["group"].to_numpy(object).astype(np.int64) if "group" in table else None
         _check_answers(actual, probabilities, table[NOBODY].to_numpy(object).astype(float) if NOBODY in table else 0.0)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}. {advice}") from error
     return Predictions(table["path"].tolist(), actual, probabilities, characters, groups)
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """Read the losses and scores that a training recorded after each epoch.
+
+    Returns:
+        One row per epoch: `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy` and whatever else was recorded.
+
+    Raises:
+        UserError: The file cannot be read or lacks one of these columns.
+    """
+    return _read_table(path, "training history", HISTORY_COLUMNS, "Delete the run's folder and train it again.")
+
+
+def _read_table(
+    path: Path, what: str, columns: Sequence[str], advice: str, prefix: str = "", **options: Any
+) -> pd.DataFrame:
+    """Read a CSV file that has certain columns, and some that begin with `prefix`; an error says what it should be."""
+    try:
+        table = pd.read_csv(records.verified(path), **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a {what}: {error}. {advice}") from error
+    if not set(columns) <= set(table) or not any(name.startswith(prefix) for name in table):
+        expected = ", ".join(columns) + (f" and {prefix}<character>" if prefix else "")
+        received = ", ".join(table.columns[:8])
+        raise UserError(f"{path} is not a {what}: expected the columns {expected}, received {received}. {advice}")
+    return table
 
 
 def _check_answers(actual: np.ndarray, probabilities: np.ndarray, nobody: np.ndarray | float) -> None:
@@ -136,41 +155,11 @@ def _check_answers(actual: np.ndarray, probabilities: np.ndarray, nobody: np.nda
         )
 
 
-def read_history(path: Path) -> pd.DataFrame:
-    """Read the losses and scores that a training recorded after each epoch.
-
-    Args:
-        path: `history.csv` of a run folder.
-
-    Returns:
-        One row per epoch: `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy` and whatever else was recorded.
-
-    Raises:
-        UserError: The file cannot be read or lacks one of these columns.
-    """
-    advice = "Delete the run's folder and train it again."
-    try:
-        history = pd.read_csv(records.verified(path))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a training history: {error}. {advice}") from error
-    if not set(HISTORY_COLUMNS) <= set(history):
-        raise UserError(
-            f"{path} is not a training history: expected the columns {', '.join(HISTORY_COLUMNS)}, "
-            f"received {', '.join(history.columns[:8])}. {advice}"
-        )
-    return history
-
-
 # ---------------------------------------------------------------- scores per character
 
 
 def per_character(actual: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
     """Score each character.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: float `(num_pictures, num_characters)`.
-        characters: Names in label order.
 
     Returns:
         Columns `character`, `precision`, `recall`, `f1` (0 to 1; 0 where the denominator is 0) and `support` (pictures
@@ -185,11 +174,6 @@ def per_character(actual: np.ndarray, probabilities: np.ndarray, characters: Seq
 
 def classification_report(actual: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
     """Lay out the scores of every character for reading, followed by the averages.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: float `(num_pictures, num_characters)`.
-        characters: Names in label order.
 
     Returns:
         The columns of `per_character` with display names, and three more rows: `accuracy` (the same number as
@@ -209,15 +193,7 @@ def classification_report(actual: np.ndarray, probabilities: np.ndarray, charact
 
 
 def macro_f1(actual: np.ndarray, predicted: np.ndarray) -> float:
-    """Average the F1 of the characters that have pictures, each with the same weight.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        predicted: Labels, int `(num_pictures,)`.
-
-    Returns:
-        0 to 1.
-    """
+    """Average the F1 of the characters that have pictures, each with the same weight: 0 to 1."""
     return float(metrics.f1_score(actual, predicted, labels=np.unique(actual), average="macro", zero_division=0))
 
 
@@ -236,11 +212,7 @@ def summary(
     """Summarise a run in numbers that `metrics.json` can hold as they are.
 
     Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: float `(num_pictures, num_characters)`.
-        characters: Names in label order.
-        groups: Near-duplicate group of each picture, `(num_pictures,)`. None puts each picture in its own group, which
-            makes the intervals too narrow where there are near-duplicates.
+        actual, probabilities, characters, groups: As in all of this module.
         seed: Seed of the bootstrap.
         threshold: Probability from which a character is named, chosen on validation pictures. Chosen on test pictures
             it would be too optimistic.
@@ -256,17 +228,16 @@ def summary(
     """
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
-    lowest = table.loc[table.loc[table["support"] > 0, "f1"].idxmin()]
+    present = table[table["support"] > 0]
     return {
         "accuracy": float(metrics.accuracy_score(actual, predicted)),
         "macro_f1": macro_f1(actual, predicted),
         "log_loss": log_loss(actual, probabilities),
         "test_pictures": len(actual),
         "characters": list(characters),
-        "lowest_f1": float(lowest["f1"]),
-        "lowest_character": str(lowest["character"]),
+        **_lowest(present),
         **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
-        "confused": table.loc[(table["support"] > 0) & (table["f1"] < CONFUSED_F1), "character"].tolist(),
+        "confused": present.loc[present["f1"] < CONFUSED_F1, "character"].tolist(),
         "threshold": float(threshold),
         **({"frequent": _of_frequent(table, frequent)} if 0 < len(frequent) < len(characters) else {}),
     }
@@ -274,30 +245,23 @@ def summary(
 
 def _of_frequent(table: pd.DataFrame, frequent: Sequence[str]) -> dict[str, Any]:
     of_these = table[table["character"].isin(frequent)]
-    lowest = of_these.loc[of_these["f1"].idxmin()]
-    return {
-        "characters": len(of_these),
-        "macro_f1": float(of_these["f1"].mean()),
-        "lowest_f1": float(lowest["f1"]),
-        "lowest_character": str(lowest["character"]),
-    }
+    return {"characters": len(of_these), "macro_f1": float(of_these["f1"].mean()), **_lowest(of_these)}
+
+
+def _lowest(table: pd.DataFrame) -> dict[str, Any]:
+    lowest = table.loc[table["f1"].idxmin()]
+    return {"lowest_f1": float(lowest["f1"]), "lowest_character": str(lowest["character"])}
 
 
 def log_loss(actual: np.ndarray, probabilities: np.ndarray) -> float:
     """Compute the mean negative log-likelihood of the right characters.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: float `(num_pictures, num_characters)`.
 
     Returns:
         Nats per picture: 0 is perfect, log(num_characters) is the loss of a uniform guess. Rows are scaled to sum to
         one and clipped at 1e-7, as in Keras' cross-entropy.
     """
     right = probabilities[np.arange(len(actual)), actual] / probabilities.sum(axis=1, dtype=np.float64)
-    # Only the right character's probability counts. As a binary question, clipping does not change the sum of a row.
-    clipped = np.clip(right, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    return float(metrics.log_loss(np.ones(len(right)), clipped, labels=[0, 1]))
+    return float(-np.log(np.clip(right, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)).mean())
 
 
 def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
@@ -315,9 +279,9 @@ def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
         ValueError: The pictures or characters of the networks differ.
     """
     first = predictions[0]
-    if any(other.paths != first.paths or other.characters != first.characters for other in predictions):
+    if not all(first.same_pictures(other) for other in predictions):
         raise ValueError("`predictions` must be answers to the same pictures, with the same characters.")
-    answers = np.stack([network.probabilities.argmax(axis=1) for network in predictions])
+    answers = np.stack([network.predicted for network in predictions])
     wrong_by_all = (answers != first.actual).all(axis=0)
     mean = np.mean([network.probabilities for network in predictions], axis=0)
     return {
@@ -334,11 +298,6 @@ def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
 
 def confusion(actual: np.ndarray, predicted: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
     """Count the pictures of each pair of actual and predicted character.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        predicted: Labels, int `(num_pictures,)`.
-        characters: Names in label order.
 
     Returns:
         Pictures, int, index `actual` and columns `predicted`, both all characters in label order.
@@ -361,9 +320,7 @@ def most_confused(confusion: pd.DataFrame, top: int = 10) -> pd.DataFrame:
         Columns `actual`, `predicted`, `pictures` and `fraction` (of the actual character's pictures, 0 to 1). Most
         pictures first, then the highest fraction, then label order. Empty where there is no mistake.
     """
-    pairs = confusion.stack().rename("pictures").reset_index()
-    mistakes = pairs[(pairs.actual != pairs.predicted) & (pairs.pictures > 0)]
-    totals = confusion.sum(axis=1).reindex(mistakes.actual).to_numpy(float)
-    mistakes = mistakes.assign(fraction=mistakes.pictures.to_numpy(float) / totals)
-    order = mistakes.sort_values(["pictures", "fraction"], ascending=False, kind="stable")
-    return order.head(top).reset_index(drop=True)
+    fractions = confusion.div(confusion.sum(axis=1), axis=0)
+    pairs = pd.DataFrame({"pictures": confusion.stack(), "fraction": fractions.stack()}).reset_index()
+    mistakes = pairs.query("actual != predicted and pictures > 0")
+    return mistakes.sort_values(["pictures", "fraction"], ascending=False, ignore_index=True).head(top)

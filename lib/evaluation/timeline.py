@@ -13,31 +13,27 @@ TICKS = (1, 5, 10, 30, 60, 120, 300, 600, 1200)  # seconds between two
 
 @plots.styled
 def timeline(frames: pd.DataFrame, title: str) -> plots.Chart:
-    """Draw a row for each character, with a bar wherever the network finds it.
+    """Draw a row for each character, those on screen longest at the top, with a bar wherever the network finds it.
 
     Args:
-        frames: A row for each frame, at least one: `time` in seconds, and `characters`, a list of labels.
+        frames: A row for each frame, at least one: `time` in seconds, and `characters`, a list of labels. A bar ends
+            where the next frame begins.
         title: Title of the figure, such as the name of the video.
-
-    Returns:
-        The characters that are on screen longest, the longest at the top. A bar ends where the next frame begins.
     """
     frames = frames.sort_values("time", ignore_index=True)
     step = frames.time.diff().median() if len(frames) > 1 else 1.0
     shown = frames.explode("characters").dropna(subset="characters")
     names = list(shown.characters.value_counts().index[:MOST_CHARACTERS])
-    figure = plots.blank(plots.WIDTH, 0.3 * max(1, len(names)) + 1.3)
-    axes = figure.subplots()
+    figure, axes = plots.panels(0.3 * max(1, len(names)) + 1.3)
     for row, name in enumerate(names):
         bars = [(time, step) for time in shown.time[shown.characters == name]]
         axes.broken_barh(bars, (row - 0.35, 0.7), color=plots.BLUE, linewidth=0)
-    axes.set_yticks(range(len(names)), [display_name(name) for name in names])
+    axes.set_yticks(range(len(names)), map(display_name, names))
     axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
     end = frames.time.max() + step
     axes.set_xlim(0, end)
     axes.xaxis.set_major_locator(MultipleLocator(next((n for n in TICKS if end / n <= MOST_TICKS), end / MOST_TICKS)))
     axes.xaxis.set_major_formatter(lambda seconds, _: f"{int(seconds) // 60}:{int(seconds) % 60:02}")
-    axes.set_xlabel("minutes:seconds")
-    axes.set_title(title)
+    axes.set(xlabel="minutes:seconds", title=title)
     axes.grid(axis="x")
     return figure
