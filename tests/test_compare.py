@@ -143,12 +143,12 @@ def test_an_ablation_without_its_base_is_empty(tmp_path):
 
 
 def test_corruption_loss_is_the_mean_over_all_corruptions(tmp_path):
-    assert compare.corruption_loss(tmp_path) is None
+    assert compare.robustness([tmp_path]).empty
     (tmp_path / records.ROBUSTNESS).write_text(
         "kind,strength,macro_f1\nunchanged,,0.9\njpeg,slight,0.8\njpeg,strong,0.5\n"
     )
     # (0.8 + 0.5) / 2 = 0.65, and 0.9 - 0.65 = 0.25.
-    assert compare.corruption_loss(tmp_path) == pytest.approx(0.25)
+    assert compare.robustness([tmp_path]).loss[0] == pytest.approx(0.25)
 
 
 def test_loss_recovered_is_relative_to_the_loss_of_the_base(tmp_path):
@@ -199,10 +199,17 @@ def test_without_the_reference_there_are_no_times(tmp_path):
 # ---------------------------------------------------------------- differences on the same pictures
 
 
+def answered(actual, predicted, num_characters):
+    names = [f"character_{n}" for n in range(num_characters)]
+    return metrics.Predictions(
+        list(map(str, range(len(actual)))), actual, np.eye(num_characters)[predicted], names, None
+    )
+
+
 def test_a_network_does_not_differ_from_itself():
-    actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
-    found = compare.macro_f1_difference(actual, predicted, predicted, 3)
-    assert found == {"difference": 0, "difference_interval": [0, 0]}
+    same = answered(np.array([0, 0, 0, 1, 1, 2]), [0, 0, 1, 1, 1, 0], 3)
+    table = compare.differences({"one": same, "copy": same}, best="one").set_index("run")
+    assert table.loc["copy"].tolist() == [0, 0, 0]
 
 
 def test_the_interval_of_a_difference_is_paired():
@@ -210,11 +217,11 @@ def test_the_interval_of_a_difference_is_paired():
     actual = random.integers(18, size=600)
     worse = np.where(random.random(600) < 0.7, actual, random.integers(18, size=600))
     better = np.where(np.arange(600) % 20 == 0, actual, worse)  # the same answers, some of them corrected
-    found = compare.macro_f1_difference(actual, better, worse, 18)
-    low, high = found["difference_interval"]
-    assert 0 < low < found["difference"] < high
+    networks = {"better": answered(actual, better, 18), "worse": answered(actual, worse, 18)}
+    found = compare.differences(networks, best="better").set_index("run").loc["worse"]
+    assert 0 < found.low < found.below_best < found.high
     single = intervals.bootstrap_intervals(actual, worse, 18)["macro_f1_interval"]
-    assert high - low < single[1] - single[0]
+    assert found.high - found.low < single[1] - single[0]
 
 
 def test_runs_are_compared_with_the_best_one_on_the_same_pictures():

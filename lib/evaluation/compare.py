@@ -1,7 +1,9 @@
-"""Tables over finished runs: scores, parameters, seeds, ablation, robustness, time to a target score."""
+"""Tables over finished runs: scores, parameters, seeds, ablation, robustness, time to a target score.
+
+Everywhere `run_folders` are folders of runs that are trained and evaluated, unless it says otherwise.
+"""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,29 +33,24 @@ def runs_with(runs_folder: Path, *needed: str, published: Path = paths.PUBLISHED
         published: Folder of the committed records.
 
     Returns:
-        The evaluated runs that answer it, empty where neither folder has them all, and a sentence that says where they
-        are from; empty for runs of `runs_folder` itself.
+        The evaluated runs, none where neither folder has all that are needed, and a sentence that says where they are
+        from; empty for runs of `runs_folder` itself.
     """
-    for folder in (Path(runs_folder), published):
+    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
         runs = evaluated(folder)
         if runs and {*needed} <= {run.name for run in runs}:
-            return runs, "" if folder == Path(runs_folder) else FROM_RECORDS
-    missing = f"{', '.join(needed)}" if needed else "any run"
+            return runs, note
+    missing = ", ".join(needed) or "any run"
     return [], f"Nothing to show: {missing} was not trained here, and there are no committed records of them."
 
 
 def results(run_folders: list[Path]) -> pd.DataFrame:
     """Collect the size, cost and scores of runs.
 
-    Args:
-        run_folders: Evaluated run folders.
-
     Returns:
-        One row per run, in the order given: `run, conv_layers, num_parameters, epochs, seconds, seconds_per_epoch,
-        accuracy, macro_f1, macro_f1_low, macro_f1_high, lowest_character, lowest_f1, log_loss, test_pictures,
-        near_duplicates_in_train, kaggle_macro_f1, num_characters`. `near_duplicates_in_train` counts the test pictures
-        that have a near-duplicate in train. `kaggle_macro_f1` is the score on the archive's own test set. Both are
-        None where the record has none.
+        One row per run, in the order given, with the columns below. `near_duplicates_in_train` counts the test
+        pictures that have a near-duplicate in train. `kaggle_macro_f1` is the score on the archive's own test set.
+        Both are None where the record has none.
     """
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
     columns += " macro_f1_high lowest_character lowest_f1 log_loss test_pictures near_duplicates_in_train"
@@ -71,80 +68,61 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
 
 
 def ranked(results: pd.DataFrame) -> pd.DataFrame:
-    """Sort runs by macro F1, best first; runs whose test pictures have near-duplicates in train come last.
+    """Sort runs, as from `results`, by macro F1, best first, and number them from 0.
 
-    Args:
-        results: Output of `results`.
-
-    Returns:
-        The same rows, numbered from 0. Scores of the last runs are not comparable with the others', however high.
+    Runs whose test pictures have near-duplicates in train come last: their scores are not comparable, however high.
     """
     # None, where a record counted no near-duplicates, is no greater than 0 either.
     leaky = results.near_duplicates_in_train.astype(float) > 0
-    order = results.assign(leaky=leaky).sort_values(["leaky", "macro_f1"], ascending=[True, False], kind="stable")
-    return order.drop(columns="leaky").reset_index(drop=True)
+    order = results.assign(leaky=leaky).sort_values(["leaky", "macro_f1"], ascending=[True, False], ignore_index=True)
+    return order.drop(columns="leaky")
 
 
 def differing_parameters(run_folders: list[Path]) -> pd.DataFrame:
-    """List the parameters in which runs differ.
-
-    Args:
-        run_folders: Finished run folders.
+    """List the parameters in which trained runs differ.
 
     Returns:
         One row per parameter that differs: `parameter`, then the value in each run, in a column named after the run.
         `manifest` is the start of the digest of the prepared pictures and their splits. A parameter that is newer
         than a run has its default there.
     """
+    defaults = {name: field.default for name, field in Recipe.model_fields.items()}
     values = {}
     for run_folder in run_folders:
         run = records.read_run(run_folder)
         data = {"manifest": run["manifest_sha256"][:8]} | {key: run[key] for key in ("picture_size", "resize_mode")}
         values[run_folder.name] = data | run["recipe"]
     names = dict.fromkeys(name for of_run in values.values() for name in of_run)
-    rows = [[name, *(of_run.get(name, _default(name)) for of_run in values.values())] for name in names]
+    rows = [[name, *(of_run.get(name, defaults.get(name)) for of_run in values.values())] for name in names]
     rows = [row for row in rows if any(value != row[1] for value in row[1:])]
     return pd.DataFrame(rows, columns=["parameter", *values], dtype=object)
 
 
-def _default(name: str) -> Any:
-    """Give the default of a recipe's parameter; None for one that recipes no longer have."""
-    field = Recipe.model_fields.get(name)
-    return field.default if field else None
-
-
-def reviewed(runs: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
+def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
     """Score runs on the labels of the source and on the reviewed ones.
 
     Args:
-        runs: Run folders, as from `evaluated`.
+        run_folders: Runs; those without a corrected test picture are left out.
         verdicts: Corrections, as from `corrections.read`.
 
     Returns:
-        One row per run with a corrected test picture: `run`, `test_pictures`, `corrected` (how many of them were
+        One row per run: `run`, `test_pictures`, `corrected` (how many of them were
         relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels.
     """
     rows = []
-    for folder in runs:
+    for folder in run_folders:
         answers = metrics.read_predictions(folder / records.PREDICTIONS)
         corrected, number = labels.relabelled(answers, verdicts)
         if number:
-            scores = [_scores(each) for each in (answers, corrected)]
-            rows.append((folder.name, len(answers.paths), number, *scores[0], *scores[1]))
+            rows.append([folder.name, len(answers.paths), number])
+            for each in (answers, corrected):
+                rows[-1] += [(each.predicted == each.actual).mean(), metrics.macro_f1(each.actual, each.predicted)]
     names = ["run", "test_pictures", "corrected", "accuracy", "macro_f1", "reviewed_accuracy", "reviewed_macro_f1"]
     return pd.DataFrame(rows, columns=names)
 
 
-def _scores(answers: metrics.Predictions) -> tuple[float, float]:
-    predicted = answers.probabilities.argmax(axis=1)
-    return float((predicted == answers.actual).mean()), metrics.macro_f1(answers.actual, predicted)
-
-
 def seeds(run_folders: list[Path]) -> pd.DataFrame:
     """Compare the runs of one recipe on one set of pictures that differ in their seed alone.
-
-    Args:
-        run_folders: Evaluated run folders.
 
     Returns:
         One row per run whose recipe was trained more than once, recipe by recipe: `recipe, run, seed, val_macro_f1,
@@ -169,43 +147,27 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
 
     Returns:
         One row per run, best first: `run, changed, seed, epochs, val_macro_f1, minutes, corruption_loss`. `changed`
-        lists the parameters that differ from the base's. `corruption_loss` is the loss of macro F1 on corrupted test
-        pictures, see `corruption_loss` (NaN without `robustness.csv`). Empty where the base is not trained.
+        lists the parameters that differ from the base's. `corruption_loss` is the `loss` of `robustness` (NaN without
+        `robustness.csv`). Empty where the base is not trained.
     """
-    columns = ["run", "changed", "seed", "epochs", "val_macro_f1", "minutes", "corruption_loss"]
-    runs = {
-        record.parent.name: records.read_run(record.parent)
-        for record in Path(runs_folder).glob(f"*/{records.RUN_RECORD}")
-    }
-    if base not in runs:
-        return pd.DataFrame(columns=columns)
-    reference = runs[base]["recipe"]
+    folders = [record.parent for record in Path(runs_folder).glob(f"*/{records.RUN_RECORD}")]
+    runs = {folder.name: records.read_run(folder) for folder in folders}
     rows = []
-    for name, run in runs.items():
-        changed = [f"{key}={value}" for key, value in run["recipe"].items() if value != reference.get(key)]
-        scores = (run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60, corruption_loss(runs_folder / name))
-        rows.append((name, ", ".join(changed), run["recipe"]["seed"], *scores))
-    return pd.DataFrame(rows, columns=columns).sort_values("val_macro_f1", ascending=False, ignore_index=True)
-
-
-def corruption_loss(run_folder: Path) -> float | None:
-    """Compute the loss of macro F1 on corrupted test pictures, averaged over kinds and strengths of corruption.
-
-    Args:
-        run_folder: A run folder, with the `robustness.csv` that `05_robustness` writes.
-
-    Returns:
-        Macro F1 on the unchanged pictures minus the mean of the others; None without `robustness.csv`.
-    """
-    table = robustness([run_folder])
-    return table.loss.iloc[0] if len(table) else None
+    for name, run in runs.items() if base in runs else ():
+        recipe, reference = run["recipe"], runs[base]["recipe"]
+        changed = ", ".join(f"{key}={value}" for key, value in recipe.items() if value != reference.get(key))
+        scores = run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60
+        rows.append((name, changed, recipe["seed"], *scores))
+    table = pd.DataFrame(rows, columns=["run", "changed", "seed", "epochs", "val_macro_f1", "minutes"])
+    table["corruption_loss"] = table.run.map(robustness(folders).set_index("run").loss)
+    return table.sort_values("val_macro_f1", ascending=False, ignore_index=True)
 
 
 def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -> pd.DataFrame:
     """Compare scores on corrupted pictures with those on the same pictures unchanged.
 
     Args:
-        run_folders: Run folders; those without the `robustness.csv` that `05_robustness` writes are skipped.
+        run_folders: Runs; those without the `robustness.csv` that `05_robustness` writes are left out.
         base: Name of the run that the others' loss is compared with.
 
     Returns:
@@ -221,8 +183,7 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
             rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
     table = pd.DataFrame(rows, columns=["run", "unchanged", "changed"])
     table["loss"] = table.unchanged - table.changed
-    losses = table.set_index("run").loss
-    table["loss_recovered"] = 1 - table.loss / losses[base] if base in losses else float("nan")
+    table["loss_recovered"] = 1 - table.loss / table.set_index("run").loss.get(base, np.nan)
     return table.sort_values("loss", ignore_index=True)
 
 
@@ -236,8 +197,7 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
         The scores of this run and of the first other one beside it, by name, or else of two committed runs; and a
         sentence that says where they are from, empty for the former.
     """
-    beside = [path.parent for path in sorted(run_folder.parent.glob(f"*/{records.ROBUSTNESS}"))]
-    others = [folder for folder in beside if folder != run_folder]
+    others = sorted({path.parent for path in run_folder.parent.glob(f"*/{records.ROBUSTNESS}")} - {run_folder})
     chosen, note = [run_folder, *others[:1]], ""
     if not others:
         chosen = [paths.PUBLISHED / run for run in ("springfield-18", "springfield-frames-only")]
@@ -251,55 +211,41 @@ def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
     """Measure how long each run trained until it reached the score that one of them ended with.
 
     Args:
-        run_folders: Finished run folders.
+        run_folders: Trained runs. Those on another split, whose validation pictures differ, and on another machine
+            are left out.
         reference: Name of the run whose last validation macro F1 is the target.
 
     Returns:
         One row per run that reached it, soonest first: `run, epoch, minutes, relative_time`. `epoch` is the first
         whose validation macro F1 is at least the target, `relative_time` the time divided by that of `reference`.
-        Runs on another split, whose validation pictures differ, and on another machine are excluded. Empty where
-        `reference` is not among the runs.
+        Empty where `reference` is not among the runs.
     """
-    columns = ["run", "epoch", "minutes", "relative_time"]
     runs = {run_folder: records.read_run(run_folder) for run_folder in run_folders}
-    target_run = next((run_folder for run_folder in runs if run_folder.name == reference), None)
-    if target_run is None:
-        return pd.DataFrame(columns=columns)
-    target = pd.read_csv(records.verified(target_run / records.HISTORY)).val_macro_f1.iloc[-1]
-    rows = []
-    for run_folder, run in runs.items():
-        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
-        reached = history.epoch[history.val_macro_f1 >= target]
-        comparable = all(run.get(key) == runs[target_run].get(key) for key in ("manifest_sha256", "machine"))
-        if comparable and len(reached):
-            epoch = int(reached.iloc[0])
-            rows.append((run_folder.name, epoch, sum(_epoch_seconds(run)[:epoch]) / 60))
-    table = pd.DataFrame(rows, columns=columns[:3])
-    table["relative_time"] = table.minutes / table.minutes[table.run == reference].iloc[0]
-    return table.sort_values("minutes", ignore_index=True)
+    conditions = {folder: [run.get(key) for key in ("manifest_sha256", "machine")] for folder, run in runs.items()}
+    of_reference = [condition for folder, condition in conditions.items() if folder.name == reference]
+    curves = validation_curves([folder for folder in runs if conditions[folder] in of_reference])
+    target = curves.val_macro_f1[curves.run == reference].tail(1)
+    reached = curves[curves.val_macro_f1 >= target.max()].drop_duplicates("run")
+    table = reached[["run", "epoch", "minutes"]].sort_values("minutes", ignore_index=True)
+    return table.assign(relative_time=table.minutes / table.minutes[table.run == reference].max())
 
 
 def validation_curves(run_folders: list[Path]) -> pd.DataFrame:
-    """Collect the validation score of every epoch of runs.
-
-    Args:
-        run_folders: Finished run folders.
+    """Collect the validation score of every epoch of trained runs.
 
     Returns:
         One row per run and epoch: `run`, `epoch`, `minutes` (of training, to the end of the epoch), `val_macro_f1`.
     """
-    tables = []
-    for run_folder in run_folders:
-        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
-        minutes = np.cumsum(_epoch_seconds(records.read_run(run_folder)))[: len(history)] / 60
-        tables.append(history[["epoch", "val_macro_f1"]].assign(run=run_folder.name, minutes=minutes))
     columns = ["run", "epoch", "minutes", "val_macro_f1"]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-def _epoch_seconds(run: dict[str, Any]) -> list[float]:
-    """Give the duration of each epoch; runs of an earlier version recorded the mean alone."""
-    return run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
+    tables = [pd.DataFrame(columns=columns)]
+    for run_folder in run_folders:
+        run = records.read_run(run_folder)
+        # Runs of an earlier version recorded the mean alone.
+        seconds = run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
+        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
+        minutes = np.cumsum(seconds)[: len(history)] / 60
+        tables.append(history.assign(run=run_folder.name, minutes=minutes)[columns])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
@@ -309,7 +255,7 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     the interval. It covers the choice of the test pictures; only several seeds cover that of the training.
 
     Args:
-        run_folders: Evaluated run folders; the runs of a random split are those named `<run>-random`.
+        run_folders: Runs; those of a random split are named `<run>-random`.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -320,62 +266,35 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     """
     columns = "run grouped random gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
     by_name, rows = {run_folder.name: run_folder for run_folder in run_folders}, []
-    for name, folder in by_name.items():
-        if not (name.endswith("-random") and name.removesuffix("-random") in by_name):
+    for name in by_name:
+        if f"{name}-random" not in by_name:
             continue
-        clean, leaky = (records.read_metrics(of) for of in (by_name[name.removesuffix("-random")], folder))
+        pair = [by_name[name], by_name[f"{name}-random"]]
+        clean, leaky = (records.read_metrics(folder) for folder in pair)
         resampled = []
-        for offset, of in enumerate((by_name[name.removesuffix("-random")], folder)):
-            found = metrics.read_predictions(of / records.PREDICTIONS)
-            answers = found.probabilities.argmax(axis=1)
-            groups = (found.actual, answers, len(found.characters), found.groups, seed + offset)
-            resampled.append(intervals.resampled_scores(*groups)[1])
-        interval = intervals.percentile_interval(resampled[1] - resampled[0])
+        for offset, folder in enumerate(pair):
+            found = metrics.read_predictions(folder / records.PREDICTIONS)
+            of_both = found.actual, found.predicted, len(found.characters), found.groups
+            resampled.append(intervals.resampled_scores(*of_both, seed + offset)[1])
         official = [scores.get("kaggle_test", {}).get("macro_f1", np.nan) for scores in (clean, leaky)]
         rows.append(
-            [name.removesuffix("-random"), clean["macro_f1"], leaky["macro_f1"]]
-            + [leaky["macro_f1"] - clean["macro_f1"], *interval]
-            + [leaky["near_duplicates_in_train"] / leaky["test_pictures"]]
-            + [leaky.get(f"accuracy_of_{which}", np.nan) for which in ("near_duplicates", "others")]
-            + [official[1] - official[0]]
+            (
+                *(name, clean["macro_f1"], leaky["macro_f1"], leaky["macro_f1"] - clean["macro_f1"]),
+                *intervals.percentile_interval(resampled[1] - resampled[0]),
+                leaky["near_duplicates_in_train"] / leaky["test_pictures"],
+                *(leaky.get(f"accuracy_of_{which}", np.nan) for which in ("near_duplicates", "others")),
+                official[1] - official[0],
+            )
         )
     return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_official_test"])
 
 
-def macro_f1_difference(
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    other: np.ndarray,
-    num_characters: int,
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Compare two networks on the same pictures.
-
-    Both are scored on the same resamples (see `intervals.bootstrap_intervals`). A picture that is hard for one network
-    is often hard for the other, so this interval is narrower than the two single ones suggest. An interval that
-    contains 0 does not distinguish the networks.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        predicted: Answers of the one network, int `(num_pictures,)`.
-        other: Answers of the other network to the same pictures in the same order, int `(num_pictures,)`.
-        num_characters: Number of characters.
-        groups: Near-duplicate group of each picture, `(num_pictures,)`; None puts each picture in its own group.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        `difference` (macro F1 of `predicted` minus that of `other`) and `difference_interval` (95 %, `[low, high]`).
-    """
-    # The same seed draws the same groups, so that subtracting element by element pairs the resamples.
-    _, first = intervals.resampled_scores(actual, predicted, num_characters, groups, seed)
-    _, second = intervals.resampled_scores(actual, other, num_characters, groups, seed)
-    difference = metrics.macro_f1(actual, predicted) - metrics.macro_f1(actual, other)
-    return {"difference": difference, "difference_interval": intervals.percentile_interval(first - second)}
-
-
 def differences(predictions: dict[str, metrics.Predictions], best: str, seed: int = 0) -> pd.DataFrame:
     """Measure how far each run is below the best one, on the same pictures.
+
+    Both are scored on the same resamples (see `lib.evaluation.intervals`). A picture that is hard for one network is
+    often hard for the other, so this interval is narrower than the two single ones suggest. An interval that contains 0
+    does not distinguish the networks.
 
     Args:
         predictions: Answers of each run, by the run's name.
@@ -387,13 +306,19 @@ def differences(predictions: dict[str, metrics.Predictions], best: str, seed: in
         interval; NaN for a run with predictions of other pictures.
     """
     reference = predictions[best]
+
+    def scored(answers: metrics.Predictions) -> tuple[float, np.ndarray]:
+        given = len(answers.characters), reference.groups, seed  # the same seed draws the same groups
+        resampled = intervals.resampled_scores(answers.actual, answers.predicted, *given)[1]
+        return metrics.macro_f1(answers.actual, answers.predicted), resampled
+
+    best_score, best_resampled = scored(reference)
     rows = []
-    for run, other in predictions.items():
-        row = (run, np.nan, np.nan, np.nan)
-        if other.paths == reference.paths and other.characters == reference.characters:
-            answers = (network.probabilities.argmax(axis=1) for network in (reference, other))
-            found = macro_f1_difference(reference.actual, *answers, len(reference.characters), reference.groups, seed)
-            row = (run, found["difference"], *found["difference_interval"])
-        rows.append(row)
+    for run, answers in predictions.items():
+        row = (np.nan,) * 3
+        if answers.same_pictures(reference):
+            score, resampled = scored(answers)
+            row = (best_score - score, *intervals.percentile_interval(best_resampled - resampled))
+        rows.append((run, *row))
     table = pd.DataFrame(rows, columns=["run", "below_best", "low", "high"])
     return table.sort_values("below_best", ignore_index=True)
