@@ -1,4 +1,4 @@
-"""What each notebook found, in one or two sentences that are computed from its results."""
+"""What each notebook found, in one or two sentences of Markdown that are computed from its results."""
 
 import math
 from typing import Any
@@ -15,17 +15,15 @@ def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
     Args:
         table: The manifest.
         leaks: For each split, which of its pictures have a near-duplicate in train, bool `(num_pictures,)`.
-
-    Returns:
-        Markdown.
     """
     used = table[table.split != ""]
     counts = used.character.value_counts()
-    grouped = used.group.map(used.group.value_counts()) > 1
+    grouped = used.duplicated("group", keep=False)
     leaking = [f"{100 * found.mean():.1f} % of {split}" for split, found in leaks.items() if found.any()]
+    verdict = "but none of those that select and test a network has one in train"
+    if leaking:
+        verdict = f"and {' and '.join(leaking)} have one in train: scores on them are too high"
     each = f"{counts.min():,}" + (f" to {counts.max():,}" if counts.max() > counts.min() else "")
-    kept_apart = "but none of those that select and test a network has one in train"
-    verdict = f"and {' and '.join(leaking)} have one in train: scores on them are too high" if leaking else kept_apart
     return (
         f"**Found:** {count(len(counts), 'character')} with {each} pictures each; "
         f"{count(len(table) - len(used), 'picture')} cannot be used. {100 * grouped.mean():.1f} % of the pictures have "
@@ -37,25 +35,19 @@ def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -
     """Conclude a training.
 
     Args:
-        run: Name of the run.
+        run: Its name.
         history: One row per epoch, with `val_macro_f1`, `accuracy` and `val_accuracy`.
         best_epoch: The epoch whose weights were kept, counted from 1.
         seconds: Duration of the training.
-
-    Returns:
-        Markdown.
     """
     best = history[history.epoch == best_epoch].iloc[0]
     gap = 100 * (best.accuracy - best.val_accuracy)
-    if abs(gap) < 1:
-        fit = "Training and validation accuracy agree within a percentage point, so it does not overfit"
-    elif gap > 0:
+    fit = "Training and validation accuracy agree within a percentage point, so it does not overfit"
+    if gap >= 1:
         fit = f"Training accuracy is {gap:.0f} percentage points higher, so it overfits"
-    else:
-        fit = (
-            f"Training accuracy is {-gap:.0f} percentage points lower, since dropout and augmentation make training "
-            "harder, so it does not overfit"
-        )
+    elif gap <= -1:
+        fit = f"Training accuracy is {-gap:.0f} percentage points lower, since dropout and augmentation make training "
+        fit += "harder, so it does not overfit"
     return (
         f"**Found:** `{run}` reaches macro F1 {best.val_macro_f1:.3f} on validation, in epoch {best_epoch} of "
         f"{len(history)}, after {duration(seconds)}. {fit}."
@@ -67,10 +59,7 @@ def first_loss(loss: float, num_characters: int) -> str:
 
     Args:
         loss: Cross-entropy of the untrained network, nats.
-        num_characters: Number of characters.
-
-    Returns:
-        One line of text.
+        num_characters: Number of possible answers.
     """
     uniform = math.log(num_characters)
     verdict = "close to it, as it should be" if abs(loss - uniform) < 0.3 else "off by more than 0.3"
@@ -84,9 +73,6 @@ def confidence(threshold: float, probabilities: np.ndarray, actual: np.ndarray) 
         threshold: Probability below which no answer is given, 0 to 1.
         probabilities: float `(num_pictures, num_characters)`.
         actual: Labels, int `(num_pictures,)`.
-
-    Returns:
-        One sentence.
     """
     given = probabilities.max(axis=1) >= threshold
     right = (probabilities.argmax(axis=1) == actual)[given]
@@ -98,13 +84,10 @@ def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentenc
     """Conclude an evaluation.
 
     Args:
-        run: Name of the run.
+        run: Its name.
         scores: As from `metrics.summary`.
         mistakes: As from `metrics.most_confused`.
         sentence: As from `confidence`.
-
-    Returns:
-        Markdown.
     """
     low, high = scores["macro_f1_interval"]
     most = "It makes no mistake." if mistakes.empty else ""
@@ -123,43 +106,20 @@ def depth(one_recipe: pd.DataFrame, original: pd.DataFrame) -> str:
     Args:
         one_recipe: `compare.differences` of cnn4-matched below cnn6-matched.
         original: The same of cnn4 below cnn6, which differ in more than depth.
-
-    Returns:
-        Markdown.
     """
-    matched = one_recipe.set_index("run").loc["cnn4-matched"]
-    plain = original.set_index("run").loc["cnn4"]
-    return (
-        f"**Six layers {_gain(matched.below_best)} {_interval(matched)} by one recipe for both, and "
-        f"{_gain(plain.below_best)} {_interval(plain)} by the original two.** {_settled(matched, 'one recipe')} "
-        f"{_settled(plain, 'the original recipes')}"
-    )
-
-
-def _gain(difference: float) -> str:
-    return f"{'gain' if difference >= 0 else 'lose'} {abs(difference):.3f}"
-
-
-def _interval(row: pd.Series) -> str:
-    return f"({row.low:.3f} to {row.high:.3f})"
-
-
-def _settled(row: pd.Series, by: str) -> str:
-    if row.low > 0:
-        return f"With {by} the deeper network is better."
-    return f"With {by} the deeper network is worse." if row.high < 0 else f"With {by} these pictures do not settle it."
+    gains, verdicts = [], []
+    tables = {"one recipe": (one_recipe, "cnn4-matched"), "the original recipes": (original, "cnn4")}
+    for by, (table, run) in tables.items():
+        row = table.set_index("run").loc[run]
+        gain = f"{'gain' if row.below_best >= 0 else 'lose'} {abs(row.below_best):.3f}"
+        gains.append(f"{gain} ({row.low:.3f} to {row.high:.3f})")
+        better = "the deeper network is better" if row.low > 0 else "these pictures do not settle it"
+        verdicts.append(f"With {by} {'the deeper network is worse' if row.high < 0 else better}.")
+    return f"**Six layers {gains[0]} by one recipe for both, and {gains[1]} by the original two.** {' '.join(verdicts)}"
 
 
 def differences(table: pd.DataFrame, best: str) -> str:
-    """Conclude a comparison of runs.
-
-    Args:
-        table: As from `compare.differences`.
-        best: Name of the best run.
-
-    Returns:
-        Markdown.
-    """
+    """Conclude a comparison of runs with the best one: a table of `compare.differences`."""
     others = table.dropna().query("run != @best")
     close = others.run[others.low <= 0]
     if others.empty:
@@ -171,35 +131,27 @@ def differences(table: pd.DataFrame, best: str) -> str:
 
 
 def leakage(table: pd.DataFrame) -> str:
-    """Say what near-duplicates in train add to the score.
-
-    Args:
-        table: As from `compare.leakage`, at least one row.
-
-    Returns:
-        Markdown.
-    """
-    sentences = []
+    """Say what near-duplicates in train add to the score: a table of `compare.leakage`, with a row at least."""
+    text = "**Found:**"
     for row in table.itertuples():
-        settled = "more than" if row.low > 0 else "no more than"
-        sentence = f"On a random split `{row.run}` seems to gain {row.gain:.3f} macro F1 ({row.low:.3f} to "
-        sentence += f"{row.high:.3f}), {settled} other test pictures of the same kind could give."
+        text += (
+            f" On a random split `{row.run}` seems to gain {row.gain:.3f} macro F1 ({row.low:.3f} to {row.high:.3f}), "
+            f"{'more than' if row.low > 0 else 'no more than'} other test pictures of the same kind could give."
+        )
         if np.isfinite(row.accuracy_of_near_duplicates):
-            sentence += f" It is right on {100 * row.accuracy_of_near_duplicates:.1f} % of the pictures with a "
-            sentence += f"near-duplicate in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
-        sentences.append(sentence)
-    return "**Found:** " + " ".join(sentences)
+            text += (
+                f" It is right on {100 * row.accuracy_of_near_duplicates:.1f} % of the pictures with a near-duplicate "
+                f"in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
+            )
+    return text
 
 
 def robustness(run: str, scores: pd.DataFrame) -> str:
     """Conclude a test on corrupted pictures.
 
     Args:
-        run: Name of the run.
+        run: Its name.
         scores: As in `robustness.csv`: `kind`, `strength`, `macro_f1`; the kind "unchanged" first.
-
-    Returns:
-        Markdown.
     """
     kinds = scores[scores.kind != "unchanged"].groupby("kind").macro_f1.mean().sort_values()
     unchanged = scores.macro_f1[scores.kind == "unchanged"].iloc[0]
@@ -212,11 +164,7 @@ def robustness(run: str, scores: pd.DataFrame) -> str:
 
 
 def unknown(table: pd.DataFrame) -> str:
-    """Say how well the best score tells unknown characters from known ones.
-
-    Args:
-        table: As from `unknown.table`.
-    """
+    """Say how well the best score tells unknown characters from known ones: a table of `unknown.table`."""
     best = table.iloc[0]
     return (
         f"**Found:** The best score on validation is the {best.score}. On test it ranks a known character above one "
