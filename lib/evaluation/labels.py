@@ -3,6 +3,9 @@
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 J. Artif. Intell. Res. 70, 1373-1411, arXiv:1911.00068) compares labels with out-of-fold probabilities, those of a
 network that was not trained on the picture. cleanlab has it too; the formula is short enough to be here.
+
+Everywhere `actual` holds the given labels (int, `(num_pictures,)`, each at least once) and `probabilities` the
+out-of-fold answers (float, `(num_pictures, num_characters)`).
 """
 
 import numpy as np
@@ -18,10 +21,6 @@ SECOND_PROBABILITY = 0.15  # of the second most probable character, in a picture
 def thresholds(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Compute the mean probability that pictures of a label have for that label (equation 2 of the paper).
 
-    Args:
-        actual: Labels, int `(num_pictures,)`; each label appears at least once.
-        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
-
     Returns:
         float `(num_characters,)`: a picture is confidently of a character when its probability reaches this.
     """
@@ -31,10 +30,6 @@ def thresholds(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def confident_labels(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Give each picture the label that the confident joint counts it under (equation 1 of the paper).
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
 
     Returns:
         int `(num_pictures,)`: the most probable of the characters whose threshold is reached; the given label where
@@ -47,10 +42,6 @@ def confident_labels(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarra
 
 def suspects(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Rank the pictures whose label is likely to be wrong, the most likely first.
-
-    Args:
-        actual: Labels, int `(num_pictures,)`.
-        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
 
     Returns:
         Positions of the pictures outside of the diagonal of the confident joint, by their margin: the probability of
@@ -66,14 +57,12 @@ def suspects(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def two_characters(probabilities: np.ndarray) -> np.ndarray:
     """Rank the pictures that may show two characters, by the probability of the second.
 
-    Args:
-        probabilities: Out-of-fold, float `(num_pictures, num_characters)`.
-
     Returns:
         Positions of the pictures whose second probability reaches `SECOND_PROBABILITY`, the highest first.
     """
     second = np.sort(probabilities, axis=1)[:, -2]
-    return np.array([row for row in np.argsort(-second, kind="stable") if second[row] >= SECOND_PROBABILITY], np.int64)
+    order = np.argsort(-second, kind="stable")
+    return order[second[order] >= SECOND_PROBABILITY]
 
 
 def contradicting(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
@@ -107,22 +96,20 @@ def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predic
     actual = predictions.actual.copy()
     actual[relabel] = pd.Index(predictions.characters).get_indexer(verdict.label[relabel])
     kept = ~exclude & (actual >= 0)
-    groups = None if predictions.groups is None else predictions.groups[kept]
-    names = [path for path, keep in zip(predictions.paths, kept, strict=True) if keep]
-    answers = Predictions(names, actual[kept], predictions.probabilities[kept], predictions.characters, groups)
+    answers = predictions._replace(
+        paths=np.array(predictions.paths, object)[kept].tolist(),
+        actual=actual[kept],
+        probabilities=predictions.probabilities[kept],
+        groups=None if predictions.groups is None else predictions.groups[kept],
+    )
     return answers, int((relabel | exclude).sum())
 
 
 def random_sample(num_pictures: int, size: int = 300, seed: int = 0) -> np.ndarray:
     """Draw the pictures whose review gives the share of wrong labels, without looking at any answer.
 
-    Args:
-        num_pictures: Number of pictures.
-        size: Number to draw.
-        seed: Seed of the draw.
-
     Returns:
-        Positions, in random order.
+        Positions, int `(size,)` or fewer, in random order.
     """
     return np.random.default_rng(seed).permutation(num_pictures)[:size]
 
@@ -140,6 +127,6 @@ def share_of_wrong(verdicts: pd.Series) -> tuple[float, float, float]:
     reviewed = verdicts[verdicts != ""]
     if reviewed.empty:
         return (np.nan,) * 3
-    wrong = int(reviewed.isin(["relabel", "exclude"]).sum())
+    wrong = int(reviewed.isin([corrections.RELABEL, corrections.EXCLUDE]).sum())
     interval = stats.binomtest(wrong, len(reviewed)).proportion_ci(method="wilson")
     return wrong / len(reviewed), float(interval.low), float(interval.high)

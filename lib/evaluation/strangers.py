@@ -11,7 +11,7 @@ import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 from sklearn.datasets import load_sample_images
 
 from lib.data import clipart, pictures
@@ -36,8 +36,7 @@ def far(picture_size: int, resize_mode: str, split: str = "test", seed: int = 1)
     """Make pictures that show no character at all.
 
     Args:
-        picture_size: Side of the square, pixels.
-        resize_mode: How a picture becomes square, as in `pictures.decode`.
+        picture_size, resize_mode: As in `pictures.decode`.
         split: `"validation"` to choose by, `"test"` to report.
         seed: Decides what is drawn.
 
@@ -72,12 +71,23 @@ def _random_part(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return picture[top : top + side, left : left + side]
 
 
-def decisions(network: Recogniser, pixels: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
-    """Ask a network who is in decoded pictures.
+def in_styles(
+    originals: Sequence[np.ndarray], seeds: Sequence[int], picture_size: int, resize_mode: str
+) -> dict[str, np.ndarray]:
+    """Change known pictures, RGB uint8 `(height, width, 3)` each, in each of `STRANGER_STYLES`, by a seed each.
 
-    Args:
-        network: The recogniser.
-        pixels: `uint8 (n, picture_size, picture_size, 3)`, RGB.
+    Returns:
+        For each style, `uint8 (n, picture_size, picture_size, 3)`.
+    """
+    changed = {}
+    for kind in STRANGER_STYLES:
+        made = (corruptions.corrupt(each, kind, "medium", seed) for each, seed in zip(originals, seeds, strict=True))
+        changed[kind] = _squares(made, picture_size, resize_mode)
+    return changed
+
+
+def decisions(network: Recogniser, pixels: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+    """Ask a network who is in decoded pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB.
 
     Returns:
         Whether it names anyone, `bool (n,)`, and the labels of all that it finds in each picture.
@@ -109,27 +119,64 @@ def summary(
         for each style; with a class map also `both_found` of pairs side by side, `second_name` where one figure
         stands, `pointing` and `box_overlap` (intersection over union of at least one half).
     """
-    squares = [pictures.resize_framed(each, network.picture_size, network.resize_mode) for each in originals]
+    shape = network.picture_size, network.resize_mode
+    squares = [pictures.resize_framed(each, *shape) for each in originals]
     pixels = np.stack([square.pixels for square in squares])
     class_maps = network.outputs(pixels).class_maps
+
+    def named(pixels: np.ndarray) -> float:
+        return float(decisions(network, pixels)[0].mean())
+
+    def is_right(pixels: np.ndarray) -> np.ndarray:
+        return network.predict_pixels(pixels).argmax(axis=1) == actual
+
+    styles = in_styles(originals, range(seed, seed + len(originals)), *shape)
     result: dict[str, Any] = {
         "threshold": network.threshold,
         "second_threshold": network.second_threshold,
-        "named": float(decisions(network, pixels)[0].mean()),
-        "named_strangers": {
-            kind: float(decisions(network, strange)[0].mean())
-            for kind, strange in far(network.picture_size, network.resize_mode).items()
-        },
-        "declined_though_right": _declined_though_right(network, originals, actual, seed),
+        "named": named(pixels),
+        "named_strangers": {kind: named(strange) for kind, strange in far(*shape).items()},
+        "declined_though_right": {kind: 1 - named(changed[is_right(changed)]) for kind, changed in styles.items()},
     }
-    if class_maps is None:
-        return result
-    result["both_found"] = _both_found(network, originals, actual, seed)
-    boxed = np.flatnonzero(~np.isnan(places[:, 0]))
-    if len(boxed):
-        result["second_name"] = _second_name(network, originals, actual, places, boxed)
-        result |= _pointing(squares, class_maps, actual, places, boxed)
+    if class_maps is not None:
+        result["both_found"] = _both_found(network, originals, actual, seed)
+        result |= _places(network, originals, squares, class_maps, actual, places)
     return result
+
+
+def _both_found(network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int) -> float:
+    """Measure for which fraction of pairs of frames side by side both characters are found."""
+    pairs = np.random.default_rng(seed).integers(0, len(actual), (len(actual), 2))
+    pairs = pairs[actual[pairs[:, 0]] != actual[pairs[:, 1]]]
+    made = (_side_by_side(originals[left], originals[right]) for left, right in pairs)
+    _, found = decisions(network, _squares(made, network.picture_size, network.resize_mode))
+    return float(np.mean([{*actual[pair]} <= {*labels} for pair, labels in zip(pairs, found, strict=True)]))
+
+
+def _places(
+    network: Recogniser,
+    originals: Sequence[np.ndarray],
+    squares: Sequence[pictures.Square],
+    class_maps: np.ndarray,
+    actual: np.ndarray,
+    places: np.ndarray,
+) -> dict[str, float]:
+    """Compare the maps of the right characters with their boxes, where these are known."""
+    boxed = np.flatnonzero(~np.isnan(places[:, 0]))
+    if not len(boxed):
+        return {}
+    crops = (_around(originals[row], places[row]) for row in boxed)
+    known, found = decisions(network, _squares(crops, network.picture_size, network.resize_mode))
+    second = [is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]
+    inside, overlaps = [], []
+    for row in boxed:
+        cells = class_maps[row][:, :, actual[row]]
+        box = squares[row].framing.to_square(places[row])
+        x, y = class_map.peak(cells)
+        inside.append(box[0] <= x <= box[2] and box[1] <= y <= box[3])  # as Zhang et al. 2018
+        overlaps.append(class_map.overlap(class_map.box_of(cells), tuple(box)) >= 0.5)
+    measured = {"second_name": second, "pointing": inside, "box_overlap": overlaps}
+    return {name: float(np.mean(values)) for name, values in measured.items()}
 
 
 def table(found: dict[str, Any]) -> pd.DataFrame:
@@ -142,30 +189,8 @@ def table(found: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["pictures", "fraction"])
 
 
-def _squares(network: Recogniser, changed: Iterable[np.ndarray]) -> np.ndarray:
-    return np.stack([pictures.resize(each, network.picture_size, network.resize_mode) for each in changed])
-
-
-def _declined_though_right(
-    network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int
-) -> dict[str, float]:
-    """Measure which fraction of the pictures, rightly recognised in a stranger's style, is declined."""
-    fractions = {}
-    for kind in STRANGER_STYLES:
-        changed = (corruptions.corrupt(each, kind, "medium", seed + n) for n, each in enumerate(originals))
-        pixels = _squares(network, changed)
-        right = network.predict_pixels(pixels).argmax(axis=1) == actual
-        fractions[kind] = float(1 - decisions(network, pixels[right])[0].mean())
-    return fractions
-
-
-def _both_found(network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int) -> float:
-    """Measure for which fraction of pairs of frames side by side both characters are found."""
-    rng = np.random.default_rng(seed)
-    pairs = [(a, b) for a, b in rng.integers(0, len(actual), (len(actual), 2)) if actual[a] != actual[b]]
-    _, found = decisions(network, _squares(network, (_side_by_side(originals[a], originals[b]) for a, b in pairs)))
-    right = [{actual[a], actual[b]} <= set(labels) for (a, b), labels in zip(pairs, found, strict=True)]
-    return float(np.mean(right))
+def _squares(originals: Iterable[np.ndarray], picture_size: int, resize_mode: str) -> np.ndarray:
+    return np.stack([pictures.resize(each, picture_size, resize_mode) for each in originals])
 
 
 def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -177,38 +202,15 @@ def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.hstack(scaled)
 
 
-def _second_name(
-    network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, places: np.ndarray, boxed: np.ndarray
-) -> float:
-    """Measure how often a crop that shows one figure gets a further name."""
-    crops = []
-    for row in boxed:
-        height, width = originals[row].shape[:2]
-        left, top, right, bottom = places[row]
-        margin_x, margin_y = CROP_MARGIN * (right - left), CROP_MARGIN * (bottom - top)
-        x0, x1 = (int(np.clip(edge, 0, 1) * width) for edge in (left - margin_x, right + margin_x))
-        y0, y1 = (int(np.clip(edge, 0, 1) * height) for edge in (top - margin_y, bottom + margin_y))
-        crops.append(np.ascontiguousarray(originals[row][y0 : y1 + 1, x0 : x1 + 1]))
-    known, found = decisions(network, _squares(network, crops))
-    return float(np.mean([is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]))
-
-
-def _pointing(
-    squares: Sequence[pictures.Square],
-    class_maps: np.ndarray,
-    actual: np.ndarray,
-    places: np.ndarray,
-    boxed: np.ndarray,
-) -> dict[str, float]:
-    """Compare the map of the right character with its box: the maximum inside (Zhang et al. 2018), and the overlap."""
-    inside, overlaps = [], []
-    for row in boxed:
-        box = squares[row].framing.to_square(places[row])
-        cells = class_maps[row][:, :, actual[row]]
-        x, y = class_map.peak(cells)
-        inside.append(box[0] <= x <= box[2] and box[1] <= y <= box[3])
-        overlaps.append(class_map.overlap(class_map.box_of(cells), tuple(box)))
-    return {"pointing": float(np.mean(inside)), "box_overlap": float(np.mean(np.array(overlaps) >= 0.5))}
+def _around(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Crop a picture to a box, fractions of it, with a margin, so that it shows one figure."""
+    start, end = box[:2], box[2:]
+    margin = CROP_MARGIN * (end - start)
+    size = np.array(picture.shape[1::-1])
+    (left, top), (right, bottom) = (
+        (np.clip(corner, 0, 1) * size).astype(int) for corner in (start - margin, end + margin)
+    )
+    return np.ascontiguousarray(picture[top : bottom + 1, left : right + 1])
 
 
 def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
@@ -221,8 +223,8 @@ def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
     Returns:
         0 to 1; one half for a score that says nothing.
     """
-    ranks = rankdata(np.concatenate([known, unknown]))[: len(known)].sum()
-    return float((ranks - len(known) * (len(known) + 1) / 2) / (len(known) * len(unknown)))
+    found = mannwhitneyu(known.astype(float), unknown.astype(float), method="asymptotic")
+    return float(found.statistic / (len(known) * len(unknown)))
 
 
 def false_positive_rate(known: np.ndarray, unknown: np.ndarray, true_positive_rate: float = 0.95) -> float:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp, softmax
 
-from lib.data import leave_out, pictures
+from lib.data import leave_out
 from lib.data.dataset import Dataset
-from lib.evaluation import corruptions, strangers
+from lib.evaluation import strangers
 from lib.evaluation.strangers import auroc, false_positive_rate
 from lib.inference import class_map
 from lib.training.calibration import threshold_keeping
@@ -42,9 +42,7 @@ def pictures_of(
     some = np.random.default_rng(seed).permutation(known)[:changed]
     result = {"known": data.images[known], "left out": data.images[leave_out.rows(every, left_out, split)]}
     result |= strangers.far(size, resize_mode, split)
-    for kind in strangers.STRANGER_STYLES:
-        made = (corruptions.corrupt(data.images[row], kind, "medium", row) for row in some)
-        result[kind] = np.stack([pictures.resize(each, size, resize_mode) for each in made])
+    result |= strangers.in_styles(data.images[some], some, size, resize_mode)
     return result, data.labels[some]
 
 
@@ -68,10 +66,9 @@ def scores(
         probabilities of all characters that the class map shows.
     """
     characters, probabilities = logits[:, :-1], softmax(logits, axis=1)
-    first = characters.argmax(axis=1)
     shown = [
-        [place.label for place in class_map.find(each, label, second_threshold)]
-        for each, label in zip(maps, first, strict=True)
+        row[[place.label for place in class_map.find(each, first, second_threshold)]].sum()
+        for row, each, first in zip(probabilities, maps, characters.argmax(axis=1), strict=True)
     ]
     return pd.DataFrame(
         {
@@ -80,9 +77,7 @@ def scores(
             f"cosine of the {NEIGHBOURS} nearest training pictures": _similarity(features, known_features),
             "probability of anybody": 1 - probabilities[:, -1],
             "largest probability": probabilities[:, :-1].max(axis=1),
-            "probability of all that the map shows": [
-                row[labels].sum() for row, labels in zip(probabilities, shown, strict=True)
-            ],
+            "probability of all that the map shows": shown,
         }
     )
 
@@ -124,21 +119,26 @@ def table(
         rightly recognised, that are declined.
     """
     nobody = [name for name in test if name not in (known, unknown, *changed)]
-    found = []
+    rows = []
     for score in validation[known]:
-        threshold = threshold_keeping(validation[known][score].to_numpy())
-        named = {name: test[name][score].to_numpy() >= threshold for name in test}
-        declined = [~named[name][right[name]] for name in changed]
-        found.append(
+        chosen, reported = ({name: part[score].to_numpy() for name, part in of.items()} for of in (validation, test))
+        threshold = threshold_keeping(chosen[known])
+        named = {name: values >= threshold for name, values in reported.items()}
+        pair = reported[known], reported[unknown]
+        rows.append(
             {
                 "score": score,
-                "validation_auroc": auroc(validation[known][score].to_numpy(), validation[unknown][score].to_numpy()),
-                "auroc": auroc(test[known][score].to_numpy(), test[unknown][score].to_numpy()),
-                "fpr_at_95_tpr": false_positive_rate(test[known][score].to_numpy(), test[unknown][score].to_numpy()),
+                "validation_auroc": auroc(chosen[known], chosen[unknown]),
+                "auroc": auroc(*pair),
+                "fpr_at_95_tpr": false_positive_rate(*pair),
                 "known_named": named[known].mean(),
                 "unknown_named": named[unknown].mean(),
-                "strangers_named": np.concatenate([named[name] for name in nobody]).mean() if nobody else np.nan,
-                "changed_declined": np.concatenate(declined).mean() if declined else np.nan,
+                "strangers_named": _mean([named[name] for name in nobody]),
+                "changed_declined": _mean([~named[name][right[name]] for name in changed]),
             }
         )
-    return pd.DataFrame(found).sort_values("validation_auroc", ascending=False, kind="stable", ignore_index=True)
+    return pd.DataFrame(rows).sort_values("validation_auroc", ascending=False, kind="stable", ignore_index=True)
+
+
+def _mean(parts: Sequence[np.ndarray]) -> float:
+    return np.concatenate(parts).mean() if parts else np.nan
