@@ -31,8 +31,8 @@ class Occlusion:
         label: Index of the character that the network names when nothing is covered.
         probability: Its probability then, 0 to 1.
         lowest: Its probability with the most important patch covered; None where a class map says what matters.
-        importance: `float32 (size, size)`, 0 to 1: the mean loss of probability over the patches that cover a pixel,
-            divided by the highest such mean of any pixel; all 0 if no patch lowers the probability.
+        importance: `float32 (size, size)`: the mean loss of probability over the patches that cover a pixel, divided by
+            the highest such mean of any pixel; all 0 if no patch lowers the probability.
     """
 
     label: int
@@ -58,7 +58,7 @@ def explain(network: Recogniser, picture: np.ndarray, character: str = "") -> Oc
     label = network.characters.index(character) if character in network.characters else int(probabilities[0].argmax())
     cells = class_maps[0][:, :, label]
     size = (len(picture), len(picture))
-    importance = cv2.resize(cells / max(cells.max(), np.finfo(np.float32).tiny), size, interpolation=cv2.INTER_LINEAR)
+    importance = cv2.resize(_up_to_one(cells), size, interpolation=cv2.INTER_LINEAR)
     return Occlusion(label, float(probabilities[0, label]), None, importance)
 
 
@@ -82,14 +82,21 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) 
             "Invalid value for argument `picture`. Expected uint8 of shape (size, size, 3). "
             f"Received: {picture.dtype} of shape {picture.shape}"
         )
-    patches = _patches(size)
+    # From edge to edge, so that every pixel is covered.
+    side = max(1, round(PATCH_SIDE * size))
+    starts = np.unique(np.linspace(0, size - side, POSITIONS).round().astype(int))
+    patches = [(slice(y, y + side), slice(x, x + side)) for y in starts for x in starts]
     batch = np.repeat(picture[np.newaxis], 1 + len(patches), axis=0)  # the first stays uncovered
     for pixels, patch in zip(batch[1:], patches, strict=True):
         pixels[patch] = GREY
     probabilities = predict(batch)
     label = int(probabilities[0].argmax())
     whole, covered = float(probabilities[0, label]), probabilities[1:, label]
-    return Occlusion(label, whole, float(min(whole, covered.min())), _importance(size, patches, whole - covered))
+    total, count = np.zeros((2, size, size), np.float32)
+    for patch, loss in zip(patches, whole - covered, strict=True):
+        total[patch] += max(0.0, float(loss))  # a gain counts as no loss
+        count[patch] += 1
+    return Occlusion(label, whole, float(min(whole, covered.min())), _up_to_one(total / count))
 
 
 def shown_part(
@@ -132,8 +139,7 @@ def heatmap_overlay(importance: np.ndarray, longest: int = 256) -> np.ndarray:
     """
     scale = longest / max(importance.shape)
     smooth = cv2.resize(importance, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    smooth = cv2.GaussianBlur(smooth, (0, 0), BLUR * longest)
-    smooth /= max(smooth.max(), np.finfo(np.float32).tiny)
+    smooth = _up_to_one(cv2.GaussianBlur(smooth, (0, 0), BLUR * longest))
     result = np.empty((*smooth.shape, 4), np.uint8)
     result[..., :3] = OVERLAY_COLOUR
     result[..., 3] = np.round(255 * MAX_OPACITY * (1 - np.clip(smooth, 0, 1)))
@@ -141,33 +147,13 @@ def heatmap_overlay(importance: np.ndarray, longest: int = 256) -> np.ndarray:
 
 
 def darkened(picture: np.ndarray, importance: np.ndarray) -> np.ndarray:
-    """Darken the parts of a picture that do not matter, and enlarge it to the size of the overlay.
-
-    Args:
-        picture: RGB `uint8 (size, size, 3)`.
-        importance: `float32 (size, size)`, 0 to 1.
-
-    Returns:
-        RGB `uint8 (larger, larger, 3)`.
-    """
+    """Darken the parts of a picture, RGB `uint8 (size, size, 3)`, that do not matter; of the size of the overlay."""
     overlay = heatmap_overlay(importance)
     opacity = overlay[..., 3:] / 255
     larger = cv2.resize(picture, overlay.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     return np.uint8(larger * (1 - opacity) + overlay[..., :3] * opacity)
 
 
-def _patches(size: int) -> list[tuple[slice, slice]]:
-    """Place the grey square evenly over the picture, from edge to edge."""
-    side = max(1, round(PATCH_SIDE * size))
-    starts = np.unique(np.linspace(0, size - side, POSITIONS).round().astype(int))
-    return [(slice(y, y + side), slice(x, x + side)) for y in starts for x in starts]
-
-
-def _importance(size: int, patches: list[tuple[slice, slice]], losses: np.ndarray) -> np.ndarray:
-    """Average, for each pixel, the losses of the patches that cover it; a gain counts as no loss."""
-    total, count = np.zeros((2, size, size), np.float32)
-    for patch, loss in zip(patches, losses, strict=True):
-        total[patch] += max(0.0, float(loss))
-        count[patch] += 1
-    mean = total / count
-    return mean / mean.max() if mean.max() > 0 else mean
+def _up_to_one(importance: np.ndarray) -> np.ndarray:
+    """Divide by the maximum, if there is one above 0."""
+    return importance / max(importance.max(), np.finfo(np.float32).tiny)
