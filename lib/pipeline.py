@@ -303,8 +303,10 @@ def publish(plan: Plan) -> None:
     for run in plan.runs if plan.publish_model else ():
         check_refit(plan.run_folder(run))
     for table in (plan.folder / records.BASELINES, plan.folder / records.UNKNOWN):
-        if table.exists() and plan.preparation.split == "grouped":
-            _copy(table, paths.PUBLISHED)
+        record = table.with_suffix(".json")
+        if record.exists() and plan.preparation.split == "grouped":
+            _copy(records.verified(table), paths.PUBLISHED)
+            _copy(record, paths.PUBLISHED)
     for run in plan.runs:
         source, target = plan.run_folder(run), plan.published_folder(run)
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):

@@ -145,7 +145,10 @@ def read_record(path: Path, missing: str = "") -> dict[str, Any]:
 
 
 def verified(path: Path) -> Path:
-    """Check a file of a run against its digest in a record beside it: of the training, the evaluation, or make's.
+    """Check a file against its digest in a record beside it: of the training, the evaluation, make's, or its own.
+
+    Args:
+        path: A file of a run folder, or a table of `write_table`.
 
     Returns:
         The path, for whoever reads it.
@@ -153,7 +156,8 @@ def verified(path: Path) -> Path:
     Raises:
         UserError: It was changed since it was written.
     """
-    for name in (RUN_RECORD, METRICS_RECORD, INPUTS) if path.exists() else ():
+    names = (RUN_RECORD, METRICS_RECORD, INPUTS, path.with_suffix(".json").name)
+    for name in names if path.exists() else ():
         record = path.with_name(name)
         digests_in = path.name if name == INPUTS else "files"
         expected = read_record(record).get(digests_in, {}).get(path.name) if record.exists() else None
@@ -197,6 +201,12 @@ def csv_cell(value: Any) -> Any:
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table without its index, atomically."""
     write_text(path, csv_text(table))
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table that no record of a run stands for, and a record of its digest beside it."""
+    write_csv(path, table)
+    write_record(path.with_suffix(".json"), {}, digests(path.parent, path.name))
 
 
 # ---------------------------------------------------------------- reading

@@ -44,6 +44,12 @@ def test_the_model_card_is_written_from_the_records():
     assert hashlib.sha256((FOLDER / records.LITERT_MODEL).read_bytes()).hexdigest() in card.model_card(FOLDER)
 
 
+@pytest.mark.parametrize("name", [records.BASELINES, records.UNKNOWN])
+def test_the_tables_beside_the_runs_are_as_they_were_written(name):
+    assert (paths.PUBLISHED / name).with_suffix(".json").is_file()
+    records.verified(paths.PUBLISHED / name)
+
+
 def test_no_frames_are_published():
     for path in paths.PUBLISHED.rglob("*.png"):
         assert path.stem in {"confusion_matrix", "learning_curves", "per_character", "robustness", "comparison"}, path

@@ -195,6 +195,15 @@ def test_a_record_without_digests_is_read(tmp_path):
     assert records.read_record(tmp_path / "run.json") == {"a": 1}
 
 
+def test_a_table_beside_the_runs_has_a_record_of_its_own(tmp_path):
+    path = tmp_path / records.BASELINES
+    records.write_table(path, pd.DataFrame({"accuracy": [0.5]}))
+    assert records.verified(path) == path
+    path.write_text("accuracy\n0.9\n")
+    with pytest.raises(UserError, match=r"baselines\.csv is damaged.* Delete .*baselines\.json"):
+        records.verified(path)
+
+
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1"])
 def test_no_cell_of_a_table_is_a_formula(text, tmp_path):
     records.write_csv(tmp_path / "table.csv", pd.DataFrame({text: [text, "bart"], "number": [-1.5, 2]}))
