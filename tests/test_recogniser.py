@@ -84,7 +84,7 @@ def test_bytes_that_are_not_a_picture_are_rejected(small):
 
 def test_a_file_is_read(small, tmp_path):
     (tmp_path / "homer.png").write_bytes(small_model.picture(RED))
-    assert small.predict_file(tmp_path / "homer.png").character == "homer_simpson"
+    assert small.predict(recogniser.read_file(tmp_path / "homer.png")).character == "homer_simpson"
 
 
 # ---------------------------------------------------------------- many pictures
@@ -151,8 +151,8 @@ def test_pixels_of_another_type_or_shape_are_rejected(small, pixels):
 def test_predicting_imports_no_framework(run_dir, tmp_path):
     (tmp_path / "homer.png").write_bytes(small_model.picture(RED))
     program = (
-        "import sys; from lib.inference.recogniser import Recogniser\n"
-        f"print(Recogniser.load({str(run_dir)!r}).predict_file({str(tmp_path / 'homer.png')!r}).name)\n"
+        "import sys; from lib.inference.recogniser import Recogniser, read_file\n"
+        f"print(Recogniser.load({str(run_dir)!r}).predict(read_file({str(tmp_path / 'homer.png')!r})).name)\n"
         "print(sorted({'tensorflow', 'keras', 'torch', 'jax', 'pandas'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

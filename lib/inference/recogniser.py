@@ -112,6 +112,8 @@ class Recogniser:
         names: Their display names.
         picture_size: Height and width of the network's input, pixels.
         resize_mode: How a picture is made square, as in `pictures.decode`.
+        threshold: Probability from which a character is named: the file's; in old files that of the evaluation, or one
+            half.
         flip_tta_threshold: Probability below which the answer is averaged with that of the mirrored picture.
         second_threshold: Score of the class map from which a further character is named.
         digest: SHA-256 of the model file.
@@ -139,13 +141,14 @@ class Recogniser:
         self.resize_mode: str = metadata["resize_mode"]
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
         self.second_threshold: float = metadata.get("second_threshold") or 1.0
-        self._threshold: float | None = metadata.get("threshold")
         self._nobody: bool = metadata.get("nobody") or False  # whether there is a further probability, of nobody
         # A model file alone is enough to predict.
         self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
         if self.record.get("model_sha256", self.digest) != self.digest:
             raise _damaged(run_dir, f"{records.LITERT_MODEL} was changed since it was written")
         self.metrics = _metrics(run_dir)
+        candidates = (metadata.get("threshold"), self.metrics.get("threshold"), DEFAULT_THRESHOLD)
+        self.threshold = float(next(value for value in candidates if _is_number(value)))
         self._networks = _NetworkPool(contents, cores())
         self._try_out()
 
@@ -186,23 +189,12 @@ class Recogniser:
         """Labels of the characters that it often confuses with others, by its evaluation; empty without one."""
         return self.metrics.get("confused", [])
 
-    @property
-    def threshold(self) -> float:
-        """Probability from which a character is named: the file's; in old files that of the evaluation, or one half."""
-        if self._threshold is not None:
-            return self._threshold
-        threshold = self.metrics.get("threshold")
-        return float(threshold) if _is_number(threshold) else DEFAULT_THRESHOLD
-
     def predict(self, contents: bytes, top: int = 3) -> Answer:
         """Name the character in a picture.
 
         Args:
             contents: Bytes of a JPEG, PNG, WebP, AVIF, GIF or BMP file.
             top: Number of characters in `Answer.top`.
-
-        Returns:
-            The answer.
 
         Raises:
             UnreadablePicture: The bytes are not a picture, or exceed a limit.
@@ -211,20 +203,8 @@ class Recogniser:
         probabilities, class_maps = self.outputs(square.pixels[np.newaxis])
         return self._answer(probabilities[0], None if class_maps is None else class_maps[0], square, top)
 
-    def predict_file(self, path: Path | str, top: int = 3) -> Answer:
-        """Name the character in a picture file; see `predict`.
-
-        Raises:
-            UserError: The file cannot be read or is not a picture.
-        """
-        return self.predict(read_file(path), top)
-
     def predict_many(
-        self,
-        items: Iterable[Any],
-        top: int = 3,
-        batch: int = 16,
-        read: Callable[[Any], bytes] | None = None,
+        self, items: Iterable[Any], top: int = 3, batch: int = 16, read: Callable[[Any], bytes] | None = None
     ) -> Iterator[Answer | UserError]:
         """Name the characters in many pictures, on all cores.
 
@@ -238,11 +218,12 @@ class Recogniser:
         Yields:
             For each item, in order, the answer, or the error if it has none.
         """
-        read = read or _read_item
 
         def answer(item: Any) -> Answer | UserError:
             try:
-                return self.predict(read(item), top)
+                if read:
+                    return self.predict(read(item), top)
+                return self.predict(item if isinstance(item, bytes) else read_file(item), top)
             except UserError as problem:
                 return problem
 
@@ -314,27 +295,14 @@ class Recogniser:
     def _answer(self, probabilities: np.ndarray, class_map: np.ndarray | None, square: Square, top: int) -> Answer:
         order = np.argsort(-probabilities, kind="stable")
         guesses = [Guess(self.characters[i], self.names[i], float(probabilities[i])) for i in order]
+        best = guesses[0]
         known, places = self.decide(probabilities, class_map)
-        best, found = guesses[0], []
-        if known:
-            found = [
-                Found(self.characters[place.label], self.names[place.label], place.score, self._box(place, square))
-                for place in places
-            ]
-            found = [Found(*best, found[0].box if found else None), *found[1:]]
-        return Answer(
-            known,
-            best.character if known else None,
-            best.name if known else None,
-            best.probability,
-            top=guesses[:top],
-            all=guesses,
-            found=found,
-        )
-
-    def _box(self, place: Place, square: Square) -> Box:
-        """Convert the box of a place to fractions of the picture."""
-        return tuple(square.framing.from_square(place.box).tolist())
+        if not known:
+            return Answer(False, None, None, best.probability, guesses[:top], guesses, [])
+        names = [best, *((self.characters[place.label], self.names[place.label], place.score) for place in places[1:])]
+        boxes = [tuple(square.framing.from_square(place.box).tolist()) for place in places]
+        found = [Found(*name, box) for name, box in zip(names, boxes or [None], strict=True)]
+        return Answer(True, best.character, best.name, best.probability, guesses[:top], guesses, found)
 
     def _try_out(self) -> None:
         """Predict once, so that a damaged network is found now and the first real prediction is fast."""
@@ -361,25 +329,22 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
         outputs: The folder with `published/<run>/` and `<data name>/<run>/`.
 
     Returns:
-        The default of the published runs, the other published runs, then the finished runs of this machine; in each
-        group by macro F1, with runs that are not evaluated last.
+        The default of the published runs, which `make publish MODEL=1` records, the other published runs, then the
+        finished runs of this machine; in each group by macro F1, with runs that are not evaluated last.
     """
-    found, default = [], _default_run(Path(outputs) / paths.PUBLISHED.name)
+    published = Path(outputs) / paths.PUBLISHED.name
+    record, found = published / records.DEFAULT, []
+    default = records.read_json(record).get("run") if record.exists() else None
     for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}"):
         run = model.parent
-        published = run.parent.name == paths.PUBLISHED.name
+        is_own = run.parent != published
         with contextlib.suppress(UserError):
-            if not published or (run / records.RUN_RECORD).exists():
+            if is_own or (run / records.RUN_RECORD).exists():
                 records.read_run(run)  # raises if the training is not finished
-            found.append((not published, run != default, -_macro_f1(run), str(run), run))
+            score = _metrics(run).get("macro_f1")
+            is_default = not is_own and run.name == default
+            found.append((is_own, not is_default, -score if _is_number(score) else 1, str(run), run))
     return [run for *_, run in sorted(found)]
-
-
-def _default_run(published: Path) -> Path | None:
-    """Read which of the published runs is the default, from the record that `make publish MODEL=1` writes."""
-    if not (published / records.DEFAULT).exists():
-        return None
-    return published / str(records.read_json(published / records.DEFAULT).get("run"))
 
 
 def load_best(outputs: Path = paths.OUTPUTS) -> Recogniser:
@@ -515,22 +480,12 @@ def _metrics(run_dir: Path) -> dict[str, Any]:
     return records.read_metrics(run_dir) if (run_dir / records.METRICS_RECORD).exists() else {}
 
 
-def _macro_f1(run_dir: Path) -> float:
-    """Read the macro F1 of a run; -1 if it has none."""
-    score = _metrics(run_dir).get("macro_f1")
-    return float(score) if _is_number(score) else -1.0
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _damaged(run_dir: Path, what: str) -> UserError:
     return UserError(f"{run_dir} is damaged: {what}. {RETRAIN}")
-
-
-def _read_item(item: bytes | Path | str) -> bytes:
-    return item if isinstance(item, bytes) else read_file(item)
 
 
 def _map_in_threads(function: Callable, items: Iterable, batch: int, threads: int) -> Iterator:
