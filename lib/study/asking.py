@@ -50,6 +50,12 @@ class Asking(anywidget.AnyWidget):
         self.send({"id": question.get("id")} | answer, pictures)
 
 
+def partners(pairs: np.ndarray, position: int) -> np.ndarray:
+    """Give what makes a pair with a position, of int `(num_pairs, 2)`."""
+    touching = pairs[(pairs == position).any(axis=1)]
+    return touching[touching != position]
+
+
 def jpeg(picture: np.ndarray) -> bytes:
     """Encode an RGB picture, uint8 `(height, width, 3)`, for the front end."""
     return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -4,6 +4,7 @@
 sheet of thumbnails, so that a click is answered at once.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lib.data import dataset, pictures
 from lib.errors import UserError
 from lib.evaluation import metrics, occlusion
 from lib.inference.recogniser import Recogniser
-from lib.study.asking import Asking, Reply, front_end, jpeg
+from lib.study.asking import Asking, Reply, front_end, jpeg, partners
 
 MOST_SHOWN = 60  # pictures of a cell; more would not be looked at one by one
 THUMBNAIL = 70  # pixels
@@ -55,38 +56,28 @@ class Explorer:
             raise UserError(f"There is no run {run!r} on these pictures. Known: {', '.join(self._folders)}.")
         self.runs = sorted(self._folders, key=lambda name: name != run)
         self._pairs = np.load(processed / dataset.NEAR_DUPLICATES)
-        self._answers: dict[tuple[str, str], np.ndarray] = {}
-        self._networks: dict[str, Recogniser] = {}
+        # Kept once they were asked for.
+        self._answers = functools.cache(self._find_answers)
+        self.network = functools.cache(lambda run: Recogniser.load(self._folders[run]))
 
     def splits(self) -> list[str]:
         """List the splits that have pictures."""
         return [split for split in SPLITS if (self.data.table.split == split).any()]
 
     def answers(self, run: str, split: str) -> np.ndarray:
-        """Give the probabilities of a run for a split: those of its record, or else computed now and kept.
-
-        Args:
-            run: Name of the run.
-            split: One of `splits`.
+        """Give the probabilities of a run for a split: those of its record, or else computed now.
 
         Returns:
-            float `(num_pictures, num_characters)`, in the order of the split.
+            float `(num_pictures, num_characters)`, in the order of the split; kept for the next question.
         """
         if run not in self._folders or split not in self.splits():
             raise UserError(f"There is no run {run!r} or no split {split!r}.")
-        if (run, split) not in self._answers:
-            if split == "test":
-                found = metrics.read_predictions(self._folders[run] / records.PREDICTIONS).probabilities
-            else:
-                found = self.network(run).predict_pixels(self.data.images[self.data.rows(split)])
-            self._answers[run, split] = found
-        return self._answers[run, split]
+        return self._answers(run, split)
 
-    def network(self, run: str) -> Recogniser:
-        """Load the network of a run, once."""
-        if run not in self._networks:
-            self._networks[run] = Recogniser.load(self._folders[run])
-        return self._networks[run]
+    def _find_answers(self, run: str, split: str) -> np.ndarray:
+        if split == "test":
+            return metrics.read_predictions(self._folders[run] / records.PREDICTIONS).probabilities
+        return self.network(run).predict_pixels(self.data.images[self.data.rows(split)])
 
     def chosen(self, view: dict[str, Any]) -> np.ndarray:
         """Find the pictures that pass the filters of a view, as positions in its split.
@@ -138,8 +129,7 @@ class Explorer:
 
     def near_in_train(self, position: int) -> list[int]:
         """Give the near-duplicates of a picture that are in train, as positions in the manifest."""
-        touching = self._pairs[(self._pairs == position).any(axis=1)]
-        others = touching[touching != position]
+        others = partners(self._pairs, position)
         return others[(self.data.table.split.to_numpy()[others] == "train")][:MOST_NEAR].tolist()
 
     def picture(self, position: int) -> np.ndarray:
@@ -173,7 +163,7 @@ class ExploreWidget(Asking):
         explorer = self._explorer
         view = {"run": explorer.runs[0], "split": "test"} | question.get("view", {})
         counts = explorer.confusion(view)
-        answer = {
+        return {
             "view": view,
             "runs": explorer.runs,
             "splits": explorer.splits(),
@@ -181,8 +171,7 @@ class ExploreWidget(Asking):
             "counts": counts.tolist(),
             "total": int(counts.sum()),
             "wrong": int(counts.sum() - np.trace(counts)),
-        }
-        return answer, []
+        }, []
 
     def _cell(self, question: dict[str, Any]) -> Reply:
         view = question["view"]
@@ -197,13 +186,12 @@ class ExploreWidget(Asking):
         position = explorer.position(view["split"], row)
         probabilities = explorer.answers(view["run"], view["split"])[row]
         order = np.argsort(-probabilities, kind="stable")[:TOP]
-        others = []
-        for run in explorer.runs:
-            # The other runs are asked on test alone, where their answers are recorded.
-            if run != view["run"] and view["split"] == "test":
+        near, others = explorer.near_in_train(position), []
+        # The other runs are asked on test alone, where their answers are recorded.
+        for run in explorer.runs if view["split"] == "test" else ():
+            if run != view["run"]:
                 other = explorer.answers(run, "test")[row]
                 others.append([run, display_name(explorer.characters[other.argmax()]), float(other.max())])
-        near = explorer.near_in_train(position)
         answer = {
             "path": explorer.data.table.path[position],
             "label": display_name(explorer.data.table.character[position]),

@@ -16,7 +16,7 @@ from lib.characters import display_name
 from lib.data import corrections, dataset, folds, pictures
 from lib.errors import UserError
 from lib.evaluation import labels
-from lib.study.asking import Asking, Reply, front_end, jpeg
+from lib.study.asking import Asking, Reply, front_end, jpeg, partners
 
 SHOWN_SIDE = 384  # pixels
 NEAR_SIDE = 96
@@ -56,7 +56,7 @@ class Review:
         self._frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)))
         self._pairs = np.load(processed / dataset.NEAR_DUPLICATES)
         self._sample = self._frames[labels.random_sample(len(self._frames), size, seed)]
-        self._undo: list[pd.DataFrame | str] = []
+        self._undo: list[tuple[str, pd.DataFrame]] = []  # a picture, and its verdict before
         self.corrections = corrections.read(self.file)
         self.look()
 
@@ -67,13 +67,12 @@ class Review:
         position_of_image[self.table.image[self.table.image >= 0]] = np.flatnonzero(self.table.image >= 0)
         answered = position_of_image[rows]
         self._answer_of = dict(zip(answered.tolist(), range(len(rows)), strict=True))
-        suspects, two = np.empty(0, np.int64), np.empty(0, np.int64)
-        if len(rows):
-            suspects = answered[labels.suspects(self.data.labels[rows], self._probabilities)]
-            two = answered[labels.two_characters(self._probabilities)]
         usable = labels.contradicting(self.table, self._pairs)
         usable = usable[~dataset.in_official_test(self.table).to_numpy()[usable]]
-        self.lists = {"random": self._sample, "suspects": suspects, "contradicting": usable, "two": two}
+        self.lists = {"random": self._sample, "contradicting": usable, "suspects": answered, "two": answered}
+        if len(rows):
+            self.lists["suspects"] = answered[labels.suspects(self.data.labels[rows], self._probabilities)]
+            self.lists["two"] = answered[labels.two_characters(self._probabilities)]
 
     def look_again(self) -> None:
         """Make the lists again where another fold has been finished meanwhile."""
@@ -106,9 +105,8 @@ class Review:
             verdict = corrections.KEEP
         label = {corrections.KEEP: given, corrections.EXCLUDE: ""}.get(verdict, label)
         row = (path, self.table.sha256[found[0]], label, verdict, self.who, records.now())
-        before = self.corrections[self.corrections.path == path]
+        self._undo.append((path, self.corrections[self.corrections.path == path]))
         self.corrections = corrections.update(self.file, pd.DataFrame([row], columns=list(corrections.COLUMNS)))
-        self._undo.append(before if len(before) else path)
 
     def undo(self) -> str:
         """Take back the last verdict of this person, in this session or an earlier one.
@@ -120,28 +118,16 @@ class Review:
             own = self.corrections[self.corrections.who == self.who].sort_values("when", kind="stable")
             if own.empty:
                 return ""
-            self._undo.append(own.path.iloc[-1])
-        before = self._undo.pop()
-        if isinstance(before, str):
-            self.corrections = corrections.update(self.file, remove=before)
-            return before
-        path = before.path.iloc[0]
-        corrections.update(self.file, remove=path)
-        self.corrections = corrections.update(self.file, before)
+            self._undo.append((own.path.iloc[-1], own[:0]))
+        path, before = self._undo.pop()
+        self.corrections = corrections.update(self.file, before if len(before) else None, remove=path)
         return path
 
     def merge(self, text: str, name: str) -> int:
-        """Merge the corrections of another person, or of the page, into the file.
-
-        Args:
-            text: Contents of a file of corrections.
-            name: Its name, for messages.
+        """Merge the contents of another person's file, or the page's, of that name; arguments as in `from_text`.
 
         Returns:
             The number of rows that are about pictures of this set.
-
-        Raises:
-            UserError: The text is no table of corrections.
         """
         rows = corrections.of_pictures(corrections.from_text(text, name), self.table.assign(character=self.given))
         self.corrections = corrections.update(self.file, rows)
@@ -167,8 +153,7 @@ class Review:
 
     def near(self, position: int) -> list[int]:
         """Give the near-duplicates of a picture, as positions in the manifest."""
-        touching = self._pairs[(self._pairs == position).any(axis=1)]
-        return touching[touching != position][:MOST_NEAR].tolist()
+        return partners(self._pairs, position)[:MOST_NEAR].tolist()
 
     def picture(self, position: int, side: int = SHOWN_SIDE) -> bytes:
         """Encode a picture for the page."""
@@ -177,9 +162,9 @@ class Review:
     def conclusion(self) -> str:
         """Say how many labels are wrong, from the random sample."""
         reviewed = int((self.verdicts("random") != "").sum())
-        share, low, high = labels.share_of_wrong(self.verdicts("random"))
         if not reviewed:
             return f"No picture of the random sample of {len(self._sample)} is reviewed yet."
+        share, low, high = labels.share_of_wrong(self.verdicts("random"))
         return (
             f"{reviewed} of {len(self._sample)} random pictures reviewed: {100 * share:.1f} % of the labels are wrong "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
@@ -187,11 +172,7 @@ class Review:
 
 
 class ReviewWidget(Asking):
-    """Shows a review: keys and mouse, undo, other people's corrections.
-
-    Args:
-        review: What to review.
-    """
+    """Shows a review: keys and mouse, undo, other people's corrections."""
 
     _esm = front_end("review")
 

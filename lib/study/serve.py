@@ -12,16 +12,9 @@ PORT = 8867  # beside the dashboard's 8866
 
 
 def command(notebook: Path, port: int) -> list[str]:
-    """Give the command that serves a notebook by Voila, to this machine alone.
+    """Give the command line that serves a notebook by Voila on a port, to this machine alone.
 
     Voila runs standalone, so a browser can send messages to widgets and no code.
-
-    Args:
-        notebook: The notebook.
-        port: Where to listen.
-
-    Returns:
-        The command line.
     """
     settings = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
     settings += ["--VoilaConfiguration.allow_template_override=NO", "--VoilaConfiguration.allow_theme_override=NO"]

@@ -18,11 +18,8 @@ def show_answer(contents: bytes, network: Recogniser) -> None:
     """Show a picture, who is in it, and the most probable characters, as the output of a cell.
 
     Args:
-        contents: Bytes of a picture file.
+        contents: Bytes of a picture file; `UserError` where they are none, or exceed a limit.
         network: Who names it.
-
-    Raises:
-        UserError: The bytes are not a picture, or exceed a limit.
     """
     answer = network.predict(contents, top=TOP)
     display(Image.fromarray(pictures.decode_full(contents, longest=SHOWN_SIDE)))
@@ -31,13 +28,9 @@ def show_answer(contents: bytes, network: Recogniser) -> None:
 
 
 def upload_button(network: Recogniser) -> ipywidgets.Widget:
-    """Make a button that opens a picture file and shows the answer below itself; a mistake is one line of text.
+    """Make a button that opens a picture file and shows the network's answer below itself.
 
-    Args:
-        network: Who names the picture.
-
-    Returns:
-        The widget, to be the value of a cell.
+    A mistake is one line of text. The button is to be the value of a cell.
     """
     button = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Choose a picture")
     button.layout.width = "14em"
