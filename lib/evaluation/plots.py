@@ -384,15 +384,8 @@ def worst_mistakes(
 ) -> Chart:
     """Show the wrong answers with the highest probabilities, at most `top`, as a `prediction_grid`.
 
-    Args:
-        images: RGB uint8 `(num_pictures, height, width, 3)`, all test pictures. Only those shown are read, so
-            a memory map will do.
-        actual: Labels, int `(num_pictures,)`; at least one differs from the prediction.
-        predicted: Labels, int `(num_pictures,)`.
-        probabilities: Probability of the predicted character, 0 to 1, `(num_pictures,)`.
-        characters: Names in label order.
-        top: Number of pictures at most.
-        columns: Pictures side by side.
+    Arguments are those of `prediction_grid`, for all test pictures, with at least one mistake. Only the pictures that
+    are shown are read, so `images` may be a memory map.
     """
     mistakes = np.flatnonzero(actual != predicted)
     worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:top]
