@@ -73,10 +73,10 @@ def one_score(values):
 
 def test_the_table_chooses_on_validation_and_reports_test():
     known, strange = np.linspace(0.5, 1, 100), np.linspace(0, 0.4, 50)
-    validation = {"known": one_score(known), "unknown": one_score(strange)}
+    validation = {"known": one_score(known), "left out": one_score(strange)}
     test = validation | {"cats": one_score(np.full(10, 0.9)), "styles": one_score(np.array([0.9, 0.1, 0.1]))}
     right = {"styles": np.array([True, True, False])}
-    table = unknown.table(validation, test, right, changed=["styles"])
+    table = unknown.table(validation, test, right)
     best = table.iloc[0]
     assert table.score.tolist() == ["good", "useless"]
     assert (best.validation_auroc, best.auroc, best.fpr_at_95_tpr) == (1, 1, 0)

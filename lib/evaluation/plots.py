@@ -343,7 +343,6 @@ def prediction_grid(
     predicted: np.ndarray,
     probabilities: np.ndarray,
     characters: Sequence[str],
-    columns: int = 4,
     heading: str = "Above each picture the actual name, below it the answer and its probability",
 ) -> Chart:
     """Show pictures with the actual name above, the answer and its probability below.
@@ -356,7 +355,6 @@ def prediction_grid(
         predicted: Labels, int `(num_pictures,)`.
         probabilities: Probability of the predicted character, 0 to 1, `(num_pictures,)`.
         characters: Names in label order.
-        columns: Pictures side by side.
         heading: A line above all pictures.
     """
     verdicts = [RIGHT if label == answer else WRONG for label, answer in zip(actual, predicted, strict=True)]
@@ -364,7 +362,7 @@ def prediction_grid(
         f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%"
         for (sign, _), answer, probability in zip(verdicts, predicted, probabilities, strict=True)
     ]
-    figure, frames = _grid(images, [display_name(characters[label]) for label in actual], below, columns, heading)
+    figure, frames = _grid(images, [display_name(characters[label]) for label in actual], below, 4, heading)
     for axes, (_, colour) in zip(frames, verdicts, strict=True):
         axes.xaxis.label.set_color(colour)
         for spine in axes.spines.values():
@@ -380,7 +378,6 @@ def worst_mistakes(
     probabilities: np.ndarray,
     characters: Sequence[str],
     top: int = 12,
-    columns: int = 4,
 ) -> Chart:
     """Show the wrong answers with the highest probabilities, at most `top`, as a `prediction_grid`.
 
@@ -394,7 +391,7 @@ def worst_mistakes(
         "(above: the actual name, below: the answer)"
     )
     shown = [images[index] for index in worst]
-    return prediction_grid(shown, actual[worst], predicted[worst], probabilities[worst], characters, columns, heading)
+    return prediction_grid(shown, actual[worst], predicted[worst], probabilities[worst], characters, heading)
 
 
 @styled

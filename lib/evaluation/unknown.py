@@ -94,23 +94,15 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def table(
-    validation: Mapping[str, pd.DataFrame],
-    test: Mapping[str, pd.DataFrame],
-    right: Mapping[str, np.ndarray],
-    *,
-    unknown: str = "unknown",
-    known: str = "known",
-    changed: Sequence[str] = (),
+    validation: Mapping[str, pd.DataFrame], test: Mapping[str, pd.DataFrame], right: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
     """Compare the scores.
 
     Args:
-        validation: Scores of each set of pictures, as from `scores`, for choosing.
+        validation: Scores of each set of `pictures_of`, as from `scores`, for choosing.
         test: The same for reporting.
-        right: Whether the network's most probable character is the right one, for each set of `changed`, `bool (n,)`.
-        unknown: Name of the set of characters that were left out.
-        known: Name of the set of known characters.
-        changed: Names of sets that show known characters in other styles. All other sets show no character.
+        right: Whether the network's most probable character is the right one, for each set that shows known characters
+            in another style, `bool (n,)`.
 
     Returns:
         One row per score, the best on validation first: `validation_auroc`, and of test `auroc` and
@@ -118,23 +110,23 @@ def table(
         the fractions of test that are named (`known`, `unknown` and `strangers`), and, of changed known characters
         rightly recognised, that are declined.
     """
-    nobody = [name for name in test if name not in (known, unknown, *changed)]
+    nobody = [name for name in test if name not in ("known", "left out", *right)]
     rows = []
-    for score in validation[known]:
+    for score in validation["known"]:
         chosen, reported = ({name: part[score].to_numpy() for name, part in of.items()} for of in (validation, test))
-        threshold = threshold_keeping(chosen[known])
+        threshold = threshold_keeping(chosen["known"])
         named = {name: values >= threshold for name, values in reported.items()}
-        pair = reported[known], reported[unknown]
+        pair = reported["known"], reported["left out"]
         rows.append(
             {
                 "score": score,
-                "validation_auroc": auroc(chosen[known], chosen[unknown]),
+                "validation_auroc": auroc(chosen["known"], chosen["left out"]),
                 "auroc": auroc(*pair),
                 "fpr_at_95_tpr": false_positive_rate(*pair),
-                "known_named": named[known].mean(),
-                "unknown_named": named[unknown].mean(),
+                "known_named": named["known"].mean(),
+                "unknown_named": named["left out"].mean(),
                 "strangers_named": _mean([named[name] for name in nobody]),
-                "changed_declined": _mean([~named[name][right[name]] for name in changed]),
+                "changed_declined": _mean([~named[name][is_right] for name, is_right in right.items()]),
             }
         )
     return pd.DataFrame(rows).sort_values("validation_auroc", ascending=False, kind="stable", ignore_index=True)
