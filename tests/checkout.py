@@ -1,6 +1,7 @@
 """A copy of the checkout with a tiny folder of pictures, and make in it, for the tests of the pipeline."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lib import paths
+import numpy as np
+import psutil
+
+from lib import paths, records
 from lib.drawing import sample
 
 CHARACTERS = ["bart_simpson", "homer_simpson", "lisa_simpson"]
@@ -41,16 +45,28 @@ class Checkout:
     def make(
         self, *arguments: str, variables: dict[str, str] | None = None, umask: int = -1
     ) -> subprocess.CompletedProcess:
+        with self.start(*arguments, variables=variables, umask=umask, output=subprocess.PIPE) as process:
+            out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start(
+        self,
+        *arguments: str,
+        variables: dict[str, str] | None = None,
+        umask: int = -1,
+        output: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen:
+        """Start make, to be waited for or killed."""
         # While pytest is named there, ipykernel keeps messages of native libraries out of a notebook.
         environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
         environment |= variables or {}
-        command = self.command(*arguments)
-        return subprocess.run(
-            command,
+        return subprocess.Popen(
+            self.command(*arguments),
             cwd=self.folder,
-            capture_output=True,
-            text=True,
             stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
             env={name: value for name, value in environment.items() if value},
             umask=umask,
         )
@@ -67,11 +83,37 @@ def make_checkout(folder: Path, drawn: Path) -> Checkout:
 
 def kill_with_children(process: subprocess.Popen) -> None:
     """Kill make and all that it started, kernels included: those have sessions of their own."""
-    family = [process.pid]
-    for pid in family:
-        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
-        family.extend(map(int, children))
-    for pid in reversed(family):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    _signal_family(process, signal.SIGKILL)
     process.wait()
+
+
+def stop_with_children(process: subprocess.Popen) -> None:
+    """Let make and all that it started stand still where they are, with the locks that they hold."""
+    _signal_family(process, signal.SIGSTOP)
+
+
+def _signal_family(process: subprocess.Popen, number: int) -> None:
+    parent = psutil.Process(process.pid)
+    for each in [*reversed(parent.children(recursive=True)), parent]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.send_signal(number)
+
+
+def epochs_done(run_folder: Path) -> int:
+    """Say after how many epochs a training that has not ended would continue."""
+    with contextlib.suppress(FileNotFoundError), np.load(run_folder / records.TRAINING_STATE) as state:
+        return json.loads(str(state["meta"]))["epoch"]
+    return 0
+
+
+def assert_same_training(run_folder: Path, expected: Path) -> None:
+    """Check that two trainings went the same way and ended with the same weights, bit for bit."""
+    assert (run_folder / records.HISTORY).read_bytes() == (expected / records.HISTORY).read_bytes()
+    for one, other in zip(_saved_weights(run_folder), _saved_weights(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _saved_weights(run_folder: Path) -> list[np.ndarray]:
+    import keras
+
+    return keras.saving.load_model(run_folder / records.KERAS_MODEL, compile=False).get_weights()

@@ -3,15 +3,23 @@
 The tests work on a copy of the checkout, so that nothing of the user's data and runs is touched.
 """
 
+import contextlib
 import json
+import os
+import random
 import shutil
+import subprocess
 
 import pandas as pd
 import pytest
 
 from lib import records
 from lib.evaluation import corruptions
-from tests.checkout import CHARACTERS, make_checkout
+from tests.checkout import CHARACTERS, assert_same_training, epochs_done, kill_with_children, make_checkout
+
+# How often the kill test kills; more on request, `KILLS=10 make test`. With this seed once, in the middle.
+KILLS = int(os.environ.get("KILLS", "1"))
+KILL_SEED = int(os.environ.get("KILL_SEED", "5"))
 
 PRODUCTS = [
     *("run.json", "history.csv", "model.keras", "model.tflite", "train.ipynb", "evaluate.ipynb", "recipe.json"),
@@ -108,29 +116,22 @@ def test_a_touched_module_notebook_or_recipe_makes_nothing_again(edited):
     assert checkout.make("-q", "evaluate").returncode == 0
 
 
-def test_changed_code_of_the_evaluation_evaluates_again_and_trains_nothing(edited):
-    made = edited("lib/evaluation/metrics.py", "\nADDED = 1\n").make("evaluate", "RUNS=cnn4")
-    assert made.returncode == 0, made.stderr
-    assert steps_run(made) == ["Evaluating cnn4 again: lib/evaluation/metrics.py changed"]
-
-
-def test_a_changed_recipe_trains_that_run_alone(edited):
-    made = edited("notebooks/params/cnn4.yaml", "batch_size: 16\n").make("train")
-    assert steps_run(made) == ["Training cnn4 again: parameters changed"]
-
-
-def test_a_run_of_a_changed_recipe_is_named_after_the_changes(trained):
+@pytest.fixture(scope="module")
+def beside(trained):
+    """The folder of two runs of a changed recipe that were trained at the same time."""
     checkout, _ = trained
-    made = checkout.make("train", "RUNS=cnn4", "SET=seed=1", "EPOCHS=1", "OUTPUTS=changed")
+    made = checkout.make("-j2", "train", "SET=seed=1", "EPOCHS=1", "OUTPUTS=beside")
     assert made.returncode == 0, made.stderr
-    run = json.loads((checkout.folder / "changed" / "tiny" / "cnn4-seed-1" / "run.json").read_text())
+    return checkout.folder / "beside" / "tiny"
+
+
+def test_two_runs_train_side_by_side(beside):
+    assert {path.parent.name for path in beside.glob("*/run.json")} == {"cnn4-seed-1", "cnn6-seed-1"}
+
+
+def test_a_run_of_a_changed_recipe_is_named_after_the_changes(beside):
+    run = json.loads((beside / "cnn4-seed-1" / "run.json").read_text())
     assert (run["recipe"]["seed"], run["recipe"]["epochs"], run["name"]) == (1, 1, "cnn4-seed-1")
-
-
-def test_two_runs_train_side_by_side(checkout):
-    made = checkout.make("-j2", "train", "EPOCHS=1", "OUTPUTS=beside")
-    assert made.returncode == 0, made.stderr
-    assert {path.parent.name for path in (checkout.folder / "beside").glob("*/*/run.json")} == {"cnn4", "cnn6"}
 
 
 def test_reports_are_web_pages(trained):
@@ -222,9 +223,10 @@ def test_a_random_split_has_a_place_of_its_own(trained):
     assert (checkout.folder / "data" / "processed" / "tiny-random" / "manifest.csv").is_file()
 
 
-def test_a_users_settings_change_no_answer(trained, tmp_path):
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
     """A hostile home: another order of axes, float type and backend, figures and code of the user's own."""
-    checkout, _ = trained
+    home = tmp_path_factory.mktemp("home")
     files = {
         ".keras/keras.json": '{"image_data_format": "channels_first", "floatx": "float16", "backend": "jax"}',
         ".config/matplotlib/matplotlibrc": "figure.dpi: 1000\nfont.size: 99\nno such setting\n",
@@ -234,15 +236,49 @@ def test_a_users_settings_change_no_answer(trained, tmp_path):
         "startup.py": "raise SystemExit('start-up of the user')",
     }
     for name, contents in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(contents)
-    variables = {"HOME": str(tmp_path), "LC_ALL": "C", "LANG": "", "PYTHONSTARTUP": str(tmp_path / "startup.py")}
-    variables |= {"JUPYTER_CONFIG_DIR": str(tmp_path / "jupyter"), "XDG_CONFIG_HOME": ""}
-    made = checkout.make("train", "evaluate", "RUNS=cnn4", "OUTPUTS=hostile", variables=variables, umask=0o077)
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(contents)
+    variables = {"HOME": str(home), "LC_ALL": "C", "LANG": "", "PYTHONSTARTUP": str(home / "startup.py")}
+    variables |= {"JUPYTER_CONFIG_DIR": str(home / "jupyter"), "XDG_CONFIG_HOME": ""}
+    return {"variables": variables, "umask": 0o077}
+
+
+@pytest.fixture(scope="module")
+def continued(trained, hostile):
+    """The folder of cnn4 once more, killed at random moments of its training and continued, in a hostile home.
+
+    The two hardships have a test each and share a training: neither may change anything.
+    """
+    checkout, _ = trained
+    arguments = ["train", "evaluate", "RUNS=cnn4", "OUTPUTS=continued"]
+    folder = checkout.folder / "continued" / "tiny" / "cnn4"
+    prepared = checkout.folder / "data" / "processed" / "tiny" / "prepare.ipynb"
+    duration = (checkout.out / "cnn4" / "train.ipynb").stat().st_mtime - prepared.stat().st_mtime
+    moments = random.Random(KILL_SEED)
+    for _ in range(KILLS):
+        if (folder / records.RUN_RECORD).exists():
+            assert_same_training(folder, checkout.out / "cnn4")
+            shutil.rmtree(folder)
+        moment = moments.uniform(0, duration)
+        with checkout.start(*arguments, **hostile) as make:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                make.wait(timeout=moment)
+            kill_with_children(make)
+        print(f"killed after {moment:.1f} of {duration:.1f} s, with {epochs_done(folder)} epochs done")
+    made = checkout.make(*arguments, **hostile)
     assert made.returncode == 0, made.stdout + made.stderr
-    run = checkout.folder / "hostile" / "tiny" / "cnn4"
+    return folder
+
+
+def test_a_killed_training_ends_as_if_it_had_not_been_killed(trained, continued):
+    checkout, _ = trained
+    assert_same_training(continued, checkout.out / "cnn4")
+
+
+def test_a_users_settings_change_no_answer(trained, continued):
+    checkout, _ = trained
     for name in (records.HISTORY, records.PREDICTIONS, records.LITERT_MODEL):
-        assert (run / name).read_bytes() == (checkout.out / "cnn4" / name).read_bytes(), name
+        assert (continued / name).read_bytes() == (checkout.out / "cnn4" / name).read_bytes(), name
 
 
 def test_a_source_that_changes_is_taken_again_up_to_the_scores(checkout):
@@ -314,3 +350,21 @@ def test_no_value_is_expanded_by_make_or_run_by_a_shell(checkout, variable):
 def test_make_alone_prints_help(checkout):
     made = checkout.make()
     assert "make train" in made.stdout and "DATA=kaggle" in made.stdout
+
+
+# Last, since what they make again, the tests above would have to make once more.
+
+
+def test_changed_code_of_the_evaluation_evaluates_again_and_trains_nothing(edited):
+    made = edited("lib/evaluation/metrics.py", "\nADDED = 1\n").make("evaluate", "RUNS=cnn4")
+    assert made.returncode == 0, made.stderr
+    assert steps_run(made) == ["Evaluating cnn4 again: lib/evaluation/metrics.py changed"]
+
+
+def test_a_changed_recipe_trains_that_run_alone(edited):
+    checkout = edited("notebooks/params/cnn4.yaml", "batch_size: 16\n")
+    # The other run is looked at first. What the training makes is not looked at.
+    with checkout.start("train", "RUNS=cnn6 cnn4", output=subprocess.PIPE) as make:
+        first = next(iter(make.stderr), "")
+        kill_with_children(make)
+    assert first == "Training cnn4 again: parameters changed\n"
