@@ -79,21 +79,19 @@ def code_digests(notebook: Path) -> dict[str, str]:
     Returns:
         A digest for each file, by its path below the repository, and for the notebook's code cells.
     """
-    found = {path.relative_to(paths.ROOT).as_posix(): _digest(path) for path in files(notebook)}
+    found = {
+        path.relative_to(paths.ROOT).as_posix(): _digest(path, path.read_text(encoding="utf-8"))
+        for path in files(notebook)
+    }
     cells = [ast.dump(ast.parse(cell)) for cell in _code_cells(notebook)]
     return found | {notebook.relative_to(paths.ROOT).as_posix(): records.digest(cells)}
 
 
-def _digest(path: Path) -> str:
-    """Hash what a file says: the code of a module, the values of a table."""
+@functools.cache
+def _digest(path: Path, source: str) -> str:
+    """Hash what a file says: the values of a table, or the syntax tree of a module, without comments and docstrings."""
     if path.suffix == ".yaml":
         return records.digest(records.read_yaml(path))
-    return _code_digest(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
-def _code_digest(source: str) -> str:
-    """Hash the syntax tree, which has no comments, without the docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
