@@ -11,7 +11,7 @@ import pandas as pd
 from lib import paths, records
 from lib.characters import display_name
 from lib.errors import UserError, import_extra, report_error
-from lib.evaluation import compare, plots, timeline
+from lib.evaluation import compare
 
 REPORTS = ("train", "evaluate", "robustness")  # executed notebooks of a run folder
 SAMPLE_SENTENCE = (
@@ -124,6 +124,8 @@ def timelines(answers: Path) -> list[Path]:
     Raises:
         UserError: There are no answers for frames of a video.
     """
+    from lib.evaluation import plots, timeline  # seaborn, which the tables do not need
+
     dataset = import_extra("pyarrow.dataset", "predictions")
     shards = dataset.dataset([str(path) for path in sorted(answers.glob("part-*.parquet"))])
     has_time = dataset.field("time").is_valid()
