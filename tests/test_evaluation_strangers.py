@@ -22,6 +22,12 @@ def test_strangers_are_of_several_kinds_and_follow_from_the_seed(far):
     assert all(far[kind].shape != other[kind].shape or (far[kind] != other[kind]).any() for kind in far)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Fewer strangers than a result needs, where it matters what is asked and not how often."""
+    monkeypatch.setattr(strangers, "DRAWN", 20)
+
+
 def by_halves(_, picture):
     """See red (first) or green (second) in each half, and nobody in grey pictures."""
     class_map = np.zeros((4, 4, 3), np.float32)
@@ -34,7 +40,7 @@ def by_halves(_, picture):
     return (probabilities if seen.any() else np.array([0, 0, 0, 1])).astype(np.float32), class_map
 
 
-def test_a_recogniser_that_sees_everything_scores_full_marks(tmp_path, monkeypatch):
+def test_a_recogniser_that_sees_everything_scores_full_marks(tmp_path, monkeypatch, few):
     monkeypatch.setattr(recogniser._Network, "__call__", by_halves)
     metadata = {"nobody": True, "threshold": 0.5, "second_threshold": 0.7}
     network = Recogniser.load(small_model.write_run(tmp_path / "run", metadata=metadata))
@@ -50,7 +56,7 @@ def test_a_recogniser_that_sees_everything_scores_full_marks(tmp_path, monkeypat
     assert found["named_strangers"]["patterns"] < 1
 
 
-def test_without_a_class_map_places_are_not_measured(tmp_path):
+def test_without_a_class_map_places_are_not_measured(tmp_path, few):
     network = Recogniser.load(small_model.write_run(tmp_path / "run"))
     originals = [np.full((32, 32, 3), (250, 0, 0), np.uint8)] * 3
     found = strangers.summary(network, originals, np.zeros(3, int), np.full((3, 4), np.nan))

@@ -84,6 +84,7 @@ def test_weights_are_as_small_as_the_answers_allow(saved, tmp_path, monkeypatch,
 def test_an_export_with_different_answers_is_rejected_and_deleted(saved, tmp_path, monkeypatch):
     _, folder, pictures = saved
     monkeypatch.setattr(export, "count_mismatches", lambda *_: 2)
+    monkeypatch.setattr(export, "to_litert", lambda _, exported_path, *__: exported_path.write_bytes(b"a network"))
     path = tmp_path / "m.tflite"
     with pytest.raises(UserError, match=r"all but 0\.1% of the test pictures, but differs on 2 of 50"):
         export.export_verified(folder / records.KERAS_MODEL, path, {}, pictures, pictures, "float32")
