@@ -410,6 +410,17 @@ def test_health_names_the_network(dashboard, run_dir):
     assert health["digest"] == hashlib.sha256((run_dir / "model.tflite").read_bytes()).hexdigest()
 
 
+def test_connections_beyond_the_limit_are_closed_at_once(dashboard):
+    address = ("127.0.0.1", dashboard.port)
+    with contextlib.ExitStack() as stack:
+        first, *_, last = (
+            stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(server.MAX_CONNECTIONS + 1)
+        )
+        assert last.recv(1) == b""
+        first.sendall(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{dashboard.port}\r\n\r\n".encode())
+        assert first.recv(12) == b"HTTP/1.1 200"
+
+
 def test_the_page_holds_the_widgets(visit):
     assert visit.html.count('"application/vnd.jupyter.widget-view+json"') == 1
 

@@ -28,6 +28,7 @@ from jupyter_server.auth.identity import IdentityProvider, User
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.handlers import KernelHandler
 from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from traitlets.config import Config
 from voila.app import Voila
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
@@ -47,6 +48,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # of a websocket; the page shrinks pictures, so only a hostile one is near it
+MAX_CONNECTIONS = 100  # a page takes a dozen; fewer than the files that a process may open
 PREDICTIONS_PER_CORE = 16  # under way at once: a queue that is empty in about 150 ms
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
 BODY_SECONDS, IDLE_CONNECTION_SECONDS = 60, 120
@@ -76,6 +78,23 @@ class AnyVisitor(IdentityProvider):
 
     def get_user(self, handler: tornado.web.RequestHandler) -> User:
         return User("visitor")
+
+
+class LimitedServer(HTTPServer):
+    """Closes connections beyond `MAX_CONNECTIONS` at once, before the process is out of files."""
+
+    open_connections = 0
+
+    def handle_stream(self, stream: IOStream, address: tuple) -> None:
+        if self.open_connections >= MAX_CONNECTIONS:
+            stream.close()
+            return
+        self.open_connections += 1
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: object) -> None:
+        self.open_connections -= 1
+        super().on_close(server_conn)
 
 
 class Server(Voila):
@@ -151,7 +170,7 @@ class Server(Voila):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         super().start()  # also begins to make a page ahead
         self.kernel_manager.made_from = self._networks
-        server = HTTPServer(
+        server = LimitedServer(
             handlers.Gate(self.app, self.given.token),
             max_body_size=handlers.MAX_BODY_BYTES,
             body_timeout=BODY_SECONDS,
