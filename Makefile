@@ -106,7 +106,7 @@ study: $(ENVIRONMENT) ## write docs/study: the notebooks executed on the drawn s
 	$(STEP) study
 
 # ---------------------------------------------------------------- care
-test: $(ENVIRONMENT) ## run every test, a file on each core; outputs/coverage shows the lines that none reaches
+test: $(ENVIRONMENT) ## run every test, a file at a time in several processes; outputs/coverage shows the lines that none reaches
 	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=html
 	@echo "The tests reach $$($(PYTHON) -m coverage report --format=total) % of the lines of lib; outputs/coverage/index.html shows the others."
 

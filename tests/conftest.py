@@ -2,6 +2,13 @@
 
 from collections import Counter
 
+from lib import machine
+
+
+def pytest_xdist_auto_num_workers():
+    """Test with one process more than there are cores: many tests wait for a browser, a server or a kernel."""
+    return machine.cores() + 1
+
 
 def pytest_collection_modifyitems(items):
     """Start with the files of many slow tests: on several cores the others fill the gaps that they leave at the end."""
