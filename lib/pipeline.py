@@ -31,6 +31,7 @@ PUBLISHED_FILES = (
 )
 
 REQUEST, RECIPE = "request.json", "recipe.json"
+MAX_REASONS = 5  # that a step names for running again
 FOR_PICTURES = {"data", "sweep", "unknown"}  # the goals that make something of pictures alone
 FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
 
@@ -223,7 +224,8 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
         from lib import tracking  # pandas, which a step that is up to date does not need
 
         mlflow = tracking.wanted()
-        reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why)}"
+        others = f" and {len(why) - MAX_REASONS} others" if len(why) > MAX_REASONS else ""
+        reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why[:MAX_REASONS])}{others}"
         with _slot(plan) if step.name == "train" else contextlib.nullcontext({}) as limits:
             os.environ |= limits
             print(f"{step.doing} {run or plan.data_name}{reason}", file=sys.stderr, flush=True)
