@@ -191,6 +191,8 @@ class Search:
                 yield self._start(self._optuna.trial.Trial(study, trial._trial_id))
             else:  # killed before it began
                 study.tell(trial.number, state=state.FAIL)
+                if values := trial.system_attrs.get("fixed_params"):  # of a grid
+                    study.enqueue_trial(values)
         wanted = 0 if self._sweep.method == "grid" else self._sweep.trials  # all of a grid wait from the start
         while study.get_trials(states=[state.WAITING]) or len(study.trials) < wanted:
             trial = study.ask(space)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 
+import optuna
 import pandas as pd
 import pytest
 import yaml
@@ -113,6 +114,22 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_it_left(run, monkeypatch):
     assert Formula.last.started[0] == left
     assert len(Formula.last.started) == 3
     assert (len(table), set(table.state)) == (5, {"complete"})
+
+
+def test_a_grid_trial_that_was_killed_before_it_had_a_name_is_tried(run, monkeypatch):
+    ask = optuna.Study.ask
+
+    def killed(*arguments):
+        ask(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "ask", killed)
+        with pytest.raises(Killed):
+            run(method="grid", parameters={"learning_rate": RATES})
+    table = run(method="grid", parameters={"learning_rate": RATES})
+    assert sorted(table.learning_rate) == RATES
+    assert set(table.state) == {"complete"}
 
 
 def test_bad_trials_are_stopped_early(run):
