@@ -486,6 +486,14 @@ def test_the_keyboard_is_enough(visit):
     assert visit.focused() == "network-1"
 
 
+def test_on_a_phone_a_long_name_is_not_cut(open_page):
+    visit = open_page(**browser.PHONE)
+    name = visit.page.locator(".wall li").first
+    browser.expect(name).to_be_visible()
+    name.evaluate("(name) => name.append(document.createTextNode('Nahasapeemapetilon'))")
+    assert name.evaluate("(name) => name.scrollWidth <= name.clientWidth")
+
+
 def test_on_a_phone_there_is_one_column_a_camera_and_the_answer_in_sight(open_page):
     visit = open_page(**browser.PHONE)
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 390

@@ -286,22 +286,31 @@ def test_large_pictures_are_decoded_one_at_a_time(scene, monkeypatch):
     assert max(most) == 1
 
 
-def test_large_pictures_are_decoded_one_at_a_time_by_all_processes(scene, monkeypatch):
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Another process that is at a large picture until its input is closed; here every picture is a large one."""
     held = (
         "import sys; from lib.data import pictures\n"
         "with pictures._turn():\n    print('held', flush=True); sys.stdin.read()"
     )
     monkeypatch.setattr(pictures, "LARGE_PIXELS", 100)
-    with (
-        ThreadPoolExecutor(1) as executor,
-        subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
-    ):
+    with subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
+        yield other
+
+
+def test_large_pictures_are_decoded_one_at_a_time_by_all_processes(scene, elsewhere):
+    with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(pictures.decode, encode(scene, "PNG"))
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.5)
-        other.stdin.close()
+        elsewhere.stdin.close()
         assert waiting.result(timeout=20).shape == (64, 64, 3)
+
+
+def test_a_process_that_hangs_at_a_large_picture_stops_no_other(scene, elsewhere, monkeypatch):
+    monkeypatch.setattr(pictures, "TURN_SECONDS", 0.1)
+    assert pictures.decode(encode(scene, "PNG")).shape == (64, 64, 3)
 
 
 def test_without_a_place_for_the_lock_large_pictures_are_decoded(scene, monkeypatch):

@@ -39,6 +39,7 @@ MAX_PIXELS = 50_000_000  # 8160 × 6120, the largest that phones commonly take
 MAX_COPIED_PIXELS = 30_000_000
 COPIED = ("WEBP", "AVIF")
 LARGE_PIXELS = 12_000_000  # larger ones are decoded one at a time; see `_turn`
+TURN_SECONDS = 60.0  # that one waits for its turn: a process that hangs must not stop all others for ever
 MIN_SIDE = 16  # smaller pictures show no character, even to a person
 
 # The plugins are called directly and not through `Image.open`, which opens the JPEGs of many phones as MPO, a container
@@ -373,9 +374,10 @@ def _pixels(image: ImageFile.ImageFile, orientation: int | None, wanted: tuple[i
 def _turn() -> Iterator[None]:
     """Wait until no other thread or process of this user decodes a large picture: several would fill the memory."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, KeyError):  # without a place for it or a name of the user, nobody waits
+        # Without a place for the lock or a name of the user nobody waits; `Timeout` is an OSError too.
+        with contextlib.suppress(OSError, KeyError):
             lock = Path(tempfile.gettempdir(), f"large-picture-{getpass.getuser()}.lock")
-            stack.enter_context(filelock.FileLock(lock))
+            stack.enter_context(filelock.FileLock(lock, TURN_SECONDS))
         yield
 
 

@@ -14,6 +14,7 @@ from lib import records
 from lib.characters import display_name
 from lib.errors import UserError
 from lib.evaluation import metrics, strangers
+from lib.training.calibration import KEPT
 
 MOST_CONFUSED = 8
 FILTERS = {
@@ -22,6 +23,7 @@ FILTERS = {
     "two_digits": "{:.2f}".format,
     "digits": "{:.3f}".format,
     "interval": lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}",
+    "percent": lambda fraction: f"{100 * fraction:.0f} %",
     "minutes": lambda seconds: f"{seconds / 60:.0f}",
 }
 
@@ -72,4 +74,5 @@ def model_card(run_folder: Path) -> str:
         model=records.LITERT_MODEL,
         digest=hashlib.sha256(facts["contents"]).hexdigest(),
         confused=pairs.head(MOST_CONFUSED),
+        kept=KEPT,
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.characters import display_name
+from lib.training.calibration import KEPT
 
 # Nats that the loss of an untrained network may be off: random weights prefer some characters, those of a residual
 # network by half a nat. Pictures in the wrong range cost more.
@@ -174,8 +175,8 @@ def unknown(table: pd.DataFrame) -> str:
     return (
         f"**Found:** The best score on validation is the {best.score}. On test it ranks a known character above one "
         f"that was left out in {100 * best.auroc:.0f} of 100 pairs; where 95 % of the known are named, so are "
-        f"{100 * best.fpr_at_95_tpr:.0f} % of the left out. At a threshold that keeps 97 % of validation, it names "
-        f"{100 * best.strangers_named:.1f} % of the pictures that show no character."
+        f"{100 * best.fpr_at_95_tpr:.0f} % of the left out. At a threshold that keeps {100 * KEPT:.0f} % of "
+        f"validation, it names {100 * best.strangers_named:.1f} % of the pictures that show no character."
     )
 
 
