@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib import inputs, machine, paths, records
-from lib.data import dataset, sources
-from lib.data.preparation import Preparation
+from lib import inputs, machine, paths, records, tracking
+from lib.data import sources
+from lib.data.preparation import MANIFEST, SETTINGS, Preparation
 from lib.errors import UserError
 from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
 from lib.training.recipe import Recipe
@@ -185,7 +185,7 @@ def _source_digest(plan: Plan, run: str) -> dict[str, str]:
 
 
 def _pictures_digests(plan: Plan, run: str) -> dict[str, str]:
-    return records.digests(plan.prepared, dataset.MANIFEST, dataset.SETTINGS)
+    return records.digests(plan.prepared, MANIFEST, SETTINGS)
 
 
 def _run_digest(plan: Plan, run: str) -> dict[str, str]:
@@ -199,7 +199,7 @@ _TO_TRAIN = (*_OF_RUN, "recipe", "overrides")
 _TO_CHANGE = (*_OF_RUN, "raw_name")
 _SCORES = (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION)
 _STEPS = (
-    Step("prepare", "01_prepare", "Preparing", dataset.MANIFEST, _TO_PREPARE, _source_digest, (dataset.SETTINGS,)),
+    Step("prepare", "01_prepare", "Preparing", MANIFEST, _TO_PREPARE, _source_digest, (SETTINGS,)),
     Step("train", "02_train", "Training", records.RUN_RECORD, _TO_TRAIN, _pictures_digests, (records.LITERT_MODEL,)),
     Step("evaluate", "03_evaluate", "Evaluating", records.METRICS_RECORD, _OF_RUN, _run_digest, _SCORES),
     Step("robustness", "05_robustness", "Changing the test pictures for", records.ROBUSTNESS, _TO_CHANGE, _run_digest),
@@ -221,8 +221,6 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
         if not why:
             product.touch()
             return
-        from lib import tracking  # pandas, which a step that is up to date does not need
-
         mlflow = tracking.wanted()
         others = f" and {len(why) - MAX_REASONS} others" if len(why) > MAX_REASONS else ""
         reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why[:MAX_REASONS])}{others}"
@@ -371,7 +369,9 @@ def summary(plan: Plan) -> None:
 
 def refit(plan: Plan) -> None:
     """Train the runs once more on all frames, and score them on the archive's own test set where there is one."""
-    table = dataset.read_manifest(plan.prepared / dataset.MANIFEST)
+    from lib.data import dataset  # pandas, without which the other steps start in half the time
+
+    table = dataset.read_manifest(plan.prepared / MANIFEST)
     for run in plan.runs:
         name = f"{run}/{records.REFIT}"
         folder = plan.run_folder(name)

@@ -11,7 +11,6 @@ from types import ModuleType
 
 from lib import records
 from lib.errors import UserError, import_extra
-from lib.evaluation import metrics
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 STATE = "mlflow.json"  # in the run folder: which run of which server it is
@@ -48,6 +47,8 @@ def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
 
 
 def _send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
+    from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server
+
     made = {"server": os.environ[VARIABLE], "training": records.file_sha256(folder / records.RUN_RECORD)}
     state = records.read_json(folder / STATE) if (folder / STATE).exists() else {}
     # Another training than that of the step before, or another server, is a run of its own.

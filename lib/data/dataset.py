@@ -10,13 +10,9 @@ import numpy as np
 import pandas as pd
 
 from lib import records
-from lib.data.preparation import FREQUENT, TEST_SET, Preparation
+from lib.data.preparation import FREQUENT, IMAGES, MANIFEST, NEAR_DUPLICATES, SETTINGS, TEST_SET, Preparation
 from lib.errors import UserError
 
-IMAGES = "images.npy"
-NEAR_DUPLICATES = "near_duplicates.npy"
-SETTINGS = "settings.json"
-MANIFEST = "manifest.csv"
 SPLIT_FRACTIONS = {"train": 0.70, "validation": 0.15, "test": 0.15}
 UNREADABLE = "unreadable"
 TWO_LABELS = "same picture under two labels"

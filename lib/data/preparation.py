@@ -7,6 +7,12 @@ from pydantic import Field
 from lib.data.formats import ResizeMode
 from lib.settings import Settings
 
+# The files of the prepared pictures.
+IMAGES = "images.npy"
+NEAR_DUPLICATES = "near_duplicates.npy"
+SETTINGS = "settings.json"
+MANIFEST = "manifest.csv"
+
 TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
 GIVEN_SPLITS = ("train", "validation", "test")  # the folders of a split that a source brings with it
 
