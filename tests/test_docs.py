@@ -282,7 +282,7 @@ def test_the_price_of_leaking_is_that_of_the_records():
             "random split": f"{found.random:.3f}",
             "gain": f"{found.gain:.3f}",
             "95 % interval": interval(found.low, found.high),
-            "gain on the archive's own test": f"{found.gain_on_official_test:.3f}",
+            "gain on the archive's own test": f"{found.gain_on_kaggle:.3f}",
             "accuracy on near-duplicates": f"{found.accuracy_of_near_duplicates:.3f}",
             "accuracy on others": f"{found.accuracy_of_others:.3f}",
         }

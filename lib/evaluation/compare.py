@@ -261,7 +261,7 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     Returns:
         One row for each run that there is on both splits: `run`, `grouped` and `random` (macro F1), `gain` with its
         95 % interval `low` and `high`, `near_duplicates` (fraction of the random split's test pictures that have one
-        in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_official_test`, the change on the
+        in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_kaggle`, the change on the
         archive's own test set, which neither run can have memorised (NaN without one).
     """
     columns = "run grouped random gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
@@ -286,7 +286,7 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
                 official[1] - official[0],
             )
         )
-    return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_official_test"])
+    return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_kaggle"])
 
 
 def differences(predictions: dict[str, metrics.Predictions], best: str, seed: int = 0) -> pd.DataFrame:
