@@ -81,7 +81,7 @@ $(RUNS_DIR)/summary.txt: $(EVALUATED)
 data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits, images.npy
 train: $(TRAINED) ## train every run in RUNS; a killed training continues from its last epoch
 evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the table
-robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
+robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on corrupted pictures, such as people upload
 
 # Commands of Python that have the name of their goal.
 COMMANDS := sweep compare unknown refit publish predict dashboard site lab report review explore docs
