@@ -81,13 +81,13 @@ $(RUNS_DIR)/summary.txt: $(EVALUATED)
 data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits, images.npy
 train: $(TRAINED) ## train every run in RUNS; a killed training continues from its last epoch
 evaluate: $(RUNS_DIR)/summary.txt ## evaluate every run in RUNS and print the table
-robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on changed pictures, such as people upload
+robustness: $(ROBUSTNESS_FILES) ## score every run in RUNS on corrupted pictures, such as people upload
 
 # Commands of Python that have the name of their goal.
 COMMANDS := sweep compare unknown refit publish predict dashboard site lab report review explore docs
 sweep: $(PREPARED)/manifest.csv ## try the recipes of SWEEP=notebooks/params/sweeps/lr.yaml; validation chooses the best
 compare: $(ENVIRONMENT) ## one table and one figure of all finished runs of DATA
-unknown: $(PREPARED)/manifest.csv ## leave characters out of a training and ask about them: which score tells them apart?
+unknown: $(PREPARED)/manifest.csv ## leave characters out of a training and ask about them: which score distinguishes them?
 refit: $(EVALUATED) ## train every run in RUNS once more, on the frames of all splits: the network that `make publish MODEL=1` ships
 # Runs of the ablation are compared on validation alone.
 publish: $(filter-out $(RUNS_DIR)/ablation/%,$(EVALUATED)) $(filter $(RUNS_DIR)/ablation/%,$(TRAINED)) ## copy the records of RUNS to outputs/published; MODEL=1: network and model card too

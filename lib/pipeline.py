@@ -202,7 +202,7 @@ _STEPS = (
     Step("prepare", "01_prepare", "Preparing", MANIFEST, _TO_PREPARE, _source_digest, (SETTINGS,)),
     Step("train", "02_train", "Training", records.RUN_RECORD, _TO_TRAIN, _pictures_digests, (records.LITERT_MODEL,)),
     Step("evaluate", "03_evaluate", "Evaluating", records.METRICS_RECORD, _OF_RUN, _run_digest, _SCORES),
-    Step("robustness", "05_robustness", "Changing the test pictures for", records.ROBUSTNESS, _TO_CHANGE, _run_digest),
+    Step("robustness", "05_robustness", "Corrupting test pictures for", records.ROBUSTNESS, _TO_CHANGE, _run_digest),
 )
 STEPS = {step.name: step for step in _STEPS}
 

@@ -53,7 +53,7 @@ def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.Dat
 
 
 def parameters_by_run(parameters: pd.DataFrame) -> pd.DataFrame:
-    """Say of each run in which parameters it differs from the first one.
+    """Say of each run in which parameters it differs from the most similar one before it.
 
     As a table of all parameters by all runs, eleven runs would not fit on a page.
 
@@ -61,14 +61,15 @@ def parameters_by_run(parameters: pd.DataFrame) -> pd.DataFrame:
         parameters: As from `compare.differing_parameters`: `parameter`, then the value in each run.
 
     Returns:
-        Columns `run` and "differs from <first run> in".
+        Columns `run`, `differs from` and `in`, a row for each run but the first.
     """
-    first, *others = parameters.columns[1:]
-    rows = []
-    for run in others:
-        changed = parameters[parameters[run].map(str) != parameters[first].map(str)]
-        rows.append((run, ", ".join(changed.parameter + " " + changed[run].map(str))))
-    return pd.DataFrame(rows, columns=["run", f"differs from {first} in"])
+    values, rows = parameters.set_index("parameter").map(str), []
+    for number, run in enumerate(values.columns[1:], start=1):
+        differs = values.iloc[:, :number].ne(values[run], axis=0)
+        nearest = differs.sum().idxmin()
+        changed = values[run][differs[nearest]]
+        rows.append((run, nearest, ", ".join(changed.index + " " + changed)))
+    return pd.DataFrame(rows, columns=["run", "differs from", "in"])
 
 
 def _interval(low: float, high: float) -> str:

@@ -65,6 +65,9 @@ def test_an_evaluation_names_the_most_frequent_mistake():
     assert "right on 90.0 % of 1,200 unseen pictures; its macro F1 is 0.880 (95 % interval 0.800 to 0.930)" in text
     assert "Bart Simpson as Lisa Simpson (3 pictures)" in text
     assert "no mistake" in findings.evaluation("cnn4", scores, mistakes[:0], "")
+    once = mistakes.assign(pictures=1)
+    assert "Bart Simpson as Lisa Simpson (1 picture)" in findings.evaluation("cnn4", scores, once, "")
+    assert "No two of its mistakes are alike." in findings.evaluation("cnn4", scores, pd.concat([once, once]), "")
 
 
 def test_a_comparison_names_the_runs_that_are_not_distinguished():

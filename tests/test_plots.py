@@ -7,6 +7,7 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager, pyplot
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from lib.evaluation import data_plots, fonts, metrics, plots, run_plots, score_plots, timeline, training_plots
@@ -26,6 +27,8 @@ LONG = [
     r"$\frac_$",
 ]  # the last is no formula
 MANY = [f"character_number_{n}" for n in range(42)]
+LONG_RUN = "springfield-18-learning_rate-0.001-seed-1"
+RUNS = ("cnn4", "cnn6")
 
 
 def labels(characters, num_pictures=300, seed=0):
@@ -139,6 +142,9 @@ FIGURES = {
     "timeline of nobody": lambda: timeline.timeline(seen([]), "a very long name of a video.mp4"),
     "forest of 8": lambda: run_plots.forest(differences(9), "run-0"),
     "forest of 1": lambda: run_plots.forest(differences(2), "run-0"),
+    "forest, long names": lambda: run_plots.forest(
+        differences(3).assign(run=[LONG_RUN, f"{LONG_RUN}-b", "c"]), LONG_RUN
+    ),
     "curves of 7": lambda: run_plots.curves_over_each_other(curves(7), target=0.9),
     "curves of 1": lambda: run_plots.curves_over_each_other(curves(1, epochs=2)),
     "ablation": lambda: run_plots.ablation(ablations(5), noise=0.004),
@@ -415,12 +421,46 @@ def test_a_forest_is_hollow_where_the_interval_contains_zero():
     assert faces == ["white", plots.BLUE]
 
 
+def test_every_colour_of_the_palette_is_seen_on_white():
+    rgb = np.array([to_rgb(colour) for colour in plots.PALETTE])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    contrast = 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)  # as WCAG 2.2 defines it
+    assert contrast.min() > 1.9, dict(zip(plots.PALETTE, contrast, strict=True))  # a yellow line has 1.3
+
+
+def test_no_line_crosses_out_a_number():
+    axes = run_plots.forest(differences(3), "run-0").axes[0]
+    (zero,) = (line for line in axes.lines if line.get_linestyle() == "--")
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    for number in axes.texts:
+        assert number.get_bbox_patch().get_facecolor() == (1, 1, 1, 1)
+        assert zero.get_zorder() < number.get_zorder() < min(point.get_zorder() for point in points)
+
+
+def test_two_runs_have_the_same_colours_in_either_order():
+    figures = [run_plots.robustness_of_two(with_unchanged(), with_unchanged(), pair) for pair in (RUNS, RUNS[::-1])]
+    colours = [{line.get_label(): line.get_color() for line in figure.axes[0].lines} for figure in figures]
+    assert colours[0] == colours[1] == {"cnn4": plots.BLUE, "cnn6": plots.ORANGE}
+
+
+def test_a_name_at_a_point_counts_those_that_share_it(drawn):
+    table = pd.DataFrame({"character": ["bart", "lisa", "homer", "marge"], "f1": [0.9, 0.9, 0.9, 1.0], "train": 34})
+    assert "Bart and 2 more" in written(drawn(score_plots.f1_by_pictures(table)))
+
+
+def test_of_points_at_one_height_the_one_whose_name_crosses_no_other_is_named(drawn):
+    table = pd.DataFrame({"character": ["bart", "lisa", "homer"], "f1": [0.8, 0.8, 1.0], "train": [10, 30, 100]})
+    text = written(drawn(score_plots.f1_by_pictures(table)))
+    assert "Lisa" in text and "Bart" not in text  # Bart's name, to the right of his point, would cover Lisa's
+
+
 def test_pairs_at_the_limit_are_the_nearest_to_it_on_both_sides():
     base = np.random.default_rng(0).integers(0, 200, (16, 16, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     other = np.random.default_rng(1).integers(0, 200, (16, 16, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     shown, titles = data_plots.pairs_at_the_limit(np.stack([base, base + np.uint8(10), other]), number=1)
     assert len(shown) == 4
-    assert titles[0].startswith("inside: 10 grey levels") and titles[2].startswith("outside")
+    assert titles[0].startswith("inside: ") and titles[0].endswith("bits,\n10 grey levels")
+    assert titles[2].startswith("outside: ")
 
 
 # ---------------------------------------------------------------- fonts

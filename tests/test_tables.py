@@ -13,10 +13,19 @@ def test_names_are_spelt_and_numbers_rounded_in_one_way():
     table = pd.DataFrame({"character": ["bart_simpson"], "macro_f1": [7 / 9], "minutes": [2.412], "pictures": [1234]})
     assert cells(table) == {
         "character": ["Bart Simpson"],
-        "macro f1": ["0.778"],
+        "macro F1": ["0.778"],
         "minutes": ["2.4"],
         "pictures": ["1,234"],
     }
+
+
+def test_headings_have_the_terms_of_the_field():
+    table = pd.DataFrame(
+        columns=["val_macro_f1", "kaggle_macro_f1", "gain_on_kaggle", "fpr_at_95_tpr"], data=[[0.5] * 4]
+    )
+    assert list(cells(table)) == [
+        *("validation macro F1", "archive's own test macro F1", "gain on archive's own test", "FPR at 95 TPR"),
+    ]
 
 
 def test_what_is_missing_is_blank_and_an_empty_column_is_left_out():

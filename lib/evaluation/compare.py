@@ -171,8 +171,8 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
         base: Name of the run that the others' loss is compared with.
 
     Returns:
-        One row per run, the smallest loss first: `run, unchanged, changed, loss, loss_recovered`. `unchanged` and
-        `changed` are macro F1, the latter averaged over kinds and strengths of corruption. `loss_recovered` is
+        One row per run, the smallest loss first: `run, unchanged, corrupted, loss, loss_recovered`. `unchanged` and
+        `corrupted` are macro F1, the latter averaged over kinds and strengths of corruption. `loss_recovered` is
         1 minus the ratio of the run's loss to the base's (NaN where the base is not among the runs).
     """
     rows = []
@@ -181,8 +181,8 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
             scores = pd.read_csv(records.verified(run_folder / records.ROBUSTNESS))
             same = scores.kind == "unchanged"
             rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
-    table = pd.DataFrame(rows, columns=["run", "unchanged", "changed"])
-    table["loss"] = table.unchanged - table.changed
+    table = pd.DataFrame(rows, columns=["run", "unchanged", "corrupted"])
+    table["loss"] = table.unchanged - table.corrupted
     table["loss_recovered"] = 1 - table.loss / table.set_index("run").loss.get(base, np.nan)
     return table.sort_values("loss", ignore_index=True)
 
@@ -261,7 +261,7 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     Returns:
         One row for each run that there is on both splits: `run`, `grouped` and `random` (macro F1), `gain` with its
         95 % interval `low` and `high`, `near_duplicates` (fraction of the random split's test pictures that have one
-        in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_official_test`, the change on the
+        in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_kaggle`, the change on the
         archive's own test set, which neither run can have memorised (NaN without one).
     """
     columns = "run grouped random gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
@@ -286,7 +286,7 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
                 official[1] - official[0],
             )
         )
-    return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_official_test"])
+    return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_kaggle"])
 
 
 def differences(predictions: dict[str, metrics.Predictions], best: str, seed: int = 0) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def shapes(table: pd.DataFrame) -> plots.Chart:
     ratios.hist(ratio, bins=np.linspace(-reach, reach, 42), color=plots.SKY)
     ratios.axvline(0, **plots.DASHED)
     ticks = np.arange(-np.floor(reach), np.floor(reach) + 0.5)
-    ratios.set_xticks(ticks, [f"{2**-tick:g}:1 high" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
+    ratios.set_xticks(ticks, [f"1:{2**-tick:g}" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
     ratios.xaxis.set_minor_locator(NullLocator())
     ratios.yaxis.set_major_formatter(plots.THOUSANDS)
     ratios.set(ylabel="pictures", title="Width divided by height (dashed: square)")
@@ -72,5 +72,5 @@ def pairs_at_the_limit(images: np.ndarray, number: int = 3, seed: int = 0) -> tu
     for which, chosen in (("inside", inside), ("outside", outside)):
         for pair in chosen:
             pictures += [images[rows[row]] for row in pairs[pair]]
-            titles += [f"{which}: {rms[pair]:.0f} grey levels,\n{bits[pair]} bits", ""]
+            titles += [f"{which}: {bits[pair]} bits,\n{rms[pair]:.0f} grey levels", ""]
     return pictures, titles

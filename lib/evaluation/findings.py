@@ -96,10 +96,11 @@ def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentenc
         sentence: As from `confidence`.
     """
     low, high = scores["macro_f1_interval"]
-    most = "It makes no mistake." if mistakes.empty else ""
+    most = "It makes no mistake." if mistakes.empty else "No two of its mistakes are alike."
     for row in mistakes.head(1).itertuples():
-        most = f"Its most frequent mistake is {display_name(row.actual)} as {display_name(row.predicted)} "
-        most += f"({count(row.pictures, 'picture')})."
+        if row.pictures > 1 or len(mistakes) == 1:
+            most = f"Its most frequent mistake is {display_name(row.actual)} as {display_name(row.predicted)} "
+            most += f"({count(row.pictures, 'picture')})."
     return (
         f"**Found:** `{run}` is right on {100 * scores['accuracy']:.1f} % of {scores['test_pictures']:,} unseen "
         f"pictures; its macro F1 is {scores['macro_f1']:.3f} (95 % interval {low:.3f} to {high:.3f}). {most} {sentence}"

@@ -30,12 +30,12 @@ WIDTH = 9.0  # inches; at 100 dots per inch the width of a notebook's page
 LETTER = 0.072  # inches, the mean width of a letter at 9 points
 INK, FAINT = "#222222", "#6b6b6b"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
-RED, SKY, YELLOW, GREY, PALE = "#d55e00", "#56b4e9", "#f0e442", "#b8b8b8", "#e6e6e6"
-PALETTE = [BLUE, ORANGE, GREEN, PURPLE, RED, SKY, YELLOW, GREY]
+RED, SKY, GREY, PALE = "#d55e00", "#56b4e9", "#b8b8b8", "#e6e6e6"
+PALETTE = [BLUE, ORANGE, GREEN, PURPLE, RED, SKY, INK, GREY]  # without their yellow, which is too pale for a line
 MARKERS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 # GREEN and RED, darkened until text in them reads well on white (contrast above 5:1).
 RIGHT, WRONG = ("✓", "#00785a"), ("✗", "#b84c00")
-DASHED = {"color": INK, "linestyle": "--", "linewidth": 1}  # lines to compare with
+DASHED = {"color": INK, "linestyle": "--", "linewidth": 1, "zorder": 1}  # lines to compare with, below the data
 PERCENT, THOUSANDS = "{x:.0%}", "{x:,.0f}"  # formats of tick labels
 NO_TICKS = {"xticklabels": False, "yticklabels": False}  # of seaborn's; see `_name_cells`
 
@@ -123,7 +123,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
     parts = "cross-entropy and class map" if "class_map_loss" in history else "cross-entropy"
     left.set_title(f"Loss ({parts}, lower is better)")
     left.set_ylim(bottom=0)
-    right.set_title("Accuracy (fraction of correct answers)")
+    right.set_title("Accuracy" + (" (dotted: macro F1)" if "val_macro_f1" in history else ""))
     right.yaxis.set_major_formatter(PERCENT)
     for axes in (left, right):
         axes.set_xlabel("epoch")
@@ -482,9 +482,11 @@ def text_width(texts: Sequence[str]) -> float:
 
 
 def write_above(axes: Axes, x: float, y: float, text: str) -> None:
-    """Write a number above its point, unless it is missing."""
+    """Write a number above its point, unless it is missing; on white, so that no line to compare with crosses it."""
     if np.isfinite(x):
-        axes.annotate(text, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8.5)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        look = {"textcoords": "offset points", "ha": "center", "fontsize": 8.5, "bbox": box, "zorder": 1.5}
+        axes.annotate(text, (x, y), (0, 6), **look)
 
 
 def _size(num_parameters: float, epochs: float) -> str:

@@ -28,7 +28,8 @@ def forest(table: pd.DataFrame, best: str) -> plots.Chart:
     plots.name_rows(axes, table["run"], above=0.8)
     axes.grid(axis="x")
     axes.margins(x=0.08)
-    axes.set_title(f"Macro F1 below {best}, on the same pictures, with 95% intervals (hollow: may be none)")
+    letters = int((plots.WIDTH - plots.text_width(table["run"])) / (1.1 * plots.LETTER))  # a title has larger ones
+    axes.set_title(plots.fill(f"Macro F1 below {best}, with 95% intervals (hollow: contains zero)", letters))
     return figure
 
 
@@ -109,7 +110,8 @@ def robustness_of_two(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, 
     rows = np.arange(len(means))
     figure, axes = plots.panels(0.3 * len(means) + 1.3)
     axes.hlines(rows, means.min(axis=1), means.max(axis=1), color=plots.GREY, linewidth=2)
-    for name, colour, marker in zip(names, (plots.BLUE, plots.ORANGE), plots.MARKERS, strict=False):
+    # In order of their names, so that both runs' reports have the same colours.
+    for name, colour, marker in zip(sorted(names), plots.PALETTE, plots.MARKERS, strict=False):
         axes.plot(means[name], rows, marker, color=colour, markersize=7, label=name)
     plots.name_rows(axes, means.index.str.replace("_", " "))
     axes.set_title("Macro F1 for each kind of corruption, averaged over its strengths")

@@ -10,7 +10,7 @@ from lib.characters import display_name
 from lib.evaluation import plots
 from lib.evaluation.occlusion import Occlusion, darkened
 
-NAMED = 6  # characters with the lowest scores have their names in the scatter plot
+NAMED = 6  # points with the lowest scores have names in the scatter plot
 
 
 @plots.styled
@@ -36,7 +36,8 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
     for at in coverage[coverage["threshold"] >= threshold].tail(1).itertuples():
         text = f"threshold {threshold:.2f}: {100 * at.coverage:.1f}% answered"
         right.plot(at.coverage, at.accuracy, "o", color=plots.RED, label=text)
-    right.set(xlim=(0, 1.02), xlabel="fraction of the pictures answered", title="Coverage against accuracy")
+    right.set(xlim=(0, 1.02), xlabel="fraction of the pictures answered", ylabel="accuracy of these answers")
+    right.set_title("Accuracy against coverage")
     low = coverage["accuracy"].min()
     right.set_ylim(low - 0.15 * (1.001 - low), 1 + 0.05 * (1.001 - low))
     for axes in (left, right):
@@ -70,7 +71,7 @@ def separation(scores: dict[str, np.ndarray], threshold: float, name: str) -> pl
 
 @plots.styled
 def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
-    """Draw the F1 of each character against the number of its training pictures; the lowest are named.
+    """Draw the F1 of each character against the number of its training pictures; the lowest points are named.
 
     Args:
         table: Columns `character`, `f1` and `train` (number of training pictures).
@@ -80,12 +81,15 @@ def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
     middle = (table["train"].min() + table["train"].max()) / 2
     placed: list[float] = []
     span = max(1 - table["f1"].min(), 0.02)
-    for row in table.nsmallest(NAMED, "f1").itertuples():
-        if all(abs(row.f1 - other) > 0.06 * span for other in placed):  # names at one height would overlap
-            side, offset = ("right", (-7, 0)) if row.train > middle else ("left", (7, 0))
+    lowest = table.groupby(["f1", "train"]).character.agg(list).head(NAMED)
+    # Names point to the middle: of two at one height, that of the point nearer to it crosses no other point.
+    for (f1, train), (first, *others) in sorted(lowest.items(), key=lambda point: abs(point[0][1] - middle)):
+        if all(abs(f1 - other) > 0.06 * span for other in placed):  # names at one height would overlap
+            side, offset = ("right", (-7, 0)) if train > middle else ("left", (7, 0))
             look = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 8}
-            axes.annotate(plots.fill(display_name(row.character), 40), (row.train, row.f1), offset, **look)
-            placed.append(row.f1)
+            name = display_name(first) + (f" and {len(others)} more" if others else "")
+            axes.annotate(plots.fill(name, 40), (train, f1), offset, **look)
+            placed.append(f1)
     axes.set_ylim(1 - 1.12 * span, 1 + 0.06 * span)
     axes.margins(x=0.08)
     axes.set(xlabel="training pictures of the character", ylabel="F1", title="Do more pictures help?")

@@ -9,6 +9,8 @@ from lib.characters import display_name
 
 NAMES = {"character", "actual", "predicted", "lowest_character"}  # columns of labels
 TIMES = {"minutes", "seconds", "seconds_per_epoch"}
+# Words of column names, as headings have them.
+WORDS = {"f1": "F1", "auroc": "AUROC", "fpr": "FPR", "tpr": "TPR", "val": "validation", "kaggle": "archive's own test"}
 
 
 def for_reading(table: pd.DataFrame) -> Styler:
@@ -23,10 +25,14 @@ def for_reading(table: pd.DataFrame) -> Styler:
     """
     table = table if table.index.name is None else table.reset_index()
     table = table.dropna(axis="columns", how="all")
-    shown = pd.DataFrame({str(name).replace("_", " "): [_cell(name, value) for value in table[name]] for name in table})
+    shown = pd.DataFrame({_heading(name): [_cell(name, value) for value in table[name]] for name in table})
     # Without identifiers, which would differ from run to run.
     left = {"selector": "th, td", "props": "text-align: left !important"}
     return Styler(shown, uuid="table", cell_ids=False).hide(axis="index").set_table_styles([left])
+
+
+def _heading(name: str) -> str:
+    return " ".join(WORDS.get(word, word) for word in str(name).split("_"))
 
 
 def _cell(name: str, value: Any) -> str:
