@@ -8,6 +8,7 @@ import os
 import re
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from axe_playwright_python import sync_playwright as axe
 from PIL import Image
@@ -23,7 +25,7 @@ from lib.serving import site
 from lib.serving.server import NOTEBOOK
 from tests import small_model
 from tests.running_server import until
-from tests.test_dashboard import BLUE, GREEN, HOMER, KRUSTY, MARGE, RED, YELLOW, encoded, write_runs
+from tests.test_dashboard import BLUE, EXCHANGED, GREEN, HOMER, KRUSTY, MARGE, RED, YELLOW, encoded, write_runs
 
 try:
     from tests import browser
@@ -684,6 +686,26 @@ def test_without_a_network_the_page_says_so_until_there_is_one(chromium, tmp_pat
         browser.expect(visit["error"]).to_be_hidden()
         visit.choose(red_file())
         browser.expect(visit["prediction"]).to_have_text(HOMER)
+
+
+def test_a_page_made_ahead_of_a_training_knows_the_new_network(chromium, tmp_path):
+    (tmp_path / "outputs").mkdir()
+    with (
+        browser.dashboard(tmp_path, OUTPUTS=str(tmp_path / "outputs")) as server,
+        pages(chromium, server.address) as open_page,
+    ):
+        until(psutil.Process(server.process.pid).children)
+        time.sleep(5)  # until the page is made
+        write_runs(tmp_path / "outputs")
+        visit = open_page()
+        browser.expect(visit["error"]).to_be_hidden()
+        visit.choose(red_file())
+        browser.expect(visit["prediction"]).to_have_text(HOMER)
+        # And the network is trained again while the page is open.
+        model = tmp_path / "outputs" / "published" / "springfield" / "model.tflite"
+        model.write_bytes(small_model.model(EXCHANGED, metadata={"run": "springfield"}))
+        visit.choose(red_file())
+        browser.expect(visit["prediction"]).to_have_text(KRUSTY)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import { declaredSize, whyNot } from "../../lib/serving/frontend/pictures.js";
 import { Problem, inWords } from "../../lib/serving/frontend/problem.js";
 import { Questions } from "../../lib/serving/frontend/questions.js";
 import { field, table, verdictOf } from "../../lib/serving/frontend/table.js";
+import { tries } from "../../lib/serving/frontend/wall_view.js";
 
 test("percentages say nothing that they do not know", () => {
   assert.deepEqual([0.2345, 0.996, 0.001].map(percent), ["23\u00a0%", "over 99\u00a0%", "under 1\u00a0%"]);
@@ -17,6 +18,13 @@ test("a score says on what it was measured, and on how few pictures", () => {
   assert.equal(tested({ accuracy: 0.977, pictures: 2385, kind: "frames" }), "right on 98\u00a0% of test frames");
   assert.equal(tested({ accuracy: 0.88, pictures: 90, kind: "drawings" }), "right on 88\u00a0% of 90 test drawings");
   assert.equal(tested({ accuracy: null, pictures: null, kind: "frames" }), "not tested");
+});
+
+test("only drawings of characters that the network knows are offered", () => {
+  const about = { drawings: [{ character: "bart" }, { character: "homer" }] };
+  const network = { characters: [["homer", "Homer"]] };
+  assert.deepEqual(tries({ about, chosen: ["one"], networkOf: () => network }), [{ character: "homer" }]);
+  assert.equal(tries({ about, chosen: [], networkOf: () => undefined }).length, 2);
 });
 
 test("a HEIC picture gets a message that says how to convert it", async () => {

@@ -110,14 +110,14 @@ export class Page {
     this.chosen = this.chosen.filter((key) => keys.includes(key));
     if (!this.chosen.length) this.chosen = keys.slice(0, 1);
     this.drawNetworks();
-    fill(this.tryBox, triesView(this));
-    this.tryBox.hidden = !this.about.drawings.length;
     this.draw();
     for (const input of this.el.querySelectorAll(".ask :is(input, button)")) input.disabled = !keys.length;
   }
 
   drawNetworks() {
     fill(this.networkBox, networksView(this));
+    fill(this.tryBox, triesView(this));
+    this.tryBox.hidden = !this.tryBox.childElementCount;
     this.drawWall();
     fill(this.aboutBox, aboutView(this));
   }
