@@ -6,10 +6,10 @@ const TRIES = 4;
 
 const pictureOf = ({ picture }) => (typeof picture === "string" ? picture : URL.createObjectURL(new Blob([picture])));
 
-async function take(page, drawing) {
-  const blob = typeof drawing.picture === "string" ? await (await fetch(drawing.picture)).blob() : new Blob([drawing.picture]);
-  await page.take([new File([blob], `Drawing of ${drawing.name}`, { type: "image/jpeg" })]);
-}
+const fileOf = async ({ picture }) =>
+  typeof picture === "string" ? (await fetch(picture)).blob() : new Blob([picture], { type: "image/jpeg" });
+
+const take = (page, drawing) => page.takeOne(`Drawing of ${drawing.name}`, () => fileOf(drawing));
 
 const image = (page, drawing) => make("img", { src: (drawing.url ??= pictureOf(drawing)), alt: "", width: 256, height: 256 });
 
