@@ -91,7 +91,7 @@ class Networks:
     @property
     def first(self) -> Recogniser | None:
         """The network that answers unasked, if there is one."""
-        return self.answering() if self._folders else None
+        return self._load(self._folders[self.keys[0]]) if self._folders else None
 
     def answering(self) -> Recogniser:
         """The network that answers unasked, also one that was trained meanwhile.
@@ -101,9 +101,9 @@ class Networks:
         """
         if not self._folders or time.monotonic() - self._looked > LOOK_SECONDS:
             self.look()
-        if not self._folders:
+        if (recogniser := self.first) is None:
             raise UserError(self._reason)
-        return self._load(self._folders[self.keys[0]])
+        return recogniser
 
     def about(self) -> dict[str, Any]:
         """Describe the networks for the page; see `describe`."""
