@@ -126,6 +126,54 @@ def test_a_network_that_is_damaged_meanwhile_names_no_folder(tmp_path, caplog):
     assert str(tmp_path) in caplog.text
 
 
+def train_again(run: Path, characters: tuple[str, ...]) -> None:
+    """Replace the network of a run, as a training does."""
+    later = (run / "model.tflite").stat().st_mtime_ns + 10**9  # two writes may be one tick of the clock apart
+    (run / "model.tflite").write_bytes(small_model.model(characters, metadata={"run": run.name}))
+    os.utime(run / "model.tflite", ns=(later, later))
+
+
+def test_a_network_that_is_trained_again_answers_on_an_open_page(tmp_path):
+    run = small_model.write_run(tmp_path / "sample" / "one")
+    zone = Zone(page.Networks(tmp_path))
+    question, red = QUESTION | {"networks": ["sample/one"]}, [small_model.picture(RED)]
+    assert zone.answer(question, red)[0]["answers"]["sample/one"]["name"] == HOMER
+    train_again(run, ("lisa_simpson", "marge_simpson", "homer_simpson"))
+    assert zone.answer(question, red)[0]["answers"]["sample/one"]["name"] == "Lisa Simpson"
+    assert "lisa_simpson" in dict(zone.about["networks"][0]["characters"])  # and the page knows whom it knows
+
+
+def test_while_a_network_cannot_be_loaded_the_one_from_before_answers(tmp_path):
+    run = small_model.write_run(tmp_path / "sample" / "one")
+    networks = page.Networks(tmp_path)
+    before = networks.answering()
+    (run / "model.tflite").write_bytes(b"half of it")
+    assert networks.answering() is before
+    train_again(run, EXCHANGED)
+    assert networks.answering().characters == list(EXCHANGED)
+
+
+def test_another_network_is_looked_for_now_and_then(tmp_path, monkeypatch):
+    networks = page.Networks(tmp_path)
+    with pytest.raises(UserError, match="make train"):
+        networks.answering()
+    small_model.write_run(tmp_path / "sample" / "one", metrics={"macro_f1": 0.8})
+    assert networks.answering().name == "one"  # at once, while there was none
+    small_model.write_run(tmp_path / "sample" / "two", metrics={"macro_f1": 0.9})
+    assert networks.answering().name == "one"
+    monkeypatch.setattr(page, "LOOK_SECONDS", -1.0)
+    assert networks.answering().name == "two"
+
+
+def test_the_owner_is_told_why_no_network_answers(tmp_path):
+    run = small_model.write_run(tmp_path / "sample" / "one")
+    (run / "model.tflite").write_bytes(b"damaged")
+    networks = page.Networks(tmp_path)
+    with pytest.raises(UserError, match="one is damaged"):
+        networks.answering()
+    assert str(tmp_path) not in networks.about()["problem"]
+
+
 def test_what_mattered_comes_as_an_overlay_for_the_picture(networks):
     striped = np.full((40, 80, 3), 127, np.uint8)
     striped[:, 72:] = RED

@@ -3,11 +3,13 @@
 import contextlib
 import csv
 import gzip
+import hashlib
 import io
 import os
 import re
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from axe_playwright_python import sync_playwright as axe
 from PIL import Image
@@ -23,7 +26,7 @@ from lib.serving import site
 from lib.serving.server import NOTEBOOK
 from tests import small_model
 from tests.running_server import until
-from tests.test_dashboard import BLUE, GREEN, HOMER, KRUSTY, MARGE, RED, YELLOW, encoded, write_runs
+from tests.test_dashboard import BLUE, EXCHANGED, GREEN, HOMER, KRUSTY, MARGE, RED, YELLOW, encoded, write_runs
 
 try:
     from tests import browser
@@ -305,6 +308,14 @@ def test_a_dropped_link_is_read_as_an_address(same_visit, kernel_only):
     browser.expect(same_visit["error"]).to_contain_text("not on the public internet")
 
 
+def test_a_drawing_that_cannot_be_loaded_is_said(open_page, device_only):
+    visit = open_page(service_workers="block")
+    visit.page.route("**/drawings/*", lambda route: route.abort())
+    visit["example"].first.click()
+    browser.expect(visit["error"]).to_be_visible()
+    visit.faults.clear()  # that it could not be loaded
+
+
 def test_a_dropped_text_is_no_picture(same_visit):
     same_visit.drop(plain="D'oh!")
     browser.expect(same_visit["error"]).to_contain_text("no picture in it")
@@ -373,6 +384,10 @@ def test_a_part_can_be_looked_at_by_pointer_and_by_keys(visit):
     visit.thumbnails.last.click()
     visit["mark"].click()
     browser.expect(visit.page.locator("#marking")).to_be_focused()
+    visit.page.keyboard.press("Escape")
+    browser.expect(visit.page.locator("#marking")).to_have_count(0)
+    browser.expect(visit["mark"]).to_be_focused()
+    visit["mark"].click()
     for _ in range(20):
         visit.page.keyboard.press("ArrowLeft")
     visit.page.keyboard.press("Shift+ArrowLeft")
@@ -645,6 +660,9 @@ def test_pictures_stay_in_the_browser_if_the_visitor_wants(visit, device_only):
     browser.expect(visit.thumbnails).to_have_text([f"{KRUSTY} >99 %", HOMER])
     visit.thumbnails.last.click()
     browser.expect(visit["correction"]).to_have_text(HOMER)
+    with visit.page.expect_download() as download:
+        visit.page.get_by_role("button", name="Download").click()
+    assert hashlib.sha256(small_model.picture(RED)).hexdigest() in download.value.path().read_text()  # not of the copy
     visit.page.get_by_label("Keep them in this browser").uncheck()
     visit.page.reload()
     browser.expect(visit["drop-zone"]).to_be_visible()
@@ -684,6 +702,26 @@ def test_without_a_network_the_page_says_so_until_there_is_one(chromium, tmp_pat
         browser.expect(visit["error"]).to_be_hidden()
         visit.choose(red_file())
         browser.expect(visit["prediction"]).to_have_text(HOMER)
+
+
+def test_a_page_made_ahead_of_a_training_knows_the_new_network(chromium, tmp_path):
+    (tmp_path / "outputs").mkdir()
+    with (
+        browser.dashboard(tmp_path, OUTPUTS=str(tmp_path / "outputs")) as server,
+        pages(chromium, server.address) as open_page,
+    ):
+        until(psutil.Process(server.process.pid).children)
+        time.sleep(5)  # until the page is made
+        write_runs(tmp_path / "outputs")
+        visit = open_page()
+        browser.expect(visit["error"]).to_be_hidden()
+        visit.choose(red_file())
+        browser.expect(visit["prediction"]).to_have_text(HOMER)
+        # And the network is trained again while the page is open.
+        model = tmp_path / "outputs" / "published" / "springfield" / "model.tflite"
+        model.write_bytes(small_model.model(EXCHANGED, metadata={"run": "springfield"}))
+        visit.choose(red_file())
+        browser.expect(visit["prediction"]).to_have_text(KRUSTY)
 
 
 @pytest.fixture

@@ -192,32 +192,6 @@ class Blocked:
         raise UserError("let go")
 
 
-def test_a_network_that_was_trained_meanwhile_answers(monkeypatch):
-    networks, loaded = ["old"], []
-    predictor = handlers.Predictor(lambda: loaded.append(networks[-1]) or networks[-1], 1, 1, lambda: list(networks))
-    assert predictor.recogniser() == predictor.recogniser() == "old"
-    networks.append("new")
-    assert predictor.recogniser() == "old"  # it does not look at every request
-    monkeypatch.setattr(handlers, "LOOK_SECONDS", -1.0)
-    assert predictor.recogniser() == predictor.recogniser() == "new"
-    assert loaded == ["old", "new"]
-
-
-def test_a_network_that_cannot_be_loaded_replaces_none(monkeypatch):
-    networks = [["old"], ["broken"]]
-
-    def load() -> str:
-        if networks[0] == ["broken"]:
-            raise UserError("damaged")
-        return "old"
-
-    predictor = handlers.Predictor(load, 1, 1, lambda: networks[0])
-    monkeypatch.setattr(handlers, "LOOK_SECONDS", -1.0)
-    assert predictor.recogniser() == "old"
-    del networks[0]
-    assert predictor.recogniser() == "old"
-
-
 @contextlib.contextmanager
 def blocked(limit: int, under_way: int) -> Iterator[str]:
     """Serve a blocked network with so many requests under way, and give its address."""
@@ -680,31 +654,12 @@ def test_a_page_made_ahead_waits_for_a_place():
         await asyncio.sleep(0.1)
         assert not waiting.done()
         with pytest.raises(kernels.Full):  # nobody is kept waiting for it
-            await manager.make_place()
+            manager.make_place()
         manager.max_kernels = 0  # as when the server stops
         with pytest.raises(kernels.Full):
             await waiting
 
     asyncio.run(fill())
-
-
-@pytest.mark.parametrize(("changed", "ended"), [(False, []), (True, ["made"])])
-def test_a_page_made_ahead_of_a_new_network_is_not_handed_out(monkeypatch, changed, ended):
-    found = []
-
-    async def end(kernel_id: str) -> None:
-        found.append(kernel_id)
-
-    async def visit() -> None:
-        manager = kernels.Kernels(max_kernels=2)
-        monkeypatch.setattr(manager, "shutdown_kernel", end)
-        manager.ahead = {"made": "yesterday"}
-        manager.made_from = lambda: "today" if changed else "yesterday"
-        await manager.make_place()
-        assert not manager.ahead
-
-    asyncio.run(visit())
-    assert found == ended
 
 
 @pytest.mark.slow
@@ -731,7 +686,7 @@ def test_a_kernel_that_died_makes_room(dashboard):
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_DATA"), reason="only Linux limits another process")
 def test_a_kernel_cannot_take_all_memory(dashboard, visit):
     (process,) = [one for one in dashboard.kernels() if visit.kernel_id in " ".join(one.cmdline())]
-    assert process.rlimit(psutil.RLIMIT_DATA) == (server.KERNEL_BYTES, server.KERNEL_BYTES)
+    assert process.rlimit(psutil.RLIMIT_DATA) == (kernels.KERNEL_BYTES, kernels.KERNEL_BYTES)
 
 
 @pytest.mark.parametrize(("is_used", "is_ended"), [(False, True), (True, False)])

@@ -4,13 +4,11 @@ import asyncio
 import base64
 import collections
 import concurrent.futures
-import contextlib
 import hashlib
 import hmac
 import ipaddress
 import json
 import logging
-import math
 import re
 import socket
 import time
@@ -36,7 +34,6 @@ MAX_JSON_PARTS = 100
 MAX_DISCARDED_BYTES = 1_000_000_000  # of a body that is refused; see MessageHandler
 WRONG_TOKENS, WRONG_TOKEN_SECONDS = 10, 60.0  # so many in so long; then none is looked at for a while
 COOKIE = "who-is-it"
-LOOK_SECONDS = 5.0  # between two looks whether there is another network
 PAGE_SECONDS = 90  # after which a page that hangs has failed
 WIDGET = "application/vnd.jupyter.widget-view+json"  # Voila sends a notebook that failed too, with status 200
 
@@ -224,7 +221,7 @@ class PageHandler(Handler, TornadoVoilaHandler):
         self.request.arguments.clear()
         self.request.query = ""
         try:
-            await self.kernel_manager.make_place()
+            self.kernel_manager.make_place()
             async with asyncio.timeout(PAGE_SECONDS):
                 html = "".join([part async for part in self.get_generator()])
         except kernels.Full:
@@ -261,35 +258,16 @@ class Predictor:
     """Recognises pictures beside the event loop, so that pages stay responsive.
 
     Args:
-        load: Loads the recogniser. Where it raises UserError it is called again at the next request, so that a network
-            trained meanwhile is found.
+        recogniser: Gives the network that answers; raises UserError, with the reason, while there is none.
         threads: How many predictions run at once.
         limit: How many may run or wait.
-        networks: Says which networks there are; when that changes, the recogniser is loaded again.
     """
 
-    def __init__(
-        self, load: Callable[[], Recogniser], threads: int, limit: int, networks: Callable[[], Any] = lambda: None
-    ) -> None:
+    def __init__(self, recogniser: Callable[[], Recogniser], threads: int, limit: int) -> None:
+        self.recogniser = recogniser
         self.under_way = 0
         self.limit = limit
         self.executor = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="predict")
-        self._load, self._networks = load, networks
-        self._recogniser: Recogniser | None = None
-        self._loaded_from: Any = None
-        self._looked = -math.inf
-
-    def recogniser(self) -> Recogniser:
-        """The recogniser, loaded when it is first asked for and after a training; raises UserError if there is none."""
-        now = time.monotonic()
-        if self._recogniser is None or now - self._looked > LOOK_SECONDS:
-            self._looked, before, self._loaded_from = now, self._loaded_from, self._networks()
-            if self._recogniser is None:
-                self._recogniser = self._load()
-            elif self._loaded_from != before:
-                with contextlib.suppress(UserError):  # then the one from before still answers
-                    self._recogniser = self._load()
-        return self._recogniser
 
     async def predict(self, recogniser: Recogniser, body: bytes) -> dict[str, Any]:
         """Answer a request's body; see `page.answer_record`. Raises UserError where it or the picture is unusable."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -24,6 +23,8 @@ MAX_PARTS = 16  # of a message: channel, four of JSON, pictures
 MAX_JSON_BYTES = 256_000  # of a message, pictures not included
 MAX_UNSENT_BYTES = 64_000_000  # for a page that does not read
 MAX_CONNECTIONS = 4  # websockets to one kernel: a page needs one, and one more while it reconnects
+# A kernel has 0.4 GB of address space for data (a tenth of it used), and a 50-megapixel picture takes 0.75 GB.
+KERNEL_BYTES = 1_500_000_000  # on Linux
 MAX_LOGGED_ERRORS = 10  # for each kernel, so that nobody can flood the log
 # Nothing that a visitor does is stored, and a kernel says what goes wrong by its messages alone.
 KERNEL_ARGUMENTS = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
@@ -39,19 +40,16 @@ class Kernels(AsyncMappingKernelManager):
     Voila makes one page ahead of its visitor (`preheat_kernel`), with a kernel that waits for as long as it takes.
 
     Attributes:
-        ahead: Kernels of pages made ahead, and what `made_from` said when they were started.
-        made_from: Says what a page is made from; a page made ahead of a change is not handed out.
+        ahead: Kernels of pages made ahead. A page looks for new networks when it is opened, so it may be an old one.
     """
 
     leave_seconds = Float(60, config=True, help="How long a kernel outlives its page's connection (seconds).")
     max_kernels = Int(1, config=True, help="How many kernels may run.")
-    max_kernel_bytes = Int(0, config=True, help="Memory for data of each kernel, on Linux.")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.starting = 0
-        self.ahead: dict[str, Any] = {}
-        self.made_from: Callable[[], Any] = lambda: None
+        self.ahead: set[str] = set()
         self.errors: Counter[str] = Counter()
         self._endings: dict[str, asyncio.TimerHandle] = {}
 
@@ -72,33 +70,24 @@ class Kernels(AsyncMappingKernelManager):
         if self.is_full:
             raise Full
         self.starting += 1
-        made_from = self.made_from()
         try:
             kernel_id = await super().start_kernel(extra_arguments=KERNEL_ARGUMENTS, **kwargs)
         finally:
             self.starting -= 1
         if hasattr(psutil, "RLIMIT_DATA"):
-            limit = (self.max_kernel_bytes, self.max_kernel_bytes)
+            limit = (KERNEL_BYTES, KERNEL_BYTES)
             psutil.Process(self.get_kernel(kernel_id).provisioner.pid).rlimit(psutil.RLIMIT_DATA, limit)
         if is_ahead:
-            self.ahead[kernel_id] = made_from
+            self.ahead.add(kernel_id)
         else:
             self.end_after(START_SECONDS, kernel_id)
         return kernel_id
 
-    async def make_place(self) -> None:
-        """Give a visitor the page made ahead, if it is of today, or else a place for a new one.
-
-        Raises:
-            Full: There is neither.
-        """
-        while self.ahead:
-            kernel_id, made_from = self.ahead.popitem()
-            if made_from == self.made_from():
-                self.end_after(START_SECONDS, kernel_id)
-                return
-            await self.shutdown_kernel(kernel_id)
-        if self.is_full:
+    def make_place(self) -> None:
+        """Give a visitor the page made ahead, or else a place for a new one; raises Full if there is neither."""
+        if self.ahead:
+            self.end_after(START_SECONDS, self.ahead.pop())
+        elif self.is_full:
             raise Full
 
     async def shutdown_all(self, now: bool = False) -> None:
@@ -129,7 +118,7 @@ class Kernels(AsyncMappingKernelManager):
     def remove_kernel(self, kernel_id: str) -> Any:
         self._forget_ending(kernel_id)
         self.errors.pop(kernel_id, None)
-        self.ahead.pop(kernel_id, None)
+        self.ahead.discard(kernel_id)
         return super().remove_kernel(kernel_id)
 
     def _handle_kernel_died(self, kernel_id: str) -> None:

@@ -7,6 +7,7 @@ sends a picture again with every question about it.
 import functools
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ MAX_KEPT_BYTES = 1_000_000  # a picture that is small enough in both ways stays 
 JPEG_QUALITY = 90  # percent, of a picture that was shrunk; as in the browser
 MAX_LISTED = 12  # networks to choose from
 MAX_LOADED = 4  # networks in memory, and at once side by side
+LOOK_SECONDS = 5.0  # between two looks whether there is another network
 DRAWING_SIDE = 256  # pixels
 FULL_EFFECT = 0.5  # fall of the probability from which the overlay of an explanation is as dark as it gets
 
@@ -61,18 +63,25 @@ class Networks:
     def __init__(self, outputs: Path | str = paths.OUTPUTS, run: Path | str | None = None):
         self._outputs = paths.ROOT / outputs
         self._run = Path(run) if run else None
-        self._load = functools.lru_cache(maxsize=MAX_LOADED)(Recogniser.load)
-        self._folders: dict[str, Path] = {}
+        # By folder, with what `_changes` said; the last used last.
+        self._loaded: dict[Path, tuple[Any, Recogniser]] = {}
         self.look()
 
     def look(self) -> None:
         """Find the networks that are there now, and get the first that works ready to answer."""
-        found = [self._run] if self._run else []
-        found += find_runs(self._outputs)
-        self._folders = {}
-        for folder in found:
-            if len(self._folders) < MAX_LISTED and (self._folders or self._is_sound(folder)):
+        self._looked = time.monotonic()
+        self._folders: dict[str, Path] = {}
+        self._reason = NO_NETWORK  # why there is none
+        for folder in [*([self._run] if self._run else []), *find_runs(self._outputs)]:
+            try:
+                if not self._folders:
+                    self._load(folder)
+            except UserError as problem:
+                self._reason = str(problem)
+            else:
                 self._folders.setdefault(f"{folder.parent.name}/{folder.name}", folder)
+            if len(self._folders) == MAX_LISTED:
+                break
 
     @property
     def keys(self) -> list[str]:
@@ -82,7 +91,19 @@ class Networks:
     @property
     def first(self) -> Recogniser | None:
         """The network that answers unasked, if there is one."""
-        return self._recogniser(self.keys[0]) if self._folders else None
+        return self._load(self._folders[self.keys[0]]) if self._folders else None
+
+    def answering(self) -> Recogniser:
+        """The network that answers unasked, also one that was trained meanwhile.
+
+        Raises:
+            UserError: There is none; the text says why, and names folders.
+        """
+        if not self._folders or time.monotonic() - self._looked > LOOK_SECONDS:
+            self.look()
+        if (recogniser := self.first) is None:
+            raise UserError(self._reason)
+        return recogniser
 
     def about(self) -> dict[str, Any]:
         """Describe the networks for the page; see `describe`."""
@@ -152,12 +173,20 @@ class Networks:
                 "This network cannot be loaded; the log of the server says why. Choose another one."
             ) from None
 
-    def _is_sound(self, folder: Path) -> bool:
-        try:
-            self._load(folder)
-        except UserError:
-            return False
-        return True
+    def _load(self, folder: Path) -> Recogniser:
+        """Load a network, again after each training; while that is not possible, the one from before answers."""
+        changes = _changes(folder)
+        before, recogniser = self._loaded.pop(folder, (None, None))
+        if before != changes:
+            try:
+                before, recogniser = changes, Recogniser.load(folder)
+            except UserError:
+                if recogniser is None:
+                    raise
+        self._loaded[folder] = before, recogniser
+        if len(self._loaded) > MAX_LOADED:
+            del self._loaded[next(iter(self._loaded))]
+        return recogniser
 
 
 def answer_record(answer: Answer) -> dict[str, Any]:
@@ -194,7 +223,7 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
 
     names = Counter(folder.name for folder in folders.values())
     networks = [
-        {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder)
+        {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder, _changes(folder))
         for key, folder in folders.items()
     ]
     first = next(iter(folders.values()), None)
@@ -248,7 +277,14 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
     ]
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _changes(folder: Path) -> tuple[int, ...]:
+    """Say when the files of a run that are read here were last changed, nanoseconds; 0 for one that is missing."""
+    files = [folder / name for name in (records.LITERT_MODEL, records.RUN_RECORD, records.METRICS_RECORD)]
+    return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
+
+
+@functools.lru_cache(maxsize=MAX_LISTED)  # a page asks for them after every answer
+def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
     run, metrics = _read(records.read_run, folder), _read(records.read_metrics, folder)
     metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
     labels = metadata.get("characters", [])

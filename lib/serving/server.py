@@ -38,9 +38,9 @@ from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
 from lib import paths
 from lib.errors import UserError, report_error
-from lib.inference.recogniser import Recogniser, find_runs, load_best
+from lib.inference.recogniser import Recogniser
 from lib.machine import cores
-from lib.serving import handlers, kernels
+from lib.serving import handlers, kernels, page
 
 log = logging.getLogger("lib.serving.server")  # __name__ is "__main__" when it is run
 
@@ -52,8 +52,6 @@ MAX_CONNECTIONS = 100  # a page takes a dozen; fewer than the files that a proce
 PREDICTIONS_PER_CORE = 16  # under way at once: a queue that is empty in about 150 ms
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
 BODY_SECONDS, IDLE_CONNECTION_SECONDS = 60, 120
-# A kernel has 0.4 GB of address space for data (a tenth of it used), and a 50-megapixel picture takes 0.75 GB.
-KERNEL_BYTES = 1_500_000_000
 MAX_KERNELS = 8
 FOLDERS = "who-is-it-"  # how the names of the temporary folders begin, before the process that owns them
 MAX_IPC_FOLDER = 20  # the path of a socket in it has 83 characters more, and may have 103 on macOS, 107 on Linux
@@ -103,17 +101,8 @@ class Server(Voila):
     def __init__(self, given: argparse.Namespace, **kwargs: Any) -> None:
         super().__init__(config=voila_config(given), notebook_path=str(given.notebook), **kwargs)
         self.given = given
-        self.predictor = handlers.Predictor(
-            lambda: Recogniser.load(given.run) if given.run else load_best(given.outputs),
-            cores(),
-            PREDICTIONS_PER_CORE * cores(),
-            self._networks,
-        )
-
-    def _networks(self) -> list[tuple[Path, int]]:
-        """Name the networks that there are, and when each was last changed."""
-        runs = [*find_runs(self.given.outputs), *([self.given.run] if self.given.run else [])]
-        return [(run, run.stat().st_mtime_ns) for run in runs]
+        networks = page.Networks(given.outputs, given.run)
+        self.predictor = handlers.Predictor(networks.answering, cores(), PREDICTIONS_PER_CORE * cores())
 
     def setup_template_dirs(self) -> None:
         super().setup_template_dirs()
@@ -139,9 +128,9 @@ class Server(Voila):
     def init_handlers(self) -> list[tuple]:
         not_found = {"message": (404, "There is nothing at this address. The page is at the start of it.")}
         routes = super().init_handlers()
-        (page,) = (route[2] for route in routes if route[1] is TornadoVoilaHandler)  # at every address
+        (options,) = (route[2] for route in routes if route[1] is TornadoVoilaHandler)  # at every address
         return [
-            ("/", handlers.PageHandler, page),
+            ("/", handlers.PageHandler, options),
             (TEMPLATE_FILES, TemplateStaticFileHandler),
             ("/predict", handlers.PredictHandler),
             ("/health", handlers.HealthHandler),
@@ -169,7 +158,6 @@ class Server(Voila):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         super().start()  # also begins to make a page ahead
-        self.kernel_manager.made_from = self._networks
         server = LimitedServer(
             handlers.Gate(self.app, self.given.token),
             max_body_size=handlers.MAX_BODY_BYTES,
@@ -224,8 +212,7 @@ def voila_config(given: argparse.Namespace) -> Config:
             "VoilaExecutor": {"timeout": CELL_SECONDS},
             "Kernels": {
                 "leave_seconds": given.leave_seconds,
-                "max_kernels": min(max(1, room // KERNEL_BYTES), MAX_KERNELS),
-                "max_kernel_bytes": KERNEL_BYTES,
+                "max_kernels": min(max(1, room // kernels.KERNEL_BYTES), MAX_KERNELS),
             },
             # A kernel that died and was started again knows nothing of its page: it is ended instead.
             "KernelRestarter": {"restart_limit": 0},

@@ -207,13 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--run", type=Path, action="append", metavar="DIR", help="run folder; several answer side by side"
     )
-    parser.add_argument("--folder", type=Path, default=paths.OUTPUTS / "site", help="where to (outputs/site)")
-    given = parser.parse_args(arguments)
+    given, folder = parser.parse_args(arguments), paths.OUTPUTS / "site"
     try:
-        size = build(given.run or [recognisers.load_best().run_dir], given.folder, with_study=True)
+        size = build(given.run or [recognisers.load_best().run_dir], folder, with_study=True)
     except UserError as problem:
         return report_error(problem)
-    print(f"{given.folder}: {size / 1e6:.1f} MB for a first visit. Try it: python -m http.server -d {given.folder}")
+    print(f"{folder}: {size / 1e6:.1f} MB for a first visit. Try it: python -m http.server -d {folder}")
     return 0
 
 

@@ -131,7 +131,9 @@ class Widget(anywidget.AnyWidget):
         match question.get("ask"):
             case "recognise":
                 keys = self._asked(question.get("networks"))
-                return {"answers": self._networks.recognise(_picture(buffers), keys)}, []
+                answers = self._networks.recognise(_picture(buffers), keys)
+                self.about = self._about()  # a network may have been trained again
+                return {"answers": answers}, []
             case "explain":
                 (key,) = self._asked([question.get("network")])
                 facts, overlay = self._networks.explain(_picture(buffers), key, str(question.get("character", "")))

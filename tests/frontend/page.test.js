@@ -3,10 +3,12 @@ import { test } from "node:test";
 
 import { percent, shortPercent } from "../../lib/serving/frontend/dom.js";
 import { tested } from "../../lib/serving/frontend/networks_view.js";
-import { declaredSize, whyNot } from "../../lib/serving/frontend/pictures.js";
+import { Page } from "../../lib/serving/frontend/page.js";
+import { declaredSize, sha256, whyNot } from "../../lib/serving/frontend/pictures.js";
 import { Problem, inWords } from "../../lib/serving/frontend/problem.js";
 import { Questions } from "../../lib/serving/frontend/questions.js";
 import { field, table, verdictOf } from "../../lib/serving/frontend/table.js";
+import { tries } from "../../lib/serving/frontend/wall_view.js";
 
 test("percentages say nothing that they do not know", () => {
   assert.deepEqual([0.2345, 0.996, 0.001].map(percent), ["23\u00a0%", "over 99\u00a0%", "under 1\u00a0%"]);
@@ -17,6 +19,13 @@ test("a score says on what it was measured, and on how few pictures", () => {
   assert.equal(tested({ accuracy: 0.977, pictures: 2385, kind: "frames" }), "right on 98\u00a0% of test frames");
   assert.equal(tested({ accuracy: 0.88, pictures: 90, kind: "drawings" }), "right on 88\u00a0% of 90 test drawings");
   assert.equal(tested({ accuracy: null, pictures: null, kind: "frames" }), "not tested");
+});
+
+test("only drawings of characters that the network knows are offered", () => {
+  const about = { drawings: [{ character: "bart" }, { character: "homer" }] };
+  const network = { characters: [["homer", "Homer"]] };
+  assert.deepEqual(tries({ about, chosen: ["one"], networkOf: () => network }), [{ character: "homer" }]);
+  assert.equal(tries({ about, chosen: [], networkOf: () => undefined }).length, 2);
 });
 
 test("a HEIC picture gets a message that says how to convert it", async () => {
@@ -72,13 +81,57 @@ test("what a visitor says becomes a verdict of the label review", () => {
   assert.equal(verdictOf({ label: "", name: "None of these" }, answer), "exclude");
 });
 
-test("the table has every answer, corrected or not", async () => {
+test("the table has every answer, corrected or not", () => {
   const answer = { character: null, name: null, probability: 0.25 };
-  const picture = { source: new Blob(["abc"]) };
-  const entry = { name: "a.png", picture, truth: null, when: "2026-01-01T00:00:00Z", answers: { one: answer } };
-  const [header, row] = (await table({ pictures: [entry], nameOf: (key) => key })).split("\r\n");
+  const entry = { name: "a.png", sha256: "ba78", truth: null, when: "2026-01-01T00:00:00Z", answers: { one: answer } };
+  const [header, row] = table({ pictures: [entry], nameOf: (key) => key }).split("\r\n");
   assert.ok(header.startsWith('"path","sha256","label","verdict","who","when"'));
-  // The digest of "abc", from FIPS 180-2.
-  const digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-  assert.equal(row, `"a.png","${digest}","","","","2026-01-01T00:00:00Z","one","","","0.2500"`);
+  assert.equal(row, '"a.png","ba78","","","","2026-01-01T00:00:00Z","one","","","0.2500"');
+});
+
+const unreadable = { size: 4096, slice: () => unreadable, arrayBuffer: () => Promise.reject(new Error("NotFoundError")) };
+
+test("the digest of a file is that of FIPS 180-2, and empty where it cannot be read", async () => {
+  assert.equal(await sha256(new Blob(["abc"])), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  assert.equal(await sha256(unreadable), "");
+});
+
+test("a folder, or a file that was moved, gets a message that says so", async () => {
+  await assert.rejects(declaredSize(unreadable), /folder.*choose it again/);
+});
+
+test("pictures of two tabs, and of two visits, have different numbers", () => {
+  const [one, later] = [{ lastPicture: 0 }, { lastPicture: 0 }];
+  const ids = [one, one, later].map((tab, index) => {
+    if (tab === later) while (Date.now() <= one.lastPicture); // a tab that was opened later
+    return Page.prototype.newPicture.call(tab, `${index}.png`).id;
+  });
+  assert.equal(new Set(ids).size, 3);
+});
+
+/** A page of which nothing is drawn. */
+function undrawn(shelf) {
+  const nothing = { draw() {}, drawHistory() {}, problems: [], pictures: [], lastPicture: 0, isSaved: true, shelf };
+  return Object.assign(Object.create(Page.prototype), nothing);
+}
+
+test("a correction that the browser cannot keep is not taken for safe", async () => {
+  const shelf = { isOn: true };
+  shelf.put = async () => {
+    shelf.isOn = false;
+    throw new Problem("full");
+  };
+  const page = undrawn(shelf);
+  const entry = { truth: { label: "homer", name: "Homer" } };
+  page.pictures.push(entry);
+  await page.keep(entry);
+  assert.deepEqual([page.isSaved, page.problems[0].message], [false, "full"]);
+});
+
+test("of the kept pictures the oldest go too", async () => {
+  const removed = [];
+  const page = undrawn({ isOn: true, remove: async (id) => removed.push(id) });
+  page.pictures = Array.from({ length: 302 }, (_, index) => ({ id: 1000 - index, url: "blob:x", veils: {} }));
+  page.forgetOldest();
+  assert.deepEqual([page.pictures.length, removed], [300, [700, 699]]);
 });

@@ -100,7 +100,7 @@ function pictureBox(page, entry, key, { found = [] }) {
       make("img", { src: entry.url, alt: `Your picture, ${entry.name}` }),
       veil && make("img.veil", { src: veil.url, alt: "", "data-testid": "heat-map" }),
       isPlaced && outlines(found),
-      entry.isMarking && markingView(page, entry),
+      entry.isMarking && markingView(page, entry, markId(key)),
     ),
   );
 }
@@ -133,26 +133,29 @@ function tools(page, entry, key, answer) {
   const veil = entry.veils[entry.shownVeil];
   const isOurs = veil && entry.shownVeil.startsWith(`${key} `);
   return [
-    make("div.tools", explain, markButton(page, entry), shareButton(page, key, answer)),
+    make("div.tools", explain, markButton(page, entry, key), shareButton(page, key, answer)),
     isOurs && make("p.soft", { "data-testid": "explanation" }, veil.sentence),
   ];
 }
 
-function markButton(page, entry) {
+const markId = (key) => `mark-${key}`;
+
+function markButton(page, entry, key) {
   const onclick = () => {
     entry.isMarking = !entry.isMarking;
     page.draw();
     document.getElementById("marking")?.focus();
   };
-  return button("Look at a part", onclick, { "data-testid": "mark", "aria-pressed": String(entry.isMarking) });
+  const attributes = { id: markId(key), "data-testid": "mark", "aria-pressed": String(entry.isMarking) };
+  return button("Look at a part", onclick, attributes);
 }
 
 function shareButton(page, key, answer) {
   const text = sentence(page, key, answer);
-  const onclick = async () => {
+  const onclick = async ({ target }) => {
     if (navigator.share) return navigator.share({ text }).catch(() => {}); // the visitor may think better of it
-    await navigator.clipboard.writeText(text);
-    page.status.textContent = "Copied.";
+    const words = await navigator.clipboard.writeText(text).then(() => "Copied", () => "The browser forbids it");
+    target.textContent = page.status.textContent = words;
   };
   const isPossible = navigator.share || navigator.clipboard;
   return isPossible && button(navigator.share ? "Share" : "Copy", onclick, { "data-testid": "share" });

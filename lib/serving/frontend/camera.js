@@ -1,6 +1,8 @@
 // A live camera: the name follows the picture.
 
+import { names, together } from "./answer_view.js";
 import { button, fill, make, percent, sized } from "./dom.js";
+import { copyOf } from "./pictures.js";
 import { Problem } from "./problem.js";
 
 const STEADY = 3; // frames in a row that must agree before another name is shown
@@ -17,12 +19,14 @@ export class Camera {
   }
 
   async start() {
-    if (this.stream || this.page.about.problem) return;
+    if (this.isOn || this.page.about.problem) return;
+    this.isOn = true; // from now on, since the browser asks the visitor first
     this.page.begin();
     try {
       const wanted = { width: { ideal: 640 }, facingMode: { ideal: "environment" } };
       this.stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
     } catch (problem) {
+      this.isOn = false;
       const isRefused = problem.name === "NotAllowedError";
       this.page.fail(
         new Problem(
@@ -33,24 +37,32 @@ export class Camera {
       );
       return;
     }
-    this.video = make("video", { muted: true, playsinline: true });
-    this.video.srcObject = this.stream;
-    this.name = make("p.name", { "data-testid": "live-name" }, "Looking …");
-    this.share = make("p.share");
-    const buttons = make("div.tools", button("Keep this picture", () => this.keep()), button("Stop", () => this.stop(), { id: "stop" }));
-    this.box.hidden = false;
-    this.box.dataset.frames = 0;
-    fill(this.box, this.video, make("div.words", this.name, this.share, buttons));
+    if (!this.isOn || document.hidden) return this.stop(); // the visitor has left meanwhile
+    for (const track of this.stream.getTracks()) track.onended = () => this.stop(); // unplugged, or taken back
     document.addEventListener("visibilitychange", this.onVisibility);
-    this.page.scrollTo(this.box);
-    await this.video.play();
-    this.watch(this.stream).catch((problem) => {
+    this.show();
+    const { stream } = this;
+    await this.watch(stream).catch((problem) => {
+      if (this.stream !== stream) return; // a video that was stopped gives no frame
       this.stop();
       this.page.fail(problem);
     });
   }
 
+  show() {
+    this.video = make("video", { muted: true, playsinline: true });
+    this.video.srcObject = this.stream;
+    this.name = make("p.name", { "data-testid": "live-name", "aria-live": "polite" }, "Looking …");
+    this.share = make("p.share");
+    const buttons = make("div.tools", button("Keep this picture", () => this.keep()), button("Stop", () => this.stop(), { id: "stop" }));
+    this.box.hidden = false;
+    this.box.dataset.frames = 0;
+    fill(this.box, this.video, make("div.words", this.name, this.share, buttons));
+    this.page.scrollTo(this.box);
+  }
+
   stop() {
+    this.isOn = false;
     document.removeEventListener("visibilitychange", this.onVisibility);
     for (const track of this.stream?.getTracks() ?? []) track.stop();
     this.stream = null;
@@ -60,23 +72,24 @@ export class Camera {
 
   /** Asks about one frame after the other; the next one when the last is answered. */
   async watch(stream) {
-    const [key] = this.page.chosen;
+    await this.video.play();
     let [last, agreed] = ["", 0];
     while (this.stream === stream) {
+      const [key] = this.page.chosen;
       const frame = await this.frame();
       const answer = (await this.page.transport.recognise(frame, [key]))[key];
       frame.source.close();
       if (this.stream !== stream) return;
       if (answer.problem) throw new Problem(answer.problem);
-      const name = answer.known ? answer.name : "Nobody I know";
+      const name = answer.known ? names(answer) : "Nobody I know";
       agreed = name === last ? agreed + 1 : 1;
       last = name;
       this.box.dataset.frames = Number(this.box.dataset.frames) + 1;
       if (agreed < STEADY) continue;
-      this.name.textContent = name;
+      if (this.name.textContent !== name) this.name.textContent = name; // said aloud when it changes
       sized(this.name);
       this.name.dataset.character = answer.character ?? "";
-      this.share.textContent = answer.known ? percent(answer.probability) : "";
+      this.share.textContent = answer.known ? percent(together(answer)) : "";
     }
   }
 
@@ -86,11 +99,10 @@ export class Camera {
     return { source, width: source.width, height: source.height };
   }
 
-  async keep() {
-    const { source, width, height } = await this.frame();
-    const canvas = make("canvas", { width, height });
-    canvas.getContext("2d").drawImage(source, 0, 0);
-    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
-    await this.page.take([new File([blob], "camera.jpg", { type: "image/jpeg" })]);
+  keep() {
+    return this.page.takeOne("camera.jpg", async () => {
+      const frame = await this.frame();
+      return copyOf(frame, Math.max(frame.width, frame.height));
+    });
   }
 }

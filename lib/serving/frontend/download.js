@@ -32,7 +32,7 @@ async function kept(url, version) {
   const cache = await globalThis.caches?.open(version); // there is none in an insecure context
   const found = await cache?.match(url);
   if (found) return found;
-  const response = await fetch(url);
+  const response = await fetch(url, { cache: "no-cache" }); // the host may have another one of this name by now
   if (!response.ok) throw new Error(`${url} answers with status ${response.status}`);
   await cache?.put(url, response.clone()).catch(() => {}); // the disk may be full
   return response;

@@ -7,8 +7,8 @@ import { table } from "./table.js";
 export function historyView(page) {
   const { pictures, progress, shelf } = page;
   const underWay = progress.done < progress.of && progress.of > 1;
-  const download = async () => {
-    save(await table(page), "text/csv", "answers.csv");
+  const download = () => {
+    save(table(page), "text/csv", "answers.csv");
     page.isSaved = true;
   };
   const keep = make("input", { id: "keep", type: "checkbox", checked: shelf.isOn, onchange: () => page.toggleShelf() });

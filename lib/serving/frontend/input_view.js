@@ -42,17 +42,21 @@ function addressForm(page) {
     maxlength: 4000,
     placeholder: "https://…/picture.jpg",
   });
+  const submit = make("button.button", { type: "submit" }, "Read it");
   const onsubmit = async (event) => {
     event.preventDefault();
     const text = address.value.trim();
-    if (!text) address.focus();
-    else if ((await page.takeAddress(text)) && address.value.trim() === text) address.value = "";
+    if (!text) return address.focus();
+    submit.textContent = "Reading …"; // which may take ten seconds
+    const isRead = await page.takeAddress(text);
+    submit.textContent = "Read it";
+    if (isRead && address.value.trim() === text) address.value = "";
   };
   return make(
     "form.address",
     { onsubmit },
     make("label", { for: "address" }, "Or the address of a picture on the web"),
-    make("div.row", address, make("button.button", { type: "submit" }, "Read it")),
+    make("div.row", address, submit),
   );
 }
 

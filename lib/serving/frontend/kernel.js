@@ -73,6 +73,7 @@ function render({ model, el }) {
   const kernel = new Kernel(model);
   // Under Voila the page is ours; in JupyterLab others want what is dropped and pasted elsewhere.
   const page = new Page(kernel, el, document.body.dataset.voila ? document : el);
+  kernel.look().catch((problem) => page.fail(problem)); // the page may have been made before the last training
   return () => {
     page.leave();
     kernel.leave();

@@ -5,8 +5,12 @@ import { make } from "./dom.js";
 const SMALLEST = 0.08; // of the picture's side
 const STEP = 0.04; // of the picture's side, for an arrow key
 
-/** Gives a surface over the picture: drag a box; or arrow keys move one, with Shift they size it, and Enter takes it. */
-export function markingView(page, entry) {
+/**
+ * Gives a surface over the picture: drag a box; or arrow keys move one, with Shift they size it, and Enter takes it.
+ *
+ * @param {string} button Id of the button that gets the keyboard's focus back.
+ */
+export function markingView(page, entry, button) {
   const box = (entry.part ??= [0.25, 0.25, 0.75, 0.75]);
   const frame = make("div.part");
   const surface = make(
@@ -15,7 +19,7 @@ export function markingView(page, entry) {
       id: "marking",
       tabindex: 0,
       role: "application",
-      "aria-label": "Part to look at. Arrow keys move it, with Shift they change its size, Enter looks.",
+      "aria-label": "Part to look at. Arrow keys move it, with Shift they change its size, Enter looks, Escape ends.",
     },
     frame,
   );
@@ -25,8 +29,13 @@ export function markingView(page, entry) {
       frame.style[side] = `${100 * value}%`;
     }
   };
-  const done = () => {
+  const end = () => {
     entry.isMarking = false;
+    page.draw();
+    document.getElementById(button)?.focus();
+  };
+  const done = () => {
+    end();
     page.takePart(entry, [...box]);
   };
   const place = ({ clientX, clientY }) => {
@@ -45,6 +54,7 @@ export function markingView(page, entry) {
     box.splice(0, 4, ...[0, 1].map((axis) => Math.min(start[axis], end[axis])), ...[0, 1].map((axis) => Math.max(start[axis], end[axis])));
     draw();
   };
+  surface.onpointercancel = () => (start = null);
   surface.onpointerup = () => {
     start = null;
     if (Math.min(box[2] - box[0], box[3] - box[1]) >= SMALLEST) done();
@@ -52,6 +62,7 @@ export function markingView(page, entry) {
   surface.onkeydown = (event) => {
     const direction = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, -1], ArrowDown: [1, 1] }[event.key];
     if (event.key === "Enter") done();
+    if (event.key === "Escape") end();
     if (!direction) return;
     event.preventDefault();
     const [axis, sign] = direction;

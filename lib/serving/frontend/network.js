@@ -43,7 +43,9 @@ export class Network {
     const { pixels, frame, square } = await this.open(picture);
     const { probabilities, classMap } = await this.predict(square);
     const { characters, names } = this.metadata;
-    const label = characters.indexOf(character);
+    const shares = probabilities.slice(0, characters.length);
+    const asked = characters.indexOf(character); // a picture that was kept may be older than the network
+    const label = asked < 0 ? shares.indexOf(Math.max(...shares)) : asked;
     const [name, before, size] = [names[label], probabilities[label], square.width];
     if (classMap) {
       const cells = cellsOf(classMap, label);

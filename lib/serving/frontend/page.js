@@ -12,7 +12,7 @@ import { fill, make, percent } from "./dom.js";
 import { historyView } from "./history_view.js";
 import { inputView, listenForPictures, takeTransfer } from "./input_view.js";
 import { networksView } from "./networks_view.js";
-import { copyOf, inspect, opened } from "./pictures.js";
+import { copyOf, inspect, opened, sha256 } from "./pictures.js";
 import { Problem, inWords } from "./problem.js";
 import { Shelf } from "./shelf.js";
 import { triesView, wallView } from "./wall_view.js";
@@ -110,14 +110,14 @@ export class Page {
     this.chosen = this.chosen.filter((key) => keys.includes(key));
     if (!this.chosen.length) this.chosen = keys.slice(0, 1);
     this.drawNetworks();
-    fill(this.tryBox, triesView(this));
-    this.tryBox.hidden = !this.about.drawings.length;
     this.draw();
     for (const input of this.el.querySelectorAll(".ask :is(input, button)")) input.disabled = !keys.length;
   }
 
   drawNetworks() {
     fill(this.networkBox, networksView(this));
+    fill(this.tryBox, triesView(this));
+    this.tryBox.hidden = !this.tryBox.childElementCount;
     this.drawWall();
     fill(this.aboutBox, aboutView(this));
   }
@@ -167,8 +167,10 @@ export class Page {
 
   // ------------------------------------------------ taking pictures
 
+  /** Forgets what went wrong before. */
   begin() {
     this.problems = [];
+    this.draw();
   }
 
   fail(problem, name = "") {
@@ -178,9 +180,11 @@ export class Page {
   }
 
   newPicture(name) {
+    this.lastPicture = Math.max(this.lastPicture + 1, Date.now()); // another tab may keep pictures too
     return {
-      id: ++this.lastPicture,
+      id: this.lastPicture,
       name,
+      sha256: "", // of the file
       picture: null, // { source, width, height }
       shown: null, // a small copy
       url: null, // of that
@@ -213,14 +217,21 @@ export class Page {
     }
   }
 
-  async takeAddress(text) {
+  /** Takes one picture that has to be read or made first, by a function that gives its file. */
+  takeOne(name, read) {
     this.begin();
-    this.draw();
+    return this.finish(this.newPicture(name), async () => inspect(await read(), this.about.limits), "", true);
+  }
+
+  takeAddress(text) {
     const url = /^[a-z][a-z0-9+.-]*:/i.test(text) ? text : `https://${text}`;
     this.status.textContent = "Reading the address.";
-    const entry = this.newPicture(text.split(/[?#]/)[0].split("/").pop() || text);
-    const opening = async () => inspect(await this.transport.fetch(url), this.about.limits);
-    return this.finish(entry, opening, "", true);
+    return this.takeOne(text.split(/[?#]/)[0].split("/").pop() || text, () => this.transport.fetch(url));
+  }
+
+  /** Looks at a part as at a picture of its own; `box` as fractions. */
+  takePart(entry, box) {
+    return this.takeOne(`part of ${entry.name}`, () => copyOf(entry.picture, PART_SIDE, box));
   }
 
   takeTransfer(data) {
@@ -237,11 +248,13 @@ export class Page {
     const before = this.current;
     try {
       entry.picture = await opening();
+      const digest = sha256(entry.picture.source); // now, since a file may be moved later
       const preview = await opened(entry.picture, OPENED_SIDE); // decoded once, for visitor and networks
       entry.shown = await copyOf(pictureOf(preview), SHOWN_SIDE);
       entry.url = URL.createObjectURL(entry.shown);
       if (isShown) this.show(entry);
       entry.answers = await this.transport.recognise({ ...entry.picture, preview }, this.chosen);
+      entry.sha256 = await digest;
       preview.close();
       this.pictures.unshift(entry);
       this.forgetOldest();
@@ -274,6 +287,7 @@ export class Page {
 
   forgetOldest() {
     for (const old of this.pictures.splice(KEPT)) {
+      if (this.shelf.isOn) this.useShelf(() => this.shelf.remove(old.id));
       if (old === this.current) continue;
       for (const url of [old.url, ...Object.values(old.veils).map((veil) => veil.url)]) URL.revokeObjectURL(url);
     }
@@ -293,13 +307,8 @@ export class Page {
     this.draw();
   }
 
-  /** Looks at a part as at a picture of its own; `box` as fractions. */
-  async takePart(entry, box) {
-    const part = new File([await copyOf(entry.picture, PART_SIDE, box)], `part of ${entry.name}`, { type: "image/jpeg" });
-    await this.take([part]);
-  }
-
   async look() {
+    this.begin();
     try {
       await this.transport.look();
       this.status.textContent = this.about.problem ? "There is still no network." : "";
@@ -344,7 +353,7 @@ export class Page {
   correct(entry, truth) {
     entry.truth = truth;
     entry.isCorrecting = false;
-    this.isSaved = this.shelf.isOn;
+    this.isSaved = false;
     this.keep(entry);
     this.draw();
     document.getElementById("correct")?.focus();
@@ -361,18 +370,25 @@ export class Page {
 
   // ------------------------------------------------ what is kept in the browser, if the visitor wants
 
-  keep(entry) {
-    if (this.shelf.isOn) this.shelf.put(entry).catch((problem) => this.fail(problem));
+  async keep(entry) {
+    if (this.shelf.isOn) await this.useShelf(() => this.shelf.put(entry));
   }
 
-  async toggleShelf() {
-    try {
+  toggleShelf() {
+    return this.useShelf(async () => {
       if (this.shelf.isOn) await this.shelf.clear();
       else for (const entry of [...this.pictures].reverse()) await this.shelf.put(entry);
-      this.isSaved = this.shelf.isOn || this.pictures.every((entry) => !entry.truth);
+    });
+  }
+
+  /** Changes what is kept; where that fails, what the visitor said is not safe. */
+  async useShelf(change) {
+    try {
+      await change();
     } catch (problem) {
       this.fail(problem);
     }
+    this.isSaved = this.shelf.isOn || this.pictures.every((entry) => !entry.truth);
     this.drawHistory();
   }
 
@@ -384,7 +400,7 @@ export class Page {
       url: URL.createObjectURL(entry.picture.source),
     }));
     this.pictures.push(...entries.reverse());
-    this.lastPicture = Math.max(this.lastPicture, ...entries.map((entry) => entry.id));
+    this.forgetOldest();
     this.draw();
   }
 

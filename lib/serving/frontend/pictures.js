@@ -16,7 +16,7 @@ const JPEG_QUALITY = 0.9;
  * @throws {Problem} It cannot be used.
  */
 export async function inspect(file, limits) {
-  if (!file.size) throw new Problem("The file is empty (0 bytes). Choose a picture file.");
+  if (!file.size) throw new Problem("The file is empty (0 bytes), or a folder. Choose a picture file.");
   if (file.size > limits.bytes) {
     const [size, most] = [file.size, limits.bytes].map((bytes) => Math.round(bytes / 1e6));
     throw new Problem(`The file has ${size} MB, at most ${most} MB can be read. Make the picture smaller.`);
@@ -52,9 +52,20 @@ async function sizeOf(file) {
   throw new Problem(await whyNot(file));
 }
 
+/** Reads the first bytes of a file; throws a `Problem` for what cannot be read, such as a folder. */
+async function startOf(file, length) {
+  try {
+    return await file.slice(0, length).arrayBuffer();
+  } catch {
+    throw new Problem(
+      "This cannot be read. If it is a folder, choose the pictures in it; if it was moved or changed, choose it again.",
+    );
+  }
+}
+
 /** Reads the size of a PNG, GIF or BMP from its header; null for anything else. */
 export async function declaredSize(file) {
-  const header = new DataView(await file.slice(0, 26).arrayBuffer());
+  const header = new DataView(await startOf(file, 26));
   if (header.byteLength < 26) return null;
   const start = header.getUint32(0);
   if (start === 0x89504e47) return [header.getUint32(16), header.getUint32(20)];
@@ -65,7 +76,7 @@ export async function declaredSize(file) {
 
 /** Says why a browser cannot show a file. */
 export async function whyNot(file) {
-  const start = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+  const start = String.fromCharCode(...new Uint8Array(await startOf(file, 12)));
   if (start.slice(4, 8) === "ftyp" && HEIC.includes(start.slice(8, 12))) {
     return (
       "This browser cannot read HEIC pictures. Open it in your photo app and export it as JPEG; or set an iPhone to " +
@@ -99,6 +110,16 @@ export async function copyOf(picture, longest, box = [0, 0, 1, 1]) {
   context.drawImage(bitmap, -box[0] * bitmap.width, -box[1] * bitmap.height);
   if (bitmap !== picture.source) bitmap.close();
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+}
+
+/** Gives the digest of a file; "" where the browser computes none, in an insecure context, or cannot read it. */
+export async function sha256(file) {
+  try {
+    const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
+    return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  } catch {
+    return "";
+  }
 }
 
 /** Decodes a picture as `decode` does; throws a `Problem` for a damaged one. */

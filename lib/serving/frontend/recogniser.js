@@ -3,16 +3,25 @@
 import { about } from "./about.js";
 import { open } from "./download.js";
 import { Network } from "./network.js";
-import { Problem } from "./problem.js";
+import { Problem, inWords } from "./problem.js";
 
 const LOST = "The recogniser could not be loaded. Check the connection, then load the page again.";
+const OLD = "This browser cannot run a network (WebAssembly is missing or switched off). Use a current one.";
 const DAMAGED = "This picture is damaged or incomplete. Check it in a picture viewer, and save or download it again.";
 
 const loading = new Map(); // key → promise of a network
 let runtime = null;
 
-/** Answers a question of the page, `{ ask, … }`; throws a `Problem` where there is no answer. */
+/** Answers a question of the page, `{ ask, … }`; gives its `problem` where there is no answer. */
 export async function answer(question, onProgress) {
+  try {
+    return await ask(question, onProgress);
+  } catch (problem) {
+    return { problem: inWords(problem), reload: problem.reload };
+  }
+}
+
+async function ask(question, onProgress) {
   if (question.ask === "look") return { found: Boolean(await network(about.networks[0].key, onProgress)) };
   const asked = question.networks ?? [question.network];
   const networks = await Promise.all(asked.map((key) => network(key, onProgress)));
@@ -44,6 +53,7 @@ function network(key, onProgress) {
 }
 
 async function load({ file, bytes, metadata }, onProgress) {
+  if (!globalThis.WebAssembly || !globalThis.OffscreenCanvas) throw new Problem(OLD);
   const total = bytes + (runtime ? 0 : about.runtime.bytes);
   let done = 0;
   const onBytes = (count) => onProgress(Math.min(1, (done += count) / total));

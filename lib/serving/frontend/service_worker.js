@@ -2,7 +2,9 @@
 
 addEventListener("install", (event) => {
   skipWaiting();
-  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(FILES)));
+  // From the host: the browser's own cache may still have files of an older page, which would stay mixed with these.
+  const files = FILES.map((file) => new Request(file, { cache: "reload" }));
+  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(files)));
 });
 
 addEventListener("activate", (event) => {

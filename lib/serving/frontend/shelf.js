@@ -1,7 +1,10 @@
 // Pictures and answers that stay in the browser after the visit, if the visitor wants (IndexedDB).
 
+import { Problem } from "./problem.js";
+
 const NAME = "who-is-it";
 const STORE = "pictures";
+const FULL = "This browser keeps no more pictures: its storage is full or forbidden. Download the answers before you leave.";
 
 export class Shelf {
   isOn = false;
@@ -14,10 +17,15 @@ export class Shelf {
   }
 
   /** Keeps a picture, in the size that is shown, with its answers and what the visitor said of it. */
-  async put({ id, name, shown: source, answers, truth, when }) {
+  async put({ id, name, sha256, shown: source, answers, truth, when }) {
     const { width, height } = await createImageBitmap(source);
-    await this.run("readwrite", (store) => store.put({ id, name, answers, truth, when, picture: { source, width, height } }));
+    const entry = { id, name, sha256, answers, truth, when, picture: { source, width, height } };
+    await this.run("readwrite", (store) => store.put(entry));
     this.isOn = true;
+  }
+
+  remove(id) {
+    return this.run("readwrite", (store) => store.delete(id));
   }
 
   async clear() {
@@ -25,17 +33,33 @@ export class Shelf {
     this.isOn = false;
   }
 
+  /** Reads or writes; throws a `Problem` where the browser does not. */
   async run(mode, action) {
-    this.database ??= await settled(indexedDB.open(NAME), (request) => {
-      request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
-    });
-    return settled(action(this.database.transaction(STORE, mode).objectStore(STORE)));
+    try {
+      this.database ??= await opened();
+      const transaction = this.database.transaction(STORE, mode);
+      const request = action(transaction.objectStore(STORE));
+      // What is written counts when all of it is on the disk.
+      await settled(transaction, "oncomplete", "onabort");
+      return request.result;
+    } catch (problem) {
+      console.error(problem);
+      this.isOn = false;
+      throw new Problem(FULL);
+    }
   }
 }
 
-function settled(request, prepare = () => {}) {
+async function opened() {
+  const request = indexedDB.open(NAME);
+  request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
+  await settled(request, "onsuccess", "onerror");
+  return request.result;
+}
+
+function settled(one, done, failed) {
   return new Promise((resolve, reject) => {
-    Object.assign(request, { onsuccess: () => resolve(request.result), onerror: () => reject(request.error) });
-    prepare(request);
+    one[done] = resolve;
+    one[failed] = () => reject(one.error);
   });
 }

@@ -17,24 +17,16 @@ export function verdictOf(truth, answer) {
 }
 
 /** Gives a row for each picture and network. */
-export async function table(page) {
+export function table(page) {
   const rows = [COLUMNS];
-  for (const { name: path, picture, truth, when, answers } of page.pictures) {
-    const sum = await sha256(picture.source);
+  for (const { name: path, sha256, truth, when, answers } of page.pictures) {
     for (const [key, answer] of Object.entries(answers)) {
       if (answer.problem) continue;
       const network = page.nameOf(key);
       const label = truth ? truth.label || truth.name : "";
       const given = [network, answer.character ?? "", answer.name ?? "", answer.probability.toFixed(4)];
-      rows.push([path, sum, label, verdictOf(truth, answer), truth ? "page" : "", when, ...given]);
+      rows.push([path, sha256, label, verdictOf(truth, answer), truth ? "page" : "", when, ...given]);
     }
   }
   return rows.map((row) => `${row.map(field).join(",")}\r\n`).join("");
-}
-
-/** Gives the digest of a file; "" where the browser computes none, in an insecure context, or it is a bitmap. */
-async function sha256(source) {
-  if (!globalThis.crypto?.subtle || !(source instanceof Blob)) return "";
-  const digest = await crypto.subtle.digest("SHA-256", await source.arrayBuffer());
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

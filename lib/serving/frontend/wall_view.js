@@ -6,20 +6,26 @@ const TRIES = 4;
 
 const pictureOf = ({ picture }) => (typeof picture === "string" ? picture : URL.createObjectURL(new Blob([picture])));
 
-async function take(page, drawing) {
-  const blob = typeof drawing.picture === "string" ? await (await fetch(drawing.picture)).blob() : new Blob([drawing.picture]);
-  await page.take([new File([blob], `Drawing of ${drawing.name}`, { type: "image/jpeg" })]);
-}
+const fileOf = async ({ picture }) =>
+  typeof picture === "string" ? (await fetch(picture)).blob() : new Blob([picture], { type: "image/jpeg" });
+
+const take = (page, drawing) => page.takeOne(`Drawing of ${drawing.name}`, () => fileOf(drawing));
 
 const image = (page, drawing) => make("img", { src: (drawing.url ??= pictureOf(drawing)), alt: "", width: 256, height: 256 });
 
+/** Chooses drawings to try, of characters whom the network knows; of any while there is no network. */
+export function tries(page) {
+  const known = page.networkOf(page.chosen[0])?.characters.map(([label]) => label);
+  return page.about.drawings.filter(({ character }) => known?.includes(character) ?? true).slice(0, TRIES);
+}
+
 export function triesView(page) {
-  const rows = page.about.drawings.slice(0, TRIES).map((drawing, index) => {
+  const rows = tries(page).map((drawing, index) => {
     const label = `Try the drawing of ${drawing.name}`;
     const attributes = { id: `drawing-${index}`, type: "button", "data-testid": "example", "aria-label": label };
     return make("li", make("button.drawing", { ...attributes, onclick: () => take(page, drawing) }, image(page, drawing)));
   });
-  return [make("h2", { id: "tries-title" }, "No picture at hand? Take a drawing"), make("ul", rows)];
+  return rows.length && [make("h2", { id: "tries-title" }, "No picture at hand? Take a drawing"), make("ul", rows)];
 }
 
 export function wallView(page) {

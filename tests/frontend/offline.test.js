@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import vm from "node:vm";
+
+import { open } from "../../lib/serving/frontend/download.js";
+import { Shelf } from "../../lib/serving/frontend/shelf.js";
+
+const FRONTEND = new URL("../../lib/serving/frontend/", import.meta.url);
+
+test("the copy for visits without a network comes from the host, not from the browser's cache", async () => {
+  const listeners = {};
+  const added = [];
+  const world = {
+    VERSION: "who-is-it-2",
+    FILES: ["./", "page.js"],
+    skipWaiting: () => {},
+    caches: { open: async () => ({ addAll: async (requests) => added.push(...requests) }) },
+    Request: class {
+      constructor(url, { cache }) {
+        Object.assign(this, { url, cache });
+      }
+    },
+    addEventListener: (name, listener) => (listeners[name] = listener),
+  };
+  vm.runInNewContext(readFileSync(new URL("service_worker.js", FRONTEND), "utf8"), world);
+  let done;
+  listeners.install({ waitUntil: (promise) => (done = promise) });
+  await done;
+  assert.deepEqual(added.map(({ url, cache }) => [url, cache]), [["./", "reload"], ["page.js", "reload"]]);
+});
+
+test("a large file is asked of the host whether it is still the same", async (context) => {
+  const fetched = context.mock.method(globalThis, "fetch", async () => new Response("abc"));
+  const bytes = [];
+  delete globalThis.DecompressionStream; // as in a browser that cannot unpack
+  assert.equal(await new Response(await open("a.wasm", "v", (count) => bytes.push(count))).text(), "abc");
+  assert.deepEqual([fetched.mock.calls[0].arguments, bytes], [["a.wasm", { cache: "no-cache" }], [3]]);
+});
+
+test("a worker that cannot load the recogniser answers all the same", async () => {
+  // Beside the source there is no `about.js`, without which the recogniser does not load.
+  const answered = new Promise((resolve) => (globalThis.postMessage = resolve));
+  const listening = new Promise((resolve) => (globalThis.addEventListener = (_, listener) => resolve(listener)));
+  await import(new URL("worker.js", FRONTEND));
+  (await listening)({ data: { id: 7, ask: "look" } });
+  const { id, problem, reload } = await answered;
+  assert.deepEqual([id, reload], [7, true]);
+  assert.match(problem, /could not be loaded/);
+});
+
+/** A store of which writing fails when all is written, as on a full disk. */
+function fullDisk() {
+  const transaction = { error: new Error("QuotaExceededError"), objectStore: () => ({ put: () => ({}), getAll: () => ({}) }) };
+  const settle = (one, name) => queueMicrotask(() => one[name]());
+  const database = { transaction: () => (settle(transaction, "onabort"), transaction) };
+  const request = { result: database };
+  return { open: () => (settle(request, "onsuccess"), request) };
+}
+
+for (const [name, indexedDB] of [["full", fullDisk()], ["forbidden", undefined]]) {
+  test(`where storage is ${name} nothing counts as kept, and the visitor is told`, async (context) => {
+    context.mock.method(console, "error", () => {});
+    Object.assign(globalThis, { indexedDB, createImageBitmap: async () => ({ width: 1, height: 1 }) });
+    const shelf = new Shelf();
+    assert.deepEqual(await shelf.all(), []);
+    shelf.isOn = true;
+    await assert.rejects(shelf.put({ id: 1 }), /full or forbidden/);
+    assert.equal(shelf.isOn, false);
+  });
+}
