@@ -96,6 +96,14 @@ def test_undo_brings_back_the_verdict_before(opened):
     assert session.corrections.verdict.tolist() == ["exclude"]
 
 
+def test_the_last_verdict_counts_though_the_clock_was_put_back(opened, monkeypatch):
+    session = opened()
+    session.decide("bart/03.png", "exclude")
+    monkeypatch.setattr(records, "now", lambda: "2001-01-01T00:00:00+00:00")
+    session.decide("bart/03.png", "keep")
+    assert session.corrections.verdict.tolist() == ["keep"]
+
+
 def test_the_file_of_another_person_is_merged(opened, tmp_path):
     other, mine = opened("bob", tmp_path / "bob.csv"), opened()
     other.decide("lisa/01.png", "relabel", "bart")
