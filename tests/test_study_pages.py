@@ -8,8 +8,9 @@ import pytest
 
 from lib import records
 from lib.data import corrections, dataset, folds
+from lib.errors import UserError
 from lib.evaluation import metrics
-from lib.study import explore, review
+from lib.study import explore, review, serve
 from tests import small_model
 from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
 from tests.running_server import until
@@ -66,6 +67,12 @@ def opened(pictures, tmp_path):
 @pytest.fixture
 def explorer(pictures):
     return explore.Explorer(pictures / "outputs" / "tiny", pictures / "raw", pictures / "processed")
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "88 66", "²", "9" * 5000])
+def test_a_port_that_is_none_is_a_mistake(port, tmp_path):
+    with pytest.raises(UserError, match="PORT must be a number from 1 to 65535, not"):
+        serve.page(tmp_path / "any.ipynb", port, {})
 
 
 # ---------------------------------------------------------------- review

@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         size = build(given.run or [recognisers.load_best().run_dir], given.folder, with_study=True)
-    except UserError as problem:
+    except (UserError, OSError) as problem:
         return report_error(problem)
     print(f"{given.folder}: {size / 1e6:.1f} MB for a first visit. Try it: python -m http.server -d {given.folder}")
     return 0
