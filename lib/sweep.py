@@ -79,15 +79,15 @@ def values_of(name: str, given: Any) -> list[Any] | dict[str, Any]:
         raise UserError(f"parameters: `low` of `{name}` must be above 0 for `log: true`, not {span['low']}.")
     if steps := span.pop("steps"):
         spaced = (np.geomspace if span["log"] else np.linspace)(span["low"], span["high"], steps)
-        return sorted({round(value) if annotation is int else float(as_text(float(value))) for value in spaced})
+        return sorted({round(value) if annotation is int else float(as_text(float(value), DIGITS)) for value in spaced})
     return span
 
 
-def as_text(value: Any) -> str:
-    """Write a value as `SET` takes it."""
+def as_text(value: Any, digits: int = 0) -> str:
+    """Write a value as `SET` takes it; a number that was drawn with so many digits."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
 
 
 class Search:
@@ -125,7 +125,9 @@ class Search:
 
     def _variables_of(self, values: dict[str, Any]) -> dict[str, str]:
         """Give the variables of make that make the run of a trial."""
-        changes = [self._variables.get("SET", ""), *(f"{name}={as_text(value)}" for name, value in values.items())]
+        digits = {name: DIGITS for name, given in self._space.items() if isinstance(given, dict)}  # others are as given
+        changes = [f"{name}={as_text(value, digits.get(name, 0))}" for name, value in values.items()]
+        changes.insert(0, self._variables.get("SET", ""))
         return self._variables | {"RUNS": self._sweep.recipe, "SET": " ".join(filter(None, changes))}
 
     def _plan(self, values: dict[str, Any]) -> Plan:

@@ -187,6 +187,11 @@ def test_a_sweep_changes_one_recipe(run, recipe):
         run(recipe=recipe, parameters={"dropout": [0.1]})
 
 
+def test_a_value_that_is_given_is_not_rounded(run):
+    table = run(method="grid", parameters={"learning_rate": [0.00012345, 0.00012346]})
+    assert set(table.index) == {"cnn4-learning_rate-0.00012345", "cnn4-learning_rate-0.00012346"}
+
+
 def test_steps_are_spaced_evenly_or_by_factors():
     assert sweep.values_of("dropout", {"low": 0.1, "high": 0.3, "steps": 3}) == pytest.approx([0.1, 0.2, 0.3])
     assert sweep.values_of("learning_rate", {"low": 0.001, "high": 0.1, "log": True, "steps": 3}) == pytest.approx(
