@@ -136,9 +136,14 @@ def write_record(path: Path, record: dict[str, Any], files: dict[str, str]) -> N
 
 def write_run(run_folder: Path, record: dict[str, Any]) -> None:
     """Write `run.json` for the network and the history in a folder, and remove the scores of the training before."""
+    remove_scores(run_folder)
+    write_record(run_folder / RUN_RECORD, record, digests(run_folder, HISTORY, KERAS_MODEL, LITERT_MODEL))
+
+
+def remove_scores(run_folder: Path) -> None:
+    """Remove the scores of a training whose record is about to be replaced."""
     for name in SCORES:
         (run_folder / name).unlink(missing_ok=True)
-    write_record(run_folder / RUN_RECORD, record, digests(run_folder, HISTORY, KERAS_MODEL, LITERT_MODEL))
 
 
 def read_record(path: Path, missing: str = "") -> dict[str, Any]:
