@@ -353,8 +353,11 @@ def _contents(files: list[Path], root: Path) -> Files:
 
 def _receive(files: Files, folder: Path) -> None:
     """Put the files of a run folder into its place, those last by which a folder counts as finished."""
-    last = (records.RUN_RECORD, records.METRICS_RECORD, records.ROBUSTNESS)
+    last = (records.RUN_RECORD, *records.SCORES)
+    run = folder / records.RUN_RECORD
     with records.lock(folder):
+        if run.exists() and files.get(run.name, run.read_bytes()) != run.read_bytes():
+            records.remove_scores(folder)
         for name in sorted(files, key=last.__contains__):
             with records.atomic_write(folder / name) as temporary:
                 temporary.write_bytes(files[name])

@@ -2,9 +2,11 @@
 
 import importlib
 import sys
+import unicodedata
 from types import ModuleType
 
 EXIT_USAGE = 2
+MAX_LETTERS = 2_000  # of a line that tells a mistake, which may quote what was received
 
 
 class UserError(Exception):
@@ -30,14 +32,30 @@ def import_extra(module: str, extra: str) -> ModuleType:
         ) from None
 
 
+def printable(text: str) -> str:
+    r"""Replace control characters by escape sequences, such as `\x1b`.
+
+    They could move the cursor, colour the terminal or break a line; a file name may have any but null and the slash.
+    """
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python represents a byte of a file name that is not valid text
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 def report_error(problem: Exception) -> int:
     """Print what was wrong, without a traceback; returns the exit status of a mistake.
 
-    Each line of the text is a mistake of its own, but for indented ones, which belong to the one before.
+    Each line of the text is a mistake of its own, but for indented ones, which belong to the one before. Control
+    characters are escaped, and a line ends after `MAX_LETTERS`.
     """
     if isinstance(problem, OSError) and problem.strerror:
         where = f"{problem.filename}: " if problem.filename else ""
         problem = UserError(f"{where}{problem.strerror}.")
-    for line in str(problem).splitlines() or [type(problem).__name__]:
+    for text in str(problem).splitlines() or [type(problem).__name__]:
+        line = printable(text[:MAX_LETTERS] + "…" * (len(text) > MAX_LETTERS))
         print(line if line.startswith(" ") else f"error: {line}", file=sys.stderr)
     return EXIT_USAGE

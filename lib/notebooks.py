@@ -212,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
         known = defaults(options.notebook)
         # Text where the parameter is text, else what YAML makes of it.
         pairs = {
-            name: value if isinstance(known.get(name), str) else records.parse_yaml(value)
+            name: value if isinstance(known.get(name), str) else records.value_of(value)
             for name, value in options.pairs
         }
         with records.lock(options.product.parent):

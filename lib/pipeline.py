@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ PUBLISHED_FILES = (
 
 REQUEST, RECIPE = "request.json", "recipe.json"
 MAX_REASONS = 5  # that a step names for running again
+# Goals that need a variable: its name, what it says, an example.
+NEEDED = {
+    "predict": ("IMAGE", "which picture", "homer.jpg"),
+    "sweep": ("SWEEP", "what to try", "notebooks/params/sweeps/lr.yaml"),
+}
 FOR_PICTURES = {"data", "sweep", "unknown"}  # the goals that make something of pictures alone
 FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
 
@@ -96,11 +102,16 @@ def write_recipes(plan: Plan) -> None:
 
 
 def _age_what_make_did_not_finish(plan: Plan) -> None:
-    """Have make, which looks at times, call the steps whose product a killed step or something else left."""
+    """Have make, which looks at times, call the steps whose product a killed step or something else left.
+
+    A product from the future, which a clock that was put back leaves, would hide every change until then.
+    """
     for step in STEPS.values():
         for run in [""] if step.name == "prepare" else plan.runs:
             product = step.folder(plan, run) / step.product
-            if product.exists() and inputs.changed(product, beside=step.beside):
+            if product.exists() and (
+                product.stat().st_mtime > time.time() or inputs.changed(product, beside=step.beside)
+            ):
                 os.utime(product, (0, 0))
 
 
@@ -167,9 +178,8 @@ def _run_notebook(stem: str, product: Path, parameters: dict[str, Any]) -> None:
 
 def _parameters(plan: Plan, run: str) -> dict[str, Any]:
     """Give the parameters that a notebook of the pipeline may have."""
-    corrected = Path(plan.corrections).expanduser().resolve() if plan.corrections else ""
     values = {"source": plan.source, "raw_name": plan.raw_name, "data_name": plan.data_name, "outputs": plan.outputs}
-    values |= {"settings": plan.preparation.model_dump(), "corrected_labels": str(corrected), "run": run}
+    values |= {"settings": plan.preparation.model_dump(), "corrected_labels": plan.corrections, "run": run}
     if run in plan.runs:
         values |= {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
     return values
@@ -177,7 +187,7 @@ def _parameters(plan: Plan, run: str) -> dict[str, Any]:
 
 def _corrections(plan: Plan) -> dict[str, str]:
     """Describe the file of corrected labels, if one is to be applied."""
-    return {"corrections": records.file_sha256(Path(plan.corrections).expanduser())} if plan.corrections else {}
+    return {"corrections": records.file_sha256(Path(plan.corrections))} if plan.corrections else {}
 
 
 def _source_digest(plan: Plan, run: str) -> dict[str, str]:
@@ -202,7 +212,15 @@ _STEPS = (
     Step("prepare", "01_prepare", "Preparing", MANIFEST, _TO_PREPARE, _source_digest, (SETTINGS,)),
     Step("train", "02_train", "Training", records.RUN_RECORD, _TO_TRAIN, _pictures_digests, (records.LITERT_MODEL,)),
     Step("evaluate", "03_evaluate", "Evaluating", records.METRICS_RECORD, _OF_RUN, _run_digest, _SCORES),
-    Step("robustness", "05_robustness", "Corrupting test pictures for", records.ROBUSTNESS, _TO_CHANGE, _run_digest),
+    Step(
+        "robustness",
+        "05_robustness",
+        "Corrupting test pictures for",
+        records.ROBUSTNESS,
+        _TO_CHANGE,
+        _run_digest,
+        (records.STRANGERS,),
+    ),
 )
 STEPS = {step.name: step for step in _STEPS}
 
@@ -349,6 +367,10 @@ def _data_name_of(folder: Path) -> str | None:
 
 def print_plan(plan: Plan) -> None:
     """Write the requests and print the fragment of a makefile."""
+    for goal in sorted(_goals() & NEEDED.keys()):
+        variable, what, example = NEEDED[goal]
+        if not os.environ.get(variable, "").strip():
+            raise UserError(f"Say {what}, for example `make {goal} {variable}={example}`.")
     write_requests(plan, _goals())
     print(makefile(plan), end="")
 
@@ -385,9 +407,7 @@ def refit(plan: Plan) -> None:
             said = log.read_text().splitlines()
             errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
             raise UserError("\n".join(errors) or f"It has stopped; {_relative(log)} says why.")
-        record, scores = folder / records.RUN_RECORD, folder / records.METRICS_RECORD
-        is_scored = scores.exists() and scores.stat().st_mtime > record.stat().st_mtime
-        if dataset.in_official_test(table).any() and not is_scored:
+        if dataset.in_official_test(table).any() and not (folder / records.METRICS_RECORD).exists():
             print(f"Evaluating {name}", file=sys.stderr, flush=True)
             STEPS["evaluate"].execute(plan, name)
 
@@ -473,8 +493,6 @@ def programs() -> dict[str, list[str]]:
 
 def become(program: str) -> None:
     """Go on as one of `programs`, which gets signals and the terminal in place of this process."""
-    if program == "predict" and not os.environ.get("IMAGE"):
-        raise UserError("Say which picture, for example `make predict IMAGE=homer.jpg`.")
     os.execv(sys.executable, [sys.executable, "-m", *programs()[program]])
 
 

@@ -45,12 +45,15 @@ PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST":
 PREPARATION_VARIABLES |= {"NEAR_RMS": "near_rms", "NEAR_BITS": "near_bits", "SAME_RMS": "same_rms"}
 # Variables that must have a form, and what it is.
 FORMS = {
-    "OUTPUTS": (r"[\w./-]+", "the path of a folder, of letters, digits and . _ - /"),
+    "OUTPUTS": (r"(?!-)[\w./-]+", "the path of a folder, of letters, digits and . _ - /"),
     "MODEL": ("[01]", "0 or 1"),
     "CLUSTER": (r"local|.*://.*", "`local` or an address such as tcp://scheduler:8786"),
 }
+# Of the repository, below which no runs are written.
+PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 # What differently prepared pictures of one source may be named after; see `_suffix`.
-SUFFIXES = ("random", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", r"near-[\d.]+-\d+-[\d.]+")
+SUFFIXES = ("random", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", "corrected")
+SUFFIXES += (r"near-[\d.]+(e-\d+)?-\d+-[\d.]+(e-\d+)?",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,12 +156,15 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
     for name, (form, expected) in FORMS.items():
         if given[name] and not re.fullmatch(form, given[name]):
             mistakes.append(f"{name} must be {expected}, not {given[name]!r}.")
-    if given["CORRECTIONS"] and not Path(given["CORRECTIONS"]).expanduser().is_file():
+    corrections = given["CORRECTIONS"] and str(sources.path_of(given["CORRECTIONS"]).resolve())
+    if corrections and not Path(corrections).is_file():
         mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
+    if _is_of_the_project((paths.ROOT / outputs).resolve()):
+        mistakes.append(f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}.")
     if mistakes:
         raise UserError("\n".join(mistakes))
-    data_name = raw_name + _suffix(preparation) + ("-corrected" if given["CORRECTIONS"] else "")
-    more = (given["MODEL"] == "1", given["CORRECTIONS"], given["CLUSTER"])
+    data_name = raw_name + _suffix(preparation) + ("-corrected" if corrections else "")
+    more = (given["MODEL"] == "1", corrections, given["CLUSTER"])
     return Plan(source, raw_name, data_name, outputs, preparation, runs, *more)
 
 
@@ -176,18 +182,18 @@ def _is_reserved(name: str) -> bool:
     return name in sources.GENERATED or any(re.search(f"-{part}$", name) for part in SUFFIXES)
 
 
+def _is_of_the_project(folder: Path) -> bool:
+    """Say whether runs in a folder would mix with files of the project, which `make clean` would then remove."""
+    own = [paths.ROOT / name for name in PROJECT_FOLDERS]
+    return paths.ROOT.is_relative_to(folder) or any(folder.is_relative_to(each.resolve()) for each in own)
+
+
 def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
-    settings = {name: _value(given[variable]) for variable, name in PREPARATION_VARIABLES.items() if given[variable]}
+    given = {variable: records.value_of(given[variable]) for variable in PREPARATION_VARIABLES if given[variable]}
+    settings = {PREPARATION_VARIABLES[variable]: value for variable, value in given.items()}
     if settings.get("exclude_kaggle_test") in (0, 1):
         settings["exclude_kaggle_test"] = bool(settings["exclude_kaggle_test"])
     return Preparation.of(source, settings, {name: variable for variable, name in PREPARATION_VARIABLES.items()})
-
-
-def _value(text: str) -> Any:
-    """Read a value as a YAML file has it."""
-    with contextlib.suppress(ValueError):
-        return records.parse_yaml(text)
-    return text
 
 
 def _suffix(preparation: Preparation) -> str:
@@ -206,21 +212,23 @@ def _suffix(preparation: Preparation) -> str:
 def _runs(given: Mapping[str, str], source: str, mistakes: list[str]) -> dict[str, Run]:
     """Load the recipe of each run, and add all mistakes of all runs."""
     known = recipes.names()
-    asked = given["RUNS"].split() or ["cnn4", "cnn6"]
+    asked = given["RUNS"].replace(",", " ").split() or ["cnn4", "cnn6"]
     asked = [name for name in known if "/" not in name] if asked == ["all"] else asked
     changes: dict[str, str] = {}
     with _kept(mistakes):
         changes = _changes(given["SET"])
-    overrides = {name: _value(value) for name, value in changes.items()}
+    overrides = {name: records.value_of(value) for name, value in changes.items()}
     origins = dict.fromkeys(changes, "SET")
     if given["EPOCHS"]:
-        overrides["epochs"], origins["epochs"] = _value(given["EPOCHS"]), "EPOCHS"
+        overrides["epochs"], origins["epochs"] = records.value_of(given["EPOCHS"]), "EPOCHS"
     suffix = "".join(f"-{name}-{value}" for name, value in changes.items())
     found = {}
     for name in asked:
         with _kept(mistakes):
             if name not in known:
                 raise recipes.unknown(name)
+            if not recipes.NAME.fullmatch(name):
+                raise UserError(f"A run cannot be named {name!r}. Rename the recipe: letters, digits and . _ + - only.")
             recipe_name = _recipe_name(source, name)
             found[name + suffix] = Run(recipe_name, overrides, Recipe.load(recipe_name, origins, **overrides))
     return found

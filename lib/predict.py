@@ -11,14 +11,13 @@ import json
 import os
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from lib import machine, records, shards
-from lib.errors import EXIT_USAGE, UserError
+from lib.errors import UserError, printable, report_error
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
 from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, pictures_below
@@ -47,9 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
             return _predict_to_folder(options, network)
         with _writer(options, network) as write:
             return _predict(options, network, write)
-    except UserError as problem:
-        print(f"error: {printable(str(problem))}", file=sys.stderr)
-        return EXIT_USAGE
+    except BrokenPipeError:
+        raise
+    except (UserError, OSError) as problem:
+        return report_error(problem)
 
 
 def find_pictures(argument: str) -> list[str]:
@@ -61,20 +61,6 @@ def find_pictures(argument: str) -> list[str]:
     if is_url(argument) or not is_folder(argument):
         return [argument]
     return sorted(pictures_below(argument)) or [argument]
-
-
-def printable(text: str) -> str:
-    r"""Replace control characters by escape sequences, such as `\x1b`.
-
-    They could move the cursor, colour the terminal or break a line; a file name may have any but null and the slash.
-    """
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how Python represents a byte of a file name that is not valid text
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -173,7 +159,6 @@ def _write_json(picture: str, answer: Answer | UserError) -> None:
 @contextlib.contextmanager
 def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
     """Write a table atomically: a row for each picture, and a column for each of `characters`."""
-    path = path.resolve()  # replaces the target of a link, not the link
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}. Make it, or choose another.")
     if path.exists() and not path.is_file():

@@ -4,12 +4,15 @@
 that holds it is finished.
 """
 
+import collections
 import contextlib
 import datetime
 import hashlib
 import json
+import math
 import os
 import platform
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -44,6 +47,7 @@ UNKNOWN = "unknown.csv"  # beside the run folders
 FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
 STRANGERS = "strangers.json"
+SCORES = (METRICS_RECORD, ROBUSTNESS, STRANGERS)  # of one training
 REFIT = "refit"  # folder in that of a run: the same network, trained once more on all frames
 TRAINING_STATE = "state.npz"  # of a training that is not finished
 
@@ -72,9 +76,11 @@ RENAMED_KEYS = {
 NOT_IN_RECIPE = ("data_name", "run", "outputs")
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "pillow")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-MAX_DOCUMENT_BYTES = 10_000_000  # of a JSON or YAML file; the largest record has 0.1 MB
+FORMULA = re.compile(r"\s*[=+@-]")  # as the page has it
+MAX_DOCUMENT_BYTES = 10_000_000  # of a JSON file; the largest record has 0.1 MB
+MAX_YAML_LETTERS = 100_000  # a second's work; the largest table has 9,000
 MAX_DEPTH = 20  # of nested lists and objects
+ODD_NUMBER = re.compile(r"[-+]?0[0-9xb]|[0-9]+-|.*[:_]")  # 010, 0x10, 2001-01-01, 1:30, 1_0
 # What a killed process may leave behind; `lock` removes it for the next one.
 TEMPORARY = ".tmp-"
 # A process whose make was killed notices within a second; a lock held for longer is in use.
@@ -89,23 +95,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` that becomes `path` when the block succeeds.
 
     Args:
-        path: Final name of the file; its folder is made.
+        path: Final name of the file, or a link to it; its folder is made.
 
     Yields:
         The temporary name, with the suffix of `path`, for a file that the block makes. It is removed when it raises.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # replaces the target of a link, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{path.suffix}")
     try:
         try:
             yield temporary
+            _sync(temporary)
         except OSError as problem:
             # A full disk names no file: say which one could not be written.
             if problem.filename is None and problem.errno is not None:
                 raise OSError(problem.errno, problem.strerror, str(path)) from problem
             raise
-        _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
     finally:
@@ -126,6 +132,18 @@ def write_record(path: Path, record: dict[str, Any], files: dict[str, str]) -> N
     """Write a record with the digests of the files that it stands for, by their names, and one of its own."""
     record = json.loads(json.dumps(record | {"files": files}))  # as it will be read
     write_json(path, record | {"digest": digest(record)})
+
+
+def write_run(run_folder: Path, record: dict[str, Any]) -> None:
+    """Write `run.json` for the network and the history in a folder, and remove the scores of the training before."""
+    remove_scores(run_folder)
+    write_record(run_folder / RUN_RECORD, record, digests(run_folder, HISTORY, KERAS_MODEL, LITERT_MODEL))
+
+
+def remove_scores(run_folder: Path) -> None:
+    """Remove the scores of a training whose record is about to be replaced."""
+    for name in SCORES:
+        (run_folder / name).unlink(missing_ok=True)
 
 
 def read_record(path: Path, missing: str = "") -> dict[str, Any]:
@@ -195,7 +213,7 @@ def csv_text(table: "pd.DataFrame") -> str:
 
 def csv_cell(value: Any) -> Any:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
@@ -228,12 +246,14 @@ def read_json(path: Path, missing: str = "") -> dict[str, Any]:
     path = Path(path)
     repair = f"Delete {path} and run `make train evaluate` again."
     try:
-        record = json.loads(_read_text(path))
+        record = parse_json(_read_text(path))
     except FileNotFoundError:
         raise UserError(
             missing or f"{path} is missing, so this run is not finished. `make train evaluate` writes it."
         ) from None
-    except (ValueError, OSError, RecursionError) as problem:
+    except OSError as problem:
+        raise UserError(f"{path} cannot be read: {problem.strerror}.") from None
+    except (ValueError, RecursionError) as problem:
         reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
         raise UserError(f"{path} cannot be read: {reason}. {repair}") from None
     if not isinstance(record, dict):
@@ -241,10 +261,39 @@ def read_json(path: Path, missing: str = "") -> dict[str, Any]:
     return record
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON without repeated keys, NaN and infinity.
+
+    Raises:
+        ValueError: The text is not such JSON.
+    """
+    return json.loads(text, object_pairs_hook=_without_repeats, parse_float=_finite, parse_constant=_finite)
+
+
+def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key `{name}` appears twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML: no anchors, no tags, no repeated key, bounded depth."""
+    """Plain YAML: no anchors, no tags, no repeated key, bounded depth; numbers as people write them."""
 
     depth = 0
+
+    def resolve(self, kind: type, value: Any, implicit: Any) -> str:
+        """Take 010, 1:30 and 2001-01-01 for text: to YAML 1.1 they are 8, 90 and a date."""
+        tag = super().resolve(kind, value, implicit)
+        is_odd = tag.endswith((":int", ":float", ":timestamp")) and ODD_NUMBER.match(value)
+        return self.DEFAULT_SCALAR_TAG if is_odd else tag
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
@@ -260,10 +309,7 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value]
-        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if repeated:
-            raise yaml.YAMLError(f"the key `{repeated[0]}` appears twice")
+        _without_repeats([(key.value, value) for key, value in node.value])
         return super().construct_mapping(node, deep)
 
 
@@ -289,23 +335,40 @@ def parse_yaml(text: str) -> Any:
     """Parse YAML without anchors, tags, repeated keys or deep nesting.
 
     Raises:
-        ValueError: The text is not such YAML.
+        ValueError: The text is not such YAML, or too long.
     """
+    if len(text) > MAX_YAML_LETTERS:
+        raise ValueError(f"it is longer than {MAX_YAML_LETTERS:,} letters")
     try:
         return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
     except (yaml.YAMLError, RecursionError, OverflowError, TypeError) as problem:
         raise ValueError(str(problem)) from None
 
 
+def value_of(text: str) -> Any:
+    """Read a value as a YAML file has it; what is no YAML is text."""
+    with contextlib.suppress(ValueError):
+        return parse_yaml(text)
+    return text
+
+
 def _read_text(path: Path) -> str:
-    """Read a regular file of bounded size."""
+    return read_bytes(path, MAX_DOCUMENT_BYTES).decode("utf-8")
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a regular file of bounded size.
+
+    Raises:
+        ValueError: It is a folder, a device or a pipe, or larger than `limit` bytes.
+    """
     if path.exists() and not path.is_file():
         raise ValueError("it is not a regular file")
     with path.open("rb") as file:
-        contents = file.read(MAX_DOCUMENT_BYTES + 1)
-    if len(contents) > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"it is larger than {MAX_DOCUMENT_BYTES / 1e6:.0f} MB")
-    return contents.decode("utf-8")
+        contents = file.read(limit + 1)
+    if len(contents) > limit:
+        raise ValueError(f"it is larger than {limit / 1e6:.0f} MB")
+    return contents
 
 
 def folder_to_train(outputs: str | Path, data_name: str, run: str) -> Path:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import textwrap
 import webbrowser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from lib import paths, records
 from lib.characters import display_name
+from lib.data import names
 from lib.errors import UserError, import_extra, report_error
 from lib.evaluation import compare
 
@@ -109,7 +111,12 @@ def write_pages(run_folder: Path) -> list[Path]:
         raise UserError(f"There is no report in {_shown(run_folder)} yet. `make train evaluate` writes them.")
     pages = [notebook.with_suffix(".html") for notebook in notebooks]
     for notebook, page in zip(notebooks, pages, strict=True):
-        records.write_text(page, HTMLExporter(embed_images=True).from_filename(str(notebook))[0])
+        try:
+            text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+        except Exception as problem:  # nbformat raises many kinds for damaged files
+            reason = textwrap.shorten(str(problem), 150, placeholder=" …")
+            raise UserError(f"{_shown(notebook)} is damaged: {reason}. Delete it to see the others.") from None
+        records.write_text(page, text)
     return pages
 
 
@@ -128,9 +135,13 @@ def timelines(answers: Path) -> list[Path]:
     from lib.evaluation import plots, timeline  # seaborn, which the tables do not need
 
     dataset = import_extra("pyarrow.dataset", "predictions")
-    shards = dataset.dataset([str(path) for path in sorted(answers.glob("part-*.parquet"))])
+    shards = [str(path) for path in sorted(answers.glob("part-*.parquet"))]
     has_time = dataset.field("time").is_valid()
-    rows = shards.to_table(columns=["picture", "time", "found"], filter=has_time).to_pandas() if shards.files else ()
+    columns = ["picture", "time", "found"]
+    try:
+        rows = dataset.dataset(shards).to_table(columns=columns, filter=has_time).to_pandas() if shards else ()
+    except ValueError as problem:  # Arrow's
+        raise UserError(f"{answers} cannot be read: {' '.join(str(problem).split())}") from None
     if not len(rows):
         raise UserError(
             f"{answers} holds no frames of a video. `python -m lib.predict episode.mp4 --every 1 --out {answers}` "
@@ -139,7 +150,7 @@ def timelines(answers: Path) -> list[Path]:
     rows["characters"] = rows.found.map(lambda found: [] if found is None else [each["character"] for each in found])
     figures = []
     for number, (video, frames) in enumerate(rows.groupby("picture")):
-        figures.append(answers / f"timeline-{number:03}-{Path(video).stem}.png")
+        figures.append(answers / f"timeline-{number:03}-{names.safe(Path(video).stem)}.png")
         plots.save(timeline.timeline(frames, Path(video).name), figures[-1])
     return figures
 

@@ -60,7 +60,7 @@ class Settings(BaseModel):
             return problem["msg"].removeprefix("Value error, ")
         name = str(problem["loc"][0])
         origin = f"{origins[name]}: " if name in origins else ""
-        if problem["type"] == "extra_forbidden":
+        if name not in cls.model_fields:
             near = difflib.get_close_matches(name, cls.model_fields, n=1)
             hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(cls.model_fields)}."
             return f"{origin}there is no parameter `{name}`. {hint}"

@@ -276,13 +276,13 @@ def write(
     parquet = import_extra("pyarrow.parquet", "predictions")
     with records.lock(out):
         count = _list_once(out, arguments, network, every)
-        waiting = {n for n in range(math.ceil(count / PICTURES_A_SHARD)) if not _shard(out, n).exists()}
+        done = [_rows_of(_shard(out, number)) for number in range(math.ceil(count / PICTURES_A_SHARD))]
+        waiting = {number for number, length in enumerate(done) if length is None}
         if waiting:
-            done = sum(parquet.read_metadata(path).num_rows for path in out.glob(SHARDS))
             seconds = 0.5 if sys.stderr.isatty() else 10
             with (
                 _workers(address, network, read) as (submit, room),
-                tqdm(total=count, initial=done, unit=" pictures", mininterval=seconds) as bar,
+                tqdm(total=count, initial=sum(filter(None, done)), unit=" pictures", mininterval=seconds) as bar,
             ):
                 for number, rows in _answered(out, waiting, submit, room):
                     with records.atomic_write(_shard(out, number)) as temporary:
@@ -297,14 +297,26 @@ def _shard(out: Path, number: int) -> Path:
     return out / f"part-{number:06}.parquet"
 
 
+def _rows_of(shard: Path) -> int | None:
+    """Count the rows of a shard; None where it is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        return import_extra("pyarrow.parquet", "predictions").read_metadata(shard).num_rows
+    return None
+
+
 def _list_once(out: Path, arguments: list[str], network: Recogniser, every: float | None) -> int:
     """Write the list of pictures, unless it is there; returns their number."""
     asked = {"arguments": [_absolute(argument) for argument in arguments], "network": network.digest}
     asked["every"] = every
     if (out / REQUEST).exists():
-        request = records.read_json(out / REQUEST)
+        request: dict[str, Any] = {}
+        with contextlib.suppress(UserError, OSError):
+            files = {"files": records.digests(out, LIST)}
+            request, asked = files | records.read_record(out / REQUEST), asked | files  # which older ones lack
         if {key: request.get(key) for key in asked} != asked:
-            raise UserError(f"{out} holds answers for other pictures or of another network. Name another folder.")
+            raise UserError(
+                f"{out} holds answers for other pictures or of another network, or is damaged. Name another folder."
+            )
         print(f"Continuing with the {request['count']:,} pictures listed at {request['listed']}.", file=sys.stderr)
         return request["count"]
     if any(out.glob(SHARDS)):
@@ -316,7 +328,8 @@ def _list_once(out: Path, arguments: list[str], network: Recogniser, every: floa
             count += 1
     if not count:
         raise UserError(f"There are no pictures ({', '.join(formats.FORMATS)}) in {', '.join(arguments)}.")
-    records.write_json(out / REQUEST, asked | {"count": count, "listed": records.now()})
+    asked |= {"count": count, "listed": records.now()}
+    records.write_record(out / REQUEST, asked, records.digests(out, LIST))
     return count
 
 

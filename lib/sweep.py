@@ -28,6 +28,7 @@ from lib.training.recipe import Recipe
 JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
 SCORE = "validation macro F1"
 DIGITS = 4  # of a proposed number: the name of the run has them
+MAX_STEPS = 1_000
 WARM_UP = 0.25  # fraction of the epochs in which no trial is stopped
 
 
@@ -66,25 +67,27 @@ def values_of(name: str, given: Any) -> list[Any] | dict[str, Any]:
         return given
     low, high = (None, None) if choices else Recipe.limits(name)
     span = {"low": low, "high": high, "log": False, "steps": None} | (given if isinstance(given, dict) else {})
-    numbers = all(type(span[end]) in (int, float) for end in ("low", "high"))
+    numbers = all(type(span[end]) in (int, float) for end in ("low", "high")) and type(span["log"]) is bool
+    numbers = numbers and (span["steps"] is None or (type(span["steps"]) is int and 2 <= span["steps"] <= MAX_STEPS))
     if not isinstance(given, dict | None) or len(span) > 4 or not numbers or not span["low"] < span["high"]:
         raise UserError(
             f"parameters: `{name}` must have a list of values, such as [1, 2], or `low` and `high`, with `log: true` "
-            f"or `steps` where wanted; each value must be {Recipe.allowed(name)}. Received: {given!r}."
+            f"or `steps` (2 to {MAX_STEPS:,}) where wanted; each value must be {Recipe.allowed(name)}. "
+            f"Received: {given!r}."
         )
     if span["log"] and not span["low"] > 0:
         raise UserError(f"parameters: `low` of `{name}` must be above 0 for `log: true`, not {span['low']}.")
     if steps := span.pop("steps"):
         spaced = (np.geomspace if span["log"] else np.linspace)(span["low"], span["high"], steps)
-        return sorted({round(value) if annotation is int else float(as_text(float(value))) for value in spaced})
+        return sorted({round(value) if annotation is int else float(as_text(float(value), DIGITS)) for value in spaced})
     return span
 
 
-def as_text(value: Any) -> str:
-    """Write a value as `SET` takes it."""
+def as_text(value: Any, digits: int = 0) -> str:
+    """Write a value as `SET` takes it; a number that was drawn with so many digits."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
 
 
 class Search:
@@ -113,6 +116,8 @@ class Search:
             for value in values if isinstance(values, list) else (values["low"], values["high"]):
                 self._plan({name: value})
         self._base = self._plan({})
+        if len(self._base.runs) != 1 or not self._sweep.recipe:
+            raise UserError(f"{path.name}: `recipe` must be the name of one recipe, not {self._sweep.recipe!r}.")
         (self._run,) = self._base.runs.values()
         self.folder = self._base.folder / "sweeps" / self._name
         self._trials: dict[str, Any] = {}  # by run
@@ -120,7 +125,9 @@ class Search:
 
     def _variables_of(self, values: dict[str, Any]) -> dict[str, str]:
         """Give the variables of make that make the run of a trial."""
-        changes = [self._variables.get("SET", ""), *(f"{name}={as_text(value)}" for name, value in values.items())]
+        digits = {name: DIGITS for name, given in self._space.items() if isinstance(given, dict)}  # others are as given
+        changes = [f"{name}={as_text(value, digits.get(name, 0))}" for name, value in values.items()]
+        changes.insert(0, self._variables.get("SET", ""))
         return self._variables | {"RUNS": self._sweep.recipe, "SET": " ".join(filter(None, changes))}
 
     def _plan(self, values: dict[str, Any]) -> Plan:

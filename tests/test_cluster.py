@@ -143,3 +143,15 @@ def test_without_dask_the_message_says_what_to_install(checkout):
     assert made.returncode == 2
     assert made.stderr.startswith("error: This needs the package distributed, which is not installed.")
     assert "pip install -e '.[cluster]'" in made.stderr
+
+
+def test_scores_of_another_training_are_removed_when_files_are_received(tmp_path):
+    for name in (records.RUN_RECORD, *records.SCORES):
+        (tmp_path / name).write_text("old")
+    # Of the same training, or of one that failed.
+    for files in ({records.RUN_RECORD: b"old"}, {"train.failed.ipynb": b""}):
+        cluster._receive(files, tmp_path)
+        assert all((tmp_path / name).exists() for name in records.SCORES)
+    cluster._receive({records.RUN_RECORD: b"new", records.METRICS_RECORD: b"new"}, tmp_path)
+    assert (tmp_path / records.METRICS_RECORD).read_text() == "new"
+    assert not (tmp_path / records.ROBUSTNESS).exists() and not (tmp_path / records.STRANGERS).exists()

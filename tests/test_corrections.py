@@ -10,7 +10,7 @@ def rows(*values):
     return pd.DataFrame(values, columns=list(corrections.COLUMNS))
 
 
-def row(path, verdict="keep", label="bart", when="2026-01-01T00:00:00+00:00", who="ann", sha256="0"):
+def row(path, verdict="keep", label="bart", when="2026-01-01T00:00:00+00:00", who="ann", sha256=""):
     return (path, sha256, label, verdict, who, when)
 
 
@@ -38,7 +38,13 @@ def test_a_verdict_is_taken_back(tmp_path):
     [
         ("path,label\na,b\n", "expected the columns path, sha256, label, verdict, who, when, missing: sha256"),
         ("path,sha256,label,verdict,who,when\na,0,b,maybe,x,y\n", "must be one of keep, relabel, exclude, second"),
-        ("path,sha256,label,verdict,who,when\na,0,,relabel,x,y\n", "a must have the label of a character"),
+        ("path,sha256,label,verdict,who,when\na,0,,relabel,x,y\n", "a must have the label of a character, not ''."),
+        (
+            "path,sha256,label,verdict,who,when\na,0,../b,second,x,y\n",
+            "a must have the label of a character, not '../b'",
+        ),
+        ("path,sha256,label,verdict,who,when\na,0,b\0c,relabel,x,y\n", "a must have the label of a character, not"),
+        ("path,sha256,label,verdict,who,when\na,0,Train,relabel,x,y\n", "a must have the label of a character, not"),
         ("", "cannot be read as a table of corrections"),
     ],
 )
@@ -69,6 +75,20 @@ def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path):
     assert table.verdict["lisa/03.png"] == ""
     data = dataset.load(tmp_path / "processed")
     assert dataset.counts(data.table).sum(axis=1).to_dict() == {"bart": 18, "lisa": 21}  # 20 - 2, 20 + 1
+
+
+def test_corrections_of_other_pictures_change_nothing_and_are_counted(capsys):
+    table = pd.DataFrame({"path": ["bart/1.png", "bart/2.png"], "character": "bart", "sha256": ["11", "22"]})
+    decided = rows(row("bart/1.png", "relabel", "lisa", sha256="11"), row("bart/2.png", "exclude", "", sha256="33"))
+    found = corrections.apply(table, pd.concat([decided, rows(row("gone/1.png"))]))
+    assert found.character.tolist() == ["lisa", "bart"] and found.verdict.tolist() == ["relabel", ""]
+    assert "2 of 3 corrections are about other pictures than these, and change nothing." in capsys.readouterr().out
+
+
+def test_a_link_to_a_shared_file_stays_a_link(tmp_path):
+    (tmp_path / "mine.csv").symlink_to(tmp_path / "shared.csv")
+    corrections.update(tmp_path / "mine.csv", rows(row("a")))
+    assert corrections.read(tmp_path / "shared.csv").path.tolist() == ["a"]
 
 
 def test_without_corrections_the_manifest_has_no_columns_of_them(tmp_path):

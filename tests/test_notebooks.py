@@ -158,10 +158,11 @@ def test_a_killed_kernel_is_no_success(notebook, tmp_path, capfd):
     assert not (tmp_path / "done.ipynb").exists()
 
 
-def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd):
+@pytest.mark.parametrize("value", ["abc", "[1", "*x", "!!python/name:os.system", "0x10"])
+def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd, value):
     book = notebook("raise RuntimeError")
-    assert notebooks.main([str(book), str(tmp_path / "done.ipynb"), "-p", "number", "abc"]) == 2
-    assert "`number` must be a whole number, not 'abc'" in capfd.readouterr().err
+    assert notebooks.main([str(book), str(tmp_path / "done.ipynb"), "-p", "number", value]) == 2
+    assert f"`number` must be a whole number, not {value!r}" in capfd.readouterr().err
 
 
 def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 """What make's variables mean, and what is said of mistakes in them."""
 
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 
-from lib import paths, pipeline, records
+from lib import inputs, paths, pipeline, records
 from lib.errors import UserError
 from lib.plan import make_plan
 
@@ -44,7 +46,9 @@ def test_a_data_set_is_named_after_its_source(source, name):
     assert make_plan({"DATA": source}).raw_name == name
 
 
-@pytest.mark.parametrize("source", ["a/sample.zip", "kaggle/", "a-random.zip", "my-96px", "x-near-15-0-2.5.zip"])
+@pytest.mark.parametrize(
+    "source", ["a/sample.zip", "kaggle/", "a-random.zip", "my-96px", "x-near-1e-05-0-2.5.zip", "a-corrected"]
+)
 def test_a_name_that_stands_for_something_else_gets_a_digest_of_the_path(source):
     name = Path(source).name.removesuffix(".zip")
     assert re.fullmatch(rf"{name}-[0-9a-f]{{6}}", make_plan({"DATA": source}).raw_name)
@@ -59,6 +63,45 @@ def test_limits_of_near_duplicates_are_settings_with_a_folder_of_their_own():
 def test_differently_prepared_pictures_have_folders_of_their_own():
     variables = {"DATA": "a.zip", "SPLIT": "random", "EXCLUDE_KAGGLE_TEST": "1", "SIZE": "96", "RESIZE": "bounded"}
     assert make_plan(variables).data_name == "a-random-no-kaggle-test-96px-bounded"
+
+
+def test_runs_may_be_separated_by_commas():
+    assert list(make_plan({"RUNS": "cnn4,cnn6, unknown"}).runs) == ["cnn4", "cnn6", "unknown"]
+
+
+@pytest.mark.parametrize("name", ["$(shell touch F)", "a b", "-x", "a%", "study/../x"])
+def test_a_recipe_whose_name_cannot_be_that_of_a_run_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
+    file, _, variant = name.partition("/")
+    content = f"network: cnn\nvariants:\n  {variant}: {{}}\n" if variant else "network: cnn\n"
+    (tmp_path / f"{file}.yaml").write_text(content)
+    if variant or " " not in name:
+        (found,) = mistakes(RUNS=name)
+        assert found.startswith(f"A run cannot be named '{name}'.")
+    if not variant:
+        assert mistakes(RUNS="all") == [
+            f"A run cannot be named '{name}'. Rename the recipe: letters, digits and . _ + - only."
+        ]
+
+
+@pytest.mark.parametrize(
+    "outputs", [".", "..", "/", "data", "data/raw", "./lib/..", "notebooks", "outputs/published", ".git"]
+)
+def test_runs_are_not_written_among_the_files_of_the_project(outputs):
+    assert mistakes(OUTPUTS=outputs) == [
+        f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}."
+    ]
+
+
+@pytest.mark.parametrize("outputs", ["town", "outputs/", "outputs/try", "../runs", "/tmp/runs"])
+def test_runs_may_be_written_elsewhere(outputs):
+    assert make_plan({"OUTPUTS": outputs}).outputs == outputs
+
+
+def test_the_file_of_corrections_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.csv").write_text("")
+    assert make_plan({"CORRECTIONS": "~/mine.csv"}).corrections == str(tmp_path / "mine.csv")
 
 
 def test_all_runs_are_the_files_and_not_the_ablation():
@@ -88,6 +131,9 @@ def test_a_changed_recipe_is_a_run_named_after_its_changes():
         ({"EXCLUDE_KAGGLE_TEST": "2"}, "EXCLUDE_KAGGLE_TEST: `exclude_kaggle_test` must be true or false, not 2."),
         ({"OUTPUTS": "two words"}, "OUTPUTS must be the path of a folder, of letters, digits and . _ - /, not"),
         ({"OUTPUTS": "$(shell touch F)"}, "OUTPUTS must be the path of a folder"),
+        ({"OUTPUTS": "-rf"}, "OUTPUTS must be the path of a folder"),
+        ({"CORRECTIONS": "~nobody-of-this-name/a.csv"}, "CORRECTIONS: there is no file"),
+        ({"SIZE": "0100"}, "SIZE: `picture_size` must be a whole number from 16 to 512, not '0100'."),
         ({"MODEL": "yes"}, "MODEL must be 0 or 1, not 'yes'."),
         ({"SET": "seed"}, "SET must hold `name=value` pairs"),
         ({"SET": "seed=1 seed=2"}, "SET names `seed` twice."),
@@ -135,6 +181,41 @@ def test_requests_are_written_where_they_changed_and_for_what_is_made(tmp_path, 
     assert recipe.stat().st_mtime_ns == before
     pipeline.write_requests(make_plan({"EPOCHS": "3"}), {"train"})
     assert records.read_json(recipe)["epochs"] == 3
+
+
+def test_a_product_from_the_future_is_looked_at_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    manifest = tmp_path / "processed" / "sample" / "manifest.csv"
+    records.write_text(manifest, "")
+    inputs.write(manifest, {})
+    pipeline.write_requests(make_plan({}), {"data"})
+    assert manifest.stat().st_mtime > 0
+    os.utime(manifest, (time.time() + 3600,) * 2)  # the clock was an hour ahead
+    pipeline.write_requests(make_plan({}), {"data"})
+    assert manifest.stat().st_mtime == 0
+
+
+def test_strangers_that_a_notebook_run_by_hand_left_are_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    step, plan = pipeline.STEPS["robustness"], make_plan({"RUNS": "cnn4"})
+    product, strangers = (plan.run_folder("cnn4") / name for name in (records.ROBUSTNESS, records.STRANGERS))
+    records.write_text(product, "kind,strength,macro_f1\n")
+    records.write_record(strangers, {"named": 0.9}, {})
+    inputs.write(product, {}, step.beside)
+    records.write_record(strangers, {"named": 0.1}, {})
+    pipeline.write_requests(plan, {"robustness"})
+    assert product.stat().st_mtime == 0
+
+
+@pytest.mark.parametrize(("goal", "says"), [("predict", "Say which picture"), ("sweep", "Say what to try")])
+def test_a_goal_without_the_variable_that_it_needs_is_a_mistake(goal, says, monkeypatch):
+    monkeypatch.setenv("GOALS", goal)
+    monkeypatch.delenv("IMAGE", raising=False)
+    monkeypatch.setenv("SWEEP", " ")
+    with pytest.raises(UserError, match=f"{says}, for example `make {goal} "):
+        pipeline.print_plan(make_plan({}))
 
 
 def test_the_makefile_names_what_each_step_depends_on():

@@ -314,6 +314,13 @@ def test_a_missing_run_ends_with_2(folder, capsys):
     assert capsys.readouterr().err.startswith("error: There is no run folder nowhere.")
 
 
+@pytest.mark.parametrize("option", ["--run", "--out"])
+def test_a_folder_that_cannot_be_is_a_message(folder, run_dir, option, capsys):
+    given = {"--run": run_dir, option: {"--run": "a" * 300, "--out": "homer.png"}[option]}
+    assert predict.main(["homer.png", *(part for pair in given.items() for part in pair)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_no_run_ends_with_2(folder, capsys, monkeypatch):
     monkeypatch.setattr(predict.recogniser.load_best, "__defaults__", (folder,))
     assert predict.main(["homer.png"]) == 2

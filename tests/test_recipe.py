@@ -67,6 +67,31 @@ def test_a_file_of_variants_changes_one_base(params):
         Recipe.load("study")
 
 
+@pytest.mark.parametrize("variants", ["[plain, sgd]", "3", "", "{plain: 3}", "{plain: [1]}"])
+def test_variants_that_are_no_names_with_changes_are_refused(params, variants):
+    params(study=f"network: cnn\nvariants: {variants}\n", base="network: cnn\n")
+    assert recipe.names() == ["base", "study"]
+    for name in ("study", "study/plain"):
+        with pytest.raises(UserError, match=r"study\.yaml: `variants` must hold names, each with what it changes"):
+            Recipe.load(name)
+
+
+def test_the_name_of_a_variant_may_be_a_number(params):
+    params(seeds="network: cnn\nvariants:\n  1: {seed: 1}\n")
+    assert recipe.names() == ["seeds/1"]
+    assert Recipe.load("seeds/1").seed == 1
+
+
+def test_a_damaged_file_and_an_editors_lock_stop_no_other_recipe(params, tmp_path):
+    params(draft="epochs: [", good="network: cnn\n")
+    (tmp_path / ".#good.yaml").symlink_to("nowhere")
+    (tmp_path / "._good.yaml").write_bytes(b"\0\5\26\7")
+    assert recipe.names() == ["draft", "good"]
+    assert Recipe.load("good").network == "cnn"
+    with pytest.raises(UserError, match=r"draft\.yaml is not a valid YAML file"):
+        Recipe.load("draft")
+
+
 def test_overrides_replace_the_values_of_the_file():
     assert Recipe.load("springfield", epochs=10, seed=3).model_dump(include={"epochs", "seed"}) == {
         "epochs": 10,
@@ -94,6 +119,8 @@ def test_1e_3_is_a_number_as_every_user_means_it(params):
         ("dropout: 2", "`dropout` must be a number from 0 to 0.95, not 2."),
         ("learning_rate: .nan", "`learning_rate` must be a number from 1e-08 to 1, not nan."),
         ("learning_rate: [1]", "`learning_rate` must be a number from 1e-08 to 1, not [1]."),
+        ("epochs: 010", "`epochs` must be a whole number from 1 to 100000, not '010'."),
+        ("epochs: 1:30", "`epochs` must be a whole number from 1 to 100000, not '1:30'."),
         ("optimizer: lion", "`optimizer` must be one of rmsprop, sgd, adamw, muon, not 'lion'."),
         ("conv_layers: 5", "`conv_layers` must be one of 4, 6, not 5."),
         ("progressive_fraction: 0.5", "`progressive_fraction` must be 0 for the network cnn"),
@@ -105,6 +132,12 @@ def test_a_mistake_is_named_with_file_key_allowed_values_and_value(params, line,
         Recipe.load("mine")
     assert says in str(problem.value)
     assert len(str(problem.value).splitlines()) == 1
+
+
+def test_a_key_that_is_no_text_is_a_mistake_too(params):
+    params(study="network: cnn\nvariants:\n  odd: {1: 2}\n")
+    with pytest.raises(UserError, match="there is no parameter `1`"):
+        Recipe.load("study/odd")
 
 
 def test_every_mistake_is_named_at_once(params):

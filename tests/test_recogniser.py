@@ -252,6 +252,12 @@ def test_a_damaged_model_file_is_an_error(tmp_path, damage):
         Recogniser.load(tmp_path)
 
 
+def test_a_model_file_without_an_end_is_an_error(tmp_path):
+    (tmp_path / "model.tflite").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"model\.tflite cannot be read: it is not a regular file\."):
+        Recogniser.load(tmp_path)
+
+
 @pytest.mark.parametrize("record", ["run.json", "metrics.json"])
 @pytest.mark.parametrize("contents", [b"", b"{", b"[]", b"\xff"])
 def test_a_damaged_record_is_an_error(run_dir, record, contents):

@@ -2,6 +2,7 @@ import csv
 import errno
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -70,6 +71,40 @@ def test_a_record_that_is_too_large_is_refused(tmp_path, monkeypatch):
         records.read_json(tmp_path / "run.json")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": 1, "a": 2}', "the key `a` appears twice"),
+        ('{"a": {"b": 1, "c": 3, "b": 2}}', "the key `b` appears twice"),
+        ('{"a": NaN}', "NaN is no finite number"),
+        ('{"a": [-Infinity]}', "-Infinity is no finite number"),
+        ('{"a": 1e999}', "1e999 is no finite number"),
+    ],
+)
+def test_json_that_programs_read_differently_is_refused(text, says, tmp_path):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=f"cannot be read: {says}"):
+        records.read_json(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("text", ["010", "-07", "0x10", "0b11", "1_000", "1:30", "1:30.5", "2001-01-01"])
+def test_what_yaml_would_take_for_another_number_is_text(text):
+    assert records.parse_yaml(f"a: {text}") == {"a": text}
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("-5", -5), ("0.5", 0.5), (".5", 0.5), ("-1.5e+3", -1500.0)])
+def test_plain_numbers_are_numbers(text, value):
+    assert records.parse_yaml(text) == value
+
+
+def test_yaml_of_many_keys_takes_little_time_and_more_is_refused():
+    started = time.process_time()
+    assert len(records.parse_yaml("".join(f"k{number}: 1\n" for number in range(9_000)))) == 9_000
+    assert time.process_time() - started < 10
+    with pytest.raises(ValueError, match="it is longer than 100,000 letters"):
+        records.parse_yaml("- 1\n" * 30_000)
+
+
 def test_a_run_without_a_record_is_unfinished(tmp_path):
     with pytest.raises(UserError, match=r"run\.json is missing, so this run is not finished"):
         records.read_run(tmp_path)
@@ -118,6 +153,32 @@ def test_a_full_disk_is_told_with_the_file_that_was_written(tmp_path):
     with pytest.raises(OSError, match="No space left on device") as problem, records.atomic_write(tmp_path / "a.npz"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert problem.value.filename == str(tmp_path / "a.npz")
+
+
+def test_a_disk_that_is_full_when_the_file_is_synced_is_told_with_it_too(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records, "_sync", full)
+    with pytest.raises(OSError, match="No space left on device") as problem:
+        records.write_text(tmp_path / "a.txt", "a")
+    assert problem.value.filename == str(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "shared" / "record.json")
+    records.write_json(tmp_path / "link.json", {"a": 1})
+    assert (tmp_path / "link.json").is_symlink()
+    assert records.read_json(tmp_path / "shared" / "record.json") == {"a": 1}
+
+
+def test_the_scores_of_the_training_before_are_removed_with_its_record(tmp_path):
+    for name in (records.HISTORY, records.KERAS_MODEL, records.LITERT_MODEL, *records.SCORES):
+        (tmp_path / name).write_text("old")
+    records.write_run(tmp_path, RUN)
+    assert records.read_run(tmp_path)["files"].keys() == {"history.csv", "model.keras", "model.tflite"}
+    assert not any((tmp_path / name).exists() for name in ("metrics.json", "robustness.csv", "strangers.json"))
 
 
 def test_a_relative_outputs_folder_counts_from_the_repository(tmp_path, monkeypatch):
@@ -204,7 +265,7 @@ def test_a_table_beside_the_runs_has_a_record_of_its_own(tmp_path):
         records.verified(path)
 
 
-@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1"])
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1", "\n=1", " =1"])
 def test_no_cell_of_a_table_is_a_formula(text, tmp_path):
     records.write_csv(tmp_path / "table.csv", pd.DataFrame({text: [text, "bart"], "number": [-1.5, 2]}))
     with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:

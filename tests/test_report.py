@@ -61,6 +61,12 @@ def test_reports_become_web_pages_beside_the_notebooks(tmp_path):
     assert "A report" in page.read_text(encoding="utf-8")
 
 
+def test_a_damaged_report_is_named(tmp_path):
+    (tmp_path / "train.ipynb").write_text('{"cells": [')
+    with pytest.raises(UserError, match=r"train\.ipynb is damaged: .* Delete it to see the others\."):
+        report.write_pages(tmp_path)
+
+
 def test_a_run_without_reports_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"no report in .* yet\. `make train evaluate` writes them"):
         report.write_pages(tmp_path)

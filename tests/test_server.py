@@ -105,6 +105,10 @@ def test_a_token_comes_from_the_environment_or_a_file(tmp_path):
     assert server.read_token("0.0.0.0", {"TOKEN_FILE": str(tmp_path / "token")}) == TOKEN
     with pytest.raises(UserError, match="TOKEN_FILE="):
         server.read_token("0.0.0.0", {"TOKEN_FILE": str(tmp_path / "none")})
+    (tmp_path / "token").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"TOKEN_FILE=.*token cannot be read: 'utf-8' codec"):
+        server.read_token("0.0.0.0", {"TOKEN_FILE": str(tmp_path / "token")})
+    assert len(server.read_token("0.0.0.0", {"TOKEN_FILE": "/dev/zero"})) == server.MAX_TOKEN_LETTERS
 
 
 def test_a_token_on_makes_command_line_is_refused():

@@ -83,6 +83,40 @@ def test_a_folder_of_answers_is_not_mixed_with_others(frames, run_dir, tmp_path)
         write([frames / "below"], tmp_path / "out", run_dir)
 
 
+@pytest.mark.parametrize("damage", [b"", b"{}\n", b"\xff"])
+def test_a_damaged_list_is_noticed(damage, frames, run_dir, tmp_path):
+    write([frames], tmp_path / "out", run_dir)
+    (tmp_path / "out" / shards.LIST).write_bytes(damage)
+    (tmp_path / "out" / "part-000003.parquet").unlink()
+    with pytest.raises(UserError, match=r"out holds answers for other pictures .* or is damaged\. Name another folder"):
+        write([frames], tmp_path / "out", run_dir)
+
+
+def test_a_list_that_is_gone_is_noticed(frames, run_dir, tmp_path):
+    write([frames], tmp_path / "out", run_dir)
+    (tmp_path / "out" / shards.LIST).unlink()
+    with pytest.raises(UserError, match="or is damaged"):
+        write([frames], tmp_path / "out", run_dir)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[:-1], lambda whole: bytes(len(whole))])
+def test_a_damaged_part_is_made_again(damage, frames, run_dir, tmp_path):
+    write([frames], tmp_path / "out", run_dir)
+    part = tmp_path / "out" / "part-000003.parquet"
+    part.write_bytes(damage(part.read_bytes()))
+    assert write([frames], tmp_path / "out", run_dir) == (COUNT, 1)
+    assert len(rows(tmp_path / "out")) == COUNT
+
+
+def test_a_folder_of_an_older_version_is_continued(frames, run_dir, tmp_path):
+    out = tmp_path / "out"
+    write([frames], out, run_dir)
+    request = json.loads((out / shards.REQUEST).read_text())
+    (out / shards.REQUEST).write_text(json.dumps({k: request[k] for k in request.keys() - {"files", "digest"}}))
+    (out / "part-000003.parquet").unlink()
+    assert write([frames], out, run_dir) == (COUNT, 1)
+
+
 def test_no_picture_at_all_is_an_error(run_dir, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="There are no pictures"):
@@ -176,6 +210,12 @@ def test_a_video_that_cannot_be_read_is_a_row_with_its_error(run_dir, tmp_path):
 def test_a_video_without_the_seconds_between_its_frames_is_a_mistake(video, run_dir, tmp_path):
     with pytest.raises(UserError, match=r"is a video\. Say how many seconds apart its frames are: --every 1\."):
         write([video], tmp_path / "out", run_dir)
+
+
+def test_a_timeline_of_damaged_answers_is_a_mistake(tmp_path, capsys):
+    (tmp_path / "part-000000.parquet").write_bytes(b"no table")
+    assert report.main(["timeline", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path} cannot be read: ")
 
 
 def test_a_timeline_of_pictures_is_a_mistake(frames, run_dir, tmp_path, capsys):

@@ -8,8 +8,9 @@ import pytest
 
 from lib import records
 from lib.data import corrections, dataset, folds
+from lib.errors import UserError
 from lib.evaluation import metrics
-from lib.study import explore, review
+from lib.study import explore, review, serve
 from tests import small_model
 from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
 from tests.running_server import until
@@ -68,6 +69,12 @@ def explorer(pictures):
     return explore.Explorer(pictures / "outputs" / "tiny", pictures / "raw", pictures / "processed")
 
 
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "88 66", "²", "9" * 5000])
+def test_a_port_that_is_none_is_a_mistake(port, tmp_path):
+    with pytest.raises(UserError, match="PORT must be a number from 1 to 65535, not"):
+        serve.page(tmp_path / "any.ipynb", port, {})
+
+
 # ---------------------------------------------------------------- review
 
 
@@ -94,6 +101,14 @@ def test_undo_brings_back_the_verdict_before(opened):
     session.decide("bart/03.png", "keep")
     session.undo()
     assert session.corrections.verdict.tolist() == ["exclude"]
+
+
+def test_the_last_verdict_counts_though_the_clock_was_put_back(opened, monkeypatch):
+    session = opened()
+    session.decide("bart/03.png", "exclude")
+    monkeypatch.setattr(records, "now", lambda: "2001-01-01T00:00:00+00:00")
+    session.decide("bart/03.png", "keep")
+    assert session.corrections.verdict.tolist() == ["keep"]
 
 
 def test_the_file_of_another_person_is_merged(opened, tmp_path):

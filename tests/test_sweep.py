@@ -164,6 +164,10 @@ def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
         ({"learning_rate": [3.0]}, "SET: `learning_rate` must be a number from 1e-08 to 1, not 3."),
         ({"learning_rate": {"low": 0.1, "high": 0.01}}, "parameters: `learning_rate` must have a list of values"),
         ({"learning_rate": {"lo": 0.1}}, "parameters: `learning_rate` must have a list of values"),
+        ({"learning_rate": {"low": 0.001, "high": 0.1, "steps": "x"}}, "or `steps` (2 to 1,000) where wanted"),
+        ({"learning_rate": {"low": 0.001, "high": 0.1, "steps": 10**11}}, "or `steps` (2 to 1,000) where wanted"),
+        ({"learning_rate": {"low": 0.001, "high": 0.1, "log": "no"}}, "with `log: true` or `steps`"),
+        ({1: [2]}, "there is no parameter `1`"),
         ({"network": {"low": 1}}, "parameters: `network` must have a list of values"),
         ({"dropout": {"log": True}}, "parameters: `low` of `dropout` must be above 0 for `log: true`, not 0"),
         ({"dropout": None}, "a grid needs a list of values or `steps` for each, not a range as for dropout"),
@@ -175,6 +179,17 @@ def test_a_mistake_is_named(run, parameters, says):
     with pytest.raises(UserError) as problem:
         run(method="grid", parameters=parameters)
     assert says in str(problem.value)
+
+
+@pytest.mark.parametrize("recipe", ["cnn4 cnn6", "all", ""])
+def test_a_sweep_changes_one_recipe(run, recipe):
+    with pytest.raises(UserError, match=r"rates\.yaml: `recipe` must be the name of one recipe, not"):
+        run(recipe=recipe, parameters={"dropout": [0.1]})
+
+
+def test_a_value_that_is_given_is_not_rounded(run):
+    table = run(method="grid", parameters={"learning_rate": [0.00012345, 0.00012346]})
+    assert set(table.index) == {"cnn4-learning_rate-0.00012345", "cnn4-learning_rate-0.00012346"}
 
 
 def test_steps_are_spaced_evenly_or_by_factors():

@@ -16,6 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib import machine, paths, records
+from lib.data import names
+from lib.data.layout import RESERVED
 from lib.errors import UserError
 
 KAGGLE = paths.DATA / "kaggle_corrections.csv"  # of the Kaggle archive, reviewed for this project
@@ -52,8 +54,9 @@ def _parsed(source: Path | io.StringIO, where: str) -> pd.DataFrame:
     table = table[table.verdict != ""]  # the page writes the pictures that nobody corrected too
     if unknown := sorted(set(table.verdict) - set(VERDICTS)):
         raise UserError(f"{where}: the verdict must be one of {', '.join(VERDICTS)}, not {unknown[0]!r}.")
-    if nameless := table.path[table.verdict.isin([RELABEL, SECOND]) & (table.label == "")].tolist():
-        raise UserError(f"{where}: {nameless[0]} must have the label of a character.")
+    for row in table[table.verdict.isin([RELABEL, SECOND])].itertuples():
+        if names.safe(row.label) != row.label or row.label.casefold() in RESERVED:
+            raise UserError(f"{where}: {row.path} must have the label of a character, not {row.label!r}.")
     return table[list(COLUMNS)]
 
 
@@ -89,14 +92,15 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
     """Change a file of corrections, at once and completely or not at all; several processes may do so.
 
     Args:
-        path: The file; made if missing.
+        path: The file, or a link to it; made if missing.
         rows: Rows to merge in; None for none.
         remove: Path of a picture whose verdict is taken back.
 
     Returns:
         The rows of the file afterwards.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
     with machine.lock(Path(f"{path}.lock")):
         table = read(path)
         table = merge(table[table.path != remove], *([] if rows is None else [rows]))
@@ -109,11 +113,14 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The table with the corrected `character` and three more columns: `label_before` (the label of the source),
-        `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row of the
-        corrections without a picture changes nothing.
+        `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row about
+        another picture, by its path or its digest, changes nothing; how many there are is printed.
     """
     last = corrections.drop_duplicates("path", keep="last").set_index("path")
     found = last.reindex(table.path, fill_value="").set_axis(table.index)
+    found = found.where(found.sha256.isin([""]) | (found.sha256 == table.sha256), "")
+    if others := len(last) - int((found.verdict != "").sum()):
+        print(f"{others:,} of {len(last):,} corrections are about other pictures than these, and change nothing.")
     return table.assign(
         character=table.character.where(found.verdict != RELABEL, found.label),
         label_before=table.character,

@@ -87,7 +87,7 @@ def check(source: str) -> None:
     """Raise a `UserError` if there is no such source, or it is a device or a pipe; nothing is read."""
     if source in GENERATED:
         return
-    path = _path(source)
+    path = path_of(source)
     if not source or not path.exists():
         raise UserError(f"There is no file or folder {source!r}. Expected {SOURCES}.")
     if not path.is_file() and not path.is_dir():
@@ -99,7 +99,7 @@ def is_stale(source: str, target: Path) -> bool:
     record = _record(target)
     if record.get("origin") != _origin(source):
         return True
-    removed = source not in GENERATED and not _path(source).exists()  # after it was copied
+    removed = source not in GENERATED and not path_of(source).exists()  # after it was copied
     return not removed and record.get("signature") != _signature(source)
 
 
@@ -171,7 +171,7 @@ def _draw(source: str, folder: Path) -> dict[str, Any]:
 
 
 def _copy(source: str, folder: Path) -> dict[str, Any]:
-    path = _download() if source == "kaggle" else _path(source)
+    path = _download() if source == "kaggle" else path_of(source)
     copied = (archives.copy if path.is_dir() else archives.copy_isolated)(path, folder)
     of_kaggle = source == "kaggle" or copied["kaggle_test_pictures"]
     return {
@@ -208,14 +208,15 @@ def _record(target: Path) -> dict[str, Any]:
         ) from None
 
 
-def _path(source: str) -> Path:
+def path_of(source: str) -> Path:
+    """Give the path that a user wrote, with `~` for the home folder."""
     with contextlib.suppress(RuntimeError):  # there is no such user, or no home
         return Path(source).expanduser()
     return Path(source)
 
 
 def _origin(source: str) -> str:
-    return source if source in GENERATED else str(_path(source).resolve())
+    return source if source in GENERATED else str(path_of(source).resolve())
 
 
 def _identity(source: str) -> dict[str, str]:
@@ -229,7 +230,7 @@ def _signature(source: str) -> str:
     if source == "sample":
         drawing = sorted((paths.ROOT / "lib" / "drawing").glob("*.*"))
         return records.digest({path.name: records.file_sha256(path) for path in drawing})
-    files = archives.files(_path(source))
+    files = archives.files(path_of(source))
     return records.digest([[str(file), at.st_size, at.st_mtime_ns, at.st_ctime_ns] for file, at in files])
 
 
@@ -238,11 +239,11 @@ def _belongs_to_another(source: str, target: Path) -> bool:
     if not target.exists():
         return False
     record = _record(target)
-    return record.get("origin") != _origin(source) and _path(source).exists() and not _same_content(source, record)
+    return record.get("origin") != _origin(source) and path_of(source).exists() and not _same_content(source, record)
 
 
 def _same_content(source: str, record: dict[str, Any]) -> bool:
-    path = _path(source)
+    path = path_of(source)
     if source in GENERATED or _size(path) != record.get("bytes"):
         return False
     return _content_sha256(path) == record.get("sha256")

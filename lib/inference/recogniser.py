@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import io
 import itertools
-import json
 import math
 import os
 import queue
@@ -31,6 +30,7 @@ from lib.errors import UserError
 from lib.inference.class_map import Box, Place, find
 from lib.machine import cores
 
+MAX_MODEL_BYTES = 2**31  # of a flatbuffer
 MAX_METADATA_BYTES = 1_000_000
 MAX_PICTURE_SIZE = 1024
 MIN_PARALLEL = 16  # pictures; for fewer, starting threads costs more than it saves
@@ -166,17 +166,20 @@ class Recogniser:
             UserError: The run is missing, unfinished, damaged or of another format version.
         """
         run_dir = Path(run_dir)
-        if not run_dir.is_dir():
-            raise UserError(f"There is no run folder {run_dir}. `ls outputs/*` lists the runs, `make train` adds one.")
         try:
-            contents = (run_dir / records.LITERT_MODEL).read_bytes()
+            if not run_dir.is_dir():
+                raise UserError(
+                    f"There is no run folder {run_dir}. `ls outputs/*` lists the runs, `make train` adds one."
+                )
+            contents = records.read_bytes(run_dir / records.LITERT_MODEL, MAX_MODEL_BYTES)
         except FileNotFoundError:
             raise UserError(
                 f"{run_dir} holds no {records.LITERT_MODEL}: it is not a run folder, or its training is not finished. "
                 "`make train` finishes it."
             ) from None
-        except OSError as problem:
-            raise UserError(f"{run_dir / records.LITERT_MODEL} cannot be read: {problem.strerror}.") from None
+        except (OSError, ValueError) as problem:
+            reason = getattr(problem, "strerror", None) or problem
+            raise UserError(f"{run_dir / records.LITERT_MODEL} cannot be read: {reason}.") from None
         return cls(contents, run_dir)
 
     @property
@@ -437,7 +440,7 @@ def read_metadata(contents: bytes, run_dir: Path) -> dict[str, Any]:
     """Read and check the metadata in the zip archive appended to a model file; raises UserError for a damaged one."""
     try:
         with zipfile.ZipFile(io.BytesIO(contents)) as archive, archive.open(records.MODEL_METADATA) as file:
-            metadata = json.loads(file.read(MAX_METADATA_BYTES))
+            metadata = records.parse_json(file.read(MAX_METADATA_BYTES))
             version = metadata["format_version"]
     except Exception:  # zipfile and json raise many kinds for damaged bytes
         raise _damaged(run_dir, f"{records.LITERT_MODEL} is truncated or lacks its {records.MODEL_METADATA}") from None

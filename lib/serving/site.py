@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, folder = parser.parse_args(arguments), paths.OUTPUTS / "site"
     try:
         size = build(given.run or [recognisers.load_best().run_dir], folder, with_study=True)
-    except UserError as problem:
+    except (UserError, OSError) as problem:
         return report_error(problem)
     print(f"{folder}: {size / 1e6:.1f} MB for a first visit. Try it: python -m http.server -d {folder}")
     return 0

@@ -106,7 +106,8 @@ class Review:
         label = {corrections.KEEP: given, corrections.EXCLUDE: ""}.get(verdict, label)
         row = (path, self.table.sha256[found[0]], label, verdict, self.who, records.now())
         self._undo.append((path, self.corrections[self.corrections.path == path]))
-        self.corrections = corrections.update(self.file, pd.DataFrame([row], columns=list(corrections.COLUMNS)))
+        rows = pd.DataFrame([row], columns=list(corrections.COLUMNS))
+        self.corrections = corrections.update(self.file, rows, remove=path)  # it counts, whatever the clock says
 
     def undo(self) -> str:
         """Take back the last verdict of this person, in this session or an earlier one.

@@ -1,6 +1,7 @@
 """Serves one notebook of the study as a page for the user of this machine."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def page(notebook: Path, port: str, names: dict[str, str]) -> None:
     Raises:
         UserError: The port is no number, or the server could not start.
     """
-    if port and not (port.isdigit() and 0 < int(port) < 65_536):
+    if port and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536):
         raise UserError(f"PORT must be a number from 1 to 65535, not {port!r}.")
     number = int(port or PORT)
     print(f"Open http://127.0.0.1:{number}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)

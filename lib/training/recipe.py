@@ -4,7 +4,9 @@ A recipe is a YAML file in `notebooks/params/`. `extends: springfield` starts fr
 holds only what differs. A file may also hold several recipes that change one base, under `variants:`.
 """
 
+import contextlib
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ from lib.settings import Settings
 
 SAMPLE = "sample"  # folder of the recipes that replace others on the drawn sample
 SUFFIX = ".yaml"
+NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)?")  # of a recipe that can be trained: a run and its folder have it too
 
 
 class Recipe(Settings):
@@ -154,11 +157,16 @@ EXPORT_PARAMETERS = ("export_weights", "flip_tta_threshold")
 
 
 def names() -> list[str]:
-    """List the recipes that can be trained: files, and the variants inside of files."""
+    """List the recipes that can be trained: files, and the variants inside of files; not those of hidden files.
+
+    A file that is damaged is one recipe, so that whoever asks for it, and nobody else, learns what is wrong with it.
+    """
     found = []
-    for path in sorted(paths.PARAMS.glob(f"*{SUFFIX}")):
-        variants = records.read_yaml(path).get("variants")
-        found += [f"{path.stem}/{variant}" for variant in variants] if isinstance(variants, dict) else [path.stem]
+    for path in sorted(paths.PARAMS.glob(f"[!.]*{SUFFIX}")):
+        variants: dict[str, Any] = {}
+        with contextlib.suppress(UserError):
+            _, variants = _with_variants(path)
+        found += [f"{path.stem}/{variant}" for variant in variants] or [path.stem]
     return found
 
 
@@ -181,16 +189,26 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
     path = paths.PARAMS / f"{name}{SUFFIX}"
     file, _, variant = name.rpartition("/")
     if path.is_file():
-        values = records.read_yaml(path)
-        if "variants" not in values:
+        values, variants = _with_variants(path)
+        if not variants:
             return values, path.name
-        raise UserError(f"{path.name} holds several recipes: {', '.join(f'{name}/{v}' for v in values['variants'])}.")
+        raise UserError(f"{path.name} holds several recipes: {', '.join(f'{name}/{each}' for each in variants)}.")
     if file and (container := paths.PARAMS / f"{file}{SUFFIX}").is_file():
-        values = records.read_yaml(container)
-        variants = values.pop("variants", {})
+        values, variants = _with_variants(container)
         if variant in variants:
-            return values | (variants[variant] or {}), container.name
+            return values | variants[variant], container.name
     raise unknown(name)
+
+
+def _with_variants(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Read a file: its values, and what each of its variants changes."""
+    values = records.read_yaml(path)
+    variants = values.pop("variants", {})
+    if not isinstance(variants, dict) or not all(isinstance(each, dict | None) for each in variants.values()):
+        raise UserError(
+            f"{path.name}: `variants` must hold names, each with what it changes: `sgd: {{optimizer: sgd}}`."
+        )
+    return values, {str(name): each or {} for name, each in variants.items()}
 
 
 def unknown(name: str) -> UserError:

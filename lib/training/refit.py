@@ -49,8 +49,7 @@ def refit(run_folder: Path) -> Path:
     records.write_csv(folder / records.HISTORY, training.checkpoint.history)
     result = export.run_record(record["name"], record["data_name"], everything, training, exported)
     del result["best_val_macro_f1"]
-    files = records.digests(folder, records.HISTORY, records.KERAS_MODEL, records.LITERT_MODEL)
-    records.write_record(folder / records.RUN_RECORD, result | {"refit_of": record["model_sha256"]}, files)
+    records.write_run(folder, result | {"refit_of": record["model_sha256"]})
     training.checkpoint.delete()
     return folder
 
