@@ -8,9 +8,9 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from lib import machine, paths, plan, records
@@ -31,6 +30,7 @@ from lib.scheduler import distributed
 
 CHECK_SECONDS = 0.5  # between two looks whether a task is still wanted
 LAST_LINES = 40  # of a failed step
+EPOCH = re.compile(r"epoch +(\d+)/\d+ .* macro F1 (\d\.\d+|nan) ")  # begins a line of `lib.training.progress`
 PASSED_ON = ("KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step, besides the variables of make
 NOT_PASSED_ON = (*plan.VARIABLES, "MAKEFLAGS", "MFLAGS", "GOALS", "GIVEN")  # what a worker may have inherited
 TRAININGS = "trainings"  # the resource of a worker of which each task takes one
@@ -166,9 +166,9 @@ class Trainings:
 
 
 @contextlib.contextmanager
-def _marker() -> Iterator[Path]:
-    paths.OUTPUTS.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=paths.OUTPUTS, prefix=".cluster-") as file:
+def _marker(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".cluster-") as file:
         yield Path(file.name)
 
 
@@ -263,9 +263,8 @@ def _run_step(step: str, job: Job, root: Path, topic: str, worker: "distributed.
     last: deque[str] = deque(maxlen=LAST_LINES)
     for line in process.stdout:
         last.append(line.rstrip())
-        if line.startswith("epoch"):
-            rows = _epochs(job.folder)
-            row = {"run": job.run, "epoch": len(rows), "score": rows[-1]["val_macro_f1"], "line": line.strip()}
+        if epoch := EPOCH.match(line):
+            row = {"run": job.run, "epoch": int(epoch[1]), "score": float(epoch[2]), "line": line.strip()}
             worker.log_event(topic, row)
     if process.wait() == 0:
         return None
@@ -282,11 +281,6 @@ def _end_with_task(process: subprocess.Popen, worker: "distributed.Worker", key:
             process.terminate()
         time.sleep(CHECK_SECONDS)
 
-
-def _epochs(folder: Path) -> list[dict[str, float]]:
-    """Read the scores of the finished epochs from the saved state of a training."""
-    with np.load(folder / records.TRAINING_STATE, allow_pickle=False) as state:
-        return json.loads(str(state["meta"]))["rows"]
 
 
 # ---------------------------------------------------------------- what travels
