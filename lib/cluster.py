@@ -79,11 +79,12 @@ class Trainings:
 
     Args:
         client: From `scheduler.connect`.
-        needed: Folders of the repository that a worker needs which does not share them, such as the prepared pictures.
+        folder: That of the runs. A worker that sees it works there.
+        needed: What another worker needs of the repository, such as the folder of the prepared pictures.
     """
 
-    def __init__(self, client: "distributed.Client", needed: list[Path]):
-        self._client = client
+    def __init__(self, client: "distributed.Client", folder: Path, needed: list[Path]):
+        self._client, self._folder = client, folder
         self._needed = _files([paths.ROOT / "lib", paths.NOTEBOOKS, *paths.DATA.glob("*.*"), *needed])
         self._events: queue.SimpleQueue = queue.SimpleQueue()  # tasks that ended, and what they report
         self._running: dict[distributed.Future, Job] = {}
@@ -113,7 +114,7 @@ class Trainings:
                 "fewer workers on each machine: `dask worker ADDRESS --nworkers 1`."
             )
         waiting, bundle = iter(jobs), None
-        with _marker() as marker:
+        with _marker(self._folder) as marker:
             known = {"root": paths.ROOT, "marker": marker, "code": version(), "needed": _digest(self._needed)}
             task = functools.partial(execute, **known)
             self._client.subscribe_topic(marker.name, lambda event: self._events.put(event[1]))
@@ -128,21 +129,23 @@ class Trainings:
                     self._epoch(event, stop)
                     continue
                 job = self._running.pop(event)
-                if event.status == "error":
-                    outcome = Outcome(f"{job.run}: {event.exception()}")
-                elif event.status == "finished":
-                    outcome = event.result()
-                elif job.run in self._stopped:
+                if job.run in self._stopped:
                     outcome = Outcome()
-                else:  # cancelled, since the only worker that held the bundle is gone
-                    outcome = bundle = None
+                elif event.status == "error":
+                    outcome = Outcome(f"{job.run}: {event.exception()}")
+                elif event.status == "cancelled" and bundle and self._client.status == "running":
+                    outcome = bundle = None  # the only worker that held the bundle is gone
+                else:
+                    outcome = event.result()  # raises where the scheduler is gone
                 if outcome is None:
                     if not bundle:
                         (bundle,) = self._client.scatter([_contents(self._needed, paths.ROOT)], hash=False)
                     self._submit(task, job, bundle)
                     continue
-                if outcome.files:
+                try:
                     _receive(outcome.files, job.folder)
+                except (UserError, OSError) as problem:
+                    outcome = Outcome(f"{job.run}: {problem}")
                 self._lines.end(job.run, "failed" if outcome.error else "done")
                 yield job, outcome.error
 
@@ -282,14 +285,13 @@ def _end_with_task(process: subprocess.Popen, worker: "distributed.Worker", key:
         time.sleep(CHECK_SECONDS)
 
 
-
 # ---------------------------------------------------------------- what travels
 
 
 @functools.cache
 def version() -> str:
     """Hash the code of `lib`: client and workers must have the same."""
-    return _digest(sorted((paths.ROOT / "lib").rglob("*.py")))
+    return _digest([*(paths.ROOT / "lib").rglob("*.py")])
 
 
 def place(worker: "distributed.Worker", name: str, files: Files | None = None) -> Path:
@@ -315,11 +317,13 @@ def place(worker: "distributed.Worker", name: str, files: Files | None = None) -
 @contextlib.contextmanager
 def files_on_workers(client: "distributed.Client", name: str, files: Files) -> Iterator[None]:
     """Have each worker make the folder `place(worker, name)`, also those that come later."""
-    client.register_plugin(_Files(name, files), name=name)
+    # Under a name of its own, since another client may send the same files, and end earlier.
+    client.register_plugin(_Files(name, files), name=client.id)
     try:
         yield
     finally:
-        client.unregister_worker_plugin(name)
+        with contextlib.suppress(OSError):  # the scheduler is gone
+            client.unregister_worker_plugin(client.id)
 
 
 class _Files(distributed.WorkerPlugin):
@@ -348,7 +352,7 @@ def _contents(files: list[Path], root: Path) -> Files:
 def _receive(files: Files, folder: Path) -> None:
     """Put the files of a run folder into its place, those last by which a folder counts as finished."""
     last = (records.RUN_RECORD, records.METRICS_RECORD, records.ROBUSTNESS)
-    with records.lock(folder):
+    with records.lock(folder) if files else contextlib.nullcontext():
         for name in sorted(files, key=last.__contains__):
             with records.atomic_write(folder / name) as temporary:
                 temporary.write_bytes(files[name])
