@@ -40,14 +40,10 @@ Files = dict[str, bytes]  # contents by path below a folder
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Steps of one run.
+    """Steps of one run, with the variables of make that define it.
 
     Attributes:
-        run: Its name.
-        steps: Names of steps of `lib.pipeline`, in order.
-        folder: Its folder.
-        variables: Variables of make that define it.
-        elsewhere: Those that differ for a worker that has the prepared pictures alone.
+        elsewhere: Variables that differ for a worker that has the prepared pictures alone.
     """
 
     run: str
@@ -97,7 +93,7 @@ class Trainings:
         """Run jobs; the next one is asked for when a worker has room for it.
 
         Args:
-            jobs: The jobs.
+            jobs: What is to be run.
             stop: Called after each epoch with the job, the epoch from 1 and its validation score; if it returns true,
                 the job is stopped.
 
@@ -216,13 +212,11 @@ def execute(job: Job, bundle: Files | None, root: Path, marker: Path, code: str,
     """Run the steps of a job on the worker that this is called on.
 
     Args:
-        job: The job.
-        bundle: What a worker needs that does not share the outputs folder, if an earlier call asked for it.
-        root: The repository of the client.
-        marker: A file in the outputs folder, by which a worker knows that it shares the folder; epochs are reported
-            under its name.
-        code: The client's `version`.
-        needed: Digest of the bundle.
+        job: From the client, as are its repository `root`, the `version` of its `code`, and the digest of what is
+            `needed`.
+        bundle: What a worker needs that does not share the folder of the runs, if an earlier call asked for it.
+        marker: A file in the folder of the runs, by which a worker knows that it shares it; epochs are reported under
+            its name.
 
     Returns:
         The outcome; None if the worker needs the bundle.
@@ -295,13 +289,7 @@ def version() -> str:
 
 
 def place(worker: "distributed.Worker", name: str, files: Files | None = None) -> Path:
-    """Name the folder of files that a worker gets once.
-
-    Args:
-        worker: The worker.
-        name: Name of the folder, which has a digest of its contents.
-        files: The files, of which the folder is made if it is missing; it appears when it is complete.
-    """
+    """Name a folder of a worker, by a name with a digest; if it is missing, it is made of the files, at once."""
     folder = Path(worker.local_directory) / name
     if files and not folder.exists():
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=records.TEMPORARY) as temporary:

@@ -284,12 +284,11 @@ def write(
     """Write the answers for many pictures to Parquet files, or continue an earlier call that was ended.
 
     Args:
-        arguments: What names the pictures; see `listed`.
+        arguments: What names the pictures; see `listed`, also for `every`.
         out: Folder of the answers.
-        network: The network.
-        read: Function from a picture to its bytes, which may raise `UserError`.
+        network: Answers for each picture.
+        read: Gives the bytes of a picture, or raises `UserError`.
         address: `local` or the address of a Dask scheduler; empty for the threads of this process.
-        every: Seconds between two frames of a video; None leaves videos out.
 
     Returns:
         The number of pictures, and of those without an answer, whose rows say why.
@@ -398,11 +397,7 @@ def _workers(
 
 
 def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, Any]]:
-    """Answer for a slice of the list, one picture at a time; reading is ahead of it.
-
-    Returns:
-        A record for each item, as `as_record` gives it.
-    """
+    """Give the records for a slice of the list; pictures are answered one at a time, and read ahead of it."""
     predicting = threading.Lock()
 
     def record(item: str) -> dict[str, Any]:

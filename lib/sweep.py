@@ -49,7 +49,7 @@ def distribution_of(name: str, given: Any) -> Any:
     """Read what a sweep says of one parameter of the recipe.
 
     Args:
-        name: Name of the parameter.
+        name: That of the parameter.
         given: A list of values; or `low`, `high`, `log` and `steps`, of which those that are missing are the recipe's
             limits, false, and none; or None for all that the recipe allows.
 
