@@ -8,9 +8,9 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from lib import machine, paths, plan, records
@@ -31,6 +30,7 @@ from lib.scheduler import distributed
 
 CHECK_SECONDS = 0.5  # between two looks whether a task is still wanted
 LAST_LINES = 40  # of a failed step
+EPOCH = re.compile(r"epoch +(\d+)/\d+ .* macro F1 (\d\.\d+|nan) ")  # begins a line of `lib.training.progress`
 PASSED_ON = ("KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step, besides the variables of make
 NOT_PASSED_ON = (*plan.VARIABLES, "MAKEFLAGS", "MFLAGS", "GOALS", "GIVEN")  # what a worker may have inherited
 TRAININGS = "trainings"  # the resource of a worker of which each task takes one
@@ -40,14 +40,10 @@ Files = dict[str, bytes]  # contents by path below a folder
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Steps of one run.
+    """Steps of one run, with the variables of make that define it.
 
     Attributes:
-        run: Its name.
-        steps: Names of steps of `lib.pipeline`, in order.
-        folder: Its folder.
-        variables: Variables of make that define it.
-        elsewhere: Those that differ for a worker that has the prepared pictures alone.
+        elsewhere: Variables that differ for a worker that has the prepared pictures alone.
     """
 
     run: str
@@ -79,11 +75,12 @@ class Trainings:
 
     Args:
         client: From `scheduler.connect`.
-        needed: Folders of the repository that a worker needs which does not share them, such as the prepared pictures.
+        folder: That of the runs. A worker that sees it works there.
+        needed: What another worker needs of the repository, such as the folder of the prepared pictures.
     """
 
-    def __init__(self, client: "distributed.Client", needed: list[Path]):
-        self._client = client
+    def __init__(self, client: "distributed.Client", folder: Path, needed: list[Path]):
+        self._client, self._folder = client, folder
         self._needed = _files([paths.ROOT / "lib", paths.NOTEBOOKS, *paths.DATA.glob("*.*"), *needed])
         self._events: queue.SimpleQueue = queue.SimpleQueue()  # tasks that ended, and what they report
         self._running: dict[distributed.Future, Job] = {}
@@ -96,7 +93,7 @@ class Trainings:
         """Run jobs; the next one is asked for when a worker has room for it.
 
         Args:
-            jobs: The jobs.
+            jobs: What is to be run.
             stop: Called after each epoch with the job, the epoch from 1 and its validation score; if it returns true,
                 the job is stopped.
 
@@ -113,7 +110,7 @@ class Trainings:
                 "fewer workers on each machine: `dask worker ADDRESS --nworkers 1`."
             )
         waiting, bundle = iter(jobs), None
-        with _marker() as marker:
+        with _marker(self._folder) as marker:
             known = {"root": paths.ROOT, "marker": marker, "code": version(), "needed": _digest(self._needed)}
             task = functools.partial(execute, **known)
             self._client.subscribe_topic(marker.name, lambda event: self._events.put(event[1]))
@@ -128,21 +125,23 @@ class Trainings:
                     self._epoch(event, stop)
                     continue
                 job = self._running.pop(event)
-                if event.status == "error":
-                    outcome = Outcome(f"{job.run}: {event.exception()}")
-                elif event.status == "finished":
-                    outcome = event.result()
-                elif job.run in self._stopped:
+                if job.run in self._stopped:
                     outcome = Outcome()
-                else:  # cancelled, since the only worker that held the bundle is gone
-                    outcome = bundle = None
+                elif event.status == "error":
+                    outcome = Outcome(f"{job.run}: {event.exception()}")
+                elif event.status == "cancelled" and bundle and self._client.status == "running":
+                    outcome = bundle = None  # the only worker that held the bundle is gone
+                else:
+                    outcome = event.result()  # raises where the scheduler is gone
                 if outcome is None:
                     if not bundle:
                         (bundle,) = self._client.scatter([_contents(self._needed, paths.ROOT)], hash=False)
                     self._submit(task, job, bundle)
                     continue
-                if outcome.files:
+                try:
                     _receive(outcome.files, job.folder)
+                except (UserError, OSError) as problem:
+                    outcome = Outcome(f"{job.run}: {problem}")
                 self._lines.end(job.run, "failed" if outcome.error else "done")
                 yield job, outcome.error
 
@@ -166,9 +165,9 @@ class Trainings:
 
 
 @contextlib.contextmanager
-def _marker() -> Iterator[Path]:
-    paths.OUTPUTS.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=paths.OUTPUTS, prefix=".cluster-") as file:
+def _marker(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".cluster-") as file:
         yield Path(file.name)
 
 
@@ -213,13 +212,11 @@ def execute(job: Job, bundle: Files | None, root: Path, marker: Path, code: str,
     """Run the steps of a job on the worker that this is called on.
 
     Args:
-        job: The job.
-        bundle: What a worker needs that does not share the outputs folder, if an earlier call asked for it.
-        root: The repository of the client.
-        marker: A file in the outputs folder, by which a worker knows that it shares the folder; epochs are reported
-            under its name.
-        code: The client's `version`.
-        needed: Digest of the bundle.
+        job: From the client, as are its repository `root`, the `version` of its `code`, and the digest of what is
+            `needed`.
+        bundle: What a worker needs that does not share the folder of the runs, if an earlier call asked for it.
+        marker: A file in the folder of the runs, by which a worker knows that it shares it; epochs are reported under
+            its name.
 
     Returns:
         The outcome; None if the worker needs the bundle.
@@ -263,9 +260,8 @@ def _run_step(step: str, job: Job, root: Path, topic: str, worker: "distributed.
     last: deque[str] = deque(maxlen=LAST_LINES)
     for line in process.stdout:
         last.append(line.rstrip())
-        if line.startswith("epoch"):
-            rows = _epochs(job.folder)
-            row = {"run": job.run, "epoch": len(rows), "score": rows[-1]["val_macro_f1"], "line": line.strip()}
+        if epoch := EPOCH.match(line):
+            row = {"run": job.run, "epoch": int(epoch[1]), "score": float(epoch[2]), "line": line.strip()}
             worker.log_event(topic, row)
     if process.wait() == 0:
         return None
@@ -283,29 +279,17 @@ def _end_with_task(process: subprocess.Popen, worker: "distributed.Worker", key:
         time.sleep(CHECK_SECONDS)
 
 
-def _epochs(folder: Path) -> list[dict[str, float]]:
-    """Read the scores of the finished epochs from the saved state of a training."""
-    with np.load(folder / records.TRAINING_STATE, allow_pickle=False) as state:
-        return json.loads(str(state["meta"]))["rows"]
-
-
 # ---------------------------------------------------------------- what travels
 
 
 @functools.cache
 def version() -> str:
     """Hash the code of `lib`: client and workers must have the same."""
-    return _digest(sorted((paths.ROOT / "lib").rglob("*.py")))
+    return _digest([*(paths.ROOT / "lib").rglob("*.py")])
 
 
 def place(worker: "distributed.Worker", name: str, files: Files | None = None) -> Path:
-    """Name the folder of files that a worker gets once.
-
-    Args:
-        worker: The worker.
-        name: Name of the folder, which has a digest of its contents.
-        files: The files, of which the folder is made if it is missing; it appears when it is complete.
-    """
+    """Name a folder of a worker, by a name with a digest; if it is missing, it is made of the files, at once."""
     folder = Path(worker.local_directory) / name
     if files and not folder.exists():
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=records.TEMPORARY) as temporary:
@@ -321,11 +305,13 @@ def place(worker: "distributed.Worker", name: str, files: Files | None = None) -
 @contextlib.contextmanager
 def files_on_workers(client: "distributed.Client", name: str, files: Files) -> Iterator[None]:
     """Have each worker make the folder `place(worker, name)`, also those that come later."""
-    client.register_plugin(_Files(name, files), name=name)
+    # Under a name of its own, since another client may send the same files, and end earlier.
+    client.register_plugin(_Files(name, files), name=client.id)
     try:
         yield
     finally:
-        client.unregister_worker_plugin(name)
+        with contextlib.suppress(OSError):  # the scheduler is gone
+            client.unregister_worker_plugin(client.id)
 
 
 class _Files(distributed.WorkerPlugin):
@@ -355,7 +341,7 @@ def _receive(files: Files, folder: Path) -> None:
     """Put the files of a run folder into its place, those last by which a folder counts as finished."""
     last = (records.RUN_RECORD, *records.SCORES)
     run = folder / records.RUN_RECORD
-    with records.lock(folder):
+    with records.lock(folder) if files else contextlib.nullcontext():
         if run.exists() and files.get(run.name, run.read_bytes()) != run.read_bytes():
             records.remove_scores(folder)
         for name in sorted(files, key=last.__contains__):

@@ -274,7 +274,7 @@ def run_on_cluster(plan: Plan) -> None:
     given, elsewhere = cluster.variables(), plan.elsewhere
     jobs = [cluster.Job(run, steps, plan.run_folder(run), given, elsewhere) for run in stale]
     with scheduler.connect(plan.cluster, machine.trainings_at_once(len(jobs))) as client:
-        ended = cluster.Trainings(client, needed).run(jobs)
+        ended = cluster.Trainings(client, plan.folder, needed).run(jobs)
         errors = [error for _, error in ended if error]
     if errors:
         raise UserError("\n".join(errors))

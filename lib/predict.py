@@ -24,6 +24,7 @@ from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, pict
 
 ANSWERED, SOME_UNANSWERED = 0, 1
 DECLINED = "not a known character"
+SHORTEST = 0.001  # seconds between two frames of a video
 COLUMNS = ("picture", "character", "name", "probability", "error")  # of a CSV file
 
 Writer = Callable[[str, Answer | UserError], None]
@@ -91,15 +92,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.cluster and not options.out:
         parser.error("--cluster needs --out, the folder of the answers")
-    if options.every is not None and not (options.out and options.every > 0):
-        parser.error("--every needs --out, the folder of the answers, and a number of seconds above 0")
+    if options.every is not None and not (options.out and options.every >= SHORTEST):
+        parser.error(f"--every needs --out, the folder of the answers, and at least {SHORTEST} seconds")
     return options
 
 
 def _predict_to_folder(options: argparse.Namespace, network: Recogniser) -> int:
     """Write the answers for very many pictures to a folder; returns the exit status."""
     read = Reader(options.allow_private_addresses, any_address=True)
-    count, errors = shards.write(options.pictures, options.out, network, read, options.cluster, options.every)
+    try:
+        count, errors = shards.write(options.pictures, options.out, network, read, options.cluster, options.every)
+    except OSError as problem:
+        raise UserError(f"The answers cannot be written to {options.out}: {problem}.") from None
     print(f"{count:,} pictures in {options.out}, {errors:,} of them without an answer (column `error`).")
     return SOME_UNANSWERED if errors else ANSWERED
 

@@ -27,7 +27,8 @@ def connect(address: str, workers: int, threads: int = 0) -> Iterator["distribut
         threads: Threads of each; by default the cores are divided among them.
 
     Raises:
-        UserError: Nothing answers there, or no worker comes.
+        UserError: Nothing answers there, no worker comes, or the scheduler or every worker of a task is gone during the
+            block.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -55,4 +56,10 @@ def connect(address: str, workers: int, threads: int = 0) -> Iterator["distribut
                 f"The scheduler at {client.scheduler.address} has no workers. Start one on each machine: "
                 f"`dask worker {client.scheduler.address}`."
             ) from None
-        yield client
+        try:
+            yield client
+        except (distributed.KilledWorker, distributed.CancelledError, OSError) as problem:
+            if isinstance(problem, OSError) and client.status == "running":
+                raise  # of a file
+            reason = str(problem) or "its scheduler is gone."
+            raise UserError(f"The cluster at {address} has failed: {reason} The same command continues.") from None

@@ -11,7 +11,6 @@ import glob
 import io
 import itertools
 import json
-import math
 import os
 import re
 import sys
@@ -36,7 +35,8 @@ READERS = 8  # pictures read at once by each task: an address answers slowly, ho
 NETWORK_FILES = (records.LITERT_MODEL, records.RUN_RECORD, records.METRICS_RECORD)
 LIST, REQUEST, SHARDS = "pictures.jsonl", "request.json", "part-*.parquet"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=([\d.e+-]+)", re.IGNORECASE | re.DOTALL)
+FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=(\d+\.\d+)", re.IGNORECASE | re.DOTALL)
+PASSWORD = re.compile(r"(?<!github:)//[^/@:]*:[^/]*@")  # github://organisation:repository@branch has none
 DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
 TOP = 3  # characters of a row
 
@@ -71,7 +71,7 @@ def listed(argument: str, every: float | None = None) -> Iterator[str]:
         every: Seconds between two frames of a video. Without it, videos are left out.
 
     Yields:
-        Absolute paths and addresses, in no particular order; a frame of a video as `episode.mp4#t=12.5`.
+        Absolute paths and addresses, in no particular order; a frame of a video as `episode.mp4#t=12.500`.
 
     Raises:
         UserError: The address cannot be listed.
@@ -80,7 +80,7 @@ def listed(argument: str, every: float | None = None) -> Iterator[str]:
         if not is_video(picture):
             yield picture
         elif every:
-            yield from (f"{picture}#t={seconds:g}" for seconds in _moments(picture, every))
+            yield from (f"{picture}#t={seconds:.3f}" for seconds in _moments(picture, every))
         elif picture == _absolute(argument):
             raise UserError(f"{argument} is a video. Say how many seconds apart its frames are: --every 1.")
 
@@ -91,7 +91,7 @@ def _named(argument: str) -> Iterator[str]:
     elif is_folder(argument):
         yield from pictures_below(str(Path(argument).absolute()))
     elif argument.endswith(".txt") and Path(argument).is_file():
-        with Path(argument).open(encoding="utf-8", errors="surrogateescape") as file:
+        with Path(argument).open(encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from (_absolute(line.rstrip("\n")) for line in file if line.strip())
     elif glob.has_magic(argument) and not Path(argument).exists():
         found = glob.iglob(argument, recursive=True)  # noqa: PTH207 (Path has no absolute patterns)
@@ -135,15 +135,26 @@ def _at_address(address: str) -> Iterator[str]:
         if glob.has_magic(path):
             found: Iterable[str] = filter(_is_picture, files.glob(path))
         elif files.isdir(path):
-            walked = files.walk(path)
-            found = (f"{folder}/{name}" for folder, _, names in walked for name in names if _is_picture(name))
+            found = _pictures_in(files, path)
         else:
             found = [path]
-        yield from map(files.unstrip_protocol, found)
+        # What a path leaves out of its address: protocol, host, and the archive that it is in.
+        first, *archive = address.split("::")
+        before = first[: first.rfind(path)] if path in first else f"{first.partition('://')[0]}://"
+        yield from ("::".join([before + file, *archive]) for file in found)
     except ImportError as problem:
         raise UserError(f"{address}: {problem}. For s3://: pip install -e '.[s3]' -c constraints.txt") from None
     except Exception as problem:  # each file system has errors of its own
         raise UserError(f"{address} cannot be listed: {problem}") from None
+
+
+def _pictures_in(files: Any, folder: str) -> Iterator[str]:
+    """List the pictures below a folder of a file system; `walk` would pass over a folder that cannot be listed."""
+    for entry in files.ls(folder, detail=True):
+        if entry["type"] == "directory" and entry["name"].rstrip("/") != folder:
+            yield from _pictures_in(files, entry["name"].rstrip("/"))
+        elif _is_picture(entry["name"]):
+            yield entry["name"]
 
 
 def is_url(text: str) -> bool:
@@ -152,8 +163,8 @@ def is_url(text: str) -> bool:
 
 
 def is_video(name: str) -> bool:
-    """Say whether a name is that of a video."""
-    return name.lower().endswith(VIDEOS)
+    """Say whether a name is that of a video file; OpenCV would open an address without the checks of pictures."""
+    return name.lower().endswith(VIDEOS) and not is_url(name)
 
 
 def _moments(video: str, every: float) -> Iterator[float]:
@@ -170,7 +181,8 @@ def _read_frame(video: str, seconds: float) -> bytes:
     is_read, frame = film.read()
     if not is_read:
         raise UserError(f"The video has no frame at {seconds:g} s, or cannot be read.")
-    return cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+    # As frames of the archive are; without loss, one of a film in 4K is larger than a picture may be.
+    return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 def is_web_page(address: str) -> bool:
@@ -202,8 +214,20 @@ def _is_picture_file(entry: os.DirEntry) -> bool:
 
 
 def _absolute(picture: str) -> str:
-    """Give the name of a picture that means the same on a worker, whose working directory is another."""
-    return picture if not picture or is_url(picture) else str(Path(picture).absolute())
+    """Give the name of a picture that means the same on a worker, whose working directory is another.
+
+    Raises:
+        UserError: It is an address with a password, which would stand in the answers.
+    """
+    if not is_url(picture):
+        return str(Path(picture).absolute()) if picture else ""
+    if PASSWORD.search(picture):
+        scheme = picture.partition("://")[0].upper()
+        raise UserError(
+            f"{PASSWORD.sub('//…@', picture)} has a password, which would stand beside every answer. Leave it out, and "
+            f"give it to fsspec: FSSPEC_{scheme}_USERNAME and FSSPEC_{scheme}_PASSWORD in the environment."
+        )
+    return picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,9 +248,9 @@ class Reader:
         Raises:
             UserError: It cannot be read.
         """
-        if frame := FRAME.fullmatch(picture):
-            return _read_frame(frame[1], float(frame[2]))
         if not is_url(picture):
+            if frame := FRAME.fullmatch(picture):
+                return _read_frame(frame[1], float(frame[2]))
             if is_folder(picture):
                 raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
             return recogniser.read_file(picture)
@@ -260,12 +284,11 @@ def write(
     """Write the answers for many pictures to Parquet files, or continue an earlier call that was ended.
 
     Args:
-        arguments: What names the pictures; see `listed`.
+        arguments: What names the pictures; see `listed`, also for `every`.
         out: Folder of the answers.
-        network: The network.
-        read: Function from a picture to its bytes, which may raise `UserError`.
+        network: Answers for each picture.
+        read: Gives the bytes of a picture, or raises `UserError`.
         address: `local` or the address of a Dask scheduler; empty for the threads of this process.
-        every: Seconds between two frames of a video; None leaves videos out.
 
     Returns:
         The number of pictures, and of those without an answer, whose rows say why.
@@ -276,16 +299,15 @@ def write(
     parquet = import_extra("pyarrow.parquet", "predictions")
     with records.lock(out):
         count = _list_once(out, arguments, network, every)
-        done = [_rows_of(_shard(out, number)) for number in range(math.ceil(count / PICTURES_A_SHARD))]
-        waiting = {number for number, length in enumerate(done) if length is None}
-        if waiting:
+        done = _rows_in(out)
+        if done < count:
             seconds = 0.5 if sys.stderr.isatty() else 10
             with (
                 _workers(address, network, read) as (submit, room),
-                tqdm(total=count, initial=sum(filter(None, done)), unit=" pictures", mininterval=seconds) as bar,
+                tqdm(total=count, initial=done, unit=" pictures", mininterval=seconds) as bar,
             ):
-                for number, rows in _answered(out, waiting, submit, room):
-                    with records.atomic_write(_shard(out, number)) as temporary:
+                for shard, rows in _answered(out, submit, room):
+                    with records.atomic_write(shard) as temporary:
                         parquet.write_table(_table(rows), temporary, compression="zstd")
                     bar.update(len(rows))
         dataset = import_extra("pyarrow.dataset", "predictions")
@@ -293,26 +315,31 @@ def write(
         return count, shards.count_rows(filter=dataset.field("error").is_valid())
 
 
-def _shard(out: Path, number: int) -> Path:
-    return out / f"part-{number:06}.parquet"
+def _as_text(name: str) -> str:
+    """Escape the bytes of a file name that are no text: JSON and Parquet have text alone."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _rows_of(shard: Path) -> int | None:
-    """Count the rows of a shard; None where it is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError):
-        return import_extra("pyarrow.parquet", "predictions").read_metadata(shard).num_rows
-    return None
+def _rows_in(out: Path) -> int:
+    """Count the rows that were written, without those of damaged files, which are removed and then made again."""
+    parquet, count = import_extra("pyarrow.parquet", "predictions"), 0
+    for path in out.glob(SHARDS):
+        try:
+            count += parquet.read_metadata(path).num_rows
+        except (OSError, ValueError):
+            path.unlink()
+    return count
 
 
 def _list_once(out: Path, arguments: list[str], network: Recogniser, every: float | None) -> int:
     """Write the list of pictures, unless it is there; returns their number."""
-    asked = {"arguments": [_absolute(argument) for argument in arguments], "network": network.digest}
-    asked["every"] = every
+    asked = {"arguments": [_as_text(_absolute(argument)) for argument in arguments], "network": network.digest}
+    asked |= {"every": every, "pictures_a_shard": PICTURES_A_SHARD}
     if (out / REQUEST).exists():
         request: dict[str, Any] = {}
         with contextlib.suppress(UserError, OSError):
-            files = {"files": records.digests(out, LIST)}
-            request, asked = files | records.read_record(out / REQUEST), asked | files  # which older ones lack
+            asked["files"] = records.digests(out, LIST)
+            request = records.read_record(out / REQUEST)
         if {key: request.get(key) for key in asked} != asked:
             raise UserError(
                 f"{out} holds answers for other pictures or of another network, or is damaged. Name another folder."
@@ -334,10 +361,10 @@ def _list_once(out: Path, arguments: list[str], network: Recogniser, every: floa
 
 
 def _answered(
-    out: Path, waiting: set[int], submit: Callable[[list[str]], Future], room: Callable[[], int]
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Yield number and rows of each shard when it is done; only a few are computed ahead."""
-    pending: dict[Future, int] = {}
+    out: Path, submit: Callable[[list[str]], Future], room: Callable[[], int]
+) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Yield path and rows of each shard that is missing when it is done; only a few are computed ahead."""
+    pending: dict[Future, Path] = {}
     with (out / LIST).open(encoding="ascii") as file:
         for number in itertools.count():
             lines = list(itertools.islice(file, PICTURES_A_SHARD))
@@ -346,8 +373,9 @@ def _answered(
                     yield pending.pop(future), future.result()
             if not lines:
                 return
-            if number in waiting:
-                pending[submit(list(map(json.loads, lines)))] = number
+            shard = out / f"part-{number:06}.parquet"
+            if not shard.exists():
+                pending[submit(list(map(json.loads, lines)))] = shard
 
 
 @contextlib.contextmanager
@@ -375,20 +403,18 @@ def _workers(
         scheduler.connect(address, cores(), threads=1) as client,
         cluster.files_on_workers(client, place, files),
     ):
-        submit = client.get_executor(pure=False).submit
+        executor = client.get_executor(pure=False)
         task = functools.partial(_rows_on_worker, cluster.version(), place, read)
-        try:
-            yield functools.partial(submit, task), lambda: max(1, 2 * sum(client.nthreads().values()))
-        except scheduler.distributed.KilledWorker as problem:
-            raise UserError(f"{problem} The same command continues.") from None
+
+        def submit(items: list[str]) -> Future:
+            folder = "" if is_url(items[0]) else str(Path(items[0]).parent)
+            return executor.submit(task, folder if is_folder(folder) else "", items)
+
+        yield submit, lambda: max(1, 2 * sum(client.nthreads().values()))
 
 
 def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, Any]]:
-    """Answer for a slice of the list, one picture at a time; reading is ahead of it.
-
-    Returns:
-        A record for each item, as `as_record` gives it.
-    """
+    """Give the records for a slice of the list; pictures are answered one at a time, and read ahead of it."""
     predicting = threading.Lock()
 
     def record(item: str) -> dict[str, Any]:
@@ -403,16 +429,16 @@ def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, 
         return list(readers.map(record, items))
 
 
-def _rows_on_worker(version: str, place: str, read: Reader, items: list[str]) -> list[dict[str, Any]]:
+def _rows_on_worker(version: str, place: str, read: Reader, folder: str, items: list[str]) -> list[dict[str, Any]]:
+    """Answer for a slice of the list on a worker, which must see a folder that this machine sees."""
     from lib import cluster, scheduler
 
     worker = scheduler.distributed.get_worker()
     if version != cluster.version():
         raise UserError(f"The worker {worker.address} has another version of this project than this machine.")
-    first = Path(items[0]).parent
-    if not is_url(items[0]) and not is_folder(str(first)):
+    if folder and not is_folder(folder):
         raise UserError(
-            f"The worker {worker.address} does not see {first}. Expected a folder that all workers share, or an "
+            f"The worker {worker.address} does not see {folder}. Expected a folder that all workers share, or an "
             "address such as s3://bucket/frames."
         )
     return rows(_network(cluster.place(worker, place)), read, items)
@@ -425,7 +451,7 @@ def _network(folder: Path) -> Recogniser:
 
 
 def _table(found: list[dict[str, Any]]) -> Any:
-    """Lay out records as a table; bytes of a file name that are no text are escaped, as Parquet has text alone."""
+    """Lay out records as a table."""
     arrow = import_extra("pyarrow", "predictions")
     text, number = arrow.string(), arrow.float64()
     guess = {"character": text, "name": text, "probability": number}
@@ -436,7 +462,5 @@ def _table(found: list[dict[str, Any]]) -> Any:
     for row in found:
         frame = FRAME.fullmatch(row["picture"])
         row["picture"], row["time"] = (frame[1], float(frame[2])) if frame else (row["picture"], None)
-        row["picture"] = row["picture"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        if row["error"]:
-            row["error"] = row["error"].encode("utf-8", "backslashreplace").decode()
+        row["picture"], row["error"] = _as_text(row["picture"]), row["error"] and _as_text(row["error"])
     return arrow.Table.from_pylist(found, arrow.schema(columns))

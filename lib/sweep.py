@@ -8,6 +8,7 @@ on validation choose.
 import argparse
 import itertools
 import os
+import shlex
 import sys
 import typing
 import warnings
@@ -17,18 +18,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pydantic
+import yaml
 from pydantic import Field
 
 from lib import machine, pipeline, records
 from lib.errors import UserError, import_extra
-from lib.plan import Plan, make_plan
+from lib.plan import VARIABLES, Plan, make_plan
 from lib.settings import Settings
 from lib.training.recipe import Recipe
 
 JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
 SCORE = "validation macro F1"
 DIGITS = 4  # of a proposed number: the name of the run has them
-MAX_STEPS = 1_000
 WARM_UP = 0.25  # fraction of the epochs in which no trial is stopped
 
 
@@ -43,51 +45,49 @@ class Sweep(Settings):
     parameters: dict = Field(description="values, or low and high, of each parameter")
 
 
-def values_of(name: str, given: Any) -> list[Any] | dict[str, Any]:
+def distribution_of(name: str, given: Any) -> Any:
     """Read what a sweep says of one parameter of the recipe.
 
     Args:
-        name: Name of the parameter.
+        name: That of the parameter.
         given: A list of values; or `low`, `high`, `log` and `steps`, of which those that are missing are the recipe's
             limits, false, and none; or None for all that the recipe allows.
 
     Returns:
-        A list of values; or `low`, `high` and `log`.
+        A distribution of Optuna: of whole or other numbers between two ends, else of values.
 
     Raises:
         UserError: The recipe has no such parameter, or what is given is none of these.
     """
+    distributions = import_extra("optuna.distributions", "cluster")
     if name not in Recipe.model_fields:
         Recipe.check({"network": "cnn", name: given}, {name: "parameters"})  # says which name is near
     annotation = Recipe.model_fields[name].annotation
     choices = [False, True] if annotation is bool else list(typing.get_args(annotation))
-    if choices and given is None:
-        return choices
+    if given is None:
+        given = choices or {}
     if isinstance(given, list) and given:
-        return given
-    low, high = (None, None) if choices else Recipe.limits(name)
-    span = {"low": low, "high": high, "log": False, "steps": None} | (given if isinstance(given, dict) else {})
-    numbers = all(type(span[end]) in (int, float) for end in ("low", "high")) and type(span["log"]) is bool
-    numbers = numbers and (span["steps"] is None or (type(span["steps"]) is int and 2 <= span["steps"] <= MAX_STEPS))
-    if not isinstance(given, dict | None) or len(span) > 4 or not numbers or not span["low"] < span["high"]:
+        return distributions.CategoricalDistribution(given)
+    if choices or not isinstance(given, dict):
         raise UserError(
-            f"parameters: `{name}` must have a list of values, such as [1, 2], or `low` and `high`, with `log: true` "
-            f"or `steps` (2 to {MAX_STEPS:,}) where wanted; each value must be {Recipe.allowed(name)}. "
-            f"Received: {given!r}."
+            f"parameters: `{name}` must have a list of values, such as [1, 2], or `low` and `high` of numbers, with "
+            f"`log: true` or `steps` where wanted; each value must be {Recipe.allowed(name)}. Received: {given!r}."
         )
-    if span["log"] and not span["low"] > 0:
-        raise UserError(f"parameters: `low` of `{name}` must be above 0 for `log: true`, not {span['low']}.")
-    if steps := span.pop("steps"):
-        spaced = (np.geomspace if span["log"] else np.linspace)(span["low"], span["high"], steps)
-        return sorted({round(value) if annotation is int else float(as_text(float(value), DIGITS)) for value in spaced})
-    return span
-
-
-def as_text(value: Any, digits: int = 0) -> str:
-    """Write a value as `SET` takes it; a number that was drawn with so many digits."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.{digits}g}" if digits and isinstance(value, float) else str(value)
+    low, high = Recipe.limits(name)
+    fields = {end: (annotation, Field(limit, ge=low, le=high)) for end, limit in (("low", low), ("high", high))}
+    fields |= {"log": (bool, False), "steps": (int, Field(0, ge=0, le=1000))}
+    span = pydantic.create_model("Span", __base__=Settings, **fields)
+    span = span.check(given, dict.fromkeys([*given, *fields], f"parameters: {name}"))
+    kind = distributions.IntDistribution if annotation is int else distributions.FloatDistribution
+    try:
+        found = kind(span.low, span.high, log=span.log)
+    except ValueError as problem:
+        raise UserError(f"parameters: {name}: {problem}") from None
+    if not span.steps:
+        return found
+    spaced = (np.geomspace if span.log else np.linspace)(span.low, span.high, span.steps)
+    values = {round(value) if annotation is int else float(f"{value:.{DIGITS}g}") for value in spaced}
+    return distributions.CategoricalDistribution(sorted(values))
 
 
 class Search:
@@ -105,29 +105,35 @@ class Search:
         self._optuna = import_extra("optuna", "cluster")
         self._sweep = Sweep.check(records.read_yaml(path), {"recipe": path.name})
         self._variables, self._name = variables, path.stem
-        self._space = {name: values_of(name, given) for name, given in self._sweep.parameters.items()}
-        ranges = [name for name, values in self._space.items() if isinstance(values, dict)]
+        self._space = {name: distribution_of(str(name), given) for name, given in self._sweep.parameters.items()}
+        self._choices = {name: getattr(found, "choices", ()) for name, found in self._space.items()}
+        ranges = [name for name, choices in self._choices.items() if not choices]
         if not self._space or (self._sweep.method == "grid" and ranges):
             raise UserError(
                 f"{path.name}: `parameters` must hold what to try, such as `learning_rate: [0.001, 0.01]`; a grid "
                 f"needs a list of values or `steps` for each, not a range as for {', '.join(ranges) or 'none'}."
             )
-        for name, values in self._space.items():
-            for value in values if isinstance(values, list) else (values["low"], values["high"]):
-                self._plan({name: value})
         self._base = self._plan({})
-        if len(self._base.runs) != 1 or not self._sweep.recipe:
+        if len(self._base.runs) != 1:
             raise UserError(f"{path.name}: `recipe` must be the name of one recipe, not {self._sweep.recipe!r}.")
+        for name, found in self._space.items():
+            for value in self._choices[name] or (found.low, found.high):
+                self._plan({name: value})
         (self._run,) = self._base.runs.values()
         self.folder = self._base.folder / "sweeps" / self._name
         self._trials: dict[str, Any] = {}  # by run
         self._pruned: set[str] = set()
+        self._errors: list[str] = []
+
+    def _as_text(self, name: str, value: Any) -> str:
+        """Write a value as `SET` takes it; a drawn number with few digits, since its run is named after it."""
+        text = f"{value:.{DIGITS}g}" if isinstance(value, float) and not self._choices[name] else str(value)
+        return text.lower() if isinstance(value, bool) else text
 
     def _variables_of(self, values: dict[str, Any]) -> dict[str, str]:
         """Give the variables of make that make the run of a trial."""
-        digits = {name: DIGITS for name, given in self._space.items() if isinstance(given, dict)}  # others are as given
-        changes = [f"{name}={as_text(value, digits.get(name, 0))}" for name, value in values.items()]
-        changes.insert(0, self._variables.get("SET", ""))
+        given = (f"{name}={self._as_text(name, value)}" for name, value in values.items())
+        changes = [self._variables.get("SET", ""), *given]
         return self._variables | {"RUNS": self._sweep.recipe, "SET": " ".join(filter(None, changes))}
 
     def _plan(self, values: dict[str, Any]) -> Plan:
@@ -141,16 +147,16 @@ class Search:
         """
         from lib import cluster, scheduler  # an optional extra
 
-        errors = []
         with records.lock(self.folder):
             self._study = self._open_study()
             address = self._base.cluster or scheduler.LOCAL
             with scheduler.connect(address, machine.trainings_at_once(self._sweep.trials)) as client:
-                for job, error in cluster.Trainings(client, [self._base.prepared]).run(self._jobs(), self._stop):
+                trainings = cluster.Trainings(client, self._base.folder, [self._base.prepared])
+                for job, error in trainings.run(self._jobs(), self._stop):
                     self._tell(job.run, job.folder, error)
-                    errors += [error] if error else []
+                    self._errors += [error] if error else []
             self._write()
-        return errors
+        return self._errors
 
     def _open_study(self) -> Any:
         optuna, sweep = self._optuna, self._sweep
@@ -177,48 +183,43 @@ class Search:
         proposing = optuna.samplers.TPESampler if sweep.method == "optuna" else optuna.samplers.RandomSampler
         study.sampler = proposing(seed=seed)
         if sweep.method == "grid":
-            for values in itertools.product(*self._space.values()):
+            for values in itertools.product(*self._choices.values()):
                 study.enqueue_trial(dict(zip(self._space, values, strict=True)), skip_if_exists=True)
         return study
-
-    def _distribution(self, name: str) -> Any:
-        distributions, values = self._optuna.distributions, self._space[name]
-        if isinstance(values, list):
-            return distributions.CategoricalDistribution(values)
-        whole = Recipe.model_fields[name].annotation is int
-        return (distributions.IntDistribution if whole else distributions.FloatDistribution)(**values)
 
     def _jobs(self) -> Iterator[Any]:
         """Yield the job of each trial: first those that an earlier call left unfinished."""
         state, study = self._optuna.trial.TrialState, self._study
-        space = {name: self._distribution(name) for name in self._space}
         self._trials = {t.user_attrs["run"]: t for t in study.trials if t.state != state.FAIL and "run" in t.user_attrs}
         for trial in study.get_trials(states=[state.RUNNING]):
             if "run" in trial.user_attrs:
-                yield self._start(self._optuna.trial.Trial(study, trial._trial_id))
+                yield self._job(self._optuna.trial.Trial(study, trial._trial_id), self._plan(trial.params))
             else:  # killed before it began
                 study.tell(trial.number, state=state.FAIL)
                 if values := trial.system_attrs.get("fixed_params"):  # of a grid
                     study.enqueue_trial(values)
         wanted = 0 if self._sweep.method == "grid" else self._sweep.trials  # all of a grid wait from the start
         while study.get_trials(states=[state.WAITING]) or len(study.trials) < wanted:
-            trial = study.ask(space)
-            (run,) = self._plan(trial.params).runs
-            if run in self._trials:  # the same values once more, which would give the same score
+            trial = study.ask(self._space)
+            try:
+                plan = self._plan(trial.params)
+                is_new = self._trials.keys().isdisjoint(plan.runs)
+            except UserError as problem:  # values that the recipe does not allow together
+                self._errors.append(f"trial {trial.number}: {problem}")
+                is_new = False
+            if is_new:
+                yield self._job(trial, plan)
+            else:  # the same values once more would give the same score
                 study.tell(trial, state=state.FAIL)
-            else:
-                trial.set_user_attr("run", run)
-                yield self._start(trial)
 
-    def _start(self, trial: Any) -> Any:
+    def _job(self, trial: Any, plan: Plan) -> Any:
         from lib import cluster
 
-        plan = self._plan(trial.params)
         (run,) = plan.runs
+        trial.set_user_attr("run", run)
         self._trials[run] = trial
         pipeline.write_recipes(plan)
-        variables = self._variables_of(trial.params)
-        return cluster.Job(run, ("train",), plan.run_folder(run), variables, plan.elsewhere)
+        return cluster.Job(run, ("train",), plan.run_folder(run), self._variables_of(trial.params), plan.elsewhere)
 
     def _stop(self, job: Any, epoch: int, score: float) -> bool:
         trial = self._trials[job.run]
@@ -257,14 +258,14 @@ class Search:
         figure.suptitle(f"{self._name}: trials by parameter")
         plots.save(figure, self.folder / FIGURE)
         best = self._study.best_trial
-        changes = self._variables_of(best.params)["SET"]
+        (run,) = self._plan(best.params).runs.values()
+        given = {name: value for name, value in self._variables_of(best.params).items() if name in VARIABLES and value}
         lines = [
             f"# The best of {len(tried)} trials by {SCORE}, {best.value:.3f}. Test pictures had no part in the choice.",
-            f'#   make evaluate RUNS={self._sweep.recipe} SET="{changes}"',
-            f"extends: {self._run.recipe_name}",
-            *(change.replace("=", ": ") for change in changes.split()),
+            f"#   make evaluate {' '.join(f'{name}={shlex.quote(value)}' for name, value in given.items())}",
+            yaml.safe_dump({"extends": run.recipe_name} | run.overrides, sort_keys=False),
         ]
-        records.write_text(self.folder / BEST, "\n".join(lines) + "\n")
+        records.write_text(self.folder / BEST, "\n".join(lines))
         print(f"\nThe best recipe is {self.folder / BEST}, the figure {self.folder / FIGURE}.")
 
 

@@ -5,6 +5,7 @@ The run folder stays the record. It is sent after each step, and a server that d
 
 import itertools
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ STATE = "mlflow.json"  # in the run folder: which run of which server it is
 # Of MLflow: it would try for minutes whether a server comes back, and report its use to its makers.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_DISABLE_TELEMETRY": "true"}
 SENT = ("*.ipynb", "*.json", "*.csv", "*.keras", "*.tflite")
+CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@")  # in an address; neither printed nor kept
 
 
 def wanted() -> ModuleType | None:
@@ -43,16 +45,18 @@ def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
     try:
         _send(mlflow, folder, data_name)
     except (OSError, UserError, mlflow.exceptions.MlflowException) as problem:
-        print(f"{folder.name} was not sent to {os.environ[VARIABLE]}: {problem}", file=sys.stderr)
+        text = f"{folder.name} was not sent to {os.environ[VARIABLE]}: {problem}"
+        print(CREDENTIALS.sub("", text), file=sys.stderr)
 
 
 def _send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
     from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server
 
-    made = {"server": os.environ[VARIABLE], "training": records.file_sha256(folder / records.RUN_RECORD)}
+    server = CREDENTIALS.sub("", os.environ[VARIABLE])
+    made = {"server": server, "training": records.file_sha256(folder / records.RUN_RECORD)}
     state = records.read_json(folder / STATE) if (folder / STATE).exists() else {}
     # Another training than that of the step before, or another server, is a run of its own.
-    run = state["run"] if state == made | {"run": state.get("run")} else None
+    run = state.get("run") if made.items() <= state.items() else None
     experiment = mlflow.get_experiment_by_name(data_name)
     number = experiment.experiment_id if experiment else mlflow.create_experiment(data_name)
     with mlflow.start_run(run, number, folder.name) as active:

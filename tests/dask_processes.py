@@ -20,11 +20,12 @@ class Cluster:
 
     Attributes:
         address: Of the scheduler.
+        scheduler: Its process.
         workers: The worker processes.
     """
 
-    def __init__(self, address: str, workers: list[subprocess.Popen]):
-        self.address, self.workers = address, workers
+    def __init__(self, address: str, scheduler: subprocess.Popen, workers: list[subprocess.Popen]):
+        self.address, self.scheduler, self.workers = address, scheduler, workers
 
     def kill_a_worker(self, doing: str = "") -> None:
         """Kill the first worker, or the one that has a child process with these words in its command."""
@@ -59,7 +60,7 @@ def started(folder: Path, code: Path = paths.ROOT, workers: int = 2) -> Iterator
             stack.callback(process.kill)
             return process
 
-        start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        scheduler = start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         deadline = time.monotonic() + START_SECONDS
         while not scheduler_file.exists():
             assert time.monotonic() < deadline
@@ -69,4 +70,4 @@ def started(folder: Path, code: Path = paths.ROOT, workers: int = 2) -> Iterator
         processes = [start("dask_worker", *one_thread) for _ in range(workers)]
         while not (text := scheduler_file.read_text()):
             time.sleep(0.05)
-        yield Cluster(json.loads(text)["address"], processes)
+        yield Cluster(json.loads(text)["address"], scheduler, processes)

@@ -77,7 +77,7 @@ def test_a_sweep_survives_the_kill_of_a_worker_and_a_trial_that_fails(checkout, 
 ELSEWHERE = """
 import contextlib, pathlib, sys
 from lib import cluster, pipeline
-cluster._marker = lambda: contextlib.nullcontext(pathlib.Path("/nowhere"))
+cluster._marker = lambda folder: contextlib.nullcontext(pathlib.Path("/nowhere"))
 sys.exit(pipeline.main(["cluster"]))
 """
 

@@ -1,6 +1,7 @@
-"""The lines of progress of several runs, as they stand on a terminal."""
+"""The lines of progress of several runs: how a worker reads and reports them, and how they stand on a terminal."""
 
 import re
+from types import SimpleNamespace
 
 from lib import cluster
 
@@ -48,3 +49,42 @@ def test_where_there_is_no_terminal_each_epoch_is_a_line(capsys):
     lines.show("cnn4", "epoch 2/2")
     lines.end("cnn4", "done")
     assert capsys.readouterr().out == "cnn4: epoch 1/2\ncnn4: epoch 2/2\ncnn4: done\n"
+
+
+STEP = """
+import sys
+print("Training cnn4")
+print("epoch  5/44  loss 1.234  val loss 1.346  macro F1 0.912    90 s  59 min left")
+sys.exit("error: the disk is full" if sys.argv[2] == "failing" else 0)
+"""
+
+
+def run_a_step(tmp_path, run):
+    """Run a step that prints a line of progress, as `tests/test_progress.py` has it, and keeps no saved state."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").touch()
+    (tmp_path / "lib" / "pipeline.py").write_text(STEP)
+    reported = []
+    worker = SimpleNamespace(
+        state=SimpleNamespace(
+            nthreads=1,
+            total_resources={cluster.TRAININGS: 1},
+            tasks={"task": SimpleNamespace(state="executing")},
+        ),
+        get_current_task=lambda: "task",
+        log_event=lambda topic, event: reported.append((topic, event)),
+    )
+    job = cluster.Job(run, ("train",), tmp_path / run, {}, {})
+    return cluster._run_step("train", job, tmp_path, "topic", worker), reported
+
+
+def test_an_epoch_is_reported_from_its_line(tmp_path):
+    # The saved state may be gone by then: a training that has ended deletes it.
+    error, [(topic, event)] = run_a_step(tmp_path, "cnn4")
+    assert (error, topic) == (None, "topic")
+    assert (event["run"], event["epoch"], event["score"]) == ("cnn4", 5, 0.912)
+    assert event["line"].startswith("epoch  5/44  loss 1.234")
+
+
+def test_a_step_that_fails_says_why(tmp_path):
+    assert run_a_step(tmp_path, "failing")[0] == "failing: the disk is full"

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from fsspec.implementations import memory
 
 from lib import predict, report, shards
 from lib.errors import UserError
@@ -108,13 +110,13 @@ def test_a_damaged_part_is_made_again(damage, frames, run_dir, tmp_path):
     assert len(rows(tmp_path / "out")) == COUNT
 
 
-def test_a_folder_of_an_older_version_is_continued(frames, run_dir, tmp_path):
-    out = tmp_path / "out"
-    write([frames], out, run_dir)
-    request = json.loads((out / shards.REQUEST).read_text())
-    (out / shards.REQUEST).write_text(json.dumps({k: request[k] for k in request.keys() - {"files", "digest"}}))
-    (out / "part-000003.parquet").unlink()
-    assert write([frames], out, run_dir) == (COUNT, 1)
+def test_answers_in_files_of_another_length_are_not_continued(frames, run_dir, tmp_path, monkeypatch):
+    # Else pictures would be lost between the files of one length and those of another.
+    write([frames], tmp_path / "out", run_dir)
+    (tmp_path / "out" / "part-000001.parquet").unlink()
+    monkeypatch.setattr(shards, "PICTURES_A_SHARD", 4)
+    with pytest.raises(UserError, match="holds answers for other pictures or of another network"):
+        write([frames], tmp_path / "out", run_dir)
 
 
 def test_no_picture_at_all_is_an_error(run_dir, tmp_path):
@@ -126,23 +128,32 @@ def test_no_picture_at_all_is_an_error(run_dir, tmp_path):
 def test_a_pattern_and_a_list_name_pictures(frames, run_dir, tmp_path):
     half = len(range(0, COUNT, 2))
     assert write([frames / "*.png"], tmp_path / "pattern", run_dir) == (half, 1)
-    (tmp_path / "list.txt").write_text(f"{frames}/000.png\n{frames}/below/001.png\n\n")
+    # As Windows writes it: with a mark before the first line, and two letters at the end of each.
+    (tmp_path / "list.txt").write_bytes(f"\ufeff{frames}/000.png\r\n{frames}/below/001.png\r\n\r\n".encode())
     assert write([tmp_path / "list.txt"], tmp_path / "list", run_dir) == (2, 0)
     assert list(rows(tmp_path / "list")) == [f"{frames}/000.png", f"{frames}/below/001.png"]
 
 
 def test_a_name_that_is_no_text_is_escaped(run_dir, tmp_path):
-    (tmp_path / "frames").mkdir()
-    name = os.fsdecode(b"frame-\xff.png")
-    (tmp_path / "frames" / name).write_bytes(small_model.picture(COLOURS[0]))
-    assert write([tmp_path / "frames"], tmp_path / "out", run_dir) == (1, 0)
-    assert list(rows(tmp_path / "out")) == [str(tmp_path / "frames" / r"frame-\xff.png")]
+    name = os.fsdecode(b"\xff")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f"{name}.png").write_bytes(small_model.picture(COLOURS[0]))
+    (tmp_path / name / f"{name}.jpg").write_bytes(b"no picture")
+    assert write([tmp_path / name], tmp_path / "out", run_dir) == (2, 1)
+    assert sorted(rows(tmp_path / "out")) == [str(tmp_path / r"\xff" / rf"\xff.{end}") for end in ("jpg", "png")]
+    assert write([tmp_path / name], tmp_path / "out", run_dir) == (2, 1)
 
 
 def test_the_command_says_how_many_have_no_answer(frames, run_dir, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict.main([str(frames), "--run", str(run_dir), "--out", str(out)]) == predict.SOME_UNANSWERED
     assert capsys.readouterr().out == f"57 pictures in {out}, 1 of them without an answer (column `error`).\n"
+
+
+def test_a_folder_that_cannot_be_written_is_said(frames, run_dir, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert predict.main([str(frames), "--run", str(run_dir), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: The answers cannot be written to {tmp_path}/out: ")
 
 
 def test_a_cluster_without_a_folder_for_the_answers_is_a_mistake(capsys):
@@ -200,6 +211,36 @@ def test_frames_of_a_video_are_rows_with_their_time(video, run_dir, tmp_path, ca
     assert (figure.name, figure.read_bytes()[:4]) == ("timeline-000-episode.png", b"\x89PNG")
 
 
+def test_moments_far_into_a_video_are_as_exact_as_at_its_beginning(monkeypatch):
+    monkeypatch.setattr(shards, "_moments", lambda video, every: [0, 10_000, 10_000.04])
+    expected = [f"/episode.mp4#t={time}" for time in ("0.000", "10000.000", "10000.040")]
+    assert list(shards.listed("/episode.mp4", every=0.04)) == expected
+
+
+def test_a_frame_of_a_film_in_4k_is_answered(run_dir, tmp_path):
+    path = tmp_path / "film.avi"
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (3840, 2160))
+    film.write(np.full((2160, 3840, 3), COLOURS[0][::-1], np.uint8))
+    film.release()
+    reader = shards.Reader(allow_private=False)
+    (row,) = shards.rows(Recogniser.load(run_dir), reader, [f"{path}#t=0.000"])
+    assert (row["name"], row["error"]) == (NAMES[0], None)
+
+
+@pytest.mark.parametrize("time", ["0.000", "--"])
+def test_what_looks_like_a_frame_at_an_address_is_read_as_an_address(run_dir, time):
+    # OpenCV would open it without looking whether it leads to this machine.
+    reader = shards.Reader(allow_private=False)
+    (row,) = shards.rows(Recogniser.load(run_dir), reader, [f"http://127.0.0.1:9/episode.mp4#t={time}"])
+    assert row["error"].endswith("If it is your own, add --allow-private-addresses.")
+    assert list(shards.listed("http://127.0.0.1:9/episode.mp4", every=1.0)) == ["http://127.0.0.1:9/episode.mp4"]
+
+
+def test_a_name_with_a_time_that_is_none_is_a_row_with_its_error(video, run_dir):
+    (row,) = shards.rows(Recogniser.load(run_dir), shards.Reader(allow_private=False), [f"{video}#t=--"])
+    assert row["error"].startswith("There is no file")
+
+
 def test_a_video_that_cannot_be_read_is_a_row_with_its_error(run_dir, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     reader = shards.Reader(allow_private=False)
@@ -250,6 +291,32 @@ def test_a_killed_worker_costs_no_answer(frames, run_dir, tmp_path, dask_cluster
     assert rows(tmp_path / "out") == rows(tmp_path / "whole")
 
 
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_said_and_the_same_command_continues(frames, run_dir, tmp_path, monkeypatch):
+    from lib import scheduler
+
+    monkeypatch.setattr(scheduler, "CONNECT_SECONDS", 1)
+    # The first picture is in no folder: that is its own row, and no worker's fault.
+    (tmp_path / "list.txt").write_text("\n".join(["/nowhere/a.png", *map(str, sorted(frames.rglob("*.png")))]))
+    write_table = parquet.write_table
+    with dask_processes.started(tmp_path, workers=1) as alone:
+
+        def kill_at_the_second(table, *arguments, **options):
+            if list((tmp_path / "out").glob("part-*.parquet")):
+                alone.scheduler.kill()
+                alone.scheduler.wait()
+            return write_table(table, *arguments, **options)
+
+        monkeypatch.setattr(parquet, "write_table", kill_at_the_second)
+        with pytest.raises(UserError, match=r"The cluster at tcp://.* has failed: .*The same command continues\."):
+            write([tmp_path / "list.txt"], tmp_path / "out", run_dir, alone.address)
+    monkeypatch.undo()
+    monkeypatch.setattr(shards, "PICTURES_A_SHARD", 5)
+    assert write([tmp_path / "list.txt"], tmp_path / "out", run_dir) == (COUNT + 1, 2)
+    found = rows(tmp_path / "out")
+    assert len(found) == COUNT + 1 and found["/nowhere/a.png"]["error"].startswith("There is no file")
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tcp://", "nonsense://x"])
 def test_no_scheduler_is_said(frames, run_dir, tmp_path, address, monkeypatch):
     from lib import scheduler
@@ -288,6 +355,42 @@ def test_pictures_are_read_from_s3(run_dir, tmp_path, bucket):
     assert found["s3://town/frames/below/1.png"]["name"] == NAMES[1]
     assert found["s3://town/frames/broken.png"]["error"].startswith("This is not a picture")
     assert write(["s3://town/frames/*.png"], tmp_path / "pattern", run_dir) == (5, 1)
+
+
+@pytest.mark.parametrize("address", ["zip://frames::{}", "zip://frames/*::{}", "zip://::{}"])
+def test_pictures_are_read_from_an_archive_at_its_address(run_dir, tmp_path, address):
+    archive = tmp_path / "frames.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("frames/0.png", small_model.picture(COLOURS[0]))
+        file.writestr("frames/1.png", small_model.picture(COLOURS[1]))
+    assert write([address.format(archive)], tmp_path / "out", run_dir) == (2, 0)
+    found = rows(tmp_path / "out")
+    assert {picture: row["name"] for picture, row in found.items()} == {
+        f"zip://frames/{number}.png::{archive}": NAMES[number] for number in range(2)
+    }
+
+
+def test_a_folder_of_an_address_that_cannot_be_listed_is_not_passed_over(run_dir, tmp_path, monkeypatch):
+    def ls(self, path, **options):
+        if path.endswith("below"):
+            raise PermissionError("access denied")
+        return [{"name": f"{path}/0.png", "type": "file"}, {"name": f"{path}/below", "type": "directory"}]
+
+    monkeypatch.setattr(memory.MemoryFileSystem, "ls", ls)
+    monkeypatch.setattr(memory.MemoryFileSystem, "isdir", lambda *arguments: True)
+    with pytest.raises(UserError, match="memory://frames cannot be listed: access denied"):
+        list(shards.listed("memory://frames"))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_password_in_an_address_is_not_kept_beside_the_answers(run_dir, tmp_path, listed):
+    address = "ftp://me:se@cret@pictures.example/frames"
+    (tmp_path / "list.txt").write_text(address)
+    with pytest.raises(UserError) as problem:
+        write([tmp_path / "list.txt" if listed else address], tmp_path / "out", run_dir)
+    assert str(problem.value).startswith("ftp://…@pictures.example/frames has a password")
+    assert "FSSPEC_FTP_PASSWORD" in str(problem.value)
+    assert not any(b"cret" in path.read_bytes() for path in (tmp_path / "out").glob("*"))
 
 
 def test_an_address_that_cannot_be_listed_is_said(run_dir, tmp_path, bucket):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shlex
 
 import optuna
 import pandas as pd
@@ -25,7 +26,7 @@ class Formula:
     fail = ""  # part of the name of a run that fails
     kill_after = math.inf
 
-    def __init__(self, client, needed):
+    def __init__(self, client, folder, needed):
         self.started = []
         Formula.last = self
 
@@ -84,7 +85,20 @@ def test_validation_chooses_and_the_test_split_does_not(run):
         p.parent.name: json.loads(p.read_text())["macro_f1"] for p in run.folder.parents[1].glob("*/metrics.json")
     }
     assert min(tested, key=tested.get) == "cnn4-learning_rate-0.001"
-    assert yaml.safe_load((run.folder / "best.yaml").read_text()) == {"extends": "sample/cnn4", "learning_rate": 0.001}
+    best = yaml.safe_load((run.folder / "best.yaml").read_text())
+    assert best == {"extends": "sample/cnn4", "learning_rate": 0.001, "epochs": 4}
+
+
+def test_the_command_beside_the_best_recipe_makes_the_run_of_that_trial_and_no_other(run):
+    run(method="grid", parameters={"learning_rate": RATES, "flip": [True, False]})
+    _, command, *_ = (run.folder / "best.yaml").read_text().splitlines()
+    _, make, goal, *variables = shlex.split(command)
+    assert (make, goal) == ("make", "evaluate")
+    plan = make_plan(dict(variable.split("=", 1) for variable in variables))
+    ((name, made),) = plan.runs.items()
+    assert name == "cnn4-learning_rate-0.001-flip-true"
+    assert plan.run_folder(name) == run.folder.parents[1] / name
+    assert json.loads((plan.run_folder(name) / "recipe.json").read_text()) == made.recipe.model_dump()
 
 
 def test_a_trial_is_an_ordinary_run(run):
@@ -162,14 +176,18 @@ def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
     [
         ({"learning_rte": [0.1]}, "parameters: there is no parameter `learning_rte`. Did you mean `learning_rate`?"),
         ({"learning_rate": [3.0]}, "SET: `learning_rate` must be a number from 1e-08 to 1, not 3."),
-        ({"learning_rate": {"low": 0.1, "high": 0.01}}, "parameters: `learning_rate` must have a list of values"),
-        ({"learning_rate": {"lo": 0.1}}, "parameters: `learning_rate` must have a list of values"),
-        ({"learning_rate": {"low": 0.001, "high": 0.1, "steps": "x"}}, "or `steps` (2 to 1,000) where wanted"),
-        ({"learning_rate": {"low": 0.001, "high": 0.1, "steps": 10**11}}, "or `steps` (2 to 1,000) where wanted"),
-        ({"learning_rate": {"low": 0.001, "high": 0.1, "log": "no"}}, "with `log: true` or `steps`"),
-        ({1: [2]}, "there is no parameter `1`"),
+        ({"learning_rate": {"low": 0.1, "high": 0.01}}, "parameters: learning_rate: `low <= high` must hold"),
+        ({"learning_rate": {"lo": 0.1}}, "parameters: learning_rate: there is no parameter `lo`. Did you mean `low`?"),
+        ({"learning_rate": {"high": 3}}, "parameters: learning_rate: `high` must be a number from 1e-08 to 1, not 3"),
+        ({"batch_size": {"low": 16.5}}, "parameters: batch_size: `low` must be a whole number from 1 to 65536, not 16"),
+        ({"learning_rate": {"steps": -1}}, "learning_rate: `steps` must be a whole number from 0 to 1000, not -1."),
+        ({"learning_rate": {"steps": "few"}}, "learning_rate: `steps` must be a whole number from 0 to 1000"),
+        ({"learning_rate": {"log": "yes"}}, "parameters: learning_rate: `log` must be true or false, not 'yes'."),
+        ({"learning_rate": 0.1}, "parameters: `learning_rate` must have a list of values, such as [1, 2], or `low`"),
+        ({"learning_rate": []}, "parameters: `learning_rate` must have a list of values"),
         ({"network": {"low": 1}}, "parameters: `network` must have a list of values"),
-        ({"dropout": {"log": True}}, "parameters: `low` of `dropout` must be above 0 for `log: true`, not 0"),
+        ({"dropout": {"log": True}}, "parameters: dropout: `low > 0` must hold for `log=True`"),
+        ({7: [1]}, "parameters: there is no parameter `7`."),
         ({"dropout": None}, "a grid needs a list of values or `steps` for each, not a range as for dropout"),
         ({}, "`parameters` must hold what to try"),
     ],
@@ -181,30 +199,45 @@ def test_a_mistake_is_named(run, parameters, says):
     assert says in str(problem.value)
 
 
-@pytest.mark.parametrize("recipe", ["cnn4 cnn6", "all", ""])
-def test_a_sweep_changes_one_recipe(run, recipe):
+@pytest.mark.parametrize("recipe", ["all", "cnn4 cnn6", ""])
+def test_a_sweep_is_of_one_recipe(run, recipe):
     with pytest.raises(UserError, match=r"rates\.yaml: `recipe` must be the name of one recipe, not"):
-        run(recipe=recipe, parameters={"dropout": [0.1]})
+        run(recipe=recipe, parameters={"learning_rate": RATES})
 
 
-def test_a_value_that_is_given_is_not_rounded(run):
-    table = run(method="grid", parameters={"learning_rate": [0.00012345, 0.00012346]})
-    assert set(table.index) == {"cnn4-learning_rate-0.00012345", "cnn4-learning_rate-0.00012346"}
+def test_values_of_a_list_are_tried_as_they_are_written(run):
+    table = run(method="grid", parameters={"learning_rate": [0.0012341, 0.0012342]})
+    assert set(table.state) == {"complete"}
+    assert set(table.index) == {"cnn4-learning_rate-0.0012341", "cnn4-learning_rate-0.0012342"}
+
+
+def test_values_that_the_recipe_does_not_allow_together_stop_no_other_trial(run):
+    error = (
+        "trial 3: `progressive_fraction` must be 0 for the network cnn, whose dense layer fits one picture size; "
+        "springfield pools over all places and can start with smaller pictures."
+    )
+    parameters = {"network": ["springfield", "cnn"], "progressive_fraction": [0.0, 0.5]}
+    table = run(recipe="ablation/sgd", method="grid", parameters=parameters, errors=[error])
+    assert (len(table), set(table.state)) == (3, {"complete"})
+
+
+def values_of(name, given):
+    """Give the values of a parameter, or its ends and whether it is drawn by factors."""
+    found = sweep.distribution_of(name, given)
+    return list(getattr(found, "choices", None) or (found.low, found.high, found.log))
 
 
 def test_steps_are_spaced_evenly_or_by_factors():
-    assert sweep.values_of("dropout", {"low": 0.1, "high": 0.3, "steps": 3}) == pytest.approx([0.1, 0.2, 0.3])
-    assert sweep.values_of("learning_rate", {"low": 0.001, "high": 0.1, "log": True, "steps": 3}) == pytest.approx(
-        [0.001, 0.01, 0.1]
-    )
-    assert sweep.values_of("batch_size", {"low": 16, "high": 64, "log": True, "steps": 3}) == [16, 32, 64]
+    assert values_of("dropout", {"low": 0.1, "high": 0.3, "steps": 3}) == pytest.approx([0.1, 0.2, 0.3])
+    by_factors = {"low": 0.001, "high": 0.1, "log": True, "steps": 3}
+    assert values_of("learning_rate", by_factors) == pytest.approx([0.001, 0.01, 0.1])
+    assert values_of("batch_size", {"low": 16, "high": 64, "log": True, "steps": 3}) == [16, 32, 64]
 
 
 def test_what_is_not_said_is_the_range_of_the_recipe():
-    low, high = Recipe.limits("momentum")
-    assert sweep.values_of("momentum", None) == {"low": low, "high": high, "log": False}
-    assert sweep.values_of("schedule", None) == ["constant", "step", "cosine", "one_cycle"]
-    assert sweep.values_of("flip", None) == [False, True]
+    assert values_of("momentum", None) == [*Recipe.limits("momentum"), False]
+    assert values_of("schedule", None) == ["constant", "step", "cosine", "one_cycle"]
+    assert values_of("flip", None) == [False, True]
 
 
 def test_the_sweeps_of_the_project_can_be_read():

@@ -1,5 +1,7 @@
 """Runs on a real MLflow server with SQLite, which the test starts and ends."""
 
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +93,36 @@ def test_a_server_that_does_not_answer_fails_no_step(run, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tracking.send(tracking.wanted(), run, "sample")
     assert capsys.readouterr().err.startswith("cnn4 was not sent to http://127.0.0.1:1: ")
+
+
+class Recorder:
+    """In place of MLflow: takes everything, or fails with the address in its message."""
+
+    exceptions = SimpleNamespace(MlflowException=RuntimeError)
+
+    def __init__(self, fails):
+        self.fails = fails
+
+    def start_run(self, *arguments):
+        if self.fails:
+            raise RuntimeError(f"API request to {os.environ[tracking.VARIABLE]}/api failed")
+        return contextlib.nullcontext(SimpleNamespace(info=SimpleNamespace(run_id="1")))
+
+    def __getattr__(self, name):
+        return lambda *arguments, **options: None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_password_in_the_address_is_neither_kept_nor_printed(run, monkeypatch, capsys, fails):
+    monkeypatch.setenv(tracking.VARIABLE, "https://me:s@cret@mlflow.example:5000")
+    tracking.send(Recorder(fails), run, "sample")
+    said = capsys.readouterr().err
+    if fails:
+        server = "https://mlflow.example:5000"
+        assert said == f"cnn4 was not sent to {server}: API request to {server}/api failed\n"
+    else:
+        kept = json.loads((run / tracking.STATE).read_text())
+        assert (said, kept["server"], kept["run"]) == ("", "https://mlflow.example:5000", "1")
 
 
 def test_without_a_server_mlflow_is_not_loaded(monkeypatch):

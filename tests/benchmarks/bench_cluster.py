@@ -1,11 +1,16 @@
-"""Naming a large folder on a Dask cluster: pictures a second by workers, memory by pictures, results after kills.
+"""Naming a large folder: pictures a second by workers, memory of one long run, results after kills.
 
-Run with `python -m tests.benchmarks.bench_cluster [--pictures 100000] [--workers 1 2 4 8] [--kills 10]`. The pictures
-are links to frames drawn by this project. All workers run on this machine: more of them than it has cores show what
-distribution costs, not what it gains.
+`python -m tests.benchmarks.bench_cluster` takes a few minutes. `--full` measures what docs/scaling.md shows, in about a
+quarter of an hour on two cores; `workers`, `many` or `kills` before it measures that part alone. The rows of a Markdown
+table are printed as they are measured.
+
+The pictures are links to drawings of this project. All workers run on this machine: more of them than it has cores show
+what distribution costs, not what it gains.
 """
 
 import argparse
+import contextlib
+import itertools
 import os
 import random
 import subprocess
@@ -13,121 +18,201 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import distributed
 import psutil
 import pyarrow.parquet as parquet
 
-from lib.inference.recogniser import find_runs
-from lib.machine import cores
+from lib import shards
+from lib.drawing.sample import draw_sample
+from lib.inference.recogniser import Recogniser, find_runs
+from lib.machine import cores, processor_name
 from tests import dask_processes
-from tests.benchmarks.bench_decode import draw_frames
 
-WIDTH, HEIGHT = 400, 300  # as the frames of the real archive
+DRAWINGS = 20  # of each character
 EFFICIENCY = 0.85  # target: two workers against twice one
-SAMPLING_INTERVAL = 0.1  # seconds
+SAMPLING_INTERVAL = 0.25  # seconds
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+SHORT = {"pictures": 1000, "workers": [1, 2], "many": 2000, "kills": 3}
+FULL = {"pictures": 4000, "workers": [1, 2, 4, 8], "many": 100_000, "kills": 10}
+PREDICT = """
+import sys
+from lib import predict, shards
+shards.PICTURES_A_SHARD = int(sys.argv[1])
+sys.exit(predict.main(sys.argv[2:]))
+"""
+Row = tuple[str, str]  # of the table: what, and what was measured
 
 
-def main() -> None:
-    """Print throughput, efficiency, memory, and whether killed calls end with the same answers."""
-    parser = argparse.ArgumentParser(description="Time a folder of pictures on a cluster.")
-    parser.add_argument("--pictures", type=int, default=8000)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
-    parser.add_argument("--kills", type=int, default=3)
-    options = parser.parse_args()
-    run = find_runs()[0]
-    print(f"cluster: network {run.name}, {options.pictures:,} pictures of {WIDTH}x{HEIGHT} on {cores()} cores")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        frames, few = folder / "frames", folder / "few"
-        (folder / "drawn").mkdir()
-        drawn = draw_frames(folder / "drawn", WIDTH, HEIGHT)
-        link(drawn, frames, options.pictures)
-        link(drawn, few, options.pictures // 10)
-        bench_memory(run, few, frames, folder)
-        bench_workers(run, frames, folder, options.workers)
-        bench_kills(run, few, folder, options.kills)
+class Bench:
+    """The commands that are measured.
+
+    Args:
+        run: Run folder of the network.
+        folder: Where their files are.
+        options: Arguments of the command line.
+    """
+
+    def __init__(self, run: Path, folder: Path, options: argparse.Namespace):
+        self.run, self.folder, self.options = run, folder, options
+        draw_sample(folder / "drawn", pictures_per_character=DRAWINGS)
+        self.drawn = sorted(path for path in (folder / "drawn").rglob("*") if path.is_file())
+
+    def frames(self, number: int) -> Path:
+        """Fill a folder with links to drawings, unless it is there."""
+        frames = self.folder / f"frames-{number}"
+        if not frames.exists():
+            frames.mkdir()
+            for index, drawing in zip(range(number), itertools.cycle(self.drawn)):
+                os.link(drawing, frames / f"{index:07}{drawing.suffix}")
+        return frames
+
+    def command(self, number: int, length: int, out: Path, *more: str) -> list[str]:
+        """Give the command that names so many pictures into files of a length."""
+        arguments = [str(length), str(self.frames(number)), "--run", str(self.run), "--out", str(out), *more]
+        return [sys.executable, "-c", PREDICT, *arguments]
 
 
-def link(drawn: list[Path], folder: Path, number: int) -> None:
-    """Fill a folder with links to frames."""
-    folder.mkdir()
-    for index in range(number):
-        os.link(drawn[index % len(drawn)], folder / f"{index:07}.jpg")
-
-
-def command(run: Path, frames: Path, out: Path, *more: str) -> list[str]:
-    """Give the command that names the pictures of a folder."""
-    return [sys.executable, "-m", "lib.predict", str(frames), "--run", str(run), "--out", str(out), *more]
-
-
-def measure(arguments: list[str]) -> tuple[float, int]:
-    """Run a command; returns seconds and peak resident bytes of its process."""
-    peak = 0
+def bench_workers(bench: Bench) -> Iterator[Row]:
+    """Measure pictures a second by workers, and the efficiency against as many times one."""
     started = time.perf_counter()
-    with subprocess.Popen(arguments, **QUIET) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, watched.memory_info().rss)
-            time.sleep(SAMPLING_INTERVAL)
-    assert process.returncode == 0, arguments
-    return time.perf_counter() - started, peak
-
-
-def bench_memory(run: Path, few: Path, frames: Path, folder: Path) -> None:
-    """Print throughput and memory of one process for the folder and for a tenth of it."""
-    for name, pictures in (("a tenth", few), ("all", frames)):
-        seconds, peak = measure(command(run, pictures, folder / f"alone-{name}"))
-        number = len(list(pictures.iterdir()))
-        print(
-            f"cluster, {name} without one: {number / seconds:.0f} pictures/s with its start, peak {peak / 1e6:.0f} MB"
+    Recogniser.load(bench.run)
+    yield "loading the network, once in each process", f"{time.perf_counter() - started:.2f} s"
+    speeds, number = {}, bench.options.pictures
+    length = max(1, number // max(bench.options.workers))
+    for workers in bench.options.workers:
+        place = bench.folder / f"dask-{workers}"
+        place.mkdir()
+        with dask_processes.started(place, workers=workers) as cluster:
+            elsewhere = ("--cluster", cluster.address)
+            with distributed.Client(cluster.address) as client:
+                client.wait_for_workers(workers, timeout=dask_processes.START_SECONDS)
+            # Once for all that a worker imports and loads.
+            subprocess.run(bench.command(10 * workers, 1, place / "warm", *elsewhere), check=True, **QUIET)
+            out = place / "out"
+            speeds[workers] = number / work_seconds(bench.command(number, length, out, *elsewhere), out)
+        efficiency = speeds[workers] / workers / (speeds[min(speeds)] / min(speeds))
+        more = f", more than the {cores()} cores" if workers > cores() else ""
+        target = f" (target {EFFICIENCY})" if workers == 2 else ""
+        yield (
+            f"{workers} worker{'s' * (workers > 1)}{more}, {number:,} pictures",
+            f"{speeds[workers]:.0f} pictures a second, efficiency {efficiency:.2f}{target}",
         )
 
 
-def bench_workers(run: Path, frames: Path, folder: Path, numbers: list[int]) -> None:
-    """Print pictures a second by workers, and the efficiency against the first number of them."""
-    number, speeds = len(list(frames.iterdir())), {}
-    for workers in numbers:
-        (folder / f"dask-{workers}").mkdir()
-        out = folder / f"out-{workers}"
-        with dask_processes.started(folder / f"dask-{workers}", workers=workers) as cluster:
-            measure(command(run, frames.parent / "few", folder / f"warm-{workers}", "--cluster", cluster.address))
-            first, last, done = time_of_shards(command(run, frames, out, "--cluster", cluster.address), out, number)
-        speeds[workers] = done / (last - first)
-        efficiency = speeds[workers] / speeds[numbers[0]] * numbers[0] / workers
-        target = f" (target {EFFICIENCY})" if workers == 2 else ""
-        print(f"cluster of {workers} workers: {speeds[workers]:.0f} pictures/s, efficiency {efficiency:.2f}{target}")
+def work_seconds(command: list[str], out: Path) -> float:
+    """Run a command; returns the seconds from its connection to the cluster to its last file of answers."""
+    connected = 0.0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("Dask shows"):
+                connected = time.time()
+    assert process.returncode == 0 and connected, command
+    return max(path.stat().st_mtime for path in files(out)) - connected
 
 
-def time_of_shards(arguments: list[str], out: Path, number: int) -> tuple[float, float, int]:
-    """Run a command; returns when the first and the last shard appeared, and the pictures answered between them."""
-    subprocess.run(arguments, check=True, **QUIET)
-    shards = sorted(out.glob("part-*.parquet"), key=lambda path: path.stat().st_mtime)
-    times = [path.stat().st_mtime for path in shards]
-    return times[0], times[-1], number - parquet.read_metadata(shards[0]).num_rows
+def files(out: Path) -> list[Path]:
+    """List the files of answers."""
+    return list(out.glob("part-*.parquet"))
 
 
-def bench_kills(run: Path, frames: Path, folder: Path, kills: int) -> None:
-    """Kill a call at random moments, and compare what the last one ends with."""
+def bench_many(bench: Bench) -> Iterator[Row]:
+    """Measure throughput and memory of one run, in its first tenth and at all."""
+    number, out = bench.options.many, bench.folder / "many"
+    length = min(shards.PICTURES_A_SHARD, max(1, number // 20))
+    command = bench.command(number, length, out, "--cluster", "local")
+    peaks = {"a tenth": (0, 0), "all": (0, 0)}
     started = time.perf_counter()
-    subprocess.run(command(run, frames, folder / "whole"), check=True, **QUIET)
-    whole, moments = time.perf_counter() - started, random.Random(0)
+    with subprocess.Popen(command, **QUIET) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                now = resident([watched]), resident(watched.children(recursive=True))
+                is_early = len(files(out)) * length <= number / 10
+                for part in ["a tenth", "all"] if is_early else ["all"]:
+                    peaks[part] = tuple(map(max, peaks[part], now))
+            time.sleep(SAMPLING_INTERVAL)
+    assert process.returncode == 0
+    seconds = time.perf_counter() - started
+    what = f"{number:,} pictures in one run, a local cluster of {cores()} workers"
+    yield what, f"{seconds / 60:.1f} minutes, {number / seconds:.0f} pictures a second with its start"
+    for position, name in enumerate(("its process", "its children together")):
+        early, at_all = (f"{peaks[part][position] / 1e6:.0f} MB" for part in ("a tenth", "all"))
+        yield f"peak memory of {name}", f"{at_all}; until a tenth is done, {early}"
+
+
+def resident(processes: Iterable[psutil.Process]) -> int:
+    """Add up the resident bytes of processes; one that has ended has none."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
+
+
+def bench_kills(bench: Bench) -> Iterator[Row]:
+    """Kill a call at random moments, and compare what the last one ends with."""
+    kills, number, out = bench.options.kills, bench.options.pictures // 2, bench.folder / "killed"
+    length = max(1, number // (4 * kills))  # so that there is something to be done at each kill
+    command, began = bench.command(number, length, bench.folder / "whole"), time.time()
+    subprocess.run(command, check=True, **QUIET)
+    written = [path.stat().st_mtime - began for path in files(bench.folder / "whole")]
+    # On average the calls together come to the end of the work in the last one; some are killed while they start.
+    shortest, longest = min(written) / 2, min(written) + 2 * (max(written) - min(written)) / (kills + 1)
+    moments, when = random.Random(bench.options.seed), []
     for _ in range(kills):
-        with subprocess.Popen(command(run, frames, folder / "killed"), **QUIET) as process:
-            timer = threading.Timer(moments.uniform(0, whole), process.kill)
+        with subprocess.Popen(bench.command(number, length, out), **QUIET) as process:
+            moment = moments.uniform(shortest, longest)
+            timer = threading.Timer(moment, process.kill)
             timer.start()
             process.wait()
             timer.cancel()
-    subprocess.run(command(run, frames, folder / "killed"), check=True, **QUIET)
-    equal = answers(folder / "whole") == answers(folder / "killed")
-    print(f"cluster, killed {kills} times: the answers are {'the same' if equal else 'DIFFERENT'}")
+        killed = "" if process.returncode < 0 else ", ended before"
+        when.append(f"{moment:.1f} s ({len(files(out))} of {-(-number // length)} files{killed})")
+    subprocess.run(bench.command(number, length, out), check=True, **QUIET)
+    equal = answers(bench.folder / "whole") == answers(out)
+    yield f"{number:,} pictures, calls killed at random moments (seed {bench.options.seed})", ", ".join(when)
+    yield (
+        f"answers after {kills} kills, against those of an undisturbed run",
+        f"{len(answers(out)):,} rows, {'all equal' if equal else '**DIFFERENT**'}",
+    )
 
 
 def answers(out: Path) -> list[dict]:
     """Give all rows of a folder of answers, by picture."""
-    rows = [row for path in out.glob("part-*.parquet") for row in parquet.read_table(path).to_pylist()]
+    rows = [row for path in files(out) for row in parquet.read_table(path).to_pylist()]
     return sorted(rows, key=lambda row: row["picture"])
+
+
+PARTS = {"workers": bench_workers, "many": bench_many, "kills": bench_kills}
+
+
+def main() -> None:
+    """Print a table of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all by default")
+    parser.add_argument("--full", action="store_true", help="the numbers of docs/scaling.md")
+    parser.add_argument("--pictures", type=int, help="for each number of workers; half of them with kills")
+    parser.add_argument("--workers", type=int, nargs="+", help="numbers of workers")
+    parser.add_argument("--many", type=int, help="pictures of the one long run")
+    parser.add_argument("--kills", type=int, help="calls that are killed")
+    parser.add_argument("--seed", type=int, default=0, help="decides the moments of the kills")
+    parser.add_argument("--run", type=Path, default=None, help="run folder of the network; by default the best one")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    for name, value in (FULL if options.full else SHORT).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    run = options.run or find_runs()[0]
+    print(f"| {run.name} on {cores()} cores of {processor_name()} | measured |\n|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        bench = Bench(run.resolve(), Path(temporary), options)
+        for part in options.parts or PARTS:
+            for what, measured in PARTS[part](bench):
+                print(f"| {what} | {measured} |", flush=True)
 
 
 if __name__ == "__main__":

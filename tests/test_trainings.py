@@ -1,0 +1,89 @@
+"""What becomes of a run, however its task ends: with a client whose tasks end at once."""
+
+from concurrent.futures import CancelledError
+
+import pytest
+
+from lib import cluster, records
+
+
+class Ended:
+    """A task that has ended, with an outcome or by an exception."""
+
+    def __init__(self, outcome):
+        self._outcome = outcome
+        failed = "cancelled" if isinstance(outcome, CancelledError) else "error"
+        self.status = failed if isinstance(outcome, Exception) else "finished"
+
+    def add_done_callback(self, function):
+        function(self)
+
+    def exception(self):
+        return self._outcome
+
+    def result(self):
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+class Client:
+    """A client of one worker that has room for one training."""
+
+    status = "running"
+
+    def __init__(self, outcomes):
+        self.outcomes, self.markers = outcomes, []
+
+    def submit(self, task, job, bundle, **options):
+        self.markers.append(task.keywords["marker"])
+        return Ended(self.outcomes[job.run])
+
+    def scheduler_info(self, **options):
+        return {"workers": {"worker": {"resources": {cluster.TRAININGS: 1}}}}
+
+    def register_plugin(self, plugin, name):
+        pass
+
+    def subscribe_topic(self, topic, handler):
+        pass
+
+
+def run(client, folder):
+    """Run what the client has outcomes for; gives the errors by run."""
+    jobs = [cluster.Job(name, ("train",), folder / name, {}, {}) for name in client.outcomes]
+    return {job.run: error for job, error in cluster.Trainings(client, folder, []).run(jobs)}
+
+
+def test_what_a_worker_sends_is_put_into_the_folder_of_the_run(tmp_path):
+    sent = {records.RUN_RECORD: b"{}", "figures/curves.png": b"png"}
+    assert run(Client({"cnn4": cluster.Outcome(None, sent)}), tmp_path) == {"cnn4": None}
+    assert (tmp_path / "cnn4" / "figures" / "curves.png").read_bytes() == b"png"
+
+
+def test_a_folder_in_which_another_process_works_fails_its_run_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "LOCK_PATIENCE_SECONDS", 0)
+    sent = cluster.Outcome(None, {records.RUN_RECORD: b"{}"})
+    with records.lock(tmp_path / "cnn4"):
+        errors = run(Client({"cnn4": sent, "cnn6": sent}), tmp_path)
+    assert errors["cnn4"].startswith("cnn4: Another process is working on")
+    assert errors["cnn6"] is None
+    assert not (tmp_path / "cnn4").exists() and (tmp_path / "cnn6" / records.RUN_RECORD).exists()
+
+
+def test_a_task_whose_workers_die_fails_its_run_alone(tmp_path):
+    errors = run(Client({"cnn4": RuntimeError("all workers died"), "cnn6": cluster.Outcome()}), tmp_path)
+    assert errors == {"cnn4": "cnn4: all workers died", "cnn6": None}
+
+
+def test_a_scheduler_that_is_gone_ends_the_command(tmp_path):
+    with pytest.raises(CancelledError, match="connection lost"):
+        run(Client({"cnn4": CancelledError("connection lost")}), tmp_path)
+
+
+def test_a_worker_shares_the_runs_where_it_sees_a_file_in_their_own_folder(tmp_path):
+    # The outputs folder may be another one than that of the repository, which all workers may share.
+    client = Client({"cnn4": cluster.Outcome()})
+    run(client, tmp_path / "scratch")
+    assert [marker.parent for marker in client.markers] == [tmp_path / "scratch"]
+    assert list((tmp_path / "scratch").iterdir()) == []
