@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from lib import records
 from lib.data import corrections, dataset
 from lib.errors import UserError
 from tests.noise_pictures import prepare, write_two_characters
@@ -25,6 +26,14 @@ def test_of_two_verdicts_on_a_picture_the_latest_counts_in_any_order():
     early, late = rows(row("a", "exclude", "", "2026-01-01")), rows(row("a", "keep", "bart", "2026-01-02"))
     for merged in (corrections.merge(early, late), corrections.merge(late, early)):
         assert merged.verdict.tolist() == ["keep"]
+
+
+def test_pictures_of_one_name_in_two_sources_keep_a_verdict_each():
+    one, other = rows(row("a", sha256="1")), rows(row("a", "exclude", "", sha256="2"))
+    merged = corrections.merge(one, other)
+    assert merged.sha256.tolist() == ["1", "2"]
+    table = pd.DataFrame({"path": ["a", "b"], "sha256": ["2", "1"]})
+    assert corrections.of_each(table, merged).verdict.tolist() == ["exclude", ""]
 
 
 def test_a_verdict_is_taken_back(tmp_path):
@@ -57,16 +66,19 @@ def test_corrections_of_the_page_find_their_pictures_by_digest():
     assert found[["path", "verdict"]].to_numpy().tolist() == [["bart/1.png", "relabel"], ["lisa/2.png", "keep"]]
 
 
-def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path):
+def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys):
     raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
-    decided = [row("bart/00.png", "relabel", "lisa"), row("bart/01.png", "exclude", "")]
-    decided += [row("bart/02.png", "second", "lisa"), row("gone/09.png", "exclude", "")]
-    corrections.update(file, rows(*decided))
+    decided = [("bart/00.png", "relabel", "lisa"), ("bart/01.png", "exclude", ""), ("bart/02.png", "second", "lisa")]
+    decided = [row(*each, sha256=records.file_sha256(raw / each[0])) for each in decided]
+    corrections.update(file, rows(*decided, row("gone/09.png", "exclude", ""), row("bart/05.png", "relabel", "lisa")))
     table = prepare(raw, tmp_path / "processed", corrected=corrections.read(file)).set_index("path")
     assert table.character["bart/00.png"] == "lisa" and table.label_before["bart/00.png"] == "bart"
     assert table.exclusion_reason["bart/01.png"] == dataset.REVIEWED
     assert table.character["bart/02.png"] == "bart" and table.second_character["bart/02.png"] == "lisa"
     assert table.verdict["lisa/03.png"] == ""
+    # Nor is a picture relabelled that was another one when a person looked at it.
+    assert table.verdict["bart/05.png"] == "" and table.character["bart/05.png"] == "bart"
+    assert "2 of 5 corrections are about pictures that are not here" in capsys.readouterr().out
     data = dataset.load(tmp_path / "processed")
     assert dataset.counts(data.table).sum(axis=1).to_dict() == {"bart": 18, "lisa": 21}  # 20 - 2, 20 + 1
 

@@ -20,6 +20,7 @@ from lib.errors import UserError
 
 KAGGLE = paths.DATA / "kaggle_corrections.csv"  # of the Kaggle archive, reviewed for this project
 COLUMNS = ("path", "sha256", "label", "verdict", "who", "when")
+PICTURE = ["path", "sha256"]  # what a verdict is about: another file of that name is another picture
 KEEP, RELABEL, EXCLUDE, SECOND = VERDICTS = ("keep", "relabel", "exclude", "second")
 
 
@@ -82,7 +83,7 @@ def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def merge(*tables: pd.DataFrame) -> pd.DataFrame:
     """Join tables of corrections, in any order: one row per picture, the latest verdict, sorted by path."""
     every = pd.concat(tables, ignore_index=True).sort_values(["path", "when", "who"], kind="stable")
-    return every.drop_duplicates("path", keep="last").reset_index(drop=True)
+    return every.drop_duplicates(PICTURE, keep="last").reset_index(drop=True)
 
 
 def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd.DataFrame:
@@ -104,16 +105,28 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
     return table
 
 
+def of_each(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Give the last verdict on each picture of a manifest, row by row; empty texts where there is none."""
+    last = corrections.drop_duplicates(PICTURE, keep="last").set_index(PICTURE)
+    return last.reindex(pd.MultiIndex.from_frame(table[PICTURE]), fill_value="").set_axis(table.index)
+
+
 def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     """Give the pictures of a manifest the labels that people decided on.
 
     Returns:
         The table with the corrected `character` and three more columns: `label_before` (the label of the source),
         `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row of the
-        corrections without a picture changes nothing.
+        corrections about a picture that is not there, or was replaced since, changes nothing; that is said.
     """
-    last = corrections.drop_duplicates("path", keep="last").set_index("path")
-    found = last.reindex(table.path, fill_value="").set_axis(table.index)
+    found = of_each(table, corrections)
+    missing = corrections[~corrections.set_index(PICTURE).index.isin(table.set_index(PICTURE).index)]
+    if len(missing):
+        print(
+            f"{len(missing):,} of {len(corrections):,} corrections are about pictures that are not here, or not the "
+            f"same any more, such as {missing.path.iloc[0]}; they change nothing.",
+            flush=True,
+        )
     return table.assign(
         character=table.character.where(found.verdict != RELABEL, found.label),
         label_before=table.character,

@@ -135,13 +135,12 @@ class Review:
 
     def verdict(self, position: int) -> pd.Series | None:
         """Give the row of the corrections about a picture, None where there is none."""
-        found = self.corrections[self.corrections.path == self.table.path[position]]
-        return found.iloc[0] if len(found) else None
+        found = corrections.of_each(self.table.iloc[[position]], self.corrections).iloc[0]
+        return found if found.verdict else None
 
-    def verdicts(self, name: str) -> pd.Series:
-        """Give the verdict on each picture of a list; empty where nobody has looked."""
-        known = self.corrections.set_index("path").verdict
-        return known.reindex(self.table.path[self.lists[name]]).fillna("")
+    def verdicts(self, positions: np.ndarray) -> pd.Series:
+        """Give the verdict on each picture; empty where nobody has looked."""
+        return corrections.of_each(self.table.iloc[positions], self.corrections).verdict
 
     def answers(self, position: int) -> list[tuple[str, float]]:
         """Give the most probable characters of a picture, out of fold; empty where its fold is not finished."""
@@ -161,10 +160,10 @@ class Review:
 
     def conclusion(self) -> str:
         """Say how many labels are wrong, from the random sample."""
-        reviewed = int((self.verdicts("random") != "").sum())
+        reviewed = int((self.verdicts(self.lists["random"]) != "").sum())
         if not reviewed:
             return f"No picture of the random sample of {len(self._sample)} is reviewed yet."
-        share, low, high = labels.share_of_wrong(self.verdicts("random"))
+        share, low, high = labels.share_of_wrong(self.verdicts(self.lists["random"]))
         return (
             f"{reviewed} of {len(self._sample)} random pictures reviewed: {100 * share:.1f} % of the labels are wrong "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
@@ -201,7 +200,7 @@ class ReviewWidget(Asking):
         review = self._review
         review.look_again()
         positions = review.positions(question["list"], question.get("character", ""))
-        counts = {name: [int((review.verdicts(name) != "").sum()), len(review.lists[name])] for name in LISTS}
+        counts = {name: [int((review.verdicts(review.lists[name]) != "").sum()), len(review.lists[name])] for name in LISTS}
         answer = {
             "lists": [[name, title, *counts[name]] for name, title in LISTS.items()],
             "characters": [[name, display_name(name)] for name in review.characters],
@@ -213,8 +212,7 @@ class ReviewWidget(Asking):
             return answer | {"index": 0}, []
         index = question.get("index")
         if index is None:
-            known = set(review.corrections.path)
-            index = next((n for n, at in enumerate(positions) if review.table.path[at] not in known), 0)
+            index = (review.verdicts(positions) == "").to_numpy().argmax()  # 0 where all are reviewed
         index = int(np.clip(index, 0, len(positions) - 1))
         position = int(positions[index])
         near, decided = review.near(position), review.verdict(position)
