@@ -200,7 +200,7 @@ class ReviewWidget(Asking):
         review = self._review
         review.look_again()
         positions = review.positions(question["list"], question.get("character", ""))
-        counts = {name: [int((review.verdicts(review.lists[name]) != "").sum()), len(review.lists[name])] for name in LISTS}
+        counts = {name: [int((review.verdicts(rows) != "").sum()), len(rows)] for name, rows in review.lists.items()}
         answer = {
             "lists": [[name, title, *counts[name]] for name, title in LISTS.items()],
             "characters": [[name, display_name(name)] for name in review.characters],
