@@ -132,10 +132,11 @@ CASES = [
         "files by case", pictures("a/IMG_1.JPG", "a/img_1.jpg", "b/1.jpg"), ["a/IMG_1.JPG", "a/img_1-2.jpg", "b/1.jpg"]
     ),
     Case("classes by case", pictures("homer/1.jpg", "Homer/2.jpg", "x/1.jpg", "X/1.jpg"), "'X' and 'x' differ by case"),
+    Case("classes by a space", pictures("homer/1.jpg", "homer /1.jpg"), "'homer' and 'homer ' differ by case, spaces"),
     Case(
-        "classes by a space", pictures("homer/1.jpg", "homer /1.jpg"), "'homer' and 'homer ' differ by case or by what"
+        "shown alike", pictures("Moe Szyslak/1.jpg", "moe_szyslak/1.jpg"), "'Moe Szyslak' and 'moe_szyslak' differ by"
     ),
-    Case("classes by nothing", pictures("a/1.jpg", "a\u200b/1.jpg"), "by what cannot be seen"),
+    Case("classes by nothing", pictures("a/1.jpg", "a\u200b/1.jpg"), "or what cannot be seen"),
     Case("classes made safe", pictures("a:b/1.jpg", "a?b/1.jpg", "c /1.jpg"), ["a_b-2/1.jpg", "a_b/1.jpg", "c_/1.jpg"]),
     Case(
         "composed and decomposed",

@@ -105,11 +105,11 @@ def _labels(characters: set[str], source: str, passed_over: PassedOver) -> dict[
         if safe.casefold() in RESERVED:
             problems.append(f"a character cannot be named {character!r}, a reserved name. Rename the folder.")
             continue
-        other = seen.setdefault(names.visible(character).casefold(), character)
+        other = seen.setdefault(names.visible(character.replace("_", " ")).casefold(), character)
         if other != character:
             problems.append(
-                f"the folders {other!a} and {character!a} differ by case or by what cannot be seen, such as spaces. "
-                "Rename one, or merge them."
+                f"the folders {other!a} and {character!a} differ by case, spaces and underscores, or what cannot be "
+                "seen. Rename one, or merge them."
             )
             continue
         labels[character] = next(name for name in _numbered(safe) if name.casefold() not in taken)
