@@ -1,5 +1,6 @@
 """The label review and the explorer, in a real browser: keys, undo, kill and resume, merge, click to picture."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from lib import records
 from lib.data import corrections, dataset, folds
+from lib.errors import UserError
 from lib.evaluation import metrics
 from lib.study import explore, review
 from tests import small_model
@@ -102,6 +104,17 @@ def test_the_file_of_another_person_is_merged(opened, tmp_path):
     mine.decide("bart/03.png", "keep")
     assert mine.merge((tmp_path / "bob.csv").read_text(), "bob.csv") == 1
     assert corrections.read(tmp_path / "corrections.csv").who.tolist() == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("name", ["processed/near_duplicates.npy", "review/answers-*.npz"])
+def test_a_damaged_file_of_the_review_is_named(name, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "copy")
+    path = next((tmp_path / "copy").glob(name))
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+    with pytest.raises(UserError, match=f"{path.name} is damaged.*Delete"):
+        review.Review(*(tmp_path / "copy" / part for part in ("raw", "processed", "review")), tmp_path / "c.csv", "ann")
 
 
 def test_the_conclusion_gives_the_share_of_wrong_labels(opened):
