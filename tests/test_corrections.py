@@ -39,7 +39,7 @@ def test_pictures_of_one_name_in_two_sources_keep_a_verdict_each():
 def test_a_verdict_is_taken_back(tmp_path):
     file = tmp_path / "corrections.csv"
     corrections.update(file, rows(row("a"), row("b")))
-    assert corrections.update(file, remove="a").path.tolist() == ["b"]
+    assert corrections.update(file, remove=("a", "0")).path.tolist() == ["b"]
 
 
 @pytest.mark.parametrize(

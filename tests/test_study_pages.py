@@ -90,6 +90,15 @@ def test_a_verdict_is_in_the_file_at_once_and_undo_takes_it_back_after_a_restart
     assert corrections.read(tmp_path / "corrections.csv").empty
 
 
+def test_undo_leaves_the_verdict_on_a_picture_of_another_source(opened, tmp_path):
+    other = pd.DataFrame([("bart/03.png", "0", "bart", "keep", "ann", "2999")], columns=list(corrections.COLUMNS))
+    corrections.update(tmp_path / "corrections.csv", other)
+    assert opened().undo() == "" and opened().verdict(3) is None
+    opened().decide("bart/03.png", "exclude")
+    assert opened().undo() == "bart/03.png"
+    assert corrections.read(tmp_path / "corrections.csv").verdict.tolist() == ["keep"]
+
+
 def test_undo_brings_back_the_verdict_before(opened):
     session = opened()
     session.decide("bart/03.png", "exclude")

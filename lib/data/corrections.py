@@ -86,13 +86,13 @@ def merge(*tables: pd.DataFrame) -> pd.DataFrame:
     return every.drop_duplicates(PICTURE, keep="last").reset_index(drop=True)
 
 
-def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd.DataFrame:
+def update(path: Path, rows: pd.DataFrame | None = None, remove: tuple[str, str] = ("", "")) -> pd.DataFrame:
     """Change a file of corrections, at once and completely or not at all; several processes may do so.
 
     Args:
         path: The file; made if missing.
         rows: Rows to merge in; None for none.
-        remove: Path of a picture whose verdict is taken back.
+        remove: Path and digest of a picture whose verdict is taken back.
 
     Returns:
         The rows of the file afterwards.
@@ -100,9 +100,14 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with machine.lock(Path(f"{path}.lock")):
         table = read(path)
-        table = merge(table[table.path != remove], *([] if rows is None else [rows]))
+        table = merge(table[(table[PICTURE] != list(remove)).any(axis=1)], *([] if rows is None else [rows]))
         records.write_csv(path, table)
     return table
+
+
+def about(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Keep the corrections that are about pictures of a manifest."""
+    return corrections[corrections.set_index(PICTURE).index.isin(table.set_index(PICTURE).index)]
 
 
 def of_each(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +125,7 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
         corrections about a picture that is not there, or was replaced since, changes nothing; that is said.
     """
     found = of_each(table, corrections)
-    missing = corrections[~corrections.set_index(PICTURE).index.isin(table.set_index(PICTURE).index)]
+    missing = corrections.drop(about(table, corrections).index)
     if len(missing):
         print(
             f"{len(missing):,} of {len(corrections):,} corrections are about pictures that are not here, or not the "

@@ -115,12 +115,14 @@ class Review:
             The path of the picture; empty where there is nothing to take back.
         """
         if not self._undo:
-            own = self.corrections[self.corrections.who == self.who].sort_values("when", kind="stable")
+            own = corrections.about(self.table, self.corrections).query("who == @self.who")
+            own = own.sort_values("when", kind="stable")
             if own.empty:
                 return ""
             self._undo.append((own.path.iloc[-1], own[:0]))
         path, before = self._undo.pop()
-        self.corrections = corrections.update(self.file, before if len(before) else None, remove=path)
+        digest = self.table.sha256[self.table.path == path].iloc[0]
+        self.corrections = corrections.update(self.file, before if len(before) else None, remove=(path, digest))
         return path
 
     def merge(self, text: str, name: str) -> int:
