@@ -194,8 +194,9 @@ def digests(folder: Path, *names: str) -> dict[str, str]:
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write a record as indented JSON, atomically."""
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write a record as indented JSON, atomically; what is not UTF-8 in the path of a file becomes JSON's escapes."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text.encode(errors="backslashreplace").decode())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -60,6 +60,16 @@ def test_the_card_has_the_values_of_the_records(folder):
     assert "own test set |" not in text and "corrupted test pictures" not in text
 
 
+@pytest.mark.parametrize(("one", "other"), [("0", "1"), ("NA", "007")])
+def test_names_that_look_like_numbers_or_nothing_are_names(folder, one, other):
+    for name in ("per_character.csv", "confusion.csv"):
+        text = (folder / name).read_text().replace("bart_simpson", one).replace("krusty_the_clown", other)
+        (folder / name).write_text(text)
+    text = card.model_card(folder)
+    assert f"| {one} | 0.950 | 0.900 | 0.924 | 40 |" in text
+    assert f"| {one} | {other} | 4 |" in text and f"| {one} | {one} |" not in text
+
+
 def test_drawings_are_mentioned_where_there_were_any(folder):
     assert "Trained on 4,321 pictures.\n" in card.model_card(folder)
     records.write_json(folder / records.RUN_RECORD, RUN | {"recipe": {"seed": 7, "drawings_per_character": 100}})

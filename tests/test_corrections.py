@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from lib import records
 from lib.data import corrections, dataset
 from lib.errors import UserError
 from tests.noise_pictures import prepare, write_two_characters
@@ -27,10 +28,18 @@ def test_of_two_verdicts_on_a_picture_the_latest_counts_in_any_order():
         assert merged.verdict.tolist() == ["keep"]
 
 
+def test_pictures_of_one_name_in_two_sources_keep_a_verdict_each():
+    one, other = rows(row("a", sha256="1")), rows(row("a", "exclude", "", sha256="2"))
+    merged = corrections.merge(one, other)
+    assert merged.sha256.tolist() == ["1", "2"]
+    table = pd.DataFrame({"path": ["a", "b"], "sha256": ["2", "1"]})
+    assert corrections.of_each(table, merged).verdict.tolist() == ["exclude", ""]
+
+
 def test_a_verdict_is_taken_back(tmp_path):
     file = tmp_path / "corrections.csv"
-    corrections.update(file, rows(row("a"), row("b")))
-    assert corrections.update(file, remove="a").path.tolist() == ["b"]
+    corrections.update(file, rows(row("a", sha256="0"), row("b")))
+    assert corrections.update(file, remove=("a", "0")).path.tolist() == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -63,26 +72,26 @@ def test_corrections_of_the_page_find_their_pictures_by_digest():
     assert found[["path", "verdict"]].to_numpy().tolist() == [["bart/1.png", "relabel"], ["lisa/2.png", "keep"]]
 
 
-def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path):
+def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys):
     raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
-    decided = [row("bart/00.png", "relabel", "lisa"), row("bart/01.png", "exclude", "")]
-    decided += [row("bart/02.png", "second", "lisa"), row("gone/09.png", "exclude", "")]
-    corrections.update(file, rows(*decided))
+    decided = [("bart/00.png", "relabel", "lisa"), ("bart/01.png", "exclude", ""), ("bart/02.png", "second", "lisa")]
+    decided = [row(*each, sha256=records.file_sha256(raw / each[0])) for each in decided]
+    corrections.update(file, rows(*decided, row("gone/09.png", "exclude", ""), row("bart/05.png", "relabel", "lisa", sha256="0")))
     table = prepare(raw, tmp_path / "processed", corrected=corrections.read(file)).set_index("path")
     assert table.character["bart/00.png"] == "lisa" and table.label_before["bart/00.png"] == "bart"
     assert table.exclusion_reason["bart/01.png"] == dataset.REVIEWED
     assert table.character["bart/02.png"] == "bart" and table.second_character["bart/02.png"] == "lisa"
     assert table.verdict["lisa/03.png"] == ""
+    # Nor is a picture relabelled that was another one when a person looked at it.
+    assert table.verdict["bart/05.png"] == "" and table.character["bart/05.png"] == "bart"
+    assert "2 of 5 corrections are about pictures that are not here" in capsys.readouterr().out
     data = dataset.load(tmp_path / "processed")
     assert dataset.counts(data.table).sum(axis=1).to_dict() == {"bart": 18, "lisa": 21}  # 20 - 2, 20 + 1
 
 
-def test_corrections_of_other_pictures_change_nothing_and_are_counted(capsys):
-    table = pd.DataFrame({"path": ["bart/1.png", "bart/2.png"], "character": "bart", "sha256": ["11", "22"]})
-    decided = rows(row("bart/1.png", "relabel", "lisa", sha256="11"), row("bart/2.png", "exclude", "", sha256="33"))
-    found = corrections.apply(table, pd.concat([decided, rows(row("gone/1.png"))]))
-    assert found.character.tolist() == ["lisa", "bart"] and found.verdict.tolist() == ["relabel", ""]
-    assert "2 of 3 corrections are about other pictures than these, and change nothing." in capsys.readouterr().out
+def test_a_correction_without_a_digest_is_about_what_has_its_path():
+    table = pd.DataFrame({"path": ["bart/1.png"], "character": "bart", "sha256": ["11"]})
+    assert corrections.apply(table, rows(row("bart/1.png", "relabel", "lisa"))).character.tolist() == ["lisa"]
 
 
 def test_a_link_to_a_shared_file_stays_a_link(tmp_path):

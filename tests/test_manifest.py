@@ -323,6 +323,16 @@ def test_plain_drawings_are_no_near_duplicates_of_each_other(tmp_path, processed
     assert table[table.exclusion_reason == dataset.TWO_LABELS].path.tolist() == ["circle/00.png", "square/copy.png"]
 
 
+def test_frames_of_one_colour_are_near_duplicates_and_the_same_picture_if_equal(raw, processed):
+    black = np.zeros((64, 64, 3), np.uint8)
+    for path, level in {"bart/black.png": 0, "lisa/black.png": 0, "lisa/nearly.png": 1, "bart/grey.png": 9}.items():
+        write(raw / path, black + np.uint8(level))
+    table = prepare(raw, processed)
+    assert table[table.exclusion_reason == dataset.TWO_LABELS].path.tolist() == ["bart/black.png", "lisa/black.png"]
+    assert row_of(table, "lisa/nearly.png").group == row_of(table, "bart/black.png").group
+    assert row_of(table, "bart/grey.png").group != row_of(table, "bart/black.png").group
+
+
 def test_the_limits_are_settings(raw, processed):
     write(raw / "bart" / "one.png", faint(1, 100))
     write(raw / "bart" / "other.png", faint(2, 112))  # 12 grey levels away
@@ -355,7 +365,8 @@ def test_one_folder_is_too_few(raw, processed):
 def test_a_source_without_a_readable_picture_is_rejected(tmp_path, processed):
     (tmp_path / "raw" / "bart").mkdir(parents=True)
     (tmp_path / "raw" / "bart" / "1.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match="those with the most are: none"):
+    message = r"those with the most are: none\. Add pictures\. Excluded.*1 unreadable \(first: bart/1\.jpg: This is not"
+    with pytest.raises(UserError, match=message):
         prepare(tmp_path / "raw", processed)
 
 

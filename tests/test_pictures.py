@@ -105,6 +105,15 @@ def test_transparent_grey_level_of_16_bits_is_white():
     assert (picture[:, 1::2] == 0x80).all()
 
 
+def test_a_bmp_whose_fourth_byte_is_unused_is_not_transparent(scene):
+    header = struct.pack(
+        "<IiiHHIIiiIIIIII", 108, WIDTH, -HEIGHT, 1, 32, 3, 0, 0, 0, 0, 0, 0xFF0000, 0xFF00, 0xFF, 0xFF << 24
+    )
+    pixels = np.dstack([np.asarray(scene)[:, :, ::-1], np.zeros((HEIGHT, WIDTH), np.uint8)])
+    contents = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + 108) + header.ljust(108, b"\0") + pixels.tobytes()
+    assert_close(pictures.decode_full(contents), np.asarray(scene), tolerance=0)
+
+
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG"])
 def test_decodes_the_first_frame_of_an_animation(scene, file_format):
     second = Image.new("RGB", scene.size, "black")

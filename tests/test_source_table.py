@@ -1,5 +1,6 @@
 """Which sources are taken and how: a row for each case of layout, names, encodings, links and archives."""
 
+import gzip
 import io
 import os
 import stat
@@ -48,13 +49,52 @@ CASES = [
     Case("the set beside other pictures", pictures("docs/1.jpg", *(f"set/{c}/1.jpg" for c in "abc")), "'set/a' may be"),
     Case("classes twice", TWO | pictures("old/homer/1.jpg"), "both 'old' and 'old/homer' may be the folder"),
     Case("a picture beside the classes", TWO | pictures("cover.jpg"), [*TWO], {"not in a character's folder": 1}),
+    Case(
+        "pictures at the names of folders",
+        pictures("set", "set/homer", "set/homer/1.jpg", "set/lisa/1.jpg"),
+        [*TWO],
+        {"not in a character's folder": 2},
+        "zip tar",
+    ),
+    Case(
+        "many pictures of one name",
+        pictures(*(f"lisa/{n}/1.jpg" for n in range(9)), *(f"homer/{n}.jpg" for n in range(9))),
+        [f"homer/{n}.jpg" for n in range(9)] + ["lisa/1.jpg"] + [f"lisa/1-{n}.jpg" for n in range(2, 10)],
+        {"renamed": 8},
+    ),
+    Case(
+        "the archive beside other pictures",
+        pictures("mine/1.jpg", "more/1.jpg", *(f"simpsons_dataset/{c}/{n}.jpg" for c in "ab" for n in range(2))),
+        "both 'simpsons_dataset' and 'simpsons_dataset/a' may be",
+    ),
+    Case("one class beside its copy", pictures("a/1.jpg", "simpsons_dataset/a/1.jpg"), "holds one character only, 'a'"),
+    Case(
+        "folders of file systems",
+        TWO | pictures("$RECYCLE.BIN/a/1.jpg", "lisa/@eaDir/1.jpg/thumb.jpg", "lost+found/1.jpg"),
+        [*TWO],
+        {"hidden": 3},
+    ),
     Case("no classes", pictures("1.jpg", "2.jpg"), "holds pictures but no characters' folders"),
     Case("one class", pictures("homer/1.jpg", "homer/2.jpg"), "holds one character only, 'homer'"),
     Case("the test set alone", pictures("kaggle_simpson_testset/homer_1.jpg"), "no characters' folders"),
-    Case("empty", {}, "holds no pictures"),
-    Case("only text", {"homer/notes.txt": TEXT}, "holds no pictures"),
+    Case("empty", {}, "holds no pictures. Expected one folder per character"),
+    Case("only text", {"homer/notes.txt": TEXT}, "no pictures (skipped or renamed: 1 not a picture such as 'homer/no"),
+    Case("only hidden", pictures(".x/a/1.jpg", ".x/b/1.jpg"), "2 hidden such as '.x/a/1.jpg')", kinds="zip tar"),
+    Case("an archive in it", {"data.zip": b"PK\3\4"}, "1 not a picture such as 'data.zip')"),
     # ------------------------------------------------------------ splits of the source's own
     Case("flat splits", pictures("train/1.jpg", "val/1.jpg"), "names of splits are no characters"),
+    Case("flat splits of COCO", pictures("train2017/1.jpg", "val2017/1.jpg"), "it holds 'train2017', 'val2017', but"),
+    Case("flat splits of sets", pictures("training_set/1.jpg", "Test-Images/1.jpg"), "names of splits are no"),
+    Case(
+        "splits in folders of their own name",
+        pictures(*(f"{split}/{split}/{c}/1.jpg" for split in ("training_set", "test_set") for c in "ab")),
+        "names of splits are no characters",
+    ),
+    Case(
+        "splits of other spellings",
+        pictures(*(f"{split}/{c}/1.jpg" for split in ("training_set", "test images", "val2017") for c in "ab")),
+        [f"{split}/{c}/1.jpg" for split in ("train", "test", "validation") for c in "ab"],
+    ),
     Case("a class named test", TWO | pictures("test/1.jpg"), "it holds 'homer', 'lisa', 'test', but names of splits"),
     Case(
         "two names of one split", pictures("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "dev/a/1.jpg"), "names of"
@@ -92,6 +132,11 @@ CASES = [
         "files by case", pictures("a/IMG_1.JPG", "a/img_1.jpg", "b/1.jpg"), ["a/IMG_1.JPG", "a/img_1-2.jpg", "b/1.jpg"]
     ),
     Case("classes by case", pictures("homer/1.jpg", "Homer/2.jpg", "x/1.jpg", "X/1.jpg"), "'X' and 'x' differ by case"),
+    Case("classes by a space", pictures("homer/1.jpg", "homer /1.jpg"), "'homer' and 'homer ' differ by case, spaces"),
+    Case(
+        "shown alike", pictures("Moe Szyslak/1.jpg", "moe_szyslak/1.jpg"), "'Moe Szyslak' and 'moe_szyslak' differ by"
+    ),
+    Case("classes by nothing", pictures("a/1.jpg", "a\u200b/1.jpg"), "or what cannot be seen"),
     Case("classes made safe", pictures("a:b/1.jpg", "a?b/1.jpg", "c /1.jpg"), ["a_b-2/1.jpg", "a_b/1.jpg", "c_/1.jpg"]),
     Case(
         "composed and decomposed",
@@ -110,11 +155,20 @@ CASES = [
     Case(
         "several readings", {"ホーマー/1.jpg".encode("cp932"): JPEG, b"b/1.jpg": JPEG}, "cp437 or cp932 or gbk). Rename"
     ),
+    Case("backslash in a letter", {"功夫/1.jpg".encode("big5"): JPEG, b"b/1.jpg": JPEG}, ["b/1.jpg", "功夫/1.jpg"]),
+    Case("a letter ends in a backslash", {"表示/1.jpg".encode("cp932"): JPEG, b"b/1.jpg": JPEG}, "or cp932 or gbk)"),
     # ------------------------------------------------------------ separators, links, devices
     Case("backslashes", pictures("my\\homer\\1.jpg", "my\\lisa\\1.jpg"), ["homer/1.jpg", "lisa/1.jpg"], None, "zip"),
     Case("up by backslashes", TWO | pictures("lisa\\..\\..\\x.jpg"), "leads outside", None, "zip"),
     Case("a link out", TWO | {"lisa/2.jpg": "/etc/passwd"}, [*TWO], {"links and devices": 1}, "zip tar"),
     Case("a dangling link", TWO | {"lisa/2.jpg": "nowhere"}, [*TWO], {"unreadable": 1}, "folder"),
+    Case(
+        "a link to a class",
+        TWO | {"also": "lisa"},
+        [*TWO],
+        {"a folder that was read under another name": 1},
+        "folder",
+    ),
     Case("an editor's lock", TWO | {"lisa/.#2.jpg": "user@host.123:456"}, [*TWO], None, "folder"),
 ]
 
@@ -196,9 +250,7 @@ def test_a_source_is_taken_as_the_table_says(case, kind, tmp_path):
 
 
 def test_every_problem_of_the_names_is_told_at_once(tmp_path):
-    make_zip(
-        tmp_path / "a.zip", pictures("a/1.jpg", "A/1.jpg", "b/1.jpg", "B/1.jpg", "train_/1.jpg", "kaggle_test/1.jpg")
-    )
+    make_zip(tmp_path / "a.zip", pictures("a/1.jpg", "A/1.jpg", "b/1.jpg", "B/1.jpg", "kaggle_test/1.jpg"))
     with pytest.raises(UserError) as problem:
         sources.fetch(str(tmp_path / "a.zip"), "it", tmp_path / "raw")
     assert len(str(problem.value).splitlines()) == 3
@@ -218,6 +270,36 @@ def test_a_hard_link_of_gnu_tar_is_the_file_itself(tmp_path):
     assert sorted(path.name for path in (copy / "lisa").iterdir()) == ["1.jpg", "2.jpg"]
     assert (copy / "lisa/2.jpg").read_bytes() == JPEG
     assert "2 links and devices such as 'lisa/3.jpg'" in sources.summary(copy)
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path):
+    make_zip(tmp_path / "a.zip", pictures("moe/1.jpg", "apu/1.jpg"))
+    make_tar(tmp_path / "a.tar", TWO | {"more.zip": (tmp_path / "a.zip").read_bytes()})
+    assert fetched(tmp_path / "a.tar", tmp_path / "raw") == sorted(TWO)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_joined_tars_are_refused_since_only_the_first_would_be_read(pack, tmp_path):
+    make_tar(tmp_path / "a.tar", TWO)
+    joined = tmp_path / "joined"
+    joined.write_bytes(2 * pack((tmp_path / "a.tar").read_bytes()))
+    with pytest.raises(UserError, match="more follows its end, as where two archives were joined"):
+        fetched(joined, tmp_path / "raw")
+
+
+def test_a_picture_that_is_too_large_is_passed_over_and_other_large_files_do_not_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_PICTURE_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 3000)
+    make_folder(tmp_path / "a", TWO | {"lisa/scan.tif": bytes(2000), "film.mkv": bytes(4000)})
+    assert fetched(tmp_path / "a", tmp_path / "raw") == sorted(TWO)
+    assert "1 larger than 0 MB such as 'lisa/scan.tif'" in sources.summary(tmp_path / "raw/a")
+
+
+def test_many_small_pictures_have_the_time_that_their_number_takes(tmp_path):
+    make_zip(tmp_path / "a.zip", pictures(*(f"{c}/{n}.png" for c in "ab" for n in range(300))))
+    allowed = []
+    archives.copy(tmp_path / "a.zip", tmp_path, allowed.append)
+    assert allowed[0] > archives.LIST_SECONDS + 600 / archives.COPY_PICTURES_PER_SECOND
 
 
 def test_the_unicode_name_of_info_zip_is_preferred(tmp_path):
@@ -308,6 +390,50 @@ def test_two_sources_never_share_a_name_and_a_copy_elsewhere_is_the_same(tmp_pat
     assert len(list(raw.glob("a-b*"))) == 3
 
 
+@pytest.mark.parametrize("kind", MAKERS)
+def test_what_changes_while_it_is_copied_is_noticed_the_next_time(kind, tmp_path, monkeypatch):
+    source, raw, copy = tmp_path / f"a.{kind}", tmp_path / "raw", archives.copy
+    MAKERS[kind](source, TWO)
+
+    def changed(*arguments):
+        copied = copy(*arguments)
+        if kind == "folder":
+            make_folder(source / "bart", pictures("1.jpg"))
+        else:
+            MAKERS[kind](source, TWO | pictures("bart/1.jpg"))
+        return copied
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archives, "copy", changed)
+        patched.setattr(archives, "copy_isolated", changed)
+        assert fetched(source, raw) == sorted(TWO)
+    assert fetched(source, raw) == sorted([*TWO, "bart/1.jpg"])
+
+
+@pytest.mark.parametrize(("path", "name"), [("สิมป์สัน.zip", "สิมป์สัน"), ("सिम्पसन", "सिम्पसन"), ("a  (1).tar.gz", "a-1")])
+def test_a_name_keeps_its_letters_and_marks(path, name, tmp_path):
+    assert sources.name_of(path, tmp_path) == name
+    with pytest.raises(UserError, match="There is no file"):  # and the name is a valid one
+        sources.fetch(str(tmp_path / path), name, tmp_path)
+
+
+def test_a_path_without_a_letter_gets_a_name_of_its_own(tmp_path):
+    make_zip(tmp_path / "🍩.zip", TWO)
+    make_zip(tmp_path / "💥.zip", TWO | pictures("bart/1.jpg"))
+    assert fetched(tmp_path / "🍩.zip", tmp_path / "raw") == sorted(TWO)
+    assert fetched(tmp_path / "💥.zip", tmp_path / "raw") == sorted([*TWO, "bart/1.jpg"])
+
+
+def test_a_path_that_is_not_utf_8_is_refused_and_a_link_to_it_is_taken(tmp_path):
+    source = tmp_path / os.fsdecode(b"Daten_\xfc")
+    make_folder(source, TWO)
+    with pytest.raises(UserError, match=r"is not UTF-8\. Rename"):
+        fetched(source, tmp_path / "raw")
+    (tmp_path / "link").symlink_to(source)
+    assert fetched(tmp_path / "link", tmp_path / "raw") == sorted(TWO)
+    assert not sources.is_stale(str(tmp_path / "link"), tmp_path / "raw/link")
+
+
 # ---------------------------------------------------------------- malice, in a process of its own
 
 
@@ -391,11 +517,9 @@ def test_folders_count_as_entries(tmp_path, monkeypatch):
 
 
 def test_a_changed_byte_of_a_gzip_is_found_by_its_checksum(tmp_path):
-    import gzip
-
     make_tar(tmp_path / "a.tar", TWO | {"lisa/2.jpg": JPEG + bytes(3000)})
     packed = bytearray(gzip.compress((tmp_path / "a.tar").read_bytes(), compresslevel=0))
     packed[packed.rindex(JPEG) + 100] ^= 1
     (tmp_path / "a.tar.gz").write_bytes(packed)
-    with pytest.raises(UserError, match=r"a\.tar\.gz is not a complete zip, tar or tar\.gz archive \(CRC check failed"):
+    with pytest.raises(UserError, match=r"a\.tar\.gz cannot be read as a zip, tar or tar\.gz archive \(CRC"):
         sources.fetch(str(tmp_path / "a.tar.gz"), "it", tmp_path / "raw")

@@ -1,5 +1,6 @@
 """The label review and the explorer, in a real browser: keys, undo, kill and resume, merge, click to picture."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,15 @@ def test_a_verdict_is_in_the_file_at_once_and_undo_takes_it_back_after_a_restart
     assert corrections.read(tmp_path / "corrections.csv").empty
 
 
+def test_undo_leaves_the_verdict_on_a_picture_of_another_source(opened, tmp_path):
+    other = pd.DataFrame([("bart/03.png", "0", "bart", "keep", "ann", "2999")], columns=list(corrections.COLUMNS))
+    corrections.update(tmp_path / "corrections.csv", other)
+    assert opened().undo() == "" and opened().verdict(3) is None
+    opened().decide("bart/03.png", "exclude")
+    assert opened().undo() == "bart/03.png"
+    assert corrections.read(tmp_path / "corrections.csv").verdict.tolist() == ["keep"]
+
+
 def test_undo_brings_back_the_verdict_before(opened):
     session = opened()
     session.decide("bart/03.png", "exclude")
@@ -117,6 +127,17 @@ def test_the_file_of_another_person_is_merged(opened, tmp_path):
     mine.decide("bart/03.png", "keep")
     assert mine.merge((tmp_path / "bob.csv").read_text(), "bob.csv") == 1
     assert corrections.read(tmp_path / "corrections.csv").who.tolist() == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("name", ["processed/near_duplicates.npy", "review/answers-*.npz"])
+def test_a_damaged_file_of_the_review_is_named(name, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "copy")
+    path = next((tmp_path / "copy").glob(name))
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+    with pytest.raises(UserError, match=f"{path.name} is damaged.*Delete"):
+        review.Review(*(tmp_path / "copy" / part for part in ("raw", "processed", "review")), tmp_path / "c.csv", "ann")
 
 
 def test_the_conclusion_gives_the_share_of_wrong_labels(opened):

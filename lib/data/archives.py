@@ -28,8 +28,8 @@ from typing import IO, Any, NamedTuple
 from tqdm import tqdm
 
 from lib import machine, paths
-from lib.data import layout
-from lib.data.formats import HEAD_BYTES, SUFFIXES, is_picture
+from lib.data import layout, names
+from lib.data.formats import HEAD_BYTES, is_picture
 from lib.data.layout import PassedOver
 from lib.errors import UserError
 
@@ -48,16 +48,20 @@ MAX_PICTURE_BYTES = 100_000_000
 MAX_INFLATION = 100
 SMALL_BYTES = 1_000_000_000
 CHUNK_BYTES = 1_000_000
+# Folders in which file systems and storage servers keep thumbnails, old versions and deleted files.
+OF_SYSTEMS = {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "system volume information"}
 
 # What the process may take that reads an archive; the Kaggle archive takes 40 MB and 15 s.
 LIST_SECONDS = 6  # of processor time to list the entries of a small archive
 LIST_BYTES_PER_SECOND = 1_000_000
 COPY_BYTES_PER_SECOND = 2_000_000
+COPY_PICTURES_PER_SECOND = 200  # to make a file takes up to 1.5 ms: of 70,000 scanned digits, longer than their 20 MB
 MEMORY_BYTES = 250_000_000  # for a small archive; a long list of entries takes more
 MAX_MEMORY_BYTES = 4_000_000_000
 
 DAMAGE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
 DAMAGE_ERRORS += (EOFError, NotImplementedError, RecursionError, ValueError, KeyError)
+UNREADABLE = "unreadable"
 UNICODE_PATH = 0x7075  # extra field of a zip entry: its name in UTF-8
 
 
@@ -96,15 +100,18 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
     with _opened(source, passed_over) as entries:
         pictures = [entry for entry in _limited(entries, source) if _is_taken(entry, passed_over)]
         if not pictures:
-            known = ", ".join(SUFFIXES)
-            raise UserError(f"{source} holds no pictures ({known}). Expected {layout.EXPECTED}.")
+            raise UserError(f"{source} holds no pictures{passed_over}. Expected {layout.EXPECTED}.")
         places = layout.destinations([entry.parts for entry in pictures], str(source), passed_over)
         placed = {place: entry for place, entry in zip(places, pictures, strict=True) if place}
         size = sum(entry.size for entry in placed.values())
+        allowed = MAX_TOTAL_BYTES if source.is_dir() else max(SMALL_BYTES, MAX_INFLATION * source.stat().st_size)
+        if size > (limit := min(MAX_TOTAL_BYTES, allowed)):
+            raise UserError(f"{source} is rejected: its pictures take more than {limit / 1e9:.0f} GB.")
         if size > (free := shutil.disk_usage(folder).free):
             room = f"{size / 1e6:.0f} MB, but {folder.parent} has {free / 1e6:.0f} MB free"
             raise UserError(f"{source} needs {room}. Make room there.")
-        allow_seconds(LIST_SECONDS + (source.stat().st_size + size) / COPY_BYTES_PER_SECOND)
+        seconds = (source.stat().st_size + size) / COPY_BYTES_PER_SECOND + len(placed) / COPY_PICTURES_PER_SECOND
+        allow_seconds(LIST_SECONDS + seconds)
         bar = tqdm(placed.items(), desc=f"Copying {source.name}", unit=" pictures", disable=None)
         digests = {place: _write(entry, folder.joinpath(*place)) for place, entry in bar}
     frames = [place for place in placed if place[0] != layout.TEST_SET]
@@ -139,10 +146,12 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def _is_taken(entry: Entry, passed_over: PassedOver) -> bool:
-    if any(part.startswith(".") or part == "__MACOSX" for part in entry.parts):
+    if any(part.startswith(".") or part.casefold() in OF_SYSTEMS for part in entry.parts):
         passed_over.add("hidden", entry.parts)
     elif not entry.parts or not is_picture(entry.parts[-1], entry.head):
         passed_over.add("not a picture", entry.parts)
+    elif entry.size > MAX_PICTURE_BYTES:
+        passed_over.add(f"larger than {MAX_PICTURE_BYTES / 1e6:.0f} MB", entry.parts)
     else:
         return True
     return False
@@ -151,31 +160,21 @@ def _is_taken(entry: Entry, passed_over: PassedOver) -> bool:
 def _write(entry: Entry, path: Path) -> str:
     """Copy a picture; returns its digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remaining, digest = MAX_PICTURE_BYTES, hashlib.sha256()
+    digest = hashlib.sha256()
     with entry.open() as source, path.open("xb") as file:
         while chunk := source.read(CHUNK_BYTES):
-            remaining -= len(chunk)
-            if remaining < 0:
-                limit = f"{MAX_PICTURE_BYTES / 1e6:.0f} MB"
-                raise UserError(f"The picture {'/'.join(entry.parts)!a} has more than {limit}. Remove it.")
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()
 
 
 def _limited(entries: Iterator[Entry | None], path: Path) -> Iterator[Entry]:
-    """Yield the files; raise when there are too many entries, or too large ones."""
-    allowed = MAX_TOTAL_BYTES if path.is_dir() else max(SMALL_BYTES, MAX_INFLATION * path.stat().st_size)
-    limit, total = min(MAX_TOTAL_BYTES, allowed), 0
+    """Yield the files; raise when there are too many entries."""
     for number, entry in enumerate(entries, start=1):
         if number > MAX_ENTRIES:
             raise UserError(f"{path} is rejected: it holds more than {MAX_ENTRIES:,} files.")
-        if entry is None:
-            continue
-        total += entry.size
-        if total > limit:
-            raise UserError(f"{path} is rejected: its files have more than {limit / 1e9:.0f} GB once unpacked.")
-        yield entry
+        if entry is not None:
+            yield entry
 
 
 # ---------------------------------------------------------------- entries; None for a folder or what is passed over
@@ -187,13 +186,15 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry | No
     try:
         if path.is_dir():
             yield _folder_entries(path, passed_over)
-        elif zipfile.is_zipfile(path):
+            return
+        with path.open("rb") as file:
+            head = file.read(tarfile.BLOCKSIZE)
+        is_gzip, is_tar = head.startswith(b"\x1f\x8b"), head[257:262] == b"ustar"
+        if not is_gzip and not is_tar and zipfile.is_zipfile(path):  # by its end, which may be that of a zip in a tar
             with zipfile.ZipFile(path) as archive:
                 yield _zip_entries(archive, path, passed_over)
         else:
-            with path.open("rb") as file:
-                compressed = file.read(2) == b"\x1f\x8b"
-            reader = _BoundedGzip if compressed else open
+            reader = _BoundedGzip if is_gzip else open
             with reader(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                 yield _tar_entries(archive, path, passed_over)
     except (*DAMAGE_ERRORS, OSError) as problem:
@@ -203,48 +204,56 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry | No
 
 
 def _damaged(path: Path, problem: str) -> UserError:
-    return UserError(f"{path} is not a complete zip, tar or tar.gz archive ({problem}). Download or pack it again.")
+    return UserError(
+        f"{path} cannot be read as a zip, tar or tar.gz archive ({problem}). Download it again, or unpack it and give "
+        "the folder."
+    )
 
 
-def files(folder: Path, unreadable: Callable[[str], None] = lambda name: None) -> Iterator[tuple[Path, os.stat_result]]:
+def files(
+    folder: Path, skipped: Callable[[str, str], None] = lambda reason, name: None
+) -> Iterator[tuple[Path, os.stat_result]]:
     """Find the regular files in and below a folder, without hidden folders, sorted; of an archive, itself.
 
     Yields:
-        A path and its status, of what a link leads to. `unreadable` is called with each path that cannot be read, such
-        as a dangling link.
+        A path and its status, of what a link leads to. `skipped` is called with each path that cannot be read, such as
+        a dangling link, and each folder that a link leads to once more.
     """
     if not folder.is_dir():
         yield folder, folder.stat()
         return
     seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=lambda e: unreadable(str(e.filename))):
+    walk = os.walk(folder, followlinks=True, onerror=lambda problem: skipped(UNREADABLE, str(problem.filename)))
+    for parent, folders, found in walk:
         real = os.path.realpath(parent)
         if real in seen:
+            skipped("a folder that was read under another name", parent)
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in (Path(parent, name) for name in sorted(names)):
+        shown = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(shown, key=lambda name: (Path(parent, name).is_symlink(), name))  # by its own name first
+        for file in (Path(parent, name) for name in sorted(found)):
             try:
                 status = file.stat()
             except OSError:
                 if not file.name.startswith("."):  # an editor's lock file is a link that leads nowhere
-                    unreadable(str(file))
+                    skipped(UNREADABLE, str(file))
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield file, status
 
 
 def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
-    def unreadable(name: str) -> None:
-        passed_over.add("unreadable", os.path.relpath(name, folder))
+    def skipped(reason: str, name: str) -> None:
+        passed_over.add(reason, os.path.relpath(name, folder))
 
-    for file, status in files(folder, unreadable):
+    for file, status in files(folder, skipped):
         entry = None
         try:
             entry = Entry.of(file.relative_to(folder).parts, status.st_size, partial(file.open, "rb"))
         except OSError:
-            unreadable(str(file))
+            skipped(UNREADABLE, str(file))
         yield entry
 
 
@@ -256,8 +265,9 @@ def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) 
         end = info.header_offset + info.compress_size
         if info.flag_bits & 1:
             raise UserError(f"{path} is locked with a password. Unpack it and give the folder.")
-        # Windows separates folders by backslashes, which the format does not allow.
-        name = _zip_name(info).replace("\\", "/")
+        name = _zip_name(info)
+        if names.is_text(name):  # else it may be half of a Japanese or Chinese letter
+            name = name.replace("\\", "/")  # with which Windows separates folders, against the format
         parts = _safe_parts(path, name)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if name.endswith("/") or kind == stat.S_IFDIR:
@@ -291,7 +301,7 @@ def _tar_entries(archive: tarfile.TarFile, path: Path, passed_over: PassedOver) 
         parts = _safe_parts(path, member.name)
         entry = None
         if member.islnk() and (target := found.get(member.linkname)):  # GNU tar's second name of a file
-            entry = target._replace(parts=parts)
+            entry = found[member.name] = target._replace(parts=parts)
         elif member.isreg():
             entry = found[member.name] = Entry.of(parts, member.size, partial(archive.extractfile, member))
         elif not member.isdir():
@@ -302,8 +312,9 @@ def _tar_entries(archive: tarfile.TarFile, path: Path, passed_over: PassedOver) 
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("its end is missing")
-    while archive.fileobj.read(CHUNK_BYTES):  # gzip's checksum stands at the very end
-        pass
+    while chunk := archive.fileobj.read(CHUNK_BYTES):  # gzip's checksum stands at the very end
+        if chunk.strip(b"\0"):
+            raise tarfile.ReadError("more follows its end, as where two archives were joined")
 
 
 class _BoundedGzip(gzip.GzipFile):

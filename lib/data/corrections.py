@@ -22,6 +22,7 @@ from lib.errors import UserError
 
 KAGGLE = paths.DATA / "kaggle_corrections.csv"  # of the Kaggle archive, reviewed for this project
 COLUMNS = ("path", "sha256", "label", "verdict", "who", "when")
+PICTURE = ["path", "sha256"]  # what a verdict is about: another file of that name is another picture
 KEEP, RELABEL, EXCLUDE, SECOND = VERDICTS = ("keep", "relabel", "exclude", "second")
 
 
@@ -85,16 +86,16 @@ def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def merge(*tables: pd.DataFrame) -> pd.DataFrame:
     """Join tables of corrections, in any order: one row per picture, the latest verdict, sorted by path."""
     every = pd.concat(tables, ignore_index=True).sort_values(["path", "when", "who"], kind="stable")
-    return every.drop_duplicates("path", keep="last").reset_index(drop=True)
+    return every.drop_duplicates(PICTURE, keep="last").reset_index(drop=True)
 
 
-def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd.DataFrame:
+def update(path: Path, rows: pd.DataFrame | None = None, remove: tuple[str, str] = ("", "")) -> pd.DataFrame:
     """Change a file of corrections, at once and completely or not at all; several processes may do so.
 
     Args:
         path: The file, or a link to it; made if missing.
         rows: Rows to merge in; None for none.
-        remove: Path of a picture whose verdict is taken back.
+        remove: Path and digest of a picture whose verdict is taken back.
 
     Returns:
         The rows of the file afterwards.
@@ -103,9 +104,20 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: str = "") -> pd
     path.parent.mkdir(parents=True, exist_ok=True)
     with machine.lock(Path(f"{path}.lock")):
         table = read(path)
-        table = merge(table[table.path != remove], *([] if rows is None else [rows]))
+        table = merge(table[(table[PICTURE] != list(remove)).any(axis=1)], *([] if rows is None else [rows]))
         records.write_csv(path, table)
     return table
+
+
+def about(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Keep the corrections that are about pictures of a manifest."""
+    return corrections[corrections.set_index(PICTURE).index.isin(table.set_index(PICTURE).index)]
+
+
+def of_each(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Give the last verdict on each picture of a manifest, row by row; empty texts where there is none."""
+    last = corrections.drop_duplicates(PICTURE, keep="last").set_index(PICTURE)
+    return last.reindex(pd.MultiIndex.from_frame(table[PICTURE]), fill_value="").set_axis(table.index)
 
 
 def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
@@ -113,14 +125,20 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The table with the corrected `character` and three more columns: `label_before` (the label of the source),
-        `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row about
-        another picture, by its path or its digest, changes nothing; how many there are is printed.
+        `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row of the
+        corrections about a picture that is not there, or was replaced since, changes nothing; that is said. One
+        without a digest, written by hand, is about whatever picture has its path.
     """
-    last = corrections.drop_duplicates("path", keep="last").set_index("path")
-    found = last.reindex(table.path, fill_value="").set_axis(table.index)
-    found = found.where(found.sha256.isin([""]) | (found.sha256 == table.sha256), "")
-    if others := len(last) - int((found.verdict != "").sum()):
-        print(f"{others:,} of {len(last):,} corrections are about other pictures than these, and change nothing.")
+    at_path = corrections.path.map(table.set_index("path").sha256).fillna("")
+    corrections = corrections.assign(sha256=corrections.sha256.where(corrections.sha256 != "", at_path))
+    found = of_each(table, corrections)
+    missing = corrections.drop(about(table, corrections).index)
+    if len(missing):
+        print(
+            f"{len(missing):,} of {len(corrections):,} corrections are about pictures that are not here, or not the "
+            f"same any more, such as {missing.path.iloc[0]}; they change nothing.",
+            flush=True,
+        )
     return table.assign(
         character=table.character.where(found.verdict != RELABEL, found.label),
         label_before=table.character,

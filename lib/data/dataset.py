@@ -207,6 +207,19 @@ def chain_summary(table: pd.DataFrame) -> str:
     )
 
 
+def near_duplicates(table: pd.DataFrame, processed: Path) -> np.ndarray:
+    """Read the pairs of near-duplicates, positions in the manifest, `int64 (m, 2)`.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    pairs = _open_array(processed / NEAR_DUPLICATES)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(table)):
+        raise _damaged(processed / NEAR_DUPLICATES, f"it must hold pairs of positions below {len(table)}")
+    _check_digests(processed, NEAR_DUPLICATES)
+    return pairs
+
+
 def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") -> np.ndarray:
     """Find the pictures of a split that have a near-duplicate in train.
 
@@ -221,10 +234,7 @@ def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") 
     Raises:
         UserError: The pairs of near-duplicates are missing or damaged.
     """
-    pairs = _open_array(processed / NEAR_DUPLICATES)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(table)):
-        raise _damaged(processed / NEAR_DUPLICATES, f"it must hold pairs of positions below {len(table)}")
-    _check_digests(processed, NEAR_DUPLICATES)
+    pairs = near_duplicates(table, processed)
     either = np.concatenate([pairs, pairs[:, ::-1]])
     in_train = (table.split == "train").to_numpy()
     seen = np.zeros(len(table), bool)

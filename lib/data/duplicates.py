@@ -32,6 +32,7 @@ LOOSE = 2.5
 # deviation) too.
 PLAIN_NEAR = 0.4
 PLAIN_SAME = 0.05
+LEAST_CONTRAST = 5.0  # taken for pictures of one colour, such as black frames, which have none; the archive's have 9
 
 SIDE = 16  # of the thumbnail and of the grid of the hash
 POOLED_SIDE = 8
@@ -90,7 +91,7 @@ def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, preparation
         with the square of the largest set of near-duplicates.
     """
     structure = _structure(hashes)
-    contrast = thumbnails.std(axis=1, dtype=np.float32)
+    contrast = _contrast(thumbnails)
     by_hash = _hash_matches(hashes, preparation.near_bits)
     by_thumbnail = _thumbnail_matches(thumbnails, preparation.near_rms)
     keys = [np.empty(0, np.int64)]
@@ -122,7 +123,7 @@ def are_same_picture(
     hashes: np.ndarray, thumbnails: np.ndarray, pairs: np.ndarray, preparation: Preparation
 ) -> np.ndarray:
     """Say which near-duplicates, `int64 (m, 2)`, are one and the same picture, such as scaled copies: `bool (m,)`."""
-    contrast = thumbnails.std(axis=1, dtype=np.float32)[pairs].min(axis=1)
+    contrast = _contrast(thumbnails)[pairs].min(axis=1)
     plain = _structure(hashes)[pairs].min(axis=1) < PLAIN_BITS
     limit = np.where(plain, np.minimum(preparation.same_rms, PLAIN_SAME * contrast), preparation.same_rms)
     return thumbnail_rms(thumbnails, pairs) < limit
@@ -132,6 +133,10 @@ def _structure(hashes: np.ndarray) -> np.ndarray:
     """Count the bits of each hash that differ from most of its others, 0 to 128: `int64 (n,)`."""
     ones = np.bitwise_count(hashes).sum(axis=1, dtype=np.int64)
     return np.minimum(ones, hashes.shape[1] * 8 - ones)
+
+
+def _contrast(thumbnails: np.ndarray) -> np.ndarray:
+    return np.maximum(thumbnails.std(axis=1, dtype=np.float32), LEAST_CONTRAST)
 
 
 def _agree(

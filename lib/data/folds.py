@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from lib import paths, records
 from lib.data.dataset import SPLIT_FRACTIONS, Dataset
+from lib.errors import UserError
 
 FOLDS = 5
 # A fold is two parts; a third part selects the best epoch, and the other seven are trained on, as in a usual split.
@@ -75,11 +77,17 @@ def read(where: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray, int]:
 
     Returns:
         Rows of the images, int `(n,)`; their probabilities, `float32 (n, num_characters)`; the number of folds.
+
+    Raises:
+        UserError: A file of answers is damaged.
     """
     found = finished(where, data)
     rows, probabilities = [np.empty(0, np.int64)], [np.empty((0, len(data.characters)), np.float32)]
     for path in found:
-        with np.load(path, allow_pickle=False) as answers:
-            rows.append(answers["rows"])
-            probabilities.append(answers["probabilities"])
+        try:
+            with np.load(path, allow_pickle=False) as answers:
+                rows.append(answers["rows"])
+                probabilities.append(answers["probabilities"])
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+            raise UserError(f"{path} is damaged: {problem}. Delete it; `make review` computes it again.") from None
     return np.concatenate(rows), np.concatenate(probabilities), len(found)

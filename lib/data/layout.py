@@ -1,5 +1,6 @@
 """Where the pictures of a source go: `<character>/<file>`, whatever folders they are in."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ EXPECTED = "one folder per character with the pictures in it, such as homer_simp
 # Names of folders that hold a split which a source brings with it.
 SPLIT_FOLDERS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_FOLDERS |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+# What such names are written with: train2017, Training_Set, test-images.
+BESIDE_SPLIT = re.compile(r"data|sets?|images?|imgs?|pictures?|pics?|photos?|frames?|[\W\d_]")
 OUTSIDE = "not in a character's folder"
 SHOWN = 5  # names in a message
 # Names that stand beside the characters' folders.
@@ -28,14 +31,19 @@ Parts = tuple[str, ...]  # of a path
 class PassedOver:
     """What is not taken as it is, by reason: how many files, and the first as an example."""
 
-    def __init__(self) -> None:
-        self.numbers: Counter[str] = Counter()
-        self.examples: dict[str, str] = {}
+    def __init__(self, numbers: dict[str, int] | None = None, examples: dict[str, str] | None = None) -> None:
+        self.numbers, self.examples = Counter(numbers), dict(examples or {})
 
     def add(self, reason: str, example: Parts | str) -> None:
         """Count a file."""
         self.numbers[reason] += 1
         self.examples.setdefault(reason, _spelt(example))
+
+    def __str__(self) -> str:
+        """List it in brackets, behind a space; empty if there is nothing."""
+        such_as = {reason: f" such as {example}" for reason, example in self.examples.items()}
+        each = (f"{number:,} {reason}{such_as.get(reason, '')}" for reason, number in self.numbers.items())
+        return f" (skipped or renamed: {', '.join(each)})" if self.numbers else ""
 
 
 def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> list[Parts | None]:
@@ -71,13 +79,15 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
 
     found: list[Parts | None] = []
     taken: set[str] = set()
+    variants: dict[Parts, Iterator[str]] = {}  # of a name, from where the last one of that name stopped
     for path, place in zip(paths, wanted, strict=True):
         if place is None:
             passed_over.add(OUTSIDE, path)
             found.append(None)
             continue
         parent = (*place[:-2], labels[place[-2]])
-        places = ((*parent, name) for name in _numbered(names.safe(place[-1])))
+        name = names.safe(place[-1])
+        places = ((*parent, name) for name in variants.setdefault((*parent, name), _numbered(name)))
         free = next(each for each in places if "/".join(each).casefold() not in taken)
         taken.add("/".join(free).casefold())
         if free[-1] != place[-1]:
@@ -89,18 +99,21 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
 def _labels(characters: set[str], source: str, passed_over: PassedOver) -> dict[str, str]:
     """Give each character's folder a safe name of its own."""
     labels: dict[str, str] = {}
-    problems, owners = [], {}
+    problems, seen, taken = [], {}, set()
     for character in sorted(characters, key=lambda name: (name != names.safe(name), name)):  # safe names stay
         safe = names.safe(character)
         if safe.casefold() in RESERVED:
             problems.append(f"a character cannot be named {character!r}, a reserved name. Rename the folder.")
             continue
-        other = owners.get(safe.casefold())
-        if other is not None and other.casefold() == character.casefold():
-            problems.append(f"the folders {other!a} and {character!a} differ by case only. Rename one, or merge them.")
+        other = seen.setdefault(names.visible(character.replace("_", " ")).casefold(), character)
+        if other != character:
+            problems.append(
+                f"the folders {other!a} and {character!a} differ by case, spaces and underscores, or what cannot be "
+                "seen. Rename one, or merge them."
+            )
             continue
-        labels[character] = next(name for name in _numbered(safe) if name.casefold() not in owners)
-        owners[labels[character].casefold()] = character
+        labels[character] = next(name for name in _numbered(safe) if name.casefold() not in taken)
+        taken.add(labels[character].casefold())
         if labels[character] != character:
             passed_over.add("renamed", character)
     if problems:
@@ -141,11 +154,13 @@ def _root(paths: list[Parts], source: str) -> _Root:
     while len(children := _children(paths, folder)) == 1:
         folder += tuple(children)
     # Of the Kaggle archive's tree and its nested copy, the outer.
-    children = {name: below for name, below in children.items() if name != KAGGLE_NESTED_COPY}
-    if not children:
-        what = f"one character only, {folder[-1]!a}" if folder else "pictures but no characters' folders"
+    if {path[0] for path in children.get(KAGGLE_NESTED_COPY, ())} <= children.keys():
+        children.pop(KAGGLE_NESTED_COPY, None)
+    if len(children) < 2:
+        outer = (*folder, *children)
+        what = f"one character only, {outer[-1]!a}" if outer else "pictures but no characters' folders"
         raise UserError(f"{source} holds {what}. Expected {EXPECTED}.")
-    splits = {name: SPLIT_FOLDERS[name.casefold()] for name in children if name.casefold() in SPLIT_FOLDERS}
+    splits = {name: split for name in children if (split := _split(name))}
     if splits:
         _check_splits(children, splits, source)
         return _Root(folder, splits, levels=2)
@@ -163,10 +178,21 @@ def _children(paths: list[Parts], folder: Parts) -> dict[str, list[Parts]]:
     return found
 
 
+def _split(name: str) -> str | None:
+    """Say which split the name of a folder means; None if it means none."""
+    return SPLIT_FOLDERS.get(BESIDE_SPLIT.sub("", name.casefold()))
+
+
 def _check_splits(children: dict[str, list[Parts]], splits: dict[str, str], source: str) -> None:
     characters = {below[0] for name in splits for below in children[name] if len(below) > 1}
     others = children.keys() - splits.keys()
-    if others or len(characters) < 2 or len(set(splits.values())) < len(splits) or "train" not in splits.values():
+    if (
+        others
+        or len(characters) < 2
+        or any(map(_split, characters))
+        or len(set(splits.values())) < len(splits)
+        or "train" not in splits.values()
+    ):
         found = _listed(repr(name) for name in sorted(children))
         raise UserError(
             f"{source} is rejected: it holds {found}, but names of splits are no characters. Expected "

@@ -340,7 +340,9 @@ def _exclusion_reasons(
     exclude(np.isin(np.arange(len(table)), contradicting), dataset.TWO_LABELS)
     copies = table.assign(official_test=official_test).duplicated(["official_test", "character", "sha256"]).to_numpy()
     exclude(copies & ~official_test, dataset.EXACT_COPY)
-    kept = _kept_characters(names[~official_test & (reasons == "")], preparation.min_pictures)
+    usable = names[~official_test & (reasons == "")]
+    excluded = dataset.exclusion_summary(table.assign(exclusion_reason=reasons))
+    kept = _kept_characters(usable, preparation.min_pictures, excluded)
     exclude(~np.isin(names, kept), dataset.TOO_FEW)
     if preparation.exclude_kaggle_test:
         groups = duplicates.groups_of_pairs(pairs, len(table))
@@ -348,8 +350,8 @@ def _exclusion_reasons(
     return reasons
 
 
-def _kept_characters(names: np.ndarray, min_pictures: int) -> list[str]:
-    """List the characters with at least `min_pictures` pictures."""
+def _kept_characters(names: np.ndarray, min_pictures: int, excluded: str) -> list[str]:
+    """List the characters with at least `min_pictures` pictures; `excluded` says which have been excluded before."""
     found = collections.Counter(sorted(names)).most_common()
     kept = [name for name, number in found if number >= min_pictures]
     if len(kept) < 2:
@@ -357,7 +359,7 @@ def _kept_characters(names: np.ndarray, min_pictures: int) -> list[str]:
         hint = f", or set MIN_PICTURES={found[1][1]} or lower" if len(found) > 1 else ""
         raise UserError(
             f"At least two characters must have {_count(min_pictures, 'usable picture')} or more; those with the most "
-            f"are: {most}. Add pictures{hint}."
+            f"are: {most}. Add pictures{hint}. {excluded}"
         )
     return kept
 

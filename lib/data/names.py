@@ -35,6 +35,11 @@ def safe(name: str) -> str:
     return name or "_"
 
 
+def visible(name: str) -> str:
+    """Leave of a name what can be seen: no spaces, and none of the letters without a shape."""
+    return "".join(letter for letter in name if letter.isprintable() and not letter.isspace())
+
+
 def _cut(name: str, length: int) -> str:
     return name.encode()[:length].decode(errors="ignore")
 
@@ -50,7 +55,7 @@ def reader(names: Iterable[str]) -> Callable[[str], str]:
     Raises:
         UserError: Several readings fit, or none.
     """
-    foreign = sorted({_bytes(name) for name in names if not _is_text(name)})
+    foreign = sorted({_bytes(name) for name in names if not is_text(name)})
     if not foreign:
         return lambda name: name
     readings = {text: page for page in reversed(CODE_PAGES) if (text := _read(b"\n".join(foreign), page)) is not None}
@@ -63,10 +68,11 @@ def reader(names: Iterable[str]) -> Callable[[str], str]:
             "`unzip -O cp932 archive.zip` does for Japanese Windows, and give the folder."
         )
     (page,) = readings.values()
-    return lambda name: name if _is_text(name) else _bytes(name).decode(page)
+    return lambda name: name if is_text(name) else _bytes(name).decode(page)
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Say whether a name was UTF-8: whether it has no surrogate escapes."""
     return not any("\udc80" <= letter <= "\udcff" for letter in name)
 
 

@@ -405,6 +405,8 @@ def _on_white(image: Image.Image) -> Image.Image:
         image = Image.fromarray((grey >> 8).astype(np.uint8))
         if transparent is not None:
             image.putalpha(Image.fromarray(grey != transparent))
+    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+        image = image.convert("RGB")  # the fourth byte is no opacity: nothing would be seen
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import machine, paths, records
-from lib.data import archives
+from lib.data import archives, layout, names
 from lib.errors import UserError
 
 KAGGLE_HANDLE = "alexattia/the-simpsons-characters-dataset/versions/4"  # with a version, no network once it is cached
@@ -46,7 +46,7 @@ def fetch(source: str, name: str, raw: Path = paths.RAW) -> Path:
         UserError: The source is missing, damaged, unsafe or laid out otherwise, or the folder cannot be written or
             was made from another source.
     """
-    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+    if not name or name != _plain(name):
         raise UserError(f"A data set cannot be named {name!r}. Use letters, digits, `.`, `_` and `-`.")
     target = raw / name
     try:
@@ -70,17 +70,25 @@ def name_of(source: str, raw: Path = paths.RAW, reserved: Callable[[str], bool] 
     """Name the folder of a source, below `raw`, after the last part of its path, in letters of any script.
 
     Returns:
-        The name; with a digest of the path where the bare name is `reserved` or belongs to another source. Empty if the
-        path has none.
+        The name; with a digest of the path where the bare name has no letter, is `reserved`, or belongs to another
+        source. Empty if the path has none.
     """
     if source in GENERATED:
         return source
-    name = unicodedata.normalize("NFC", Path(source).name)
-    name = re.sub(r"[^\w.-]+", "-", re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name)).lstrip(".-").rstrip("-")
-    name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-    if not name or not (reserved(name) or _belongs_to_another(source, raw / name)):
+    if Path(source).name in ("", ".."):
+        return ""
+    name = _plain(re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", Path(source).name))
+    name = _plain(name.encode()[:MAX_NAME_BYTES].decode(errors="ignore"))
+    if name and not (reserved(name) or _belongs_to_another(source, raw / name)):
         return name
-    return f"{name}-{records.digest(_origin(source))[:6]}"
+    return f"{name or 'pictures'}-{records.digest(_origin(source))[:6]}"
+
+
+def _plain(name: str) -> str:
+    """Replace what is no letter, mark, digit, dot or hyphen, so that the name of a data set needs no quotes."""
+    name = unicodedata.normalize("NFC", name)
+    kept = (letter if letter in "_.-" or unicodedata.category(letter)[0] in "LMN" else " " for letter in name)
+    return re.sub(" +", "-", "".join(kept)).lstrip(".-").rstrip("-")
 
 
 def check(source: str) -> None:
@@ -88,6 +96,8 @@ def check(source: str) -> None:
     if source in GENERATED:
         return
     path = path_of(source)
+    if not names.is_text(source):
+        raise UserError(f"The path {source!a} is not UTF-8. Rename the folders in it, or give a link of another name.")
     if not source or not path.exists():
         raise UserError(f"There is no file or folder {source!r}. Expected {SOURCES}.")
     if not path.is_file() and not path.is_dir():
@@ -106,14 +116,10 @@ def is_stale(source: str, target: Path) -> bool:
 def summary(folder: Path) -> str:
     """Describe in one line what a folder of `data/raw` holds, and what was skipped or renamed."""
     record = records.read_json(folder / RECORD)
-    examples = record.get("examples", {})
-    skipped = ", ".join(
-        f"{number:,} {reason}" + (f" such as {examples[reason]}" if reason in examples else "")
-        for reason, number in record.get("passed_over", {}).items()
-    )
+    passed_over = layout.PassedOver(record.get("passed_over", {}), record.get("examples", {}))
     splits = "; it has splits of its own, which SPLIT=given keeps" if record.get("given_splits") else ""
     counts = f"{record['pictures']:,} pictures of {record['characters']} characters{splits}"
-    return f"{folder}: {counts}" + (f" (skipped or renamed: {skipped})" if skipped else "")
+    return f"{folder}: {counts}{passed_over}"
 
 
 # ---------------------------------------------------------------- making and renewing the copy
@@ -172,13 +178,14 @@ def _draw(source: str, folder: Path) -> dict[str, Any]:
 
 def _copy(source: str, folder: Path) -> dict[str, Any]:
     path = _download() if source == "kaggle" else path_of(source)
+    # Before the copy is made: what changes meanwhile is noticed the next time.
+    contents = {"bytes": _size(path), "sha256": _content_sha256(path)}
     copied = (archives.copy if path.is_dir() else archives.copy_isolated)(path, folder)
     of_kaggle = source == "kaggle" or copied["kaggle_test_pictures"]
     return {
         "kind": source if source == "kaggle" else "folder" if path.is_dir() else "archive",
         **copied,
-        "bytes": _size(path),
-        "sha256": _content_sha256(path),
+        **contents,
         "licence": KAGGLE_LICENCE if of_kaggle else None,
     }
 

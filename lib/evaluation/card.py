@@ -48,8 +48,10 @@ def model_card(run_folder: Path) -> str:
     facts = {"run": records.read_run(run_folder), "scores": scores, "test_sets": test_sets}
     try:
         facts["contents"] = (run_folder / records.LITERT_MODEL).read_bytes()
-        facts["characters"] = pd.read_csv(records.verified(run_folder / records.PER_CHARACTER))
-        confusion = pd.read_csv(records.verified(run_folder / records.CONFUSION), index_col="actual")
+        # As text: "NA" and "007" are names.
+        names = {"dtype": {"character": str, "actual": str}, "keep_default_na": False}
+        facts["characters"] = pd.read_csv(records.verified(run_folder / records.PER_CHARACTER), **names)
+        confusion = pd.read_csv(records.verified(run_folder / records.CONFUSION), **names).set_index("actual")
     except FileNotFoundError as missing:
         raise UserError(
             f"{missing.filename} is missing; `make evaluate` and `make publish MODEL=1` write it."

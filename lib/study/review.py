@@ -54,7 +54,7 @@ class Review:
         # As the source has them, in a set that was made with corrections too.
         self.given = self.table.get("label_before", self.table.character)
         self._frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)))
-        self._pairs = np.load(processed / dataset.NEAR_DUPLICATES)
+        self._pairs = dataset.near_duplicates(self.data.table, processed)
         self._sample = self._frames[labels.random_sample(len(self._frames), size, seed)]
         self._undo: list[tuple[str, pd.DataFrame]] = []  # a picture, and its verdict before
         self.corrections = corrections.read(self.file)
@@ -116,12 +116,14 @@ class Review:
             The path of the picture; empty where there is nothing to take back.
         """
         if not self._undo:
-            own = self.corrections[self.corrections.who == self.who].sort_values("when", kind="stable")
+            own = corrections.about(self.table, self.corrections).query("who == @self.who")
+            own = own.sort_values("when", kind="stable")
             if own.empty:
                 return ""
             self._undo.append((own.path.iloc[-1], own[:0]))
         path, before = self._undo.pop()
-        self.corrections = corrections.update(self.file, before if len(before) else None, remove=path)
+        digest = self.table.sha256[self.table.path == path].iloc[0]
+        self.corrections = corrections.update(self.file, before if len(before) else None, remove=(path, digest))
         return path
 
     def merge(self, text: str, name: str) -> int:
@@ -136,13 +138,12 @@ class Review:
 
     def verdict(self, position: int) -> pd.Series | None:
         """Give the row of the corrections about a picture, None where there is none."""
-        found = self.corrections[self.corrections.path == self.table.path[position]]
-        return found.iloc[0] if len(found) else None
+        found = corrections.of_each(self.table.iloc[[position]], self.corrections).iloc[0]
+        return found if found.verdict else None
 
-    def verdicts(self, name: str) -> pd.Series:
-        """Give the verdict on each picture of a list; empty where nobody has looked."""
-        known = self.corrections.set_index("path").verdict
-        return known.reindex(self.table.path[self.lists[name]]).fillna("")
+    def verdicts(self, positions: np.ndarray) -> pd.Series:
+        """Give the verdict on each picture; empty where nobody has looked."""
+        return corrections.of_each(self.table.iloc[positions], self.corrections).verdict
 
     def answers(self, position: int) -> list[tuple[str, float]]:
         """Give the most probable characters of a picture, out of fold; empty where its fold is not finished."""
@@ -162,10 +163,10 @@ class Review:
 
     def conclusion(self) -> str:
         """Say how many labels are wrong, from the random sample."""
-        reviewed = int((self.verdicts("random") != "").sum())
+        reviewed = int((self.verdicts(self.lists["random"]) != "").sum())
         if not reviewed:
             return f"No picture of the random sample of {len(self._sample)} is reviewed yet."
-        share, low, high = labels.share_of_wrong(self.verdicts("random"))
+        share, low, high = labels.share_of_wrong(self.verdicts(self.lists["random"]))
         return (
             f"{reviewed} of {len(self._sample)} random pictures reviewed: {100 * share:.1f} % of the labels are wrong "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
@@ -202,7 +203,7 @@ class ReviewWidget(Asking):
         review = self._review
         review.look_again()
         positions = review.positions(question["list"], question.get("character", ""))
-        counts = {name: [int((review.verdicts(name) != "").sum()), len(review.lists[name])] for name in LISTS}
+        counts = {name: [int((review.verdicts(rows) != "").sum()), len(rows)] for name, rows in review.lists.items()}
         answer = {
             "lists": [[name, title, *counts[name]] for name, title in LISTS.items()],
             "characters": [[name, display_name(name)] for name in review.characters],
@@ -214,8 +215,7 @@ class ReviewWidget(Asking):
             return answer | {"index": 0}, []
         index = question.get("index")
         if index is None:
-            known = set(review.corrections.path)
-            index = next((n for n, at in enumerate(positions) if review.table.path[at] not in known), 0)
+            index = (review.verdicts(positions) == "").to_numpy().argmax()  # 0 where all are reviewed
         index = int(np.clip(index, 0, len(positions) - 1))
         position = int(positions[index])
         near, decided = review.near(position), review.verdict(position)
