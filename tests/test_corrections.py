@@ -76,7 +76,8 @@ def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys)
     raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
     decided = [("bart/00.png", "relabel", "lisa"), ("bart/01.png", "exclude", ""), ("bart/02.png", "second", "lisa")]
     decided = [row(*each, sha256=records.file_sha256(raw / each[0])) for each in decided]
-    corrections.update(file, rows(*decided, row("gone/09.png", "exclude", ""), row("bart/05.png", "relabel", "lisa", sha256="0")))
+    others = [row("gone/09.png", "exclude", ""), row("bart/05.png", "relabel", "lisa", sha256="0")]
+    corrections.update(file, rows(*decided, *others))
     table = prepare(raw, tmp_path / "processed", corrected=corrections.read(file)).set_index("path")
     assert table.character["bart/00.png"] == "lisa" and table.label_before["bart/00.png"] == "bart"
     assert table.exclusion_reason["bart/01.png"] == dataset.REVIEWED

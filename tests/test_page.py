@@ -334,6 +334,9 @@ def test_networks_answer_side_by_side(visit):
     browser.expect(visit.page.get_by_role("status").last).to_have_text(
         f"springfield: {KRUSTY}, over 99 %. cnn4: {HOMER}, over 99 %."
     )
+    visit["mark"].nth(1).click()  # in the card of one network alone
+    browser.expect(visit.page.locator("#marking")).to_be_focused()
+    browser.expect(visit["mark"].nth(0)).to_have_attribute("aria-pressed", "false")
 
 
 def test_a_score_says_on_what_and_stands_beside_no_answer(visit):

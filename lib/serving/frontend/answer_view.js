@@ -100,7 +100,7 @@ function pictureBox(page, entry, key, { found = [] }) {
       make("img", { src: entry.url, alt: `Your picture, ${entry.name}` }),
       veil && make("img.veil", { src: veil.url, alt: "", "data-testid": "heat-map" }),
       isPlaced && outlines(found),
-      entry.isMarking && markingView(page, entry, markId(key)),
+      entry.marking === key && markingView(page, entry, markId(key)),
     ),
   );
 }
@@ -142,11 +142,11 @@ const markId = (key) => `mark-${key}`;
 
 function markButton(page, entry, key) {
   const onclick = () => {
-    entry.isMarking = !entry.isMarking;
+    entry.marking = entry.marking === key ? null : key;
     page.draw();
     document.getElementById("marking")?.focus();
   };
-  const attributes = { id: markId(key), "data-testid": "mark", "aria-pressed": String(entry.isMarking) };
+  const attributes = { id: markId(key), "data-testid": "mark", "aria-pressed": String(entry.marking === key) };
   return button("Look at a part", onclick, attributes);
 }
 

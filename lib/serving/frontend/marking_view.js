@@ -30,7 +30,7 @@ export function markingView(page, entry, button) {
     }
   };
   const end = () => {
-    entry.isMarking = false;
+    entry.marking = null;
     page.draw();
     document.getElementById(button)?.focus();
   };

@@ -193,7 +193,7 @@ export class Page {
       shownVeil: null,
       truth: null, // { label, name }; the label is "" for somebody unknown
       isCorrecting: false,
-      isMarking: false,
+      marking: null, // the network in whose card a part is marked
       when: new Date().toISOString(),
     };
   }
