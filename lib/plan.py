@@ -220,6 +220,8 @@ def _runs(given: Mapping[str, str], source: str, mistakes: list[str]) -> dict[st
     overrides = {name: records.value_of(value) for name, value in changes.items()}
     origins = dict.fromkeys(changes, "SET")
     if given["EPOCHS"]:
+        if "epochs" in changes:
+            mistakes.append("EPOCHS and SET both name the epochs. Give one of them.")
         overrides["epochs"], origins["epochs"] = records.value_of(given["EPOCHS"]), "EPOCHS"
     suffix = "".join(f"-{name}-{value}" for name, value in changes.items())
     found = {}

@@ -123,6 +123,7 @@ def test_a_changed_recipe_is_a_run_named_after_its_changes():
         ({"RUNS": "cnn5"}, "There is no recipe 'cnn5'. Did you mean"),
         ({"RUNS": "sample/cnn6"}, "There is no recipe 'sample/cnn6'"),
         ({"EPOCHS": "abc"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 'abc'."),
+        ({"EPOCHS": "2", "SET": "epochs=3"}, "EPOCHS and SET both name the epochs. Give one of them."),
         ({"EPOCHS": "0"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 0."),
         ({"SPLIT": "half"}, "SPLIT: `split` must be one of grouped, random, given, not 'half'."),
         ({"SIZE": "3"}, "SIZE: `picture_size` must be a whole number from 16 to 512, not 3."),
