@@ -7,6 +7,7 @@ on validation choose.
 
 import argparse
 import itertools
+import math
 import os
 import shlex
 import sys
@@ -31,6 +32,7 @@ from lib.training.recipe import Recipe
 JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
 SCORE = "validation macro F1"
 DIGITS = 4  # of a proposed number: the name of the run has them
+MAX_GRID = 1_000  # combinations: each is a training
 WARM_UP = 0.25  # fraction of the epochs in which no trial is stopped
 
 
@@ -112,6 +114,12 @@ class Search:
             raise UserError(
                 f"{path.name}: `parameters` must hold what to try, such as `learning_rate: [0.001, 0.01]`; a grid "
                 f"needs a list of values or `steps` for each, not a range as for {', '.join(ranges) or 'none'}."
+            )
+        combinations = math.prod(map(len, self._choices.values()))
+        if self._sweep.method == "grid" and combinations > MAX_GRID:
+            raise UserError(
+                f"{path.name}: a grid may have {MAX_GRID:,} combinations, and this one has {combinations:,}. Try fewer "
+                "values of each parameter, or `method: random` with a number of `trials`."
             )
         self._base = self._plan({})
         if len(self._base.runs) != 1:

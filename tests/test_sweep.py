@@ -189,6 +189,7 @@ def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
         ({"dropout": {"log": True}}, "parameters: dropout: `low > 0` must hold for `log=True`"),
         ({7: [1]}, "parameters: there is no parameter `7`."),
         ({"dropout": None}, "a grid needs a list of values or `steps` for each, not a range as for dropout"),
+        ({"dropout": {"steps": 40}, "weight_decay": {"steps": 30}}, "and this one has 1,200. Try fewer values"),
         ({}, "`parameters` must hold what to try"),
     ],
     ids=str,
