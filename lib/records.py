@@ -366,10 +366,10 @@ def read_bytes(path: Path, limit: int) -> bytes:
     if path.exists() and not path.is_file():
         raise ValueError("it is not a regular file")
     with path.open("rb") as file:
-        contents = file.read(limit + 1)
-    if len(contents) > limit:
-        raise ValueError(f"it is larger than {limit / 1e6:.0f} MB")
-    return contents
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise ValueError(f"it is larger than {limit / 1e6:.0f} MB")
+        return file.read(size)  # Python sets aside as much memory as it is told here
 
 
 def folder_to_train(outputs: str | Path, data_name: str, run: str) -> Path:
