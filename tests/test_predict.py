@@ -322,7 +322,7 @@ def test_a_folder_that_cannot_be_is_a_message(folder, run_dir, option, capsys):
 
 
 def test_no_run_ends_with_2(folder, capsys, monkeypatch):
-    monkeypatch.setattr(predict.recogniser.load_best, "__defaults__", (folder,))
+    monkeypatch.setenv("OUTPUTS", str(folder))
     assert predict.main(["homer.png"]) == 2
     assert capsys.readouterr().err.startswith("error: There is no trained network in")
 

@@ -350,12 +350,16 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
     return [run for *_, run in sorted(found)]
 
 
-def load_best(outputs: Path = paths.OUTPUTS) -> Recogniser:
+def load_best(outputs: Path | None = None) -> Recogniser:
     """Load the first of `find_runs` that can be loaded.
+
+    Args:
+        outputs: The folder of the runs; by default that in the variable OUTPUTS of make, or else `outputs`.
 
     Raises:
         UserError: There is none; or all are damaged, in which case the error is that of the first.
     """
+    outputs = outputs or Path(os.environ.get("OUTPUTS") or paths.OUTPUTS)
     problems = []
     for run in find_runs(outputs):
         try:
