@@ -104,10 +104,12 @@ class Review:
         if verdict == corrections.RELABEL and label == given:
             verdict = corrections.KEEP
         label = {corrections.KEEP: given, corrections.EXCLUDE: ""}.get(verdict, label)
-        row = (path, self.table.sha256[found[0]], label, verdict, self.who, records.now())
-        self._undo.append((path, self.corrections[self.corrections.path == path]))
+        digest = self.table.sha256[found[0]]
+        row = (path, digest, label, verdict, self.who, records.now())
+        self._undo.append((path, corrections.about(self.table.iloc[found], self.corrections)))
         rows = pd.DataFrame([row], columns=list(corrections.COLUMNS))
-        self.corrections = corrections.update(self.file, rows, remove=path)  # it counts, whatever the clock says
+        # The verdict before goes, so that this one counts whatever the clock says.
+        self.corrections = corrections.update(self.file, rows, remove=(path, digest))
 
     def undo(self) -> str:
         """Take back the last verdict of this person, in this session or an earlier one.
