@@ -33,7 +33,7 @@ def run(tmp_path_factory):
     folder.mkdir()
     _, training = fit.train(data, folder, RECIPE)
     exported = export.save(folder, "tiny", data, RECIPE, training.checkpoint.best_weights)
-    record = export.run_record("tiny", "drawn", data, training, exported)
+    record = export.run_record("tiny", "drawn", data, training, exported) | {"exported_weights": "float32"}
     files = records.digests(folder, records.KERAS_MODEL, records.LITERT_MODEL)
     records.write_record(folder / records.RUN_RECORD, record, files)
     return folder, data
@@ -72,6 +72,7 @@ def test_a_refit_keeps_the_thresholds_and_is_not_repeated(loaded, run):
     folder = refit.refit(loaded)
     before, after = records.read_run(loaded), records.read_run(folder)
     assert after["calibration"] == before["calibration"]
+    assert after["exported_weights"] == before["exported_weights"] == "float32"
     assert (after["train_pictures"], before["train_pictures"]) == (28, 16)
     assert (after["epochs"], before["epochs"]) == (2, 4)  # of 28 and of 16 pictures
     assert after["refit_of"] == before["model_sha256"] != after["model_sha256"]

@@ -45,7 +45,9 @@ def refit(run_folder: Path) -> Path:
     drawings = recipe.drawings_per_character * len(FEATURES.keys() & set(data.characters))
     recipe = in_as_many_steps(recipe, *(len(each.rows("train")) + drawings for each in (data, everything)))
     _, training = fit.train(everything, folder, recipe)
-    exported = export.save(folder, record["name"], data, recipe, training.checkpoint.best_weights, chosen)
+    # As the run stores them: the frames that would show which weights are precise enough were trained on.
+    stored = recipe.model_copy(update={"export_weights": record["exported_weights"]})
+    exported = export.save(folder, record["name"], data, stored, training.checkpoint.best_weights, chosen)
     records.write_csv(folder / records.HISTORY, training.checkpoint.history)
     result = export.run_record(record["name"], record["data_name"], everything, training, exported)
     del result["best_val_macro_f1"]
