@@ -302,6 +302,20 @@ def test_the_price_of_leaking_is_that_of_the_records():
     assert not missing(paths.DOCS / "leakage.md", f"{percent(found.near_duplicates)} of the test pictures")
 
 
+def test_the_verdicts_are_counted_as_in_the_file():
+    table = corrections.read(corrections.KAGGLE)
+    number = table.verdict.value_counts()
+    second = table[table.verdict == corrections.SECOND]
+    pairs = {frozenset((path.partition("/")[0], other)) for path, other in zip(second.path, second.label, strict=True)}
+    assert not missing(
+        paths.DOCS / "labels.md",
+        f"{number[corrections.RELABEL]} of these are filed under another character, "
+        f"{number[corrections.EXCLUDE]} show none that the network knows, {len(second)} show a second one",
+        f"{len(second)} frames show another of the 38 characters too",
+        f"{len(pairs)} different pairs",
+    )
+
+
 def test_the_scores_on_reviewed_labels_are_those_of_the_records():
     verdicts = corrections.read(corrections.KAGGLE)
     table = compare.reviewed(compare.evaluated(paths.PUBLISHED), verdicts).set_index("run")

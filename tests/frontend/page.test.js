@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { percent, shortPercent } from "../../lib/serving/frontend/dom.js";
+import { hyphenated, percent, shortPercent } from "../../lib/serving/frontend/dom.js";
 import { tested } from "../../lib/serving/frontend/networks_view.js";
 import { Page } from "../../lib/serving/frontend/page.js";
 import { declaredSize, sha256, whyNot } from "../../lib/serving/frontend/pictures.js";
@@ -9,6 +9,11 @@ import { Problem, inWords } from "../../lib/serving/frontend/problem.js";
 import { Questions } from "../../lib/serving/frontend/questions.js";
 import { field, table, verdictOf } from "../../lib/serving/frontend/table.js";
 import { tries } from "../../lib/serving/frontend/wall_view.js";
+
+test("a long name breaks with a hyphen, a shorter one nowhere", () => {
+  assert.equal(hyphenated("Apu Nahasapeemapetilon"), "Apu Nahasapee\u00admapetilon");
+  assert.equal(hyphenated("Groundskeeper Willie"), "Groundskeeper Willie");
+});
 
 test("percentages say nothing that they do not know", () => {
   assert.deepEqual([0.2345, 0.996, 0.001].map(percent), ["23\u00a0%", "over 99\u00a0%", "under 1\u00a0%"]);

@@ -28,6 +28,9 @@ export function sized(element) {
   return element;
 }
 
+/** Says where the long words of a name may break, with a hyphen: near the middle, between a vowel and a consonant. */
+export const hyphenated = (name) => name.replace(/(\p{L}{6,}?[aeiou])(?=[^\P{L}aeiou]\p{L}{5,})/giu, "$1\u00ad");
+
 /** Makes a button. */
 export const button = (label, onclick, attributes = {}) => make("button.button", { type: "button", onclick, ...attributes }, label);
 

@@ -1,7 +1,7 @@
 // The pictures of this visit as a grid, and their answers as a table.
 
 import { NOBODY, names, together } from "./answer_view.js";
-import { button, make, save, shortPercent } from "./dom.js";
+import { button, hyphenated, make, save, shortPercent } from "./dom.js";
 import { table } from "./table.js";
 
 export function historyView(page) {
@@ -30,8 +30,8 @@ function thumbnail(page, entry) {
   const [answer] = [...page.answersTo(entry).map(([, shown]) => shown), ...Object.values(entry.answers)];
   const name = answer.problem ? "No answer" : answer.known ? names(answer) : "Nobody";
   const title = entry.truth
-    ? make("span.title.right", entry.truth.name === NOBODY ? "Nobody" : entry.truth.name)
-    : make("span.title", name, answer.known && make("span.soft", ` ${shortPercent(together(answer))}`));
+    ? make("span.title.right", entry.truth.name === NOBODY ? "Nobody" : hyphenated(entry.truth.name))
+    : make("span.title", hyphenated(name), answer.known && make("span.soft", ` ${shortPercent(together(answer))}`));
   const attributes = { id: `picture-${entry.id}`, type: "button", "aria-current": entry === page.current && "true" };
   const onclick = () => page.revisit(entry);
   return make("button.thumbnail", { ...attributes, onclick, title: entry.name }, make("img", { src: entry.url, alt: "" }), title);

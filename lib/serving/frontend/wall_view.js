@@ -1,6 +1,6 @@
 // Drawings to try, and everybody whom the network knows.
 
-import { fill, make } from "./dom.js";
+import { fill, hyphenated, make } from "./dom.js";
 
 const TRIES = 4;
 
@@ -53,5 +53,6 @@ export function wallView(page) {
 function tile(page, drawing, name) {
   const face = drawing ? image(page, drawing) : make("span.face", { "aria-hidden": "true" }, name[0]);
   const onclick = () => take(page, drawing);
-  return make("li", drawing ? make("button.drawing", { type: "button", onclick }, face, make("span", name)) : [face, make("span", name)]);
+  const label = make("span", hyphenated(name));
+  return make("li", drawing ? make("button.drawing", { type: "button", onclick }, face, label) : [face, label]);
 }
