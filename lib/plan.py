@@ -22,7 +22,7 @@ VARIABLES = {
     "RUNS": "names of recipes in notebooks/params/, or all",
     "EPOCHS": "instead of the recipe's",
     "SET": "changes of the recipe, such as 'learning_rate=0.001 seed=1'; the run is named after them",
-    "SPLIT": "grouped; random: near-duplicates may cross the split; or given: the split that the source brings",
+    "SPLIT": "grouped; random: near-duplicates may cross it; resampled: copies too; or given: that of the source",
     "SIZE": "side of a prepared picture, pixels",
     "RESIZE": "how a picture becomes square: stretch, pad or bounded",
     "MIN_PICTURES": "characters with fewer pictures are excluded",
@@ -52,7 +52,7 @@ FORMS = {
 # Of the repository, below which no runs are written.
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 # What differently prepared pictures of one source may be named after; see `_suffix`.
-SUFFIXES = ("random", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", "corrected")
+SUFFIXES = ("random", "resampled", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", "corrected")
 SUFFIXES += (r"near-[\d.]+(e-\d+)?-\d+-[\d.]+(e-\d+)?",)
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lib import records
-from lib.evaluation import compare, intervals, metrics
+from lib.evaluation import compare, findings, intervals, metrics
 
 RUN = {
     "name": "cnn4",
@@ -252,17 +252,41 @@ def test_runs_that_a_question_needs_come_from_the_records_where_they_are_not_her
     assert runs == [] and "cnn9 was not trained here" in note
 
 
-def test_leakage_is_the_gain_of_the_random_split_with_its_interval(tmp_path):
-    for name, answers in (("cnn6", [0, 1, 1, 0]), ("cnn6-random", [0, 0, 1, 1])):
-        found = predictions(answers)
-        scores = {"macro_f1": metrics.macro_f1(found.actual, np.array(answers)), "test_pictures": 4}
+@pytest.fixture
+def leaking(tmp_path):
+    """Runs of two seeds on the grouped and the random split, and one on a resampled split; their folders."""
+    answers = {"cnn6": [0, 1, 1, 0], "cnn6-random": [0, 0, 1, 1], "cnn6-resampled": [0, 0, 1, 1]}
+    answers |= {"cnn6-seed-1": [0, 0, 1, 1], "cnn6-seed-1-random": [0, 0, 1, 1]}
+    for name, of_run in answers.items():
+        found = predictions(of_run)
+        scores = {"macro_f1": metrics.macro_f1(found.actual, np.array(of_run)), "test_pictures": 4}
         scores |= {"near_duplicates_in_train": 1, "accuracy_of_near_duplicates": 1.0, "accuracy_of_others": 1.0}
         folder = evaluated_run(tmp_path / name, scores=scores)
         table = metrics.predictions_table(found.paths, found.actual, found.probabilities, found.characters)
         records.write_csv(folder / records.PREDICTIONS, table)
-    (row,) = compare.leakage(compare.evaluated(tmp_path)).itertuples()
-    assert (row.run, row.gain, row.near_duplicates) == ("cnn6", 0.5, 0.25)
+    return compare.evaluated(tmp_path)
+
+
+def test_leakage_is_the_gain_of_the_leaking_split_with_its_interval(leaking):
+    table = compare.leakage(leaking)
+    assert table[["run", "split", "gain"]].to_numpy().tolist() == [
+        ["cnn6", "random", 0.5],
+        ["cnn6", "resampled", 0.5],
+        ["cnn6-seed-1", "random", 0.0],
+    ]
+    assert (table.near_duplicates == 0.25).all()
+    assert ((table.low <= table.gain) & (table.gain <= table.high)).all()
+
+
+def test_leakage_is_averaged_over_the_seeds_of_a_recipe(leaking):
+    (row,) = compare.leakage_over_seeds(leaking).itertuples()  # the resampled split has one seed
+    assert (row.recipe, row.split, row.seeds, row.gain) == ("cnn6", "random", 2, 0.25)
+    assert (row.smallest_gain, row.largest_gain) == (0.0, 0.5)
     assert row.low <= row.gain <= row.high
+    found = findings.leakage(compare.leakage(leaking), compare.leakage_over_seeds(leaking))
+    assert "On a resampled split `cnn6` seems to gain 0.500 macro F1" in found
+    assert "Over 2 seeds `cnn6` seems to gain 0.250 macro F1" in found
+    assert "cnn6-seed-1" not in found
 
 
 def test_runs_are_scored_on_the_labels_of_the_source_and_on_the_reviewed_ones(tmp_path):

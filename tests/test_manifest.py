@@ -145,7 +145,7 @@ def test_excluded_pictures_do_not_count_for_the_character(raw, processed):
 # ---------------------------------------------------------------- splits
 
 
-@pytest.mark.parametrize("split", ["grouped", "random"])
+@pytest.mark.parametrize("split", ["grouped", "random", "resampled"])
 def test_every_character_is_divided_70_15_15(raw, processed, split):
     found = dataset.counts(prepare(raw, processed, split=split))
     assert found.to_dict("split")["data"] == [[14, 3, 3], [14, 3, 3]]
@@ -167,6 +167,26 @@ def test_a_group_of_two_characters_stays_in_one_split(raw, processed):
     mixed = table.groupby("group").filter(lambda group: group.character.nunique() == 2)
     assert mixed.group.nunique() == 6
     assert (mixed.groupby("group").split.nunique() == 1).all()
+
+
+def test_a_resampled_split_has_copies_on_both_sides(with_test_set, processed):
+    write(with_test_set / "bart" / "near.png", brighter(noise(3)))
+    table = prepare(with_test_set, processed, split="resampled")
+    frames = table[~dataset.in_official_test(table)]
+    drawn = frames[frames.split != ""]
+    assert drawn.character.value_counts().to_dict() == {"bart": 21, "lisa": 20}  # as many as there are
+    left = frames[frames.split == ""]
+    assert len(left) and set(left.exclusion_reason) == {dataset.NOT_DRAWN}
+    assert not set(left.path) & set(drawn.path)
+    assert drawn.duplicated(["path", "image", "group"]).sum() == len(left)
+    # A test picture leaks if it, or the one picture that it is nearly the same as, was drawn for train too.
+    known = set(drawn.path[drawn.split == "train"])
+    twins = {"bart/03.png": "bart/near.png", "bart/near.png": "bart/03.png"}
+    for split in ("validation", "test"):
+        expected = [path in known or twins.get(path) in known for path in table.path[table.split == split]]
+        assert dataset.train_duplicates(table, processed, split).tolist() == expected
+    assert len(dataset.load(processed).rows("train")) == (drawn.split == "train").sum()
+    pd.testing.assert_frame_equal(table, prepare(with_test_set, processed, split="resampled"))
 
 
 def test_the_split_follows_from_the_seed(raw, processed, tmp_path):

@@ -20,7 +20,8 @@ EXACT_COPY = "exact copy"
 TOO_FEW = "too few pictures of the character"
 IN_TEST_SET = "matches the archive's test set"
 REVIEWED = "excluded by a reviewer"
-REASONS = (UNREADABLE, REVIEWED, TWO_LABELS, EXACT_COPY, TOO_FEW, IN_TEST_SET)
+NOT_DRAWN = "not drawn"
+REASONS = (UNREADABLE, REVIEWED, TWO_LABELS, EXACT_COPY, TOO_FEW, IN_TEST_SET, NOT_DRAWN)
 COLUMNS = {
     "path": str,
     "character": str,
@@ -43,7 +44,8 @@ class Dataset:
 
     Attributes:
         images: Memory-mapped and read-only, `uint8 (num_images, picture_size, picture_size, 3)`, RGB.
-        table: The manifest, one row for each file of the source.
+        table: The manifest, one row for each file of the source; after a split that is `resampled`, one for each time
+            that it was drawn.
         preparation: The settings of the preparation.
         manifest_sha256: Digest of the manifest, 64 hexadecimal digits.
     """
@@ -92,7 +94,7 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
         )
     table, preparation = read_manifest(processed / MANIFEST), read_preparation(processed)
     images = _open_array(processed / IMAGES)
-    rows = np.sort(table.image[table.image >= 0].to_numpy())
+    rows = np.unique(table.image[table.image >= 0])
     size = preparation.picture_size
     if images.dtype != np.uint8 or images.shape != (len(rows), size, size, 3) or not images.flags.c_contiguous:
         raise _damaged(processed / IMAGES, f"it must hold {len(rows)} pictures of {size} × {size}")

@@ -290,12 +290,15 @@ def _divide(
     contradicted = pairs[same_set & same_picture]
     exclusions = functools.partial(_exclusion_reasons, table, official_test, pairs=pairs, same_picture=contradicted)
     table["exclusion_reason"] = exclusions(preparation)
+    if preparation.split == "resampled":
+        table, pairs = _resample(table, pairs, preparation.seed)
+        official_test = dataset.in_official_test(table).to_numpy()
     used = (table.exclusion_reason == "").to_numpy()
     split = np.full(len(table), "", dtype=object)
     groups = table.group.to_numpy() if preparation.split == "grouped" else np.arange(len(table))
     if preparation.split == "given":
         split[used & ~official_test] = _given_splits(table[used & ~official_test], preparation.seed)
-    else:
+    elif preparation.split != "resampled":
         with contextlib.suppress(UserError):  # fewer than two characters are frequent
             frequent_only = preparation.model_copy(update={"min_pictures": max(FREQUENT, preparation.min_pictures)})
             frequent = (exclusions(frequent_only) == "") & ~official_test
@@ -303,9 +306,9 @@ def _divide(
             # A group stays in its split, whoever else is in it.
             split_of_group = dict(zip(groups[frequent], split[frequent], strict=True))
             split = np.array([split_of_group.get(group, "") for group in groups], dtype=object)
-        others = used & ~official_test & (split == "")
-        if others.any():
-            split[others] = _assign(table.character[others].to_numpy(), groups[others], preparation.seed)
+    others = used & ~official_test & (split == "")
+    if others.any():
+        split[others] = _assign(table.character[others].to_numpy(), groups[others], preparation.seed)
     split[official_test] = dataset.TEST_SET
     table["split"] = np.where(used, split, "")
     _check_splits(table, preparation)
@@ -379,6 +382,30 @@ def _given_splits(frames: pd.DataFrame, seed: int) -> np.ndarray:
         fractions = {"train": 1 - validation, "validation": validation}
         given[given == "train"] = _assign(train.character.to_numpy(), train.group.to_numpy(), seed, fractions)
     return given
+
+
+def _resample(table: pd.DataFrame, pairs: np.ndarray, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Draw as many usable frames of each character as there are, with replacement, as the original project did.
+
+    Args:
+        table: One row a file, with exclusion reasons.
+        pairs: Near-duplicates, positions in the table, `int64 (m, 2)`.
+        seed: Seed of the draw.
+
+    Returns:
+        The table with a row for each time that a frame was drawn, and the pairs of near-duplicates as positions in it.
+        Copies of one frame are near-duplicates of each other.
+    """
+    usable = (table.exclusion_reason == "") & ~dataset.in_official_test(table)
+    drawn = table[usable].groupby("character").sample(frac=1, replace=True, random_state=seed).index.to_numpy()
+    table.loc[table.index[usable].difference(drawn), "exclusion_reason"] = dataset.NOT_DRAWN
+    rows = np.sort(np.concatenate([np.setdiff1d(np.arange(len(table)), drawn), drawn]))
+    copies = pd.Series(np.arange(len(rows)), index=rows)
+    both = np.concatenate([pairs, np.stack([np.unique(drawn)] * 2, axis=1)])
+    every = pd.DataFrame(both, columns=["row", "other"]).join(copies.rename("a"), on="row")
+    every = every.join(copies.rename("b"), on="other")[["a", "b"]]  # each copy of one with each copy of the other
+    found = np.unique(np.sort(every.to_numpy(), axis=1), axis=0)
+    return table.iloc[rows].reset_index(drop=True), found[found[:, 0] != found[:, 1]]
 
 
 def _assign(

@@ -35,9 +35,10 @@ class Preparation(Settings):
         le=999_999,
         description=f"characters with fewer pictures are excluded ({FREQUENT} in the original project)",
     )
-    split: Literal["grouped", "random", "given"] = Field(
+    split: Literal["grouped", "random", "resampled", "given"] = Field(
         "grouped",
-        description="grouped keeps near-duplicates on one side of the split, random does not; given takes the train, "
+        description="grouped keeps near-duplicates on one side of the split, random does not; resampled first draws as "
+        "many pictures of each character with replacement, as the original project did; given takes the train, "
         "validation and test folders of the source",
     )
     exclude_kaggle_test: bool = Field(

@@ -3,6 +3,7 @@
 Everywhere `run_folders` are folders of runs that are trained and evaluated, unless it says otherwise.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from lib import paths, records
 from lib.evaluation import intervals, labels, metrics
 from lib.training.recipe import Recipe
 
+LEAKING_SPLITS = ("random", "resampled")
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
 
 
@@ -249,44 +251,79 @@ def validation_curves(run_folders: list[Path]) -> pd.DataFrame:
 
 
 def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
-    """Measure what near-duplicates in train add to the score.
+    """Measure what near-duplicates and copies in train add to the score.
 
     The two splits have different test pictures, so the scores are resampled independently and their differences give
-    the interval. It covers the choice of the test pictures; only several seeds cover that of the training.
+    the interval. It covers the choice of the test pictures; `leakage_over_seeds` covers that of the training too.
 
     Args:
-        run_folders: Runs; those of a random split are named `<run>-random`.
+        run_folders: Runs; those of a leaking split are named `<run>-random` or `<run>-resampled`.
         seed: Seed of the bootstrap.
 
     Returns:
-        One row for each run that there is on both splits: `run`, `grouped` and `random` (macro F1), `gain` with its
-        95 % interval `low` and `high`, `near_duplicates` (fraction of the random split's test pictures that have one
-        in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_kaggle`, the change on the
-        archive's own test set, which neither run can have memorised (NaN without one).
+        One row for each run and leaking split that there is beside the grouped one: `run`, `split`, `grouped` and
+        `macro_f1` (the scores on the grouped split and on this one), `gain` with its 95 % interval `low` and `high`,
+        `near_duplicates` (fraction of this split's test pictures that have one in train),
+        `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_kaggle`, the change on the archive's own test
+        set, which neither run can have memorised (NaN without one).
     """
-    columns = "run grouped random gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
-    by_name, rows = {run_folder.name: run_folder for run_folder in run_folders}, []
-    for name in by_name:
-        if f"{name}-random" not in by_name:
-            continue
-        pair = [by_name[name], by_name[f"{name}-random"]]
+    columns = "run split grouped macro_f1 gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
+    rows = []
+    for name, split, pair in _leaking_pairs(run_folders):
         clean, leaky = (records.read_metrics(folder) for folder in pair)
-        resampled = []
-        for offset, folder in enumerate(pair):
-            found = metrics.read_predictions(folder / records.PREDICTIONS)
-            of_both = found.actual, found.predicted, len(found.characters), found.groups
-            resampled.append(intervals.resampled_scores(*of_both, seed + offset)[1])
         official = [scores.get("kaggle_test", {}).get("macro_f1", np.nan) for scores in (clean, leaky)]
         rows.append(
             (
-                *(name, clean["macro_f1"], leaky["macro_f1"], leaky["macro_f1"] - clean["macro_f1"]),
-                *intervals.percentile_interval(resampled[1] - resampled[0]),
+                *(name, split, clean["macro_f1"], leaky["macro_f1"], leaky["macro_f1"] - clean["macro_f1"]),
+                *intervals.percentile_interval(_resampled_gains(*pair, seed)),
                 leaky["near_duplicates_in_train"] / leaky["test_pictures"],
                 *(leaky.get(f"accuracy_of_{which}", np.nan) for which in ("near_duplicates", "others")),
                 official[1] - official[0],
             )
         )
     return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_kaggle"])
+
+
+def leakage_over_seeds(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
+    """Average the gains of `leakage` over the seeds of a recipe, named `<run>`, `<run>-seed-1` and so on.
+
+    Returns:
+        One row for each recipe and leaking split with several seeds: `recipe`, `split`, `seeds` (their number), `gain`
+        (the mean) with its 95 % interval `low` and `high`, which resamples test pictures and seeds, and the
+        `smallest_gain` and `largest_gain` of a seed.
+    """
+    columns = "recipe split seeds gain low high smallest_gain largest_gain"
+    table, rows = leakage(run_folders), []
+    gains = [_resampled_gains(*pair, seed) for _, _, pair in _leaking_pairs(run_folders)]
+    table["recipe"] = table.run.str.replace(r"-seed-\d+$", "", regex=True)
+    for (recipe, split), found in table.groupby(["recipe", "split"], sort=False):
+        if len(found) > 1:
+            of_seeds = np.array([gains[row] for row in found.index])
+            drawn = np.random.default_rng(seed).integers(len(found), size=of_seeds.shape)
+            interval = intervals.percentile_interval(np.take_along_axis(of_seeds, drawn, axis=0).mean(axis=0))
+            rows.append((recipe, split, len(found), found.gain.mean(), *interval, found.gain.min(), found.gain.max()))
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def _leaking_pairs(run_folders: list[Path]) -> list[tuple[str, str, tuple[Path, Path]]]:
+    """Pair each run of the grouped split with those of the leaking ones: its name, the split, and both folders."""
+    by_name = {run_folder.name: run_folder for run_folder in run_folders}
+    pairs = itertools.product(by_name, LEAKING_SPLITS)
+    return [
+        (name, split, (by_name[name], by_name[f"{name}-{split}"]))
+        for name, split in pairs
+        if f"{name}-{split}" in by_name
+    ]
+
+
+def _resampled_gains(clean: Path, leaky: Path, seed: int) -> np.ndarray:
+    """Resample what the second run scores above the first, float `(intervals.RESAMPLES,)`."""
+    scores = []
+    for offset, folder in enumerate((clean, leaky)):
+        found = metrics.read_predictions(folder / records.PREDICTIONS)
+        of_both = found.actual, found.predicted, len(found.characters), found.groups
+        scores.append(intervals.resampled_scores(*of_both, seed + offset)[1])
+    return scores[1] - scores[0]
 
 
 def differences(predictions: dict[str, metrics.Predictions], best: str, seed: int = 0) -> pd.DataFrame:

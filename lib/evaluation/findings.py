@@ -137,20 +137,29 @@ def differences(table: pd.DataFrame, best: str) -> str:
     return f"**Found:** `{best}` scores highest, but these pictures do not distinguish it from {listed}."
 
 
-def leakage(table: pd.DataFrame) -> str:
-    """Say what near-duplicates in train add to the score: a table of `compare.leakage`, with a row at least."""
+def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:
+    """Say what near-duplicates and copies in train add to the score.
+
+    Args:
+        table: `compare.leakage`, with a row at least.
+        over_seeds: `compare.leakage_over_seeds` of the same runs.
+    """
     text = "**Found:**"
-    for row in table.itertuples():
-        text += (
-            f" On a random split `{row.run}` seems to gain {row.gain:.3f} macro F1 ({row.low:.3f} to {row.high:.3f}), "
-            f"{'more than' if row.low > 0 else 'no more than'} other test pictures of the same kind could give."
-        )
+    for row in table[~table.run.str.contains("-seed-")].itertuples():
+        text += f" On a {row.split} split `{row.run}` {_gain(row)}."
         if np.isfinite(row.accuracy_of_near_duplicates):
             text += (
                 f" It is right on {100 * row.accuracy_of_near_duplicates:.1f} % of the pictures with a near-duplicate "
                 f"in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
             )
+    for row in over_seeds.itertuples():
+        text += f" Over {row.seeds} seeds `{row.recipe}` {_gain(row)} on a {row.split} split."
     return text
+
+
+def _gain(row: Any) -> str:
+    verdict = "more than" if row.low > 0 else "no more than"
+    return f"seems to gain {row.gain:.3f} macro F1 ({row.low:.3f} to {row.high:.3f}), {verdict} chance could give"
 
 
 def robustness(run: str, scores: pd.DataFrame) -> str:
