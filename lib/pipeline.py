@@ -320,7 +320,8 @@ def publish(plan: Plan) -> None:
     """Copy the records of the runs to the committed ones; the network and its card too where asked for."""
     for run in plan.runs if plan.publish_model else ():
         check_refit(plan.run_folder(run))
-    for table in (plan.folder / records.BASELINES, plan.folder / records.UNKNOWN):
+    for name in records.BESIDE_RUNS:
+        table = plan.folder / name
         record = table.with_suffix(".json")
         if record.exists() and plan.preparation.split == "grouped":
             _copy(records.verified(table), paths.PUBLISHED)

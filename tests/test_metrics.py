@@ -298,6 +298,12 @@ def test_the_history_keeps_all_its_columns(tmp_path):
     ]
 
 
+def test_a_training_without_validation_has_a_history_too(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss,accuracy\n1,2.5,0.1\n")
+    assert metrics.read_history(path).to_dict("records") == [{"epoch": 1, "loss": 2.5, "accuracy": 0.1}]
+
+
 @pytest.mark.parametrize("text", [None, "", "epoch,loss\n1,2\n"], ids=["missing", "empty", "another table"])
 def test_a_damaged_history_is_an_error_that_names_file_and_remedy(tmp_path, text):
     path = tmp_path / "history.csv"

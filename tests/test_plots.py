@@ -165,6 +165,7 @@ FIGURES = {
     "where it looked": lambda: looked(7),
     "shapes": lambda: data_plots.shapes(pd.DataFrame({"width": [320, 200, 100], "height": [180, 200, 400]})),
     "learning curves": lambda: plots.learning_curves(history(40), best_epoch=32),
+    "learning curves without validation": lambda: plots.learning_curves(history(9)[["epoch", "loss", "accuracy"]]),
     "learning curves of one epoch": lambda: plots.learning_curves(history(1)),
     "learning curves, diverged": lambda: plots.learning_curves(history(5).assign(loss=np.nan, val_loss=np.nan)),
     "confusion of 18": lambda: plots.confusion_matrix(confusion(CHARACTERS)),

@@ -46,6 +46,18 @@ def runs_with(runs_folder: Path, *needed: str, published: Path = paths.PUBLISHED
     return [], f"Nothing to show: {missing} was not trained here, and there are no committed records of them."
 
 
+def table_beside(runs_folder: Path, name: str, published: Path = paths.PUBLISHED) -> tuple[pd.DataFrame, str]:
+    """Read a table that lies beside the run folders: that of a folder, or else that of the committed records.
+
+    Returns:
+        The table, empty where there is none, and a sentence that says so or where it is from; empty for `runs_folder`.
+    """
+    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
+        if (folder / name).is_file():
+            return pd.read_csv(records.verified(folder / name)), note
+    return pd.DataFrame(), f"Nothing to show: there is no {name}."
+
+
 def results(run_folders: list[Path]) -> pd.DataFrame:
     """Collect the size, cost and scores of runs.
 

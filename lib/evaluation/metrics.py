@@ -29,7 +29,7 @@ SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
 CONFUSED_F1 = 0.8  # below, the page says that a character is sometimes confused with others
 NOBODY = "nobody"  # column of the probability of no known character
-HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy")
 
 
 class Predictions(NamedTuple):
@@ -117,7 +117,8 @@ def read_history(path: Path) -> pd.DataFrame:
     """Read the losses and scores that a training recorded after each epoch.
 
     Returns:
-        One row per epoch: `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy` and whatever else was recorded.
+        One row per epoch: `epoch`, `loss`, `accuracy` and whatever else was recorded; of validation there is nothing
+        where a run was trained once more on all frames.
 
     Raises:
         UserError: The file cannot be read or lacks one of these columns.

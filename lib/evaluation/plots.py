@@ -104,8 +104,8 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
     """Draw loss and accuracy of every epoch side by side, training and validation in each panel.
 
     Args:
-        history: One row per epoch with columns `epoch`, `loss`, `accuracy`, `val_loss`, `val_accuracy`,
-            optionally `val_macro_f1`.
+        history: One row per epoch with columns `epoch`, `loss`, `accuracy`, and those of `val_loss`, `val_accuracy`,
+            `val_macro_f1` that were recorded.
         best_epoch: The epoch (a value of `epoch`) whose weights were kept; marked in both panels.
     """
     figure, (left, right) = panels(3.8, 2)
