@@ -252,6 +252,18 @@ def test_runs_that_a_question_needs_come_from_the_records_where_they_are_not_her
     assert runs == [] and "cnn9 was not trained here" in note
 
 
+def test_a_table_beside_the_runs_comes_from_the_records_where_there_is_none(tmp_path):
+    here, published = tmp_path / "here", tmp_path / "published"
+    records.write_table(published / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.9]}))
+    table, note = compare.table_beside(here, records.PRETRAINED, published)
+    assert table.macro_f1.tolist() == [0.9] and note == compare.FROM_RECORDS
+    records.write_table(here / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.8]}))
+    table, note = compare.table_beside(here, records.PRETRAINED, published)
+    assert table.macro_f1.tolist() == [0.8] and note == ""
+    table, note = compare.table_beside(here, records.UNKNOWN, published)
+    assert table.empty and "there is no unknown.csv" in note
+
+
 @pytest.fixture
 def leaking(tmp_path):
     """Runs of two seeds on the grouped and the random split, and one on a resampled split; their folders."""
