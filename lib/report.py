@@ -138,9 +138,13 @@ def timelines(answers: Path) -> list[Path]:
     shards = [str(path) for path in sorted(answers.glob("part-*.parquet"))]
     has_time = dataset.field("time").is_valid()
     columns = ["picture", "time", "found"]
+    checked = dataset.ParquetFileFormat(
+        default_fragment_scan_options=dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+    )
     try:
-        rows = dataset.dataset(shards).to_table(columns=columns, filter=has_time).to_pandas() if shards else ()
-    except ValueError as problem:  # Arrow's
+        answered = dataset.dataset(shards, format=checked) if shards else None
+        rows = answered.to_table(columns=columns, filter=has_time).to_pandas() if answered else ()
+    except (OSError, ValueError) as problem:  # Arrow's
         raise UserError(f"{answers} cannot be read: {' '.join(str(problem).split())}") from None
     if not len(rows):
         raise UserError(

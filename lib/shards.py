@@ -308,7 +308,7 @@ def write(
             ):
                 for shard, rows in _answered(out, submit, room):
                     with records.atomic_write(shard) as temporary:
-                        parquet.write_table(_table(rows), temporary, compression="zstd")
+                        parquet.write_table(_table(rows), temporary, compression="zstd", write_page_checksum=True)
                     bar.update(len(rows))
         dataset = import_extra("pyarrow.dataset", "predictions")
         shards = dataset.dataset([str(path) for path in out.glob(SHARDS)])
@@ -325,7 +325,7 @@ def _rows_in(out: Path) -> int:
     parquet, count = import_extra("pyarrow.parquet", "predictions"), 0
     for path in out.glob(SHARDS):
         try:
-            count += parquet.read_metadata(path).num_rows
+            count += parquet.read_table(path, page_checksum_verification=True).num_rows
         except (OSError, ValueError):
             path.unlink()
     return count

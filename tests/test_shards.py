@@ -101,7 +101,12 @@ def test_a_list_that_is_gone_is_noticed(frames, run_dir, tmp_path):
         write([frames], tmp_path / "out", run_dir)
 
 
-@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[:-1], lambda whole: bytes(len(whole))])
+def with_a_flipped_bit(whole):
+    """In the middle of the first page."""
+    return whole[:60] + bytes([whole[60] ^ 1]) + whole[61:]
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[:-1], with_a_flipped_bit])
 def test_a_damaged_part_is_made_again(damage, frames, run_dir, tmp_path):
     write([frames], tmp_path / "out", run_dir)
     part = tmp_path / "out" / "part-000003.parquet"
@@ -253,8 +258,13 @@ def test_a_video_without_the_seconds_between_its_frames_is_a_mistake(video, run_
         write([video], tmp_path / "out", run_dir)
 
 
-def test_a_timeline_of_damaged_answers_is_a_mistake(tmp_path, capsys):
-    (tmp_path / "part-000000.parquet").write_bytes(b"no table")
+@pytest.mark.parametrize("flipped", [True, False])
+def test_a_timeline_of_damaged_answers_is_a_mistake(flipped, video, run_dir, tmp_path, capsys):
+    part = tmp_path / "part-000000.parquet"
+    if flipped:
+        shards.write([str(video)], tmp_path, Recogniser.load(run_dir), shards.Reader(allow_private=False), every=1.0)
+        capsys.readouterr()
+    part.write_bytes(with_a_flipped_bit(part.read_bytes()) if flipped else b"no table")
     assert report.main(["timeline", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path} cannot be read: ")
 

@@ -133,6 +133,15 @@ test("a correction that the browser cannot keep is not taken for safe", async ()
   assert.deepEqual([page.isSaved, page.problems[0].message], [false, "full"]);
 });
 
+test("a picture that comes before the kept ones are read is kept too", async () => {
+  const put = [];
+  const shelf = { isOn: false, put: async (entry) => put.push(entry) };
+  const page = undrawn(shelf);
+  page.restored = Promise.resolve().then(() => (shelf.isOn = true));
+  await page.keep("early");
+  assert.deepEqual(put, ["early"]);
+});
+
 test("of the kept pictures the oldest go too", async () => {
   const removed = [];
   const page = undrawn({ isOn: true, remove: async (id) => removed.push(id) });

@@ -44,7 +44,7 @@ export class Page {
     this.warn = (event) => this.isSaved || event.preventDefault();
     window.addEventListener("beforeunload", this.warn);
     window.hasUnsaved = () => !this.isSaved; // which Voila's page asks
-    if (this.about.keeps) this.shelf.all().then((kept) => kept.length && this.restore(kept));
+    this.restored = this.about.keeps && this.shelf.all().then((kept) => kept.length && this.restore(kept));
   }
 
   leave() {
@@ -371,11 +371,13 @@ export class Page {
   // ------------------------------------------------ what is kept in the browser, if the visitor wants
 
   async keep(entry) {
+    await this.restored; // whether pictures are kept is known only then
     if (this.shelf.isOn) await this.useShelf(() => this.shelf.put(entry));
   }
 
   toggleShelf() {
     return this.useShelf(async () => {
+      await this.restored;
       if (this.shelf.isOn) await this.shelf.clear();
       else for (const entry of [...this.pictures].reverse()) await this.shelf.put(entry);
     });
