@@ -459,11 +459,15 @@ def lock(target: Path) -> Iterator[None]:
         target: The folder to work on. The lock file stands beside it, so that the folder may be replaced.
 
     Raises:
-        UserError: Another process is at work there.
+        UserError: Another process is at work there, or the lock file cannot be made.
     """
     path = target.parent / f".{target.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with machine.lock(path, LOCK_PATIENCE_SECONDS) as held:
+        if not held and not path.exists():
+            raise UserError(
+                f"{path} cannot be made. Give write permission for {path.parent}, or choose another folder."
+            )
         if not held:
             raise UserError(
                 f"Another process is working on {target}; wait for it to end or stop it, then run the command again."

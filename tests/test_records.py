@@ -3,6 +3,7 @@ import errno
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -205,6 +206,14 @@ def test_a_second_process_is_told_that_the_folder_is_taken(tmp_path, monkeypatch
         # A process that is killed gives its lock back.
         holder.kill()
     with records.lock(target):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder in which nobody, not even root, can write")
+def test_a_lock_that_cannot_be_made_is_not_taken_for_another_process(monkeypatch):
+    monkeypatch.setattr(records, "LOCK_PATIENCE_SECONDS", 0)
+    message = r"/proc/\.run\.lock cannot be made\. Give write permission"
+    with pytest.raises(UserError, match=message), records.lock(Path("/proc/run")):
         pass
 
 

@@ -138,6 +138,7 @@ CASES = [
     ),
     Case("classes by nothing", pictures("a/1.jpg", "a\u200b/1.jpg"), "or what cannot be seen"),
     Case("classes made safe", pictures("a:b/1.jpg", "a?b/1.jpg", "c /1.jpg"), ["a_b-2/1.jpg", "a_b/1.jpg", "c_/1.jpg"]),
+    Case("devices of Windows", pictures("con/nul.jpg", "console/1.jpg"), ["_con/_nul.jpg", "console/1.jpg"]),
     Case(
         "composed and decomposed",
         pictures("cafe\u0301/1.jpg", "caf\u00e9/1.jpg", "b/1.jpg"),

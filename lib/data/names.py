@@ -10,6 +10,7 @@ from lib.errors import UserError
 MAX_NAME_BYTES = 200  # file systems allow 255
 # What some file systems forbid, and at the start what a shell or a spreadsheet would take for something else.
 UNSAFE = re.compile(r'[\\/:*?"<>|]|^[\s.=+@~-]+|[\s.]+$')
+DEVICE = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # of Windows, with any suffix
 
 # What zip programs on Windows write: code pages of DOS and Windows, most common first.
 CODE_PAGES = ("cp437", "cp850", "cp1252", "cp866", "cp1251", "cp932", "gbk", "big5", "cp949")
@@ -27,6 +28,7 @@ def safe(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name)
     name = UNSAFE.sub("_", "".join(letter if letter.isprintable() else "_" for letter in name))
+    name = DEVICE.sub(r"_\g<0>", name)
     if len(name.encode()) > MAX_NAME_BYTES:
         stem, dot, suffix = name.rpartition(".")
         kept = MAX_NAME_BYTES - len((dot + suffix).encode())
