@@ -454,6 +454,10 @@ def review(plan: Plan) -> None:
 
 def explore(plan: Plan) -> None:
     """Open the mistakes of a run."""
+    from lib.study.explore import open_explorer
+
+    # So that what is wrong is told here, and not as a traceback on the page.
+    open_explorer(plan.data_name, plan.raw_name, plan.outputs, _run_of_interest())
     _serve("explore", plan, OUTPUTS=plan.outputs, RUN=_run_of_interest())
 
 

@@ -1,5 +1,6 @@
 """The label review and the explorer, in a real browser: keys, undo, kill and resume, merge, click to picture."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import records
+from lib import paths, pipeline, records
 from lib.data import corrections, dataset, folds
 from lib.errors import UserError
 from lib.evaluation import metrics
+from lib.plan import make_plan
 from lib.study import explore, review, serve
 from tests import small_model
 from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
@@ -157,6 +159,18 @@ def test_the_matrix_counts_the_answers_and_a_cell_holds_its_pictures(explorer):
     assert counts.sum() - np.trace(counts) == 1
     actual, predicted = np.argwhere(counts - np.diag(np.diag(counts)))[0]
     assert explorer.cell(view, explorer.characters[actual], explorer.characters[predicted]).tolist() == [0]
+
+
+def test_a_run_that_there_is_not_is_told_before_a_page_is_served(pictures, monkeypatch):
+    monkeypatch.setattr(paths, "PROCESSED", pictures)
+    monkeypatch.setattr(serve, "page", lambda *_: pytest.fail("the mistake comes too late"))
+    monkeypatch.setenv("RUN", "three")
+    plan = dataclasses.replace(make_plan({}), data_name="processed", outputs=str(pictures / "outputs"))
+    with pytest.raises(UserError, match=r"No run in .* is evaluated"):
+        pipeline.explore(plan)
+    (pictures / "outputs" / "processed").symlink_to(pictures / "outputs" / "tiny")
+    with pytest.raises(UserError, match=r"There is no run .three. on these pictures\. Known: one, two"):
+        pipeline.explore(plan)
 
 
 def test_filters_choose_pictures(explorer):
