@@ -163,7 +163,7 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}.")
     if mistakes:
         raise UserError("\n".join(mistakes))
-    data_name = raw_name + _suffix(preparation) + ("-corrected" if corrections else "")
+    data_name = raw_name + _suffix(source, preparation) + ("-corrected" if corrections else "")
     more = (given["MODEL"] == "1", corrections, given["CLUSTER"])
     return Plan(source, raw_name, data_name, outputs, preparation, runs, *more)
 
@@ -196,14 +196,14 @@ def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
     return Preparation.of(source, settings, {name: variable for variable, name in PREPARATION_VARIABLES.items()})
 
 
-def _suffix(preparation: Preparation) -> str:
+def _suffix(source: str, preparation: Preparation) -> str:
     """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
+    default = Preparation.of(source, {})
     parts = [preparation.split] if preparation.split != "grouped" else []
     parts += ["no-kaggle-test"] if preparation.exclude_kaggle_test else []
-    parts += [f"{preparation.picture_size}px"] if preparation.picture_size != 64 else []
+    parts += [f"{preparation.picture_size}px"] if preparation.picture_size != default.picture_size else []
     parts += [preparation.resize_mode] if preparation.resize_mode != "stretch" else []
     near = (preparation.near_rms, preparation.near_bits, preparation.same_rms)
-    default = Preparation()
     if near != (default.near_rms, default.near_bits, default.same_rms):
         parts.append("near-" + "-".join(f"{value:g}" for value in near))
     return "".join(f"-{part}" for part in parts)

@@ -21,7 +21,7 @@ def mistakes(**variables):
 def test_without_variables_the_two_networks_are_trained_on_the_sample():
     plan = make_plan({})
     assert (plan.source, plan.data_name, list(plan.runs)) == ("sample", "sample", ["cnn4", "cnn6"])
-    assert (plan.preparation.min_pictures, plan.preparation.picture_size) == (20, 64)
+    assert (plan.preparation.min_pictures, plan.preparation.picture_size) == (20, 40)
     assert [run.recipe_name for run in plan.runs.values()] == ["sample/cnn4", "sample/cnn6"]
 
 
@@ -125,7 +125,7 @@ def test_a_changed_recipe_is_a_run_named_after_its_changes():
         ({"EPOCHS": "abc"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 'abc'."),
         ({"EPOCHS": "2", "SET": "epochs=3"}, "EPOCHS and SET both name the epochs. Give one of them."),
         ({"EPOCHS": "0"}, "EPOCHS: `epochs` must be a whole number from 1 to 100000, not 0."),
-        ({"SPLIT": "half"}, "SPLIT: `split` must be one of grouped, random, given, not 'half'."),
+        ({"SPLIT": "half"}, "SPLIT: `split` must be one of grouped, random, resampled, given, not 'half'."),
         ({"SIZE": "3"}, "SIZE: `picture_size` must be a whole number from 16 to 512, not 3."),
         ({"RESIZE": "crop"}, "RESIZE: `resize_mode` must be one of stretch, pad, bounded, not 'crop'."),
         ({"MIN_PICTURES": "many"}, "MIN_PICTURES: `min_pictures` must be a whole number from 1 to 999999, not 'many'."),
