@@ -269,7 +269,8 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     the interval. It covers the choice of the test pictures; `leakage_over_seeds` covers that of the training too.
 
     Args:
-        run_folders: Runs; those of a leaking split are named `<run>-random` or `<run>-resampled`.
+        run_folders: Runs, to which those in a folder `leakage` beside them are added; those of a leaking split are
+            named `<run>-random` or `<run>-resampled`.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -319,7 +320,8 @@ def leakage_over_seeds(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
 
 def _leaking_pairs(run_folders: list[Path]) -> list[tuple[str, str, tuple[Path, Path]]]:
     """Pair each run of the grouped split with those of the leaking ones: its name, the split, and both folders."""
-    by_name = {run_folder.name: run_folder for run_folder in run_folders}
+    more = [run for parent in sorted({run.parent for run in run_folders}) for run in evaluated(parent / "leakage")]
+    by_name = {run_folder.name: run_folder for run_folder in [*run_folders, *more]}
     pairs = itertools.product(by_name, LEAKING_SPLITS)
     return [
         (name, split, (by_name[name], by_name[f"{name}-{split}"]))
