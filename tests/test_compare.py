@@ -298,7 +298,7 @@ def test_leakage_is_averaged_over_the_seeds_of_a_recipe(leaking):
     assert row.low <= row.gain <= row.high
     found = findings.leakage(compare.leakage(leaking), compare.leakage_over_seeds(leaking))
     assert "On a resampled split `cnn6` seems to gain 0.500 macro F1" in found
-    assert "Over 2 seeds `cnn6` seems to gain 0.250 macro F1" in found
+    assert "Over 2 seeds on a random split `cnn6` seems to gain 0.250 macro F1" in found
     assert "cnn6-seed-1" not in found
 
 

@@ -153,13 +153,13 @@ def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:
                 f"in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
             )
     for row in over_seeds.itertuples():
-        text += f" Over {row.seeds} seeds `{row.recipe}` {_gain(row)} on a {row.split} split."
+        text += f" Over {row.seeds} seeds on a {row.split} split `{row.recipe}` {_gain(row)}."
     return text
 
 
 def _gain(row: Any) -> str:
-    verdict = "more than" if row.low > 0 else "no more than"
-    return f"seems to gain {row.gain:.3f} macro F1 ({row.low:.3f} to {row.high:.3f}), {verdict} chance could give"
+    change = f"{'gain' if row.gain >= 0 else 'lose'} {abs(row.gain):.3f} macro F1 ({row.low:.3f} to {row.high:.3f})"
+    return f"seems to {change}, {'more than' if row.low > 0 else 'no more than'} chance could give"
 
 
 def learning_curve(table: pd.DataFrame) -> str:
