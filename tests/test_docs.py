@@ -15,7 +15,7 @@ import yaml
 from lib import paths, pipeline, plan, records
 from lib.characters import display_name
 from lib.data import corrections
-from lib.evaluation import compare, findings, metrics
+from lib.evaluation import compare, metrics
 
 README, RESULTS = paths.ROOT / "README.md", paths.DOCS / "results.md"
 PAGES = sorted(paths.DOCS.glob("*.md"))
@@ -332,11 +332,6 @@ def test_what_outside_weights_buy_is_that_of_the_table():
     scores = [f"{score:.3f}" for score in (found.accuracy, found.macro_f1)]
     scores += [interval(found.macro_f1_low, found.macro_f1_high), f"{found.kaggle_macro_f1:.3f}"]
     assert list(row.values())[1:] == [f"{found.parameters:,}", f"{found.epochs}", *scores]
-
-
-def test_what_more_frames_bring_is_that_of_the_table():
-    table = pd.read_csv(records.verified(paths.PUBLISHED / records.LEARNING_CURVE))
-    assert not missing(RESULTS, findings.learning_curve(table).removeprefix("**Found:** "))
 
 
 def test_the_verdicts_are_counted_as_in_the_file():

@@ -83,10 +83,3 @@ def test_robustness_names_the_hardest_and_the_easiest_corruption():
     text = findings.robustness("cnn4", pd.DataFrame(rows, columns=["kind", "strength", "macro_f1"]))
     assert "falls from 0.900 on unchanged pictures to 0.600" in text
     assert "The hardest is jpeg quality (0.500), the easiest rotation (0.700)" in text
-
-
-def test_the_learning_curve_says_what_twice_the_pictures_bring():
-    curve = pd.DataFrame({"train_pictures": [1_000, 2_000, 4_000], "macro_f1": [0.8, 0.9, 0.95]})
-    found = findings.learning_curve(curve)
-    assert "From 1,000 to 4,000 training pictures, twice as many take away 50 %" in found
-    assert "40 % more would take away 29 %" in found  # 1 - 1 / 1.4

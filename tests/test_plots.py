@@ -147,9 +147,6 @@ FIGURES = {
     ),
     "curves of 7": lambda: run_plots.curves_over_each_other(curves(7), target=0.9),
     "curves of 1": lambda: run_plots.curves_over_each_other(curves(1, epochs=2)),
-    "learning curve": lambda: run_plots.learning_curve(
-        pd.DataFrame({"train_pictures": [2_800, 11_113], "val_macro_f1": [0.8, 0.9], "macro_f1": [0.79, 0.91]})
-    ),
     "ablation": lambda: run_plots.ablation(ablations(5), noise=0.004),
     "ablation of 1": lambda: run_plots.ablation(ablations(1)),
     "robustness of two": lambda: run_plots.robustness_of_two(with_unchanged(), with_unchanged(), ("cnn4", "cnn6")),

@@ -162,21 +162,6 @@ def _gain(row: Any) -> str:
     return f"seems to {change}, {'more than' if row.low > 0 else 'no more than'} chance could give"
 
 
-def learning_curve(table: pd.DataFrame) -> str:
-    """Say what twice the training pictures bring.
-
-    Args:
-        table: `train_pictures` and `macro_f1`, one row for each training, and two at least.
-    """
-    doublings, mistakes = np.log2(table.train_pictures), np.log(1 - table.macro_f1)
-    fewer = 1 - np.exp(np.polyfit(doublings, mistakes, 1)[0])
-    return (
-        f"**Found:** From {table.train_pictures.min():,} to {table.train_pictures.max():,} training pictures, twice as "
-        f"many take away {100 * fewer:.0f} % of what is missing to a macro F1 of one. At this rate, 40 % more would "
-        f"take away {100 * (1 - (1 - fewer) ** np.log2(1.4)):.0f} %."
-    )
-
-
 def robustness(run: str, scores: pd.DataFrame) -> str:
     """Conclude a test on corrupted pictures.
 

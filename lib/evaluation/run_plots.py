@@ -66,27 +66,6 @@ def curves_over_each_other(table: pd.DataFrame, target: float | None = None) -> 
 
 
 @plots.styled
-def learning_curve(table: pd.DataFrame) -> plots.Chart:
-    """Draw scores against the number of training pictures, on a logarithmic axis.
-
-    Args:
-        table: Columns `train_pictures`, `val_macro_f1` and `macro_f1`, one row for each training.
-    """
-    figure, axes = plots.panels(3.4)
-    lines = (("val_macro_f1", "validation", plots.ORANGE, "s"), ("macro_f1", "test", plots.BLUE, "o"))
-    for column, label, colour, marker in lines:
-        axes.plot(table["train_pictures"], table[column], marker=marker, color=colour, label=label)
-    axes.set_xscale("log")
-    axes.set_xticks(table["train_pictures"], [f"{number:,}" for number in table["train_pictures"]])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("pictures in train")
-    axes.set_title("Macro F1 against the number of training pictures")
-    axes.grid(axis="both")
-    figure.legend(loc="outside lower left", ncols=2)
-    return figure
-
-
-@plots.styled
 def ablation(table: pd.DataFrame, base: str = "base", noise: float | None = None) -> plots.Chart:
     """Draw what each change of a recipe does to the validation score, the best first.
 
