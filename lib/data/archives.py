@@ -113,7 +113,8 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
         seconds = (source.stat().st_size + size) / COPY_BYTES_PER_SECOND + len(placed) / COPY_PICTURES_PER_SECOND
         allow_seconds(LIST_SECONDS + seconds)
         bar = tqdm(placed.items(), desc=f"Copying {source.name}", unit=" pictures", disable=None)
-        digests = {place: _write(entry, folder.joinpath(*place)) for place, entry in bar}
+        copied: dict[Callable[[], IO[bytes]], Path] = {}
+        digests = {place: _write(entry, folder.joinpath(*place), copied) for place, entry in bar}
     frames = [place for place in placed if place[0] != layout.TEST_SET]
     return {
         "pictures": len(frames),
@@ -157,11 +158,15 @@ def _is_taken(entry: Entry, passed_over: PassedOver) -> bool:
     return False
 
 
-def _write(entry: Entry, path: Path) -> str:
-    """Copy a picture; returns its digest."""
+def _write(entry: Entry, path: Path, copied: dict[Callable[[], IO[bytes]], Path]) -> str:
+    """Copy a picture; returns its digest.
+
+    A second name of a file is read from its copy, since a compressed tar would be read anew up to it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with entry.open() as source, path.open("xb") as file:
+    first = copied.setdefault(entry.open, path)
+    with entry.open() if first == path else first.open("rb") as source, path.open("xb") as file:
         while chunk := source.read(CHUNK_BYTES):
             digest.update(chunk)
             file.write(chunk)
