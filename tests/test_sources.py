@@ -217,7 +217,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
-    def interrupt(entry, path):
+    def interrupt(entry, path, copied):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(archives, "_write", interrupt)
@@ -227,7 +227,7 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_full_disk_is_reported(tmp_path, monkeypatch):
-    def full(entry, path):
+    def full(entry, path, copied):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(archives, "_write", full)
