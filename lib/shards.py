@@ -133,6 +133,9 @@ def _at_address(address: str) -> Iterator[str]:
     try:
         files, path = core.url_to_fs(address, use_listings_cache=False)
         if glob.has_magic(path):
+            folder = re.split(r"[*?\[]", path)[0].rpartition("/")[0]
+            if folder and not files.exists(folder):  # else the pattern would match nothing
+                raise FileNotFoundError(f"there is no {folder}")
             found: Iterable[str] = filter(_is_picture, files.glob(path))
         elif files.isdir(path):
             found = _pictures_in(files, path)

@@ -342,6 +342,7 @@ def test_no_scheduler_is_said(frames, run_dir, tmp_path, address, monkeypatch):
 def bucket(monkeypatch):
     """A bucket of a real S3 server on this machine; gives its client."""
     import boto3
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
@@ -350,6 +351,7 @@ def bucket(monkeypatch):
     variables = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in (variables | {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}).items():
         monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # of the server of another test
     client = boto3.client("s3")
     client.create_bucket(Bucket="town")
     yield client
