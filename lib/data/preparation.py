@@ -67,8 +67,8 @@ class Preparation(Settings):
     def of(cls, source: str, settings: dict[str, Any], origins: dict[str, str] | None = None) -> "Preparation":
         """Make the settings for a source.
 
-        The drawn sample has fewer pictures of each character than the archive, and drawings are clear enough to be
-        recognised at a size that takes two fifths of the time.
+        The drawn sample has fewer pictures of each character than the archive, and drawings are recognised as well at a
+        size that takes less than half of the time.
 
         Args:
             source: `"sample"`, `"kaggle"`, or a path.
