@@ -16,6 +16,7 @@ def dataset(picture_size: int = 16) -> Dataset:
     characters = [CHARACTERS[number % len(CHARACTERS)] for number in range(len(SPLITS))]
     paths = [f"{character}/pic_{number:04}.jpg" for number, character in enumerate(characters)]
     columns = {"path": paths, "image": np.arange(len(SPLITS)), "character": characters, "split": SPLITS}
+    columns["group"] = np.arange(len(SPLITS))  # no near-duplicates
     table = pd.DataFrame(columns | {"width": picture_size, "height": picture_size})
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype="uint8")
     return Dataset(pixels, table, Preparation(picture_size=picture_size), manifest_sha256="0" * 64)

@@ -164,3 +164,26 @@ def test_a_recipe_sets_batch_size_seed_and_progressive_sizes():
     assert (train.batch_size, train.seed, train.shuffle) == (5, 3, True)
     # 0.6 of 10 epochs.
     assert (train.progressive_size, train.progressive_epochs) == (8, 6)
+
+
+def of_fraction(data, fraction, **settings):
+    return batches.training_rows(data, Recipe(network="cnn", train_fraction=fraction, **settings))
+
+
+def test_a_fraction_of_each_character_is_trained_on_and_smaller_ones_are_part_of_larger_ones():
+    data = small_data.dataset()
+    np.testing.assert_array_equal(of_fraction(data, 1.0), data.rows("train"))
+    half, quarter, least = (of_fraction(data, fraction) for fraction in (0.5, 0.25, 0.001))
+    # 6, 5 and 5 training pictures of the three characters: half of 5 is rounded to the even 2.
+    np.testing.assert_array_equal(np.bincount(data.labels[half]), [3, 2, 2])
+    np.testing.assert_array_equal(np.bincount(data.labels[least]), [1, 1, 1])
+    assert set(least) < set(quarter) < set(half) < set(data.rows("train"))
+    assert set(half) != set(of_fraction(data, 0.5, seed=1))
+
+
+def test_a_fraction_of_the_pictures_keeps_near_duplicates_together():
+    data = small_data.dataset()
+    # Of each character two groups: the even ones of its pictures and the odd ones.
+    data.table["group"] = data.table.image // 3 % 2 * 3 + data.labels
+    of_bart = data.table.group[of_fraction(data, 0.5)][data.labels[of_fraction(data, 0.5)] == 0]
+    assert of_bart.nunique() == 1

@@ -173,8 +173,24 @@ def with_drawings(data: Dataset, recipe: Recipe) -> tuple[ConcatArrays, np.ndarr
     return (
         ConcatArrays(data.images, squares.reshape(-1, size, size, 3)),
         np.concatenate([data.labels, drawn_labels]),
-        np.concatenate([data.rows("train"), len(data.images) + np.arange(len(drawn))]),
+        np.concatenate([training_rows(data, recipe), len(data.images) + np.arange(len(drawn))]),
     )
+
+
+def training_rows(data: Dataset, recipe: Recipe) -> np.ndarray:
+    """Choose the pictures to train on, `int64 (n,)`: the recipe's fraction of each character's, in order.
+
+    Whole groups of near-duplicates are drawn, since part of a group tells a network as much as all of it; only the
+    last one may be cut. With one seed a smaller fraction is part of a larger one.
+    """
+    rows, groups = data.rows("train"), data.groups("train")
+    place = np.random.default_rng(recipe.seed).permutation(groups.max() + 1)[groups]
+    used = np.zeros(len(rows), bool)
+    for label in range(len(data.characters)):
+        of_label = np.flatnonzero(data.labels[rows] == label)
+        number = max(1, round(recipe.train_fraction * len(of_label)))
+        used[of_label[np.argsort(place[of_label], kind="stable")[:number]]] = True
+    return rows[used]
 
 
 def for_validation(data: Dataset, recipe: Recipe) -> Batches:

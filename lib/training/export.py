@@ -26,7 +26,7 @@ from ai_edge_litert.interpreter import Interpreter
 from lib import machine, records
 from lib.data.dataset import Dataset
 from lib.errors import UserError
-from lib.training import networks, optimizers, quantization
+from lib.training import batches, networks, optimizers, quantization
 from lib.training.calibration import Calibration, calibrate, fold_temperature
 from lib.training.recipe import Recipe
 from lib.training.resume import Training
@@ -301,7 +301,7 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
         "seconds": checkpoint.seconds,
         "seconds_per_epoch": checkpoint.seconds / checkpoint.epoch,
         "epoch_seconds": checkpoint.epoch_seconds,
-        "train_pictures": len(data.rows("train")),
+        "train_pictures": len(batches.training_rows(data, recipe)),
         "calibration": dataclasses.asdict(exported.calibration),
         "exported_weights": exported.weights,
         "export_differs_on": exported.mismatches,

@@ -55,6 +55,9 @@ class Recipe(Settings):
         0, ge=0, le=100_000, description="epochs without a better validation score before stopping; 0 never stops"
     )
     batch_size: int = Field(32, ge=1, le=65_536, description="pictures per step")
+    train_fraction: float = Field(
+        1.0, ge=0.001, le=1, description="fraction of each character's training pictures that is used"
+    )
     progressive_fraction: float = Field(
         0.0, ge=0, le=1, description="fraction of the epochs, the first ones, that train on small pictures; cnn needs 0"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from lib import machine, paths, records
 from lib.data import dataset
 from lib.drawing.figures import FEATURES
-from lib.training import export, fit
+from lib.training import batches, export, fit
 from lib.training.calibration import Calibration
 from lib.training.recipe import Recipe
 
@@ -43,7 +43,9 @@ def refit(run_folder: Path) -> Path:
     if recipe.patience:  # there is no score to lose it on
         recipe = recipe.model_copy(update={"epochs": record["best_epoch"], "patience": 0})
     drawings = recipe.drawings_per_character * len(FEATURES.keys() & set(data.characters))
-    recipe = in_as_many_steps(recipe, *(len(each.rows("train")) + drawings for each in (data, everything)))
+    recipe = in_as_many_steps(
+        recipe, *(len(batches.training_rows(each, recipe)) + drawings for each in (data, everything))
+    )
     _, training = fit.train(everything, folder, recipe)
     # As the run stores them: the frames that would show which weights are precise enough were trained on.
     stored = recipe.model_copy(update={"export_weights": record["exported_weights"]})
