@@ -127,7 +127,10 @@ def test_an_ablation_lists_what_each_run_changed(tmp_path):
         ("base-seed-1", {"seed": 1}, 0.91),
     ]:
         trained_run(tmp_path / name, recipe=changed, best_val_macro_f1=score, seconds=90.0)
+    trained_run(tmp_path / "large", best_val_macro_f1=0.7, seconds=90.0, picture_size=96)
     table = compare.ablation(tmp_path)
+    assert table.changed[table.run == "large"].item() == "picture_size=96"
+    table = table[table.run != "large"]
     assert list(table.run) == ["base-seed-1", "base", "sgd"]
     assert list(table.changed) == ["seed=1", "", "optimizer=sgd"]
     assert list(table.minutes) == [1.5, 1.5, 1.5]
@@ -137,6 +140,21 @@ def test_an_ablation_lists_what_each_run_changed(tmp_path):
 def test_an_ablation_without_its_base_is_empty(tmp_path):
     trained_run(tmp_path / "sgd")
     assert compare.ablation(tmp_path).empty
+
+
+def test_mistakes_by_frames_follow_a_power_law(tmp_path):
+    # 1 - macro F1 is 4 / √n.
+    for name, changed, pictures, score in [
+        ("base", {}, 6400, 0.95),
+        ("quarter", {"train_fraction": 0.25, "epochs": 8}, 1600, 0.9),
+        ("sixteenth", {"train_fraction": 0.0625, "epochs": 32}, 400, 0.8),
+        ("sgd", {"optimizer": "sgd"}, 6400, 0.7),
+    ]:
+        trained_run(tmp_path / name, recipe=changed, best_val_macro_f1=score, train_pictures=pictures)
+    table = compare.by_frames(tmp_path)
+    assert list(table.run) == ["sixteenth", "quarter", "base"] and list(table.train_pictures) == [400, 1600, 6400]
+    scale, exponent = compare.power_law(table)
+    assert (scale, exponent) == (pytest.approx(4), pytest.approx(-0.5))
 
 
 # ---------------------------------------------------------------- robustness

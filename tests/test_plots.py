@@ -149,6 +149,10 @@ FIGURES = {
     "curves of 1": lambda: run_plots.curves_over_each_other(curves(1, epochs=2)),
     "ablation": lambda: run_plots.ablation(ablations(5), noise=0.004),
     "ablation of 1": lambda: run_plots.ablation(ablations(1)),
+    "by frames": lambda: run_plots.by_frames(
+        pd.DataFrame({"train_pictures": [2_778, 5_556, 7_779, 11_113], "mistakes": [0.18, 0.13, 0.11, 0.09]}),
+        *(5.0, -0.43, 15_885),
+    ),
     "robustness of two": lambda: run_plots.robustness_of_two(with_unchanged(), with_unchanged(), ("cnn4", "cnn6")),
     "robustness with unchanged": lambda: plots.robustness(with_unchanged()),
     "network of 20 layers": lambda: training_plots.network(layer_table(20)),

@@ -160,21 +160,52 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
         base: The run that the others change.
 
     Returns:
-        One row per run, best first: `run, changed, seed, epochs, val_macro_f1, minutes, corruption_loss`. `changed`
-        lists the parameters that differ from the base's. `corruption_loss` is the `loss` of `robustness` (NaN without
-        `robustness.csv`). Empty where the base is not trained.
+        One row per run, best first: `run, changed, seed, epochs, train_pictures, val_macro_f1, minutes,
+        corruption_loss`. `changed` lists the parameters that differ from the base's, the size of the pictures among
+        them. `corruption_loss` is the `loss` of `robustness` (NaN without `robustness.csv`). Empty where the base is
+        not trained.
     """
     folders = [record.parent for record in Path(runs_folder).glob(f"*/{records.RUN_RECORD}")]
     runs = {folder.name: records.read_run(folder) for folder in folders}
+    scored = ["epochs", "train_pictures", "best_val_macro_f1"]
     rows = []
     for name, run in runs.items() if base in runs else ():
-        recipe, reference = run["recipe"], runs[base]["recipe"]
-        changed = ", ".join(f"{key}={value}" for key, value in recipe.items() if value != reference.get(key))
-        scores = run["epochs"], run["best_val_macro_f1"], run["seconds"] / 60
-        rows.append((name, changed, recipe["seed"], *scores))
-    table = pd.DataFrame(rows, columns=["run", "changed", "seed", "epochs", "val_macro_f1", "minutes"])
+        of_run, reference = (each["recipe"] | {"picture_size": each["picture_size"]} for each in (run, runs[base]))
+        changed = ", ".join(f"{key}={value}" for key, value in of_run.items() if value != reference.get(key))
+        rows.append((name, changed, of_run["seed"], *map(run.get, scored), run["seconds"] / 60))
+    columns = ["run", "changed", "seed", "epochs", "train_pictures", "val_macro_f1", "minutes"]
+    table = pd.DataFrame(rows, columns=columns)
     table["corruption_loss"] = table.run.map(robustness(folders).set_index("run").loss)
     return table.sort_values("val_macro_f1", ascending=False, ignore_index=True)
+
+
+def by_frames(runs_folder: Path, base: str = "base") -> pd.DataFrame:
+    """Measure how the validation score grows with the number of training frames.
+
+    Args:
+        runs_folder: The folder of the trained runs, as for `ablation`.
+        base: The run with all training frames.
+
+    Returns:
+        One row per run that trained on a fraction of the frames (`train_fraction`) or is the base, the smallest first:
+        `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
+    """
+    table = ablation(runs_folder, base)
+    fractions = table[table.changed.str.contains("train_fraction=") | (table.run == base)]
+    chosen = fractions.assign(mistakes=1 - fractions.val_macro_f1)[["run", "train_pictures", "mistakes"]]
+    return chosen.sort_values("train_pictures", ignore_index=True)
+
+
+def power_law(table: pd.DataFrame) -> tuple[float, float]:
+    """Fit `mistakes = scale × train_pictures ** exponent`, a straight line on logarithmic axes, to `by_frames`.
+
+    Learning curves follow such a law over a wide range (Hestness et al. 2017, arXiv:1712.00409).
+
+    Returns:
+        `scale` and `exponent`, which is negative where more frames help.
+    """
+    exponent, logarithm = np.polyfit(np.log(table.train_pictures), np.log(table.mistakes), 1)
+    return float(np.exp(logarithm)), float(exponent)
 
 
 def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -> pd.DataFrame:

@@ -92,6 +92,36 @@ def ablation(table: pd.DataFrame, base: str = "base", noise: float | None = None
 
 
 @plots.styled
+def by_frames(table: pd.DataFrame, scale: float, exponent: float, more: int) -> plots.Chart:
+    """Draw mistakes on validation by the number of training frames, and the fitted power law.
+
+    Args:
+        table: Columns `train_pictures` and `mistakes`, as from `compare.by_frames`.
+        scale: Of the power law, as from `compare.power_law`.
+        exponent: Likewise.
+        more: A larger number of frames, to which the line is extended.
+    """
+    figure, axes = plots.panels(3.6)
+    reach, expected = np.geomspace(table.train_pictures.min(), more), scale * more**exponent
+    axes.plot(reach, scale * reach**exponent, **plots.DASHED, label="fitted power law")
+    axes.plot(table.train_pictures, table.mistakes, "o", color=plots.BLUE, markersize=7, label="trained")
+    look = {"color": plots.BLUE, "markerfacecolor": "white", "markersize": 7, "zorder": 3}
+    axes.plot(more, expected, "o", **look, label="expected of all frames")
+    for pictures, mistakes in [*table[["train_pictures", "mistakes"]].itertuples(index=False), (more, expected)]:
+        plots.write_above(axes, pictures, mistakes, f"{mistakes:.3f}")
+    axes.set(xscale="log", yscale="log", xlabel="training frames", title="1 - macro F1 on validation, logarithmic")
+    ticks = [*table.train_pictures, more]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.06, y=0.2)
+    axes.grid(axis="both", which="both")
+    figure.legend(loc="outside lower left", ncols=3)
+    return figure
+
+
+@plots.styled
 def robustness_of_two(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> plots.Chart:
     """Compare two runs on each kind of corruption, by the mean over its strengths.
 
