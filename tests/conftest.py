@@ -6,8 +6,8 @@ from lib import machine
 
 
 def pytest_xdist_auto_num_workers():
-    """Test with one process more than there are cores: many tests wait for a browser, a server or a kernel."""
-    return machine.cores() + 1
+    """Test with two processes more than there are cores: many tests wait for a browser, a server or a kernel."""
+    return machine.cores() + 2
 
 
 def pytest_collection_modifyitems(items):
