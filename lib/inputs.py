@@ -5,6 +5,7 @@ prose of a notebook change none of them.
 """
 
 import ast
+import contextlib
 import functools
 import json
 from pathlib import Path
@@ -64,10 +65,33 @@ def _imported(source: str) -> set[Path]:
 
 
 def _code_cells(notebook: Path) -> list[str]:
-    """Give the sources of the code cells, without that of the parameters, whose values are inputs of their own."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    return ["".join(cell["source"]) for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
+    """Give the sources of the code cells, without that of the parameters, whose values are inputs of their own.
+
+    Raises:
+        UserError: It is no notebook, or a cell is no Python.
+    """
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        return [_python(cell["source"]) for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
+    except (ValueError, LookupError, TypeError, SyntaxError) as problem:
+        raise UserError(
+            f"{notebook} cannot be read: {problem}. Repair it in JupyterLab, or take back your changes by "
+            f"`git checkout {notebook.relative_to(paths.ROOT)}`."
+        ) from None
+
+
+def _python(lines: list[str]) -> str:
+    """Give the source of a cell; what only IPython knows, such as `%matplotlib inline`, as calls of Python."""
+    source = "".join(lines)
+    with contextlib.suppress(SyntaxError):
+        ast.parse(source)
+        return source
+    from IPython.core.inputtransformer2 import TransformerManager  # slow to import, and few notebooks need it
+
+    source = TransformerManager().transform_cell(source)
+    ast.parse(source)
+    return source
 
 
 def code_digests(notebook: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 
 from lib import inputs, paths, records
+from lib.errors import UserError
 
 NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.ROOM_OF_STEP}
 
@@ -92,6 +93,25 @@ def test_the_prose_and_the_parameters_cell_of_a_notebook_change_nothing_and_its_
     [cell for cell in book.cells if cell.cell_type == "code"][-1].source += "\nprint(1)"
     nbformat.write(book, path)
     assert steps_changed(copy, before) == {"02_train"}
+
+
+def test_what_only_ipython_knows_is_code_too(copy):
+    before = digests(copy)
+    path = copy / "notebooks" / "02_train.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.cells[-1] = nbformat.v4.new_code_cell("%matplotlib inline\n!nvidia-smi")
+    nbformat.write(book, path)
+    assert steps_changed(copy, before) == {"02_train"}
+
+
+@pytest.mark.parametrize("source", ["x = (", "<<<<<<< HEAD\nx = 1", None])
+def test_a_notebook_that_cannot_be_read_is_named(copy, source):
+    path = copy / "notebooks" / "02_train.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell(source or ""))
+    path.write_text(nbformat.writes(book) if source else "<<<<<<< HEAD\n" + nbformat.writes(book))
+    with pytest.raises(UserError, match=r"02_train\.ipynb cannot be read: .*git checkout notebooks/02_train\.ipynb"):
+        inputs.files(path)
 
 
 def test_a_product_is_up_to_date_until_one_of_its_inputs_changes(tmp_path):
