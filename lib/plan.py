@@ -49,8 +49,10 @@ FORMS = {
     "MODEL": ("[01]", "0 or 1"),
     "CLUSTER": (r"local|.*://.*", "`local` or an address such as tcp://scheduler:8786"),
 }
+MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `make test` replace
 # Of the repository, below which no runs are written.
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
+PROJECT_FOLDERS += tuple(f"outputs/{name}" for name in MADE_ANEW)
 # What differently prepared pictures of one source may be named after; see `_suffix`.
 SUFFIXES = ("random", "resampled", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", "corrected")
 SUFFIXES += (r"near-[\d.]+(e-\d+)?-\d+-[\d.]+(e-\d+)?",)
@@ -178,8 +180,8 @@ def _kept(mistakes: list[str]) -> Iterator[None]:
 
 
 def _is_reserved(name: str) -> bool:
-    """Say whether a name is that of a generated source, or of another source prepared in another way."""
-    return name in sources.GENERATED or any(re.search(f"-{part}$", name) for part in SUFFIXES)
+    """Say whether a name has another meaning: a generated source, a folder that is replaced, or other settings."""
+    return name in (*sources.GENERATED, *MADE_ANEW) or any(re.search(f"-{part}$", name) for part in SUFFIXES)
 
 
 def _is_of_the_project(folder: Path) -> bool:

@@ -47,7 +47,8 @@ def test_a_data_set_is_named_after_its_source(source, name):
 
 
 @pytest.mark.parametrize(
-    "source", ["a/sample.zip", "kaggle/", "a-random.zip", "my-96px", "x-near-1e-05-0-2.5.zip", "a-corrected"]
+    "source",
+    ["a/sample.zip", "kaggle/", "a-random.zip", "my-96px", "x-near-1e-05-0-2.5.zip", "a-corrected", "site.zip"],
 )
 def test_a_name_that_stands_for_something_else_gets_a_digest_of_the_path(source):
     name = Path(source).name.removesuffix(".zip")
@@ -85,7 +86,8 @@ def test_a_recipe_whose_name_cannot_be_that_of_a_run_is_refused(name, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "outputs", [".", "..", "/", "data", "data/raw", "./lib/..", "notebooks", "outputs/published", ".git"]
+    "outputs",
+    [".", "..", "/", "data", "data/raw", "./lib/..", "notebooks", "outputs/published", "outputs/site", ".git"],
 )
 def test_runs_are_not_written_among_the_files_of_the_project(outputs):
     assert mistakes(OUTPUTS=outputs) == [
