@@ -207,7 +207,7 @@ def _suffix(source: str, preparation: Preparation) -> str:
     parts += [preparation.resize_mode] if preparation.resize_mode != "stretch" else []
     near = (preparation.near_rms, preparation.near_bits, preparation.same_rms)
     if near != (default.near_rms, default.near_bits, default.same_rms):
-        parts.append("near-" + "-".join(f"{value:g}" for value in near))
+        parts.append("near-" + "-".join(str(value).removesuffix(".0") for value in near))
     return "".join(f"-{part}" for part in parts)
 
 

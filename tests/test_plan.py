@@ -64,6 +64,8 @@ def test_limits_of_near_duplicates_are_settings_with_a_folder_of_their_own():
 def test_differently_prepared_pictures_have_folders_of_their_own():
     variables = {"DATA": "a.zip", "SPLIT": "random", "EXCLUDE_KAGGLE_TEST": "1", "SIZE": "96", "RESIZE": "bounded"}
     assert make_plan(variables).data_name == "a-random-no-kaggle-test-96px-bounded"
+    near = [make_plan({"DATA": "a.zip", "NEAR_RMS": value}).data_name for value in ("1.2345678", "1.2345679", "1e-9")]
+    assert near == ["a-near-1.2345678-24-2.5", "a-near-1.2345679-24-2.5", "a-near-1e-09-24-2.5"]
 
 
 def test_runs_may_be_separated_by_commas():
