@@ -45,7 +45,10 @@ def test_a_verdict_is_taken_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("path,label\na,b\n", "expected the columns path, sha256, label, verdict, who, when, missing: sha256"),
+        (
+            "path;label\na;b\n",
+            "the columns path, sha256, label, verdict, who, when, separated by commas; missing: path",
+        ),
         ("path,sha256,label,verdict,who,when\na,0,b,maybe,x,y\n", "must be one of keep, relabel, exclude, second"),
         ("path,sha256,label,verdict,who,when\na,0,,relabel,x,y\n", "a must have the label of a character, not ''."),
         (
@@ -55,6 +58,7 @@ def test_a_verdict_is_taken_back(tmp_path):
         ("path,sha256,label,verdict,who,when\na,0,b\0c,relabel,x,y\n", "a must have the label of a character, not"),
         ("path,sha256,label,verdict,who,when\na,0,Train,relabel,x,y\n", "a must have the label of a character, not"),
         ("", "cannot be read as a table of corrections"),
+        ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\na,0,b,keep,x,y,z\n", "in line 3, saw 7."),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, text, says):

@@ -46,10 +46,10 @@ def _parsed(source: Path | io.StringIO, where: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, ValueError) as problem:
-        raise UserError(f"{where} cannot be read as a table of corrections: {problem}.") from None
+        raise UserError(f"{where} cannot be read as a table of corrections: {str(problem).strip()}.") from None
     if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(
-            f"{where} is no table of corrections: expected the columns {', '.join(COLUMNS)}, "
+            f"{where} is no table of corrections: expected the columns {', '.join(COLUMNS)}, separated by commas; "
             f"missing: {', '.join(missing)}."
         )
     table = table[table.verdict != ""]  # the page writes the pictures that nobody corrected too

@@ -268,8 +268,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=COLUMNS | CORRECTION_COLUMNS, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise _missing(path) from None
-    except (OSError, ValueError) as problem:
-        raise _damaged(path, str(problem)) from None
+    except (OSError, ValueError, OverflowError) as problem:
+        raise _damaged(path, str(problem).strip()) from None
     if list(table.columns) not in (list(COLUMNS), [*COLUMNS, *CORRECTION_COLUMNS]):
         raise _damaged(path, f"its columns must be {', '.join(COLUMNS)}")
     if not table.split.isin(["", *SPLIT_FRACTIONS, TEST_SET]).all() or (table.character == "").any():

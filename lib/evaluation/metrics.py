@@ -133,7 +133,7 @@ def _read_table(
     try:
         table = pd.read_csv(records.verified(path), **options)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a {what}: {error}. {advice}") from error
+        raise UserError(f"{path} cannot be read as a {what}: {str(error).strip()}. {advice}") from error
     if not set(columns) <= set(table) or not any(name.startswith(prefix) for name in table):
         expected = ", ".join(columns) + (f" and {prefix}<character>" if prefix else "")
         received = ", ".join(table.columns[:8])
