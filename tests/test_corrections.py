@@ -22,10 +22,12 @@ def test_what_was_written_is_read_and_a_missing_file_is_empty(tmp_path):
     pd.testing.assert_frame_equal(corrections.read(file), written)
 
 
-def test_of_two_verdicts_on_a_picture_the_latest_counts_in_any_order():
+def test_of_two_verdicts_on_a_picture_the_latest_counts_in_any_order(tmp_path):
     early, late = rows(row("a", "exclude", "", "2026-01-01")), rows(row("a", "keep", "bart", "2026-01-02"))
     for merged in (corrections.merge(early, late), corrections.merge(late, early)):
         assert merged.verdict.tolist() == ["keep"]
+    records.write_csv(tmp_path / "joined.csv", pd.concat([late, early]))
+    assert corrections.read(tmp_path / "joined.csv").verdict.tolist() == ["keep"]
 
 
 def test_pictures_of_one_name_in_two_sources_keep_a_verdict_each():

@@ -58,7 +58,7 @@ def _parsed(source: Path | io.StringIO, where: str) -> pd.DataFrame:
     for row in table[table.verdict.isin([RELABEL, SECOND])].itertuples():
         if names.safe(row.label) != row.label or row.label.casefold() in RESERVED:
             raise UserError(f"{where}: {row.path} must have the label of a character, not {row.label!r}.")
-    return table[list(COLUMNS)]
+    return merge(table[list(COLUMNS)])  # files that were joined by hand may have several rows about a picture
 
 
 def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
