@@ -101,6 +101,12 @@ def test_a_correction_without_a_digest_is_about_what_has_its_path():
     assert corrections.apply(table, rows(row("bart/1.png", "relabel", "lisa"))).character.tolist() == ["lisa"]
 
 
+def test_a_label_that_differs_by_case_and_spaces_alone_makes_no_second_character():
+    table = pd.DataFrame({"path": ["a/1.png", "b/1.png"], "character": ["homer_simpson", "lisa"], "sha256": ["1", "2"]})
+    with pytest.raises(UserError, match="label 'Homer Simpson', which differs from 'homer_simpson' by case"):
+        corrections.apply(table, rows(row("b/1.png", "relabel", "Homer Simpson")))
+
+
 def test_a_link_to_a_shared_file_stays_a_link(tmp_path):
     (tmp_path / "mine.csv").symlink_to(tmp_path / "shared.csv")
     corrections.update(tmp_path / "mine.csv", rows(row("a")))

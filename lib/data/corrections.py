@@ -128,6 +128,9 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
         `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row of the
         corrections about a picture that is not there, or was replaced since, changes nothing; that is said. One
         without a digest, written by hand, is about whatever picture has its path.
+
+    Raises:
+        UserError: A label differs from that of other pictures by case, spaces or underscores alone.
     """
     at_path = corrections.path.map(table.set_index("path").sha256).fillna("")
     corrections = corrections.assign(sha256=corrections.sha256.where(corrections.sha256 != "", at_path))
@@ -139,6 +142,13 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
             f"same any more, such as {missing.path.iloc[0]}; they change nothing.",
             flush=True,
         )
+    same = {names.compared(character): character for character in table.character}
+    for label in sorted({*found.label[found.verdict.isin([RELABEL, SECOND])]} - {*table.character}):
+        if (other := same.setdefault(names.compared(label), label)) != label:
+            raise UserError(
+                f"The corrections have the label {label!a}, which differs from {other!a} by case, spaces and "
+                f"underscores, or what cannot be seen. Write {other!a} there."
+            )
     return table.assign(
         character=table.character.where(found.verdict != RELABEL, found.label),
         label_before=table.character,

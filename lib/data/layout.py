@@ -105,7 +105,7 @@ def _labels(characters: set[str], source: str, passed_over: PassedOver) -> dict[
         if safe.casefold() in RESERVED:
             problems.append(f"a character cannot be named {character!r}, a reserved name. Rename the folder.")
             continue
-        other = seen.setdefault(names.visible(character.replace("_", " ")).casefold(), character)
+        other = seen.setdefault(names.compared(character), character)
         if other != character:
             problems.append(
                 f"the folders {other!a} and {character!a} differ by case, spaces and underscores, or what cannot be "

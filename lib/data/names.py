@@ -37,9 +37,9 @@ def safe(name: str) -> str:
     return name or "_"
 
 
-def visible(name: str) -> str:
-    """Leave of a name what can be seen: no spaces, and none of the letters without a shape."""
-    return "".join(letter for letter in name if letter.isprintable() and not letter.isspace())
+def compared(name: str) -> str:
+    """Leave of a character's name what distinguishes it: no case, spaces, underscores, or letters without a shape."""
+    return "".join(letter for letter in name if letter.isprintable() and letter not in " _").casefold()
 
 
 def _cut(name: str, length: int) -> str:
