@@ -105,6 +105,12 @@ def test_transparent_grey_level_of_16_bits_is_white():
     assert (picture[:, 1::2] == 0x80).all()
 
 
+@pytest.mark.parametrize(("bits", "black_and_next"), [(1, 2 * b"\x55"), (2, 4 * b"\x11"), (4, 8 * b"\x01")])
+def test_transparent_grey_level_of_few_bits_is_white(bits, black_and_next):
+    contents = png(16, 16, bits, 0, (b"\0" + black_and_next) * 16, chunk(b"tRNS", struct.pack(">H", 1)))
+    assert pictures.decode_full(contents)[:2, :2, 0].tolist() == [[0, 255]] * 2
+
+
 def test_a_bmp_whose_fourth_byte_is_unused_is_not_transparent(scene):
     header = struct.pack(
         "<IiiHHIIiiIIIIII", 108, WIDTH, -HEIGHT, 1, 32, 3, 0, 0, 0, 0, 0, 0xFF0000, 0xFF00, 0xFF, 0xFF << 24

@@ -55,6 +55,8 @@ PLUGINS = {
 # Pillow reads metadata block by block in Python, joining or inflating them: 20 MB of metadata would keep a core busy
 # for minutes. A picture of 20 MB in blocks of 8 KB takes 8,000 reads.
 MAX_READS = 10_000
+# Of a grey PNG of 2 or 4 bits Pillow gives pixels of 8 bits, but the transparent grey level as it is in the file.
+GREY_STEPS = {"L;2": 85, "L;4": 17}
 # Each scan of a progressive JPEG covers the whole picture. Encoders write about ten; a file within MAX_BYTES can hold
 # enough scans for hours.
 START_OF_SCAN = b"\xff\xda"
@@ -386,6 +388,8 @@ def _decoded(image: ImageFile.ImageFile, orientation: int | None, wanted: tuple[
         if wanted is not None:
             width, height = wanted[::-1] if orientation in TURNED else wanted
             image.draft(None, (DRAFT_FACTOR * width, DRAFT_FACTOR * height))
+        if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
+            image.info["transparency"] *= GREY_STEPS.get(image.tile[0][3], 1)
         image.load()
         rgb = _on_white(image)
         if orientation in UPRIGHT:
