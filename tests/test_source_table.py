@@ -355,6 +355,18 @@ def test_a_changed_source_is_taken_again_and_that_is_said(kind, tmp_path, capsys
     assert [path.name for path in raw.iterdir()] == [sources.name_of(str(source), raw)]
 
 
+def test_a_copy_behind_a_link_stays_there(tmp_path):
+    source, raw, disk = tmp_path / "a", tmp_path / "raw", tmp_path / "disk"
+    make_folder(source, TWO)
+    fetched(source, raw)
+    (raw / "a").rename(disk)
+    (raw / "a").symlink_to(disk)
+    for name in ("lisa/2.jpg", "lisa/3.jpg"):
+        (source / name).write_bytes(JPEG)
+        assert name in fetched(source, raw)
+    assert (raw / "a").is_symlink() and [path.name for path in raw.iterdir()] == ["a"]
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_touched_source_is_the_same(kind, tmp_path, capsys):
     source, raw = tmp_path / f"a.{kind}", tmp_path / "raw"

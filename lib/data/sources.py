@@ -127,6 +127,7 @@ def summary(folder: Path) -> str:
 
 def _make(source: str, target: Path) -> None:
     """Make the folder under a hidden name, then rename it. What a killed process left behind is removed first."""
+    target = target.resolve()  # the copy may be on another disk, behind a link
     partial, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "old"))
     _remove(partial, old)
     partial.mkdir()
