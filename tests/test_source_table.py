@@ -138,6 +138,7 @@ CASES = [
     ),
     Case("classes by nothing", pictures("a/1.jpg", "a\u200b/1.jpg"), "or what cannot be seen"),
     Case("classes made safe", pictures("a:b/1.jpg", "a?b/1.jpg", "c /1.jpg"), ["a_b-2/1.jpg", "a_b/1.jpg", "c_/1.jpg"]),
+    Case("made safe and shown alike", pictures("Mr/1.jpg", "Mr./1.jpg"), ["Mr/1.jpg", "Mr_-2/1.jpg"]),
     Case("devices of Windows", pictures("con/nul.jpg", "console/1.jpg"), ["_con/_nul.jpg", "console/1.jpg"]),
     Case(
         "composed and decomposed",

@@ -112,8 +112,8 @@ def _labels(characters: set[str], source: str, passed_over: PassedOver) -> dict[
                 "seen. Rename one, or merge them."
             )
             continue
-        labels[character] = next(name for name in _numbered(safe) if name.casefold() not in taken)
-        taken.add(labels[character].casefold())
+        labels[character] = next(name for name in _numbered(safe) if names.compared(name) not in taken)
+        taken.add(names.compared(labels[character]))
         if labels[character] != character:
             passed_over.add("renamed", character)
     if problems:
