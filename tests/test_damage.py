@@ -138,6 +138,14 @@ def test_a_manifest_that_is_no_table_is_named_in_one_line(edit, intact, tmp_path
         dataset.read_manifest(path)
 
 
+def test_a_copy_that_lost_a_picture_and_its_digests_is_named(intact, tmp_path):
+    shutil.copytree(intact, tmp_path / "copy")
+    for name in ("bart/00.png", archives.SUMS):
+        (tmp_path / "copy/raw" / name).unlink()
+    with pytest.raises(UserError, match=r"SHA256SUMS was changed or lost since it was copied\. Delete .*raw and run"):
+        prepared(tmp_path / "copy")
+
+
 def test_pixels_in_another_order_are_refused(intact, tmp_path):
     shutil.copytree(intact / "processed", tmp_path / "processed")
     path = tmp_path / "processed" / dataset.IMAGES

@@ -251,7 +251,7 @@ def _check_copy(raw: Path, table: pd.DataFrame) -> None:
     found = dict(zip(table.path, table.sha256, strict=True))
     if expected is None or hashlib.sha256(archives.sums(found).encode()).hexdigest() == expected:
         return
-    written = archives.read_sums(raw)
+    written = archives.read_sums(raw) if (raw / archives.SUMS).exists() else found
     damaged = sorted(name for name in found.keys() | written.keys() if found.get(name) != written.get(name))
     raise UserError(
         f"{raw / (damaged or [archives.SUMS])[0]} was changed or lost since it was copied"
