@@ -76,6 +76,12 @@ def test_drawings_are_mentioned_where_there_were_any(folder):
     assert "Trained on 4,321 pictures and 100 drawings of each character" in card.model_card(folder)
 
 
+def test_outside_pictures_of_nobody_are_mentioned_where_they_were_trained_on(folder):
+    assert "clip-art" not in card.model_card(folder)
+    records.write_json(folder / records.RUN_RECORD, RUN | {"recipe": {"seed": 7, "nobody": 0.15}})
+    assert "as many as 15 % of these: public-domain clip-art" in card.model_card(folder)
+
+
 def test_flip_test_time_augmentation_is_mentioned_where_it_is_used(folder):
     assert "mirror" not in card.model_card(folder)
     records.write_json(folder / records.RUN_RECORD, RUN | {"recipe": {"seed": 7, "flip_tta_threshold": 0.8}})
