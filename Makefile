@@ -5,11 +5,11 @@
 
 USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST CORRECTIONS OUTPUTS MODEL CLUSTER
 USER_VARIABLES += NEAR_RMS NEAR_BITS SAME_RMS SWEEP IMAGE MODEL_DIR RUN HOST PORT
+export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))  # before all of them are overrides
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
 # Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
 export GOALS := $(MAKECMDGOALS)
-export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))
 # Text is UTF-8 in every locale.
 export PYTHONUTF8 := 1
 

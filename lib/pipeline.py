@@ -40,6 +40,7 @@ NEEDED = {
 }
 FOR_PICTURES = {"data", "sweep", "unknown"}  # the goals that make something of pictures alone
 FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
+FOR_RUN = {"report", "explore"}  # the goals that look at the run in RUN
 
 
 # ---------------------------------------------------------------- what make asks for
@@ -372,6 +373,8 @@ def print_plan(plan: Plan) -> None:
         variable, what, example = NEEDED[goal]
         if not os.environ.get(variable, "").strip():
             raise UserError(f"Say {what}, for example `make {goal} {variable}={example}`.")
+    if "RUN" in os.environ.get("GIVEN", "").split() and _goals() & FOR_RUNS and not _goals() & FOR_RUN:
+        raise UserError("RUN belongs to `make report` and `make explore`. Runs to be made are named in RUNS.")
     write_requests(plan, _goals())
     print(makefile(plan), end="")
 

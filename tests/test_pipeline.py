@@ -306,6 +306,7 @@ def test_a_product_that_its_step_did_not_finish_is_made_again(checkout):
         (["train", "DATA=nowhere.zip"], ["DATA: there is no file or folder 'nowhere.zip'"]),
         (["train", "RUNS=cnn5", "SPLIT=half"], ["There is no recipe 'cnn5'", "SPLIT: `split` must be one of"]),
         (["train", "EPOCH=3"], ["There is no variable EPOCH. Did you mean EPOCHS?"]),
+        (["train", "RUN=cnn4"], ["Runs to be made are named in RUNS."]),
         (["clean", "DATA=published"], ["the name of the committed records"]),
         (["data", "MIN_PICTURES=1000"], ["MIN_PICTURES=20 or lower"]),
         (["predict", "IMAGE="], ["Say which picture"]),
