@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from lib import inputs, machine, paths, records, tracking
 from lib.data import sources
 from lib.data.preparation import MANIFEST, SETTINGS, Preparation
 from lib.errors import UserError
-from lib.plan import PUBLISHED, VARIABLES, Plan, make_plan
+from lib.plan import PREPARATION_VARIABLES, PUBLISHED, VARIABLES, Plan, make_plan
 from lib.training.recipe import Recipe
 
 # What is published: no figure with frames in it, and a network only on request, since everyone clones it.
@@ -388,7 +389,10 @@ def summary(plan: Plan) -> None:
     """Print the places of the reports and the table of the runs, and keep the text."""
     from lib import report
 
-    text = report.summary([plan.run_folder(run) for run in plan.runs], plan.source)
+    of_pictures = {name: os.environ.get(name) for name in ("DATA", *PREPARATION_VARIABLES, "CORRECTIONS", "OUTPUTS")}
+    given = {"RUN": next(iter(plan.runs))} | {name: value for name, value in of_pictures.items() if value}
+    command = " ".join(["make report", *(f"{name}={shlex.quote(value)}" for name, value in given.items())])
+    text = report.summary([plan.run_folder(run) for run in plan.runs], plan.source, command)
     print(f"\n{text}", end="")
     records.write_text(plan.folder / "summary.txt", text)
 

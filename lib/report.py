@@ -78,15 +78,16 @@ def _interval(low: float, high: float) -> str:
     return f"{low:.3f} to {high:.3f}" if pd.notna(low) else ""
 
 
-def summary(run_folders: list[Path], source: str) -> str:
+def summary(run_folders: list[Path], source: str, command: str) -> str:
     """Write the text that `make evaluate` prints at the end: the paths of the reports, and the table of the results.
 
     Args:
         run_folders: Evaluated run folders.
         source: Source of the pictures; `"sample"` adds what scores on drawings can and cannot show.
+        command: What opens one of the reports.
     """
     reports = "\n".join(f"  {_shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
-    text = f"Reports (`make report RUN={run_folders[0].name}` opens one):\n{reports}\n"
+    text = f"Reports (`{command}` opens one):\n{reports}\n"
     text += f"\n{table(compare.results(run_folders))}\n"
     return text + (f"\n{SAMPLE_SENTENCE}\n" if source == "sample" else "")
 

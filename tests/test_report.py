@@ -2,16 +2,17 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import report
+from lib import paths, pipeline, report
 from lib.errors import UserError
 from lib.evaluation import compare
+from lib.plan import make_plan
 from tests.test_compare import evaluated_run
 
 
 def test_the_summary_has_the_places_of_the_reports_and_one_line_per_run(tmp_path):
     folder = evaluated_run(tmp_path / "cnn4")
-    lines = report.summary([folder], source="kaggle").splitlines()
-    assert lines[0] == "Reports (`make report RUN=cnn4` opens one):"
+    lines = report.summary([folder], source="kaggle", command="make report RUN=cnn4 DATA=kaggle").splitlines()
+    assert lines[0] == "Reports (`make report RUN=cnn4 DATA=kaggle` opens one):"
     assert lines[1] == f"  {folder / 'evaluate.ipynb'}"
     assert " ".join(lines[-2].split()) == "run conv layers parameters epochs seconds accuracy macro F1"
     assert lines[-1].split() == ["cnn4", "4", "6,497,842", "40", "120", "0.912", "0.900"]
@@ -19,7 +20,15 @@ def test_the_summary_has_the_places_of_the_reports_and_one_line_per_run(tmp_path
 
 def test_the_summary_of_the_sample_explains_what_its_scores_show(tmp_path):
     folder = evaluated_run(tmp_path / "cnn4")
-    assert report.summary([folder], source="sample").splitlines()[-1] == report.SAMPLE_SENTENCE
+    assert report.summary([folder], "sample", "make report RUN=cnn4").splitlines()[-1] == report.SAMPLE_SENTENCE
+
+
+def test_the_command_that_opens_a_report_names_its_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setenv("SIZE", "96")
+    evaluated_run(tmp_path / "outputs" / "sample-96px" / "ablation" / "base")
+    pipeline.summary(make_plan({"SIZE": "96", "RUNS": "ablation/base"}))
+    assert "`make report RUN=ablation/base SIZE=96` opens one" in capsys.readouterr().out
 
 
 def test_the_comparison_has_intervals_lowest_characters_and_near_duplicates(tmp_path):
