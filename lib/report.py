@@ -20,8 +20,8 @@ SAMPLE_SENTENCE = (
     "These are scores on drawings by this project: they show that everything works, and say nothing about film frames."
 )
 SUMMARY = ["run", "conv layers", "parameters", "epochs", "seconds", "accuracy", "macro F1"]
-COMPARISON = ["run", "conv layers", "parameters", "epochs", "s per epoch", "minutes", "accuracy", "macro F1"]
-COMPARISON += ["95 % interval", "lowest character", "archive's own test", "near-duplicates in train"]
+COMPARISON = ["run", "characters", "conv layers", "parameters", "epochs", "s per epoch", "minutes", "accuracy"]
+COMPARISON += ["macro F1", "95 % interval", "lowest character", "archive's own test", "near-duplicates in train"]
 
 
 def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
@@ -38,6 +38,7 @@ def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.Dat
     """
     texts = {
         "run": results.run,
+        "characters": results.num_characters,
         "conv layers": results.conv_layers,
         "parameters": results.num_parameters.map("{:,}".format),
         "epochs": results.epochs,
