@@ -6,6 +6,7 @@ import pytest
 
 from lib import paths, records
 from lib.errors import UserError
+from lib.plan import make_plan
 from lib.training import recipe
 from lib.training.recipe import Recipe
 
@@ -63,8 +64,9 @@ def test_a_file_of_variants_changes_one_base(params):
     params(base="network: cnn\n", study="extends: base\nepochs: 2\nvariants:\n  plain: {}\n  sgd: {optimizer: sgd}\n")
     assert recipe.names() == ["base", "study/plain", "study/sgd"]
     assert (Recipe.load("study/sgd").optimizer, Recipe.load("study/sgd").epochs) == ("sgd", 2)
-    with pytest.raises(UserError, match=r"study\.yaml holds several recipes: study/plain, study/sgd"):
-        Recipe.load("study")
+    for found in (lambda: Recipe.load("study"), lambda: make_plan({"RUNS": "study"})):
+        with pytest.raises(UserError, match=r"study\.yaml holds several recipes: study/plain, study/sgd"):
+            found()
 
 
 @pytest.mark.parametrize("variants", ["[plain, sgd]", "3", "", "{plain: 3}", "{plain: [1]}"])

@@ -195,7 +195,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
         values, variants = _with_variants(path)
         if not variants:
             return values, path.name
-        raise UserError(f"{path.name} holds several recipes: {', '.join(f'{name}/{each}' for each in variants)}.")
+        raise unknown(name)
     if file and (container := paths.PARAMS / f"{file}{SUFFIX}").is_file():
         values, variants = _with_variants(container)
         if variant in variants:
@@ -216,6 +216,9 @@ def _with_variants(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]
 
 def unknown(name: str) -> UserError:
     """Say that there is no such recipe, and which there are."""
+    variants = [each for each in names() if each.startswith(f"{name}/")]
+    if variants:
+        return UserError(f"{name}{SUFFIX} holds several recipes: {', '.join(variants)}.")
     near = difflib.get_close_matches(name, names(), n=1)
     known = sorted({f"{name.partition('/')[0]}/…" if "/" in name else name for name in names()})
     hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
