@@ -425,6 +425,7 @@ def compare(plan: Plan) -> None:
     with records.lock(plan.folder):
         parameters = {"data_name": plan.data_name, "outputs": plan.outputs}
         _run_notebook("04_compare", plan.folder / "compare.ipynb", parameters)
+    print(f"\nThe rest, with figures, is in {_relative(plan.folder / 'compare.ipynb')} (`make lab` opens it).")
 
 
 def unknown(plan: Plan) -> None:
