@@ -55,7 +55,7 @@ def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -
         fit += "harder, so it does not overfit"
     return (
         f"**Found:** `{run}` reaches macro F1 {best.val_macro_f1:.3f} on validation, in epoch {best_epoch} of "
-        f"{len(history)}, after {duration(seconds)}. {fit}."
+        f"{len(history)}; the training took {duration(seconds)}. {fit}."
     )
 
 
