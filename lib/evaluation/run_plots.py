@@ -140,9 +140,9 @@ def robustness_of_two(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, 
     rows = np.arange(len(means))
     figure, axes = plots.panels(0.3 * len(means) + 1.3)
     axes.hlines(rows, means.min(axis=1), means.max(axis=1), color=plots.GREY, linewidth=2)
-    # In order of their names, so that both runs' reports have the same colours.
-    for name, colour, marker in zip(sorted(names), plots.PALETTE, plots.MARKERS, strict=False):
-        axes.plot(means[name], rows, marker, color=colour, markersize=7, label=name)
+    # In order of their names, so that both runs' reports have the same colours. A larger point shows behind another.
+    for name, colour, marker, size in zip(sorted(names), plots.PALETTE, plots.MARKERS, (10, 5.5), strict=False):
+        axes.plot(means[name], rows, marker, color=colour, markersize=size, label=name)
     plots.name_rows(axes, means.index.str.replace("_", " "))
     axes.set_title("Macro F1 for each kind of corruption, averaged over its strengths")
     axes.grid(axis="both")
