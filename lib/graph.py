@@ -13,7 +13,7 @@ from lib.errors import UserError
 from lib.evaluation import plots
 
 GOALS = ("train", "evaluate", "robustness")
-BOX, GAP = (2.35, 0.62), (0.55, 0.35)  # inches: width and height, and the space between boxes
+BOX, GAP = (2.4, 0.62), (0.35, 0.35)  # inches: width and height, and the space between boxes
 
 
 @dataclass
@@ -87,7 +87,7 @@ def draw(found: dict[str, Rule]) -> plots.Chart:
         asked = "".join(f"  (make {goal})" for goal in rule.goals)
         made = f"{rule.notebook}, {rule.modules} modules" if rule.notebook else ""
         folder, _, file = name.rpartition("/")
-        axes.text(x + 0.08, y, f"{file}{asked}\n{made or folder}", va="center", fontsize=8, linespacing=1.5)
+        axes.text(x + 0.08, y, f"{file}{asked}\n{made or folder}", va="center", fontsize=9, linespacing=1.5)
         for other in rule.needs:
             start = (at[other][0] + BOX[0], at[other][1])
             axes.add_patch(FancyArrowPatch(start, (x, y), arrowstyle="-|>", mutation_scale=9, color=plots.FAINT))
