@@ -24,14 +24,15 @@ def notebook_of(folder: Path, *lines: str) -> Path:
 
 
 @contextlib.contextmanager
-def served(notebook: Path, folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """Serve a notebook, and end it with its kernel; gives the process and the address."""
+def served(notebook: Path, folder: Path, *through: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Serve a notebook, by a command that calls the server's, and end it with its kernel; gives process and address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}/"
     with (folder / "server.log").open("a") as log:
         environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
-        process = subprocess.Popen(serve.command(notebook, port), stderr=log, stdout=log, env=environment, cwd=folder)
+        command = [*through, *serve.command(notebook, port)]
+        process = subprocess.Popen(command, stderr=log, stdout=log, env=environment, cwd=folder)
     try:
         until(lambda: _answers(process, f"{address}voila/static/none"))
         yield process, address

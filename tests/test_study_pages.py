@@ -1,9 +1,12 @@
 """The label review and the explorer, in a real browser: keys, undo, kill and resume, merge, click to picture."""
 
+import contextlib
 import dataclasses
 import shutil
+import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,6 +79,20 @@ def explorer(pictures):
 def test_a_port_that_is_none_is_a_mistake(port, tmp_path):
     with pytest.raises(UserError, match="PORT must be a number from 1 to 65535, not"):
         serve.page(tmp_path / "any.ipynb", port, {})
+
+
+def test_a_page_ends_with_the_command_that_serves_it(tmp_path):
+    caller = (sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])")
+
+    def is_gone(address):
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(address)
+            return False
+        return True
+
+    with served(notebook_of(tmp_path, "1"), tmp_path, *caller) as (process, address):
+        process.kill()
+        until(lambda: is_gone(f"{address}voila/static/none"))
 
 
 # ---------------------------------------------------------------- review

@@ -10,6 +10,8 @@ from lib import paths
 from lib.errors import UserError
 
 PORT = 8867  # beside the dashboard's 8866
+# Ends with make, which it would outlive on its port.
+VOILA = "from lib import machine; machine.end_with_parent(); from voila.app import main; main()"
 
 
 def command(notebook: Path, port: int) -> list[str]:
@@ -20,7 +22,7 @@ def command(notebook: Path, port: int) -> list[str]:
     settings = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
     settings += ["--VoilaConfiguration.allow_template_override=NO", "--VoilaConfiguration.allow_theme_override=NO"]
     settings += ["--VoilaConfiguration.file_allowlist=public/.*", "--Voila.log_level=WARN"]
-    return [sys.executable, "-m", "voila", str(notebook), *settings]
+    return [sys.executable, "-c", VOILA, str(notebook), *settings]
 
 
 def page(notebook: Path, port: str, names: dict[str, str]) -> None:
