@@ -155,6 +155,9 @@ def test_mistakes_by_frames_follow_a_power_law(tmp_path):
     assert list(table.run) == ["sixteenth", "quarter", "base"] and list(table.train_pictures) == [400, 1600, 6400]
     scale, exponent = compare.power_law(table)
     assert (scale, exponent) == (pytest.approx(4), pytest.approx(-0.5))
+    # 4 / √10,000 = 0.04, and 1 / √2 = 0.71.
+    said = findings.more_frames(table, scale, exponent, 10_000)
+    assert "71 % of the mistakes" in said and "0.040 instead of 0.050 on 6,400" in said
 
 
 # ---------------------------------------------------------------- robustness

@@ -162,6 +162,23 @@ def _gain(row: Any) -> str:
     return f"seems to {change}, {'more than' if row.low > 0 else 'no more than'} chance could give"
 
 
+def more_frames(table: pd.DataFrame, scale: float, exponent: float, more: int) -> str:
+    """Say what more training frames should bring, by the power law of `compare.power_law`.
+
+    Args:
+        table: `compare.by_frames`.
+        scale: Of the power law.
+        exponent: Likewise.
+        more: A larger number of frames.
+    """
+    last, expected = table.iloc[-1], scale * more**exponent
+    return (
+        f"**Found:** Twice as many frames leave {100 * 2**exponent:.0f} % of the mistakes. On all {more:,} frames 1 - "
+        f"macro F1 should be {expected:.3f} instead of {scale * last.train_pictures**exponent:.3f} on "
+        f"{last.train_pictures:,}, by the fitted line; one seed each."
+    )
+
+
 def robustness(run: str, scores: pd.DataFrame) -> str:
     """Conclude a test on corrupted pictures.
 
