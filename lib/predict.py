@@ -8,6 +8,7 @@ import contextlib
 import csv
 import functools
 import json
+import math
 import os
 import signal
 import sys
@@ -92,8 +93,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.cluster and not options.out:
         parser.error("--cluster needs --out, the folder of the answers")
-    if options.every is not None and not (options.out and options.every >= SHORTEST):
-        parser.error(f"--every needs --out, the folder of the answers, and at least {SHORTEST} seconds")
+    if options.every is not None and not (options.out and SHORTEST <= options.every < math.inf):
+        parser.error(f"--every needs --out, the folder of the answers, and a number of seconds of at least {SHORTEST}")
     return options
 
 

@@ -172,14 +172,14 @@ def is_video(name: str) -> bool:
 
 def _moments(video: str, every: float) -> Iterator[float]:
     """Give the seconds of a video that are looked at; the first alone where its length is unknown."""
-    film = cv2.VideoCapture(video)
+    film = cv2.VideoCapture(os.fsencode(video))  # OpenCV crashes at a name that is no valid text
     frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
     length = frames / rate if frames > 0 and rate > 0 else 0
     yield from itertools.takewhile(lambda second: second == 0 or second < length, itertools.count(0, every))
 
 
 def _read_frame(video: str, seconds: float) -> bytes:
-    film = cv2.VideoCapture(video)
+    film = cv2.VideoCapture(os.fsencode(video))
     film.set(cv2.CAP_PROP_POS_MSEC, seconds * 1000)
     is_read, frame = film.read()
     if not is_read:

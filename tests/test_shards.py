@@ -254,6 +254,19 @@ def test_a_video_that_cannot_be_read_is_a_row_with_its_error(run_dir, tmp_path):
     assert rows(tmp_path / "out")[str(tmp_path / "broken.mp4")]["error"].startswith("The video has no frame at 0 s")
 
 
+def test_the_name_of_a_video_need_not_be_valid_text(video, run_dir, tmp_path):
+    odd = video.rename(tmp_path / os.fsdecode(b"\xff.avi"))
+    reader = shards.Reader(allow_private=False)
+    assert shards.write([str(odd)], tmp_path / "out", Recogniser.load(run_dir), reader, every=3.0) == (2, 0)
+
+
+@pytest.mark.parametrize("every", ["inf", "nan", "-1", "0.0001"])
+def test_seconds_between_frames_that_are_none_are_a_mistake(every, video, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        predict.main([str(video), "--out", str(tmp_path / "out"), "--every", every])
+    assert "a number of seconds of at least 0.001" in capsys.readouterr().err
+
+
 def test_a_video_without_the_seconds_between_its_frames_is_a_mistake(video, run_dir, tmp_path):
     with pytest.raises(UserError, match=r"is a video\. Say how many seconds apart its frames are: --every 1\."):
         write([video], tmp_path / "out", run_dir)
