@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import csv
 import functools
+import itertools
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from lib import machine, records, shards
 from lib.errors import UserError, printable, report_error
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
-from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, pictures_below
+from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, is_video, pictures_below
 
 ANSWERED, SOME_UNANSWERED = 0, 1
 DECLINED = "not a known character"
@@ -58,11 +59,12 @@ def find_pictures(argument: str) -> list[str]:
     """List the pictures that a file, a folder or a URL names.
 
     Returns:
-        For a folder, `pictures_below` it, sorted. Otherwise, and for a folder without pictures, the argument itself.
+        For a folder, `pictures_below` it without videos, sorted. Otherwise, and for a folder without pictures, the
+        argument itself.
     """
     if is_url(argument) or not is_folder(argument):
         return [argument]
-    return sorted(pictures_below(argument)) or [argument]
+    return sorted(itertools.filterfalse(is_video, pictures_below(argument))) or [argument]
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -166,6 +166,11 @@ def test_pipes_in_folders_are_skipped(folder):
     assert "album/pipe.png" not in predict.find_pictures("album")
 
 
+def test_videos_in_folders_are_skipped(folder):
+    Path("album/episode.mp4").write_bytes(b"a film")
+    assert predict.find_pictures("album") == ["album/krusty.JPG", "album/old/marge.gif"]
+
+
 # ---------------------------------------------------------------- JSON and CSV
 
 
