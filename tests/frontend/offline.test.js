@@ -38,6 +38,14 @@ test("a large file is asked of the host whether it is still the same", async (co
   assert.deepEqual([fetched.mock.calls[0].arguments, bytes], [["a.wasm", { cache: "no-cache" }], [3]]);
 });
 
+test("a large file is read while it is being kept", async (context) => {
+  context.mock.method(globalThis, "fetch", async () => new Response("abc"));
+  const cache = { match: async () => undefined, put: () => new Promise(() => {}) }; // which settles when all has come
+  globalThis.caches = { open: async () => cache };
+  context.after(() => delete globalThis.caches);
+  assert.equal(await new Response(await open("a.wasm", "v", () => {})).text(), "abc");
+});
+
 test("a worker that cannot load the recogniser answers all the same", async () => {
   // Beside the source there is no `about.js`, without which the recogniser does not load.
   const answered = new Promise((resolve) => (globalThis.postMessage = resolve));

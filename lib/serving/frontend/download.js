@@ -34,6 +34,6 @@ async function kept(url, version) {
   if (found) return found;
   const response = await fetch(url, { cache: "no-cache" }); // the host may have another one of this name by now
   if (!response.ok) throw new Error(`${url} answers with status ${response.status}`);
-  await cache?.put(url, response.clone()).catch(() => {}); // the disk may be full
+  cache?.put(url, response.clone()).catch(() => {}); // the disk may be full; whoever reads does not wait for it
   return response;
 }
