@@ -8,14 +8,17 @@ import { Shelf } from "../../lib/serving/frontend/shelf.js";
 
 const FRONTEND = new URL("../../lib/serving/frontend/", import.meta.url);
 
-test("the copy for visits without a network comes from the host, not from the browser's cache", async () => {
+/** Lets the service worker of version 2 do something, with what it calls in its world. */
+async function serviceWorker(event, given) {
   const listeners = {};
-  const added = [];
   const world = {
+    PREFIX: "who-is-it-",
     VERSION: "who-is-it-2",
     FILES: ["./", "page.js"],
+    registration: { scope: "https://host/" },
     skipWaiting: () => {},
-    caches: { open: async () => ({ addAll: async (requests) => added.push(...requests) }) },
+    clients: { claim: () => {} },
+    ...given,
     Request: class {
       constructor(url, { cache }) {
         Object.assign(this, { url, cache });
@@ -25,9 +28,22 @@ test("the copy for visits without a network comes from the host, not from the br
   };
   vm.runInNewContext(readFileSync(new URL("service_worker.js", FRONTEND), "utf8"), world);
   let done;
-  listeners.install({ waitUntil: (promise) => (done = promise) });
+  listeners[event]({ waitUntil: (promise) => (done = promise) });
   await done;
+}
+
+test("the copy for visits without a network comes from the host, not from the browser's cache", async () => {
+  const added = [];
+  await serviceWorker("install", { caches: { open: async () => ({ addAll: async (requests) => added.push(...requests) }) } });
   assert.deepEqual(added.map(({ url, cache }) => [url, cache]), [["./", "reload"], ["page.js", "reload"]]);
+});
+
+test("an older copy is removed, and none of a page at another path of the host", async () => {
+  const names = ["1 https://host/", "2 https://host/", "1 https://host/path/"].map((name) => `who-is-it-${name}`);
+  const removed = [];
+  const caches = { keys: async () => [...names, "another https://host/"], delete: async (name) => removed.push(name) };
+  await serviceWorker("activate", { caches });
+  assert.deepEqual(removed, names.slice(0, 1));
 });
 
 test("a large file is asked of the host whether it is still the same", async (context) => {

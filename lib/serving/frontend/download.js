@@ -7,13 +7,13 @@
  * compress nothing themselves.
  *
  * @param {string} url Of the file, without `.gz`.
- * @param {string} version Of the page, under which the file is kept.
+ * @param {string} cacheName Of the browser's cache in which the file is kept.
  * @param {(bytes: number) => void} onBytes Told of each part that has come, compressed bytes.
  * @returns {Promise<ReadableStream>} Its contents, unpacked.
  */
-export async function open(url, version, onBytes) {
+export async function open(url, cacheName, onBytes) {
   const canUnpack = "DecompressionStream" in globalThis;
-  const response = await kept(canUnpack ? `${url}.gz` : url, version);
+  const response = await kept(canUnpack ? `${url}.gz` : url, cacheName);
   const counted = response.body.pipeThrough(
     new TransformStream({
       transform(part, controller) {
@@ -28,8 +28,8 @@ export async function open(url, version, onBytes) {
 }
 
 /** Takes a file from the browser's cache, or fetches it and keeps it there. */
-async function kept(url, version) {
-  const cache = await globalThis.caches?.open(version); // there is none in an insecure context
+async function kept(url, cacheName) {
+  const cache = await globalThis.caches?.open(cacheName); // there is none in an insecure context
   const found = await cache?.match(url);
   if (found) return found;
   const response = await fetch(url, { cache: "no-cache" }); // the host may have another one of this name by now

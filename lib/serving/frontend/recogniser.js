@@ -9,6 +9,8 @@ const LOST = "The recogniser could not be loaded. Check the connection, then loa
 const OLD = "This browser cannot run a network (WebAssembly is missing or switched off). Use a current one.";
 const DAMAGED = "This picture is damaged or incomplete. Check it in a picture viewer, and save or download it again.";
 
+const CACHE = `${about.version} ${new URL("./", self.location)}`; // the service worker's
+
 const loading = new Map(); // key → promise of a network
 let runtime = null;
 
@@ -61,7 +63,7 @@ async function load({ file, bytes, metadata }, onProgress) {
     runtime ??= loadRuntime(onBytes);
     const [litert, contents] = await Promise.all([
       runtime,
-      open(file, about.version, onBytes).then((stream) => new Response(stream).arrayBuffer()),
+      open(file, CACHE, onBytes).then((stream) => new Response(stream).arrayBuffer()),
     ]);
     const model = await litert.loadAndCompile(new Uint8Array(contents), { accelerator: "wasm" });
     return new Network(litert, model, metadata);
@@ -79,7 +81,7 @@ async function loadRuntime(onBytes) {
   const { script, wasm } = about.runtime;
   self.Module = {
     instantiateWasm(imports, receive) {
-      open(wasm, about.version, onBytes)
+      open(wasm, CACHE, onBytes)
         .then((body) => new Response(body, { headers: { "Content-Type": "application/wasm" } }))
         .then((response) => WebAssembly.instantiateStreaming(response, imports))
         .then(({ instance, module }) => receive(instance, module), self.onRuntimeFailure);

@@ -1,21 +1,24 @@
 // Keeps the page for visits without a network. `make site` writes VERSION and FILES before this.
 
+const CACHE = `${VERSION} ${registration.scope}`; // a page like this one may be at another path of this host
+
 addEventListener("install", (event) => {
   skipWaiting();
   // From the host: the browser's own cache may still have files of an older page, which would stay mixed with these.
   const files = FILES.map((file) => new Request(file, { cache: "reload" }));
-  event.waitUntil(caches.open(VERSION).then((cache) => cache.addAll(files)));
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(files)));
 });
 
 addEventListener("activate", (event) => {
-  const outdated = async () => (await caches.keys()).filter((name) => name.startsWith(PREFIX) && name !== VERSION);
+  const isOutdated = (name) => name.startsWith(PREFIX) && name.endsWith(` ${registration.scope}`) && name !== CACHE;
+  const outdated = async () => (await caches.keys()).filter(isOutdated);
   event.waitUntil(outdated().then((names) => Promise.all([clients.claim(), ...names.map((name) => caches.delete(name))])));
 });
 
 addEventListener("fetch", (event) => {
   if (event.request.method !== "GET") return;
   const kept = async () => {
-    const cache = await caches.open(VERSION);
+    const cache = await caches.open(CACHE);
     return (await cache.match(event.request, { ignoreSearch: true })) ?? fetch(event.request);
   };
   event.respondWith(kept());
