@@ -73,6 +73,31 @@ test("a worker that cannot load the recogniser answers all the same", async () =
   assert.match(problem, /could not be loaded/);
 });
 
+/** Stands in for what connects the tabs of a browser. */
+globalThis.BroadcastChannel = class Tabs {
+  static all = [];
+  constructor() {
+    Tabs.all.push(this);
+  }
+  postMessage() {
+    for (const tab of Tabs.all) if (tab !== this) tab.onmessage();
+  }
+};
+
+test("what one tab keeps no more, no other tab takes for kept", async () => {
+  const settle = (one, name) => (queueMicrotask(() => one[name]()), one);
+  const store = { getAll: () => ({ result: [{ id: 1 }] }), clear: () => ({}) };
+  const database = { transaction: () => settle({ objectStore: () => store }, "oncomplete") };
+  globalThis.indexedDB = { open: () => settle({ result: database }, "onsuccess") };
+  const [one, other] = [new Shelf(), new Shelf()];
+  const told = new Promise((resolve) => (other.onCleared = resolve));
+  for (const shelf of [one, other]) await shelf.all();
+  assert.equal(other.isOn, true);
+  await one.clear();
+  await told;
+  assert.equal(other.isOn, false);
+});
+
 /** A store of which writing fails when all is written, as on a full disk. */
 function fullDisk() {
   const transaction = { error: new Error("QuotaExceededError"), objectStore: () => ({ put: () => ({}), getAll: () => ({}) }) };

@@ -35,6 +35,7 @@ export class Page {
     this.search = ""; // in the wall
     this.isSaved = true; // whether every correction has been downloaded
     this.shelf = new Shelf();
+    this.shelf.onCleared = () => this.useShelf(() => {});
     this.camera = new Camera(this);
     this.build();
     transport.onAbout?.(() => this.drawAll());

@@ -8,6 +8,7 @@ const FULL = "This browser keeps no more pictures: its storage is full or forbid
 
 export class Shelf {
   isOn = false;
+  onCleared = () => {}; // called when another tab keeps nothing any more
 
   /** Gives what was kept, oldest first; nothing where a browser keeps nothing. */
   async all() {
@@ -31,12 +32,24 @@ export class Shelf {
   async clear() {
     await this.run("readwrite", (store) => store.clear());
     this.isOn = false;
+    this.tabs?.postMessage("cleared");
+  }
+
+  /** Connects to the other tabs with this page. */
+  listen() {
+    const tabs = new BroadcastChannel(NAME);
+    tabs.onmessage = () => {
+      this.isOn = false;
+      this.onCleared();
+    };
+    return tabs;
   }
 
   /** Reads or writes; throws a `Problem` where the browser does not. */
   async run(mode, action) {
     try {
       this.database ??= await opened();
+      this.tabs ??= this.listen();
       const transaction = this.database.transaction(STORE, mode);
       const request = action(transaction.objectStore(STORE));
       // What is written counts when all of it is on the disk.
