@@ -148,6 +148,11 @@ def test_dropping_a_picture_names_the_character(visit):
     browser.expect(visit.page.locator(".over")).to_have_count(0)
 
 
+def test_a_picture_of_the_page_that_moves_while_it_is_clicked_is_not_dropped(same_visit):
+    same_visit["example"].first.drag_to(same_visit["drop-zone"])
+    browser.expect(same_visit["error"]).to_be_hidden()
+
+
 def test_pasting_a_picture_names_the_character(visit):
     visit.paste(red_file())
     browser.expect(visit["prediction"]).to_have_text(HOMER)

@@ -79,6 +79,8 @@ export function listenForPictures(page, surface) {
     page.el.classList.toggle("over", depth > 0 && !page.about.problem);
   };
   const listeners = {
+    // A picture of this page that the mouse moves while it clicks would be dropped as one that nobody can read.
+    dragstart: (event) => event.target.matches?.("img") && event.preventDefault(),
     dragenter(event) {
       event.preventDefault();
       hover(1);
