@@ -19,8 +19,16 @@ import { triesView, wallView } from "./wall_view.js";
 
 const TOGETHER = 200; // pictures taken at once
 const KEPT = 300; // pictures of this visit; the oldest go first
+const NAMED = 5; // pictures in a message
 const SHOWN_SIDE = 512; // pixels of the copy that is shown
 const PART_SIDE = 2048; // pixels of a part that is looked at as a picture of its own
+
+/** Names the pictures that a message is about; of many, the first ones. */
+export function inFew(names) {
+  if (!names.length) return "";
+  const others = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
+  return `${names.slice(0, NAMED).join(", ")}${others}: `;
+}
 
 export class Page {
   constructor(transport, el, surface) {
@@ -149,7 +157,7 @@ export class Page {
     fill(
       this.problemBox,
       problem && [make("p", problem), again],
-      this.problems.map((one) => make("p", one.message)),
+      this.problems.map(({ names, words }) => make("p", inFew(names), words)),
       this.problems.some((one) => one.reload) && reload,
     );
   }
@@ -176,7 +184,9 @@ export class Page {
 
   fail(problem, name = "") {
     const words = inWords(problem);
-    this.problems.push(new Problem(name ? `${name}: ${words}` : words, problem.reload));
+    let same = this.problems.find((one) => one.words === words);
+    if (!same) this.problems.push((same = { words, names: [], reload: problem.reload }));
+    if (name) same.names.push(name);
     this.draw();
   }
 
