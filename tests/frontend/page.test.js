@@ -133,6 +133,15 @@ test("a correction that the browser cannot keep is not taken for safe", async ()
   assert.deepEqual([page.isSaved, page.problems[0].words], [false, "full"]);
 });
 
+test("a correction that was begun and left empty is none", async () => {
+  globalThis.document = { getElementById: () => null };
+  const page = undrawn({ isOn: false });
+  page.correct({ truth: null }, null);
+  assert.equal(page.isSaved, true);
+  page.correct({ truth: null }, { label: "homer", name: "Homer" });
+  assert.equal(page.isSaved, false);
+});
+
 test("what is wrong with many pictures is said once", () => {
   const page = undrawn();
   for (const name of "abcdefg") page.fail(new Problem("No."), name);

@@ -362,9 +362,9 @@ export class Page {
   }
 
   correct(entry, truth) {
+    this.isSaved &&= truth === entry.truth; // null, of a form that was left empty
     entry.truth = truth;
     entry.isCorrecting = false;
-    this.isSaved = false;
     this.keep(entry);
     this.draw();
     document.getElementById("correct")?.focus();
