@@ -268,7 +268,8 @@ def test_predict_wants_json(predict):
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 def test_predict_wants_a_post(predict, method):
     answer = httpx.request(method, predict)
-    assert answer.status_code == 405 and answer.json()["error"]
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert answer.json() == {"error": "This address answers to POST alone."}
 
 
 def test_predict_is_not_open_to_other_sites(predict):

@@ -80,6 +80,7 @@ class Handler(tornado.web.RequestHandler):
     """Error responses: JSON for programs, a small page for people."""
 
     for_programs = False
+    method = "GET"  # the one that it answers
 
     def set_default_headers(self) -> None:
         self.set_header("Cache-Control", "no-store")
@@ -101,6 +102,8 @@ class Handler(tornado.web.RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer what tornado refuses, or what raised; the log has the traceback."""
+        if status_code == 405:
+            return self.say(405, f"This address answers to {self.method} alone.", {"Allow": self.method})
         failed = "Something went wrong on the server; its log says what. Try again later."
         self.say(status_code, "The request is malformed." if status_code < 500 else failed)
 
@@ -290,6 +293,7 @@ class PredictHandler(Handler):
     """
 
     for_programs = True
+    method = "POST"
 
     async def post(self) -> None:
         predictor = self.settings["predictor"]
