@@ -71,6 +71,8 @@ def test_a_taken_port_gets_a_message():
 def test_a_foreign_address_gets_a_message():
     with pytest.raises(UserError, match=r"192\.0\.2\.1:0: .*HOST"):
         server.listen_on("192.0.2.1", 0)
+    with pytest.raises(UserError, match="a port is a number from 0 to 65535"):
+        server.listen_on("127.0.0.1", 99_999)
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,8 @@ def voila_config(given: argparse.Namespace) -> Config:
 def listen_on(host: str, port: int) -> list[socket.socket]:
     """Listen; raises UserError if that is not possible."""
     try:
+        if not 0 <= port < 2**16:  # the system takes a larger one modulo 65536
+            raise OverflowError("a port is a number from 0 to 65535")
         return tornado.netutil.bind_sockets(port, host)
     except (OSError, OverflowError) as problem:
         if getattr(problem, "errno", None) == errno.EADDRINUSE:
