@@ -67,6 +67,13 @@ def find_pictures(argument: str) -> list[str]:
     return sorted(itertools.filterfalse(is_video, pictures_below(argument))) or [argument]
 
 
+def _path(text: str) -> Path:
+    """Take a path from the command line; the empty one would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, received an empty one")
+    return Path(text)
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m lib.predict",
@@ -75,12 +82,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a file, a folder (with all below it) or a URL")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder of the network; by default the best one")
+    parser.add_argument("--run", type=_path, metavar="DIR", help="run folder of the network; by default the best one")
     parser.add_argument("--all", action="store_true", help="every character with its percentage, highest first")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line")
-    form.add_argument("--csv", type=Path, metavar="FILE", help="a table, written when all is done")
-    form.add_argument("--out", type=Path, metavar="DIR", help="Parquet files, for very many pictures; continues")
+    form.add_argument("--csv", type=_path, metavar="FILE", help="a table, written when all is done")
+    form.add_argument("--out", type=_path, metavar="DIR", help="Parquet files, for very many pictures; continues")
     parser.add_argument(
         "--cluster", default="", metavar="ADDRESS", help="with --out: local, or the address of a Dask scheduler"
     )
@@ -107,7 +114,7 @@ def _predict_to_folder(options: argparse.Namespace, network: Recogniser) -> int:
         count, errors = shards.write(options.pictures, options.out, network, read, options.cluster, options.every)
     except OSError as problem:
         raise UserError(f"The answers cannot be written to {options.out}: {problem}.") from None
-    print(f"{count:,} pictures in {options.out}, {errors:,} of them without an answer (column `error`).")
+    print(f"Pictures in {options.out}: {count:,}, of these without an answer (column `error`): {errors:,}.")
     return SOME_UNANSWERED if errors else ANSWERED
 
 

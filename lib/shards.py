@@ -256,6 +256,8 @@ class Reader:
                 return _read_frame(frame[1], float(frame[2]))
             if is_folder(picture):
                 raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
+            if is_video(picture):
+                raise UserError("This is a video. Its frames are looked at with --out FOLDER --every SECONDS.")
             return recogniser.read_file(picture)
         if self.any_address and not is_web_page(picture):
             return _read_address(picture)

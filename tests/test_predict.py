@@ -101,6 +101,13 @@ def test_a_folder_without_pictures_is_an_error(folder, predicted):
     assert err[0].startswith("empty: The folder holds no pictures (JPEG, ")
 
 
+def test_a_video_is_no_picture_and_the_options_that_look_at_it_are_named(folder, predicted):
+    Path("episode.mp4").write_bytes(b"frames")
+    status, out, err = predicted("episode.mp4")
+    assert (status, out) == (1, [])
+    assert err == ["episode.mp4: This is a video. Its frames are looked at with --out FOLDER --every SECONDS."]
+
+
 def test_an_empty_argument_is_not_the_working_directory(folder, predicted):
     status, out, err = predicted("")
     assert (status, out, len(err)) == (1, [], 1)
@@ -305,7 +312,10 @@ def test_other_schemes_are_rejected(predicted, url):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--json"], ["a.png", "--json", "--csv", "a.csv"], ["a.png", "--nonsense"], ["a.png", "--a"]],
+    [
+        *([], ["--json"], ["a.png", "--json", "--csv", "a.csv"], ["a.png", "--nonsense"], ["a.png", "--a"]),
+        *(["a.png", option, ""] for option in ("--run", "--csv", "--out")),  # not the working directory
+    ],
     ids=" ".join,
 )
 def test_unusable_arguments_end_with_2(arguments):

@@ -153,7 +153,7 @@ def test_a_name_that_is_no_text_is_escaped(run_dir, tmp_path):
 def test_the_command_says_how_many_have_no_answer(frames, run_dir, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict.main([str(frames), "--run", str(run_dir), "--out", str(out)]) == predict.SOME_UNANSWERED
-    assert capsys.readouterr().out == f"57 pictures in {out}, 1 of them without an answer (column `error`).\n"
+    assert capsys.readouterr().out == f"Pictures in {out}: 57, of these without an answer (column `error`): 1.\n"
 
 
 def test_a_folder_that_cannot_be_written_is_said(frames, run_dir, tmp_path, capsys):
