@@ -66,29 +66,53 @@ def address(request, chromium, outputs, tmp_path_factory) -> Iterator[str]:
             yield started.address
 
 
+def new_context(chromium, address: str, **options) -> "browser.BrowserContext":
+    """A browser as a new visitor has it; nothing leaves the machine, whatever a page tries."""
+    context = chromium.new_context(**({"viewport": browser.WIDE} | options))
+    context.route(lambda url: not url.startswith(address), lambda route: route.abort())
+    return context
+
+
 @contextlib.contextmanager
-def pages(chromium, default_address: str) -> Iterator[Callable[..., "browser.Visit"]]:
-    """Open pages as new visitors; afterwards they must have shown no fault and asked no other host."""
+def pages(chromium, default_address: str, shared=None) -> Iterator[Callable[..., "browser.Visit"]]:
+    """Open pages as new visitors; afterwards they must have shown no fault and asked no other host.
+
+    In the context `shared`, where there is one, a page finds Voila's scripts, which take a second to load, in the
+    browser's cache.
+    """
     visits, contexts = [], []
 
     def open_one(address: str = default_address, **options) -> "browser.Visit":
-        contexts.append(chromium.new_context(**({"viewport": browser.WIDE} | options)))
-        # Nothing leaves the machine, whatever the page tries.
-        contexts[-1].route(lambda url: not url.startswith(address), lambda route: route.abort())
-        visits.append(browser.Visit(contexts[-1].new_page(), address))
+        context = shared
+        if shared is None or options or address != default_address:
+            context = new_context(chromium, address, **options)
+            contexts.append(context)
+        visits.append(browser.Visit(context.new_page(), address))
         return visits[-1]
 
     yield open_one
     for visit in visits:
         elsewhere = [url for url in visit.requests if not url.startswith((visit.address, "blob:", "data:"))]
         assert elsewhere == [] and visit.faults == []
+        visit.page.close()
     for context in contexts:
         context.close()
 
 
+@pytest.fixture(scope="module")
+def shared(chromium, address):
+    """A context for all pages of the server; the static page would keep pictures and itself in it."""
+    if "below" in address:
+        yield None
+    else:
+        context = new_context(chromium, address)
+        yield context
+        context.close()
+
+
 @pytest.fixture
-def open_page(chromium, address):
-    with pages(chromium, address) as open_one:
+def open_page(chromium, address, shared):
+    with pages(chromium, address, shared) as open_one:
         yield open_one
 
 
