@@ -7,6 +7,7 @@ import pytest
 
 from lib import paths
 from lib.data import duplicates
+from lib.data.preparation import Preparation
 
 
 def noise(number, size=64, seed=0):
@@ -91,6 +92,16 @@ def test_thumbnails_closer_than_15_levels_are_near_duplicates(levels, near):
     thumbnails[0] = 100
     thumbnails[1] = 100 + levels
     assert (len(duplicates.near_duplicate_pairs(hashes, thumbnails)) == 1) is near
+
+
+@pytest.mark.parametrize("levels", [1, 2, 6])
+def test_bright_thumbnails_just_inside_a_small_limit_are_near_duplicates(levels):
+    hashes, thumbnails = random_fingerprints(2000)
+    thumbnails = 225 + thumbnails % 19
+    change = levels * np.random.default_rng(1).choice([-1, 1], (1000, 8, 8)).repeat(2, axis=1).repeat(2, axis=2)
+    thumbnails[1000:] = thumbnails[:1000] + change.reshape(1000, 256)
+    pairs = duplicates.near_duplicate_pairs(hashes, thumbnails, Preparation(near_rms=levels + 1e-6, near_bits=0))
+    np.testing.assert_array_equal(pairs, np.stack([np.arange(1000), np.arange(1000, 2000)], axis=1))
 
 
 def test_a_thumbnail_may_differ_much_in_few_places():

@@ -191,7 +191,8 @@ def _thumbnail_matches(thumbnails: np.ndarray, limit: float) -> Iterator[tuple[n
     """
     squares = thumbnails.reshape(-1, POOLED_SIDE, 2, POOLED_SIDE, 2)
     pooled = squares.mean(axis=(2, 4), dtype=np.float32).reshape(-1, POOLED_SIDE**2)
-    radius = limit**2 * pooled.shape[1] * 1.001  # squared, with tolerance for the rounding of float32
+    # Squared. In float32 the distances of bright thumbnails are off by up to 5, as much as a small limit allows.
+    radius = (limit**2 + 1) * pooled.shape[1]
     for members, visitors in _cells(pooled):
         index = faiss.IndexFlatL2(pooled.shape[1])
         index.add(pooled[members])
