@@ -40,7 +40,8 @@ def encoded(picture: np.ndarray | Image.Image, form: str = "PNG", **options) -> 
 def write_runs(outputs: Path) -> Path:
     """Write three runs: `springfield` comes first, `cnn4` exchanges two colours, `bare` was never evaluated."""
     facts = {"num_parameters": 1_912_345, "data_name": FRAMES}
-    small_model.write_run(outputs / "published" / "springfield", run=facts, metrics=SPRINGFIELD)
+    calibrated = {"temperature": 0.7, "threshold": 0.6}
+    small_model.write_run(outputs / "published" / "springfield", run=facts, metrics=SPRINGFIELD, metadata=calibrated)
     small_model.write_run(
         outputs / "sample" / "cnn4", EXCHANGED, metrics={"accuracy": 0.874, "macro_f1": 0.9, "threshold": 0.6}
     )
@@ -82,6 +83,7 @@ def test_the_page_knows_on_what_a_network_was_tested(networks):
     assert springfield["tested"] == {"accuracy": 0.9633, "pictures": 3210, "kind": "frames"}
     assert cnn4["tested"] == {"accuracy": 0.874, "pictures": None, "kind": "drawings"}
     assert bare["tested"]["accuracy"] is None and (bare["threshold"], bare["declines"]) == (0.5, False)
+    assert (springfield["calibrated"], springfield["declines"], bare["calibrated"]) == (True, False, False)
 
 
 @pytest.mark.parametrize(

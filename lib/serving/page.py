@@ -214,10 +214,10 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
 
     Returns:
         `networks`, for each `key`, `name`, `tested` (`accuracy`, 0 to 1 or None, `pictures`, and their `kind`),
-        `characters` (labels and display names, in alphabetical order; none of a damaged one), `threshold`, and
-        `declines`, whether it was trained to. Then `problem`, a message if there is no network, `subject`, what the
-        characters are, `links` (`words`, with an `href` where there is a page), `limits` of pictures, and `together`,
-        how many may answer at once.
+        `characters` (labels and display names, in alphabetical order; none of a damaged one), `threshold`,
+        `declines`, whether it was trained to, and `calibrated`, whether its probabilities are. Then `problem`, a
+        message if there is no network, `subject`, what the characters are, `links` (`words`, with an `href` where there
+        is a page), `limits` of pictures, and `together`, how many may answer at once.
     """
     from lib.drawing import sample
 
@@ -300,6 +300,7 @@ def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
         "characters": sorted(zip(labels, map(display_name, labels), strict=True), key=itemgetter(1)),
         "threshold": metadata.get("threshold") or _number(metrics.get("threshold")) or recognisers.DEFAULT_THRESHOLD,
         "declines": bool(metadata.get("nobody")),
+        "calibrated": "temperature" in metadata,
     }
 
 

@@ -13,7 +13,7 @@ export function aboutView(page) {
   const { about } = page;
   const network = page.networkOf(page.chosen[0]);
   if (!network) return [];
-  const { characters, declines, threshold } = network;
+  const { calibrated, characters, declines, threshold } = network;
   const can = [
     `It knows ${characters.length} ${about.subject} and nobody else. ` +
       (declines
@@ -24,7 +24,7 @@ export function aboutView(page) {
   ];
   const how = [
     "A small convolutional network gives a probability to each character; below a threshold the page names nobody.",
-    declines
+    calibrated
       ? "The probabilities are calibrated: of the answers with 80 %, about 80 of 100 are right."
       : "The probabilities of this network are not calibrated: they say how sure it is, not how often it is right.",
     "“What mattered?” shows the network's class map where it has one. Otherwise parts of the picture are covered in " +
