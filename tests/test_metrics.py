@@ -368,3 +368,9 @@ def test_a_network_that_knows_more_characters_is_also_scored_on_those_of_the_stu
         "lowest_character": table.idxmin(),
     }
     assert "frequent" not in metrics.summary(ACTUAL, PROBABILITIES, CHARACTERS, frequent=CHARACTERS)
+
+
+def test_a_character_of_the_study_without_pictures_has_no_score():
+    of_apu = metrics.summary(ACTUAL[:3], PROBABILITIES[:3], CHARACTERS, frequent=["apu", "carl"])["frequent"]
+    assert (of_apu["characters"], of_apu["macro_f1"], of_apu["lowest_character"]) == (1, pytest.approx(0.8), "apu")
+    assert "frequent" not in metrics.summary(ACTUAL[:3], PROBABILITIES[:3], CHARACTERS, frequent=["carl"])

@@ -217,19 +217,21 @@ def summary(
         seed: Seed of the bootstrap.
         threshold: Probability from which a character is named, chosen on validation pictures. Chosen on test pictures
             it would be too optimistic.
-        frequent: The characters of the study, to score a network that knows more of them like one that knows only
-            these; empty if it knows no others.
+        frequent: The characters of the study, to give their scores by themselves too; empty if there are no others.
+            Pictures of the others that get their names count against them, so that a network that knows only these,
+            whose test has no such pictures, scores higher.
 
     Returns:
         `accuracy`, `macro_f1`, `log_loss` (nats per picture), `test_pictures`, `characters`, `lowest_f1` and
         `lowest_character` (among those with pictures), `accuracy_interval` and `macro_f1_interval` (95 %, as
         `[low, high]`), `confused` (characters with an F1 below `CONFUSED_F1`), `threshold`; and if there are characters
-        besides the frequent ones, `frequent`: their number as `characters`, `macro_f1`, `lowest_f1` and
-        `lowest_character`. Plain Python numbers, lists and strings.
+        besides the frequent ones, `frequent`: the number of those with pictures as `characters`, their `macro_f1`,
+        `lowest_f1` and `lowest_character`. Plain Python numbers, lists and strings.
     """
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
     present = table[table["support"] > 0]
+    of_study = present[present["character"].isin(frequent)]
     return {
         "accuracy": float(metrics.accuracy_score(actual, predicted)),
         "macro_f1": macro_f1(actual, predicted),
@@ -240,13 +242,12 @@ def summary(
         **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
         "confused": present.loc[present["f1"] < CONFUSED_F1, "character"].tolist(),
         "threshold": float(threshold),
-        **({"frequent": _of_frequent(table, frequent)} if 0 < len(frequent) < len(characters) else {}),
+        **({"frequent": _of_frequent(of_study)} if len(of_study) and len(frequent) < len(characters) else {}),
     }
 
 
-def _of_frequent(table: pd.DataFrame, frequent: Sequence[str]) -> dict[str, Any]:
-    of_these = table[table["character"].isin(frequent)]
-    return {"characters": len(of_these), "macro_f1": float(of_these["f1"].mean()), **_lowest(of_these)}
+def _of_frequent(table: pd.DataFrame) -> dict[str, Any]:
+    return {"characters": len(table), "macro_f1": float(table["f1"].mean()), **_lowest(table)}
 
 
 def _lowest(table: pd.DataFrame) -> dict[str, Any]:
