@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,22 @@ def test_no_near_duplicate_of_a_test_picture_is_trained_on(data):
         assert of_fold.characters == data.characters
 
 
+def answering(answer):
+    """A network that answers by a function, and its training, as from `fit.train`."""
+    checkpoint = SimpleNamespace(delete=lambda: None)
+    return SimpleNamespace(predict_on_batch=answer), SimpleNamespace(checkpoint=checkpoint)
+
+
+def test_a_network_with_a_class_map_answers_with_its_characters(data, tmp_path, monkeypatch):
+    def answer(pictures):
+        number = len(pictures)
+        return {"probabilities": np.tile(np.float32([0.2, 0.3, 0.5]), (number, 1)), "class_map": np.zeros((number, 1))}
+
+    monkeypatch.setattr(fit, "train", lambda *_: answering(answer))
+    training.compute(data, tmp_path, RECIPE)
+    assert (folds.read(tmp_path, data)[1] == np.float32([0.2, 0.3])).all()
+
+
 def test_finished_folds_are_not_computed_again(data, tmp_path, monkeypatch):
     trained = []
 
@@ -40,10 +58,7 @@ def test_finished_folds_are_not_computed_again(data, tmp_path, monkeypatch):
         trained.append(folder.name)
         if len(trained) == 3:
             raise KeyboardInterrupt
-        model = type("Model", (), {})()
-        model.predict_on_batch = lambda pictures: np.full((len(pictures), 2), 0.5, np.float32)
-        checkpoint = type("Checkpoint", (), {"delete": lambda self: None})()
-        return model, type("Training", (), {"checkpoint": checkpoint})()
+        return answering(lambda pictures: np.full((len(pictures), 2), 0.5, np.float32))
 
     monkeypatch.setattr(fit, "train", train)
     with pytest.raises(KeyboardInterrupt):

@@ -8,15 +8,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from lib import machine, paths, records
 from lib.data import dataset, folds
-from lib.training import fit
+from lib.training import export, fit, networks
 from lib.training.recipe import Recipe
 
 RECIPE = "review"
-PREDICTION_BATCH = 128
 
 
 def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
@@ -35,8 +32,8 @@ def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
         of_fold = folds.fold(data, number)
         model, training = fit.train(of_fold, where / f"fold-{number}", recipe)
         rows = of_fold.rows("test")
-        chunks = np.array_split(rows, max(1, len(rows) // PREDICTION_BATCH))
-        folds.write(path, rows, np.concatenate([model.predict_on_batch(data.images[chunk]) for chunk in chunks]))
+        probabilities = networks.probabilities(export.outputs(model, data.images[rows]))
+        folds.write(path, rows, probabilities[:, : len(data.characters)])  # without that of nobody
         training.checkpoint.delete()
 
 
