@@ -111,6 +111,7 @@ def test_seeds_are_runs_of_one_recipe_on_the_same_pictures(tmp_path):
     evaluated_run(tmp_path / "cnn4-again", recipe={"seed": 1})
     evaluated_run(tmp_path / "cnn6", recipe={"conv_layers": 6})
     evaluated_run(tmp_path / "other-pictures", recipe={"seed": 2}, data_name="other")
+    evaluated_run(tmp_path / "prepared-again", recipe={"seed": 3}, manifest_sha256="f" * 64)
     table = compare.seeds(compare.evaluated(tmp_path))
     assert list(table.run) == ["cnn4", "cnn4-again"] and list(table.seed) == [0, 1]
     assert set(table.recipe) == {"cnn4"} and set(table.macro_f1) == {0.9} and set(table.val_macro_f1) == {0.95}

@@ -42,6 +42,12 @@ def test_depth_is_answered_with_both_intervals():
     )
 
 
+def test_depth_is_not_answered_by_runs_on_different_pictures():
+    nothing = difference("cnn4", np.nan, np.nan, np.nan)
+    text = findings.depth(difference("cnn4-matched", 0.034, 0.019, 0.049), nothing)
+    assert "`cnn4` and `cnn6` were tested on different pictures" in text and "nan" not in text
+
+
 def test_a_threshold_says_what_it_answers():
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.2, 0.8]])
     text = findings.confidence(0.6, probabilities, np.array([0, 0, 0, 1]))

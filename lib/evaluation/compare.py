@@ -144,7 +144,8 @@ def seeds(run_folders: list[Path]) -> pd.DataFrame:
     """
     table = results(run_folders)[["run", "macro_f1", "lowest_f1", "kaggle_macro_f1"]]
     runs = [records.read_run(run_folder) for run_folder in run_folders]
-    table.insert(0, "recipe", [records.digest([run["data_name"], run["recipe"] | {"seed": None}]) for run in runs])
+    same = [[run["data_name"], run["manifest_sha256"], run["recipe"] | {"seed": None}] for run in runs]
+    table.insert(0, "recipe", list(map(records.digest, same)))
     table.insert(2, "seed", [run["recipe"]["seed"] for run in runs])
     table.insert(3, "val_macro_f1", [run["best_val_macro_f1"] for run in runs])
     table = table[table.duplicated("recipe", keep=False)].sort_values(["recipe", "seed"], ignore_index=True)

@@ -118,6 +118,12 @@ def depth(one_recipe: pd.DataFrame, original: pd.DataFrame) -> str:
     tables = {"one recipe": (one_recipe, "cnn4-matched"), "the original recipes": (original, "cnn4")}
     for by, (table, run) in tables.items():
         row = table.set_index("run").loc[run]
+        if np.isnan(row.below_best):
+            deeper = run.replace("4", "6")
+            return (
+                f"**Nothing to show:** `{run}` and `{deeper}` were tested on different pictures. `make train evaluate "
+                f'RUNS="{run} {deeper}"` tests both on the same.'
+            )
         gain = f"{'gain' if row.below_best >= 0 else 'lose'} {abs(row.below_best):.3f}"
         gains.append(f"{gain} ({row.low:.3f} to {row.high:.3f})")
         better = "the deeper network is better" if row.low > 0 else "these pictures do not settle it"
