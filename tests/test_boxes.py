@@ -1,10 +1,12 @@
 """Boxes of characters: the table, and boxes in the square that a network sees."""
 
+import cv2
 import numpy as np
 import pytest
 
-from lib.data import boxes, pictures
+from lib.data import boxes, dataset, pictures
 from lib.errors import UserError
+from tests.noise_pictures import noise, prepare, write, write_two_characters
 
 
 def test_boxes_are_read_by_path(tmp_path):
@@ -45,6 +47,21 @@ def test_a_box_covers_the_same_part_of_the_square_as_of_the_picture(shape):
     rows, columns = np.where(square.pixels.min(axis=2) > 200)
     expected = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 64
     assert square.framing.to_square(box) == pytest.approx(expected, abs=1.5 / 64)
+
+
+def test_a_prepared_picture_whose_borders_were_cropped_has_no_box(tmp_path, monkeypatch):
+    folder = write_two_characters(tmp_path / "raw")
+    write(
+        folder / "bart" / "border.png",
+        cv2.copyMakeBorder(noise(300), 9, 9, 9, 90, cv2.BORDER_CONSTANT, value=[255] * 3),
+    )
+    prepare(folder, tmp_path / "processed", resize_mode="bounded", picture_size=96)
+    data = dataset.load(tmp_path / "processed")
+    box = np.array([0.2, 0.3, 0.6, 0.7])
+    monkeypatch.setattr(boxes, "read", lambda: dict.fromkeys(data.table.path, box))
+    found = dict(zip(data.table.path, boxes.of_dataset(data)[data.table.image], strict=True))
+    assert np.isnan(found.pop("bart/border.png")).all()
+    assert np.array(list(found.values())) == pytest.approx(np.tile(box, (40, 1)))
 
 
 def test_a_box_in_the_square_and_back_is_where_it_was():

@@ -54,9 +54,11 @@ def of_dataset(data: Dataset) -> np.ndarray:
     """
     by_path = read()
     found = np.full((len(data.images), 4), np.nan)
-    size = data.preparation.picture_size
+    size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
     for row in data.table[data.table.path.isin(by_path) & (data.table.image >= 0)].itertuples():
-        inner = pictures.inner_size((row.width, row.height), size, data.preparation.resize_mode)
+        if resize_mode == "bounded" and pictures.figure_box(data.images[row.image]) is not None:
+            continue  # uniform borders were cropped, by as much as nothing recorded
+        inner = pictures.inner_size((row.width, row.height), size, resize_mode)
         whole = Framing((0, 0, row.width, row.height), inner, (row.height, row.width), size)
         found[row.image] = whole.to_square(by_path[row.path])
     return found

@@ -228,7 +228,7 @@ def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Fra
     """Compute how `resize` fits a picture into a square."""
     _check_resize_mode(resize_mode)
     height, width = picture.shape[:2]
-    box = (_figure_box(picture) if resize_mode == "bounded" else None) or (0, 0, width, height)
+    box = (figure_box(picture) if resize_mode == "bounded" else None) or (0, 0, width, height)
     left, top, right, bottom = box
     return Framing(box, inner_size((right - left, bottom - top), size, resize_mode), (height, width), size)
 
@@ -240,7 +240,7 @@ def inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int
     return width, height
 
 
-def _figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
+def figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
     """Find the figure within uniform borders: left, top, right, bottom; None without borders or without a figure."""
     edges = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(np.int16)
     background = np.median(edges, axis=0)
