@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.ticker import NullLocator
 
 from lib.data import duplicates
-from lib.data.preparation import DEFAULTS
+from lib.data.preparation import DEFAULTS, Preparation
 from lib.evaluation import plots
 
 COMPARED = 4000  # pictures: enough to find pairs at the limit, in a second
@@ -41,11 +41,14 @@ def shapes(table: pd.DataFrame) -> plots.Chart:
     return figure
 
 
-def pairs_at_the_limit(images: np.ndarray, number: int = 3, seed: int = 0) -> tuple[list[np.ndarray], list[str]]:
+def pairs_at_the_limit(
+    images: np.ndarray, preparation: Preparation = DEFAULTS, number: int = 3, seed: int = 0
+) -> tuple[list[np.ndarray], list[str]]:
     """Find the pairs of pictures just inside and just outside the limit of near-duplicates.
 
     Args:
         images: RGB uint8 `(num_pictures, size, size, 3)`; of many, `COMPARED` random ones are compared.
+        preparation: Has the limits.
         number: Pairs on each side of the limit.
         seed: Seed of the choice.
 
@@ -63,8 +66,8 @@ def pairs_at_the_limit(images: np.ndarray, number: int = 3, seed: int = 0) -> tu
     rms = duplicates.thumbnail_rms(thumbnails, pairs)
     bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1)
     # How far inside or outside a pair is, by the measure that it meets best.
-    order = np.argsort(np.minimum(rms / DEFAULTS.near_rms, bits / (DEFAULTS.near_bits + 1)))
-    near = set(map(tuple, duplicates.near_duplicate_pairs(hashes, thumbnails).tolist()))
+    order = np.argsort(np.minimum(rms / (preparation.near_rms or 1), bits / (preparation.near_bits + 1)))
+    near = set(map(tuple, duplicates.near_duplicate_pairs(hashes, thumbnails, preparation).tolist()))
     is_near = np.array([pair in near for pair in every], bool)
     inside = order[is_near[order]][::-1][:number]
     outside = order[~is_near[order]][:number]
