@@ -61,6 +61,9 @@ def test_without_a_class_map_places_are_not_measured(tmp_path, few):
     originals = [np.full((32, 32, 3), (250, 0, 0), np.uint8)] * 3
     found = strangers.summary(network, originals, np.zeros(3, int), np.full((3, 4), np.nan))
     assert "pointing" not in found and found["named"] == 1
+    # Nobody is recognised in some of the styles: there is no fraction of nothing, which no record can hold.
+    wrong = strangers.summary(network, originals, np.ones(3, int), np.full((3, 4), np.nan))
+    assert wrong["declined_though_right"] == {} and len(strangers.table(wrong)) == 7
 
 
 def test_auroc_and_false_positives():

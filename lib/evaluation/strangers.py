@@ -116,8 +116,9 @@ def summary(
 
     Returns:
         Fractions from 0 to 1: `named` of the test pictures; `named_strangers` for each kind; `declined_though_right`
-        for each style; with a class map also `both_found` of pairs side by side, `second_name` where one figure
-        stands, `pointing` and `box_overlap` (intersection over union of at least one half).
+        for each style in which it is right at all; with a class map also `both_found` of pairs side by side,
+        `second_name` where one figure stands, `pointing` and `box_overlap` (intersection over union of at least one
+        half).
     """
     shape = network.picture_size, network.resize_mode
     squares = [pictures.resize_framed(each, *shape) for each in originals]
@@ -131,12 +132,13 @@ def summary(
         return network.predict_pixels(pixels).argmax(axis=1) == actual
 
     styles = in_styles(originals, range(seed, seed + len(originals)), *shape)
+    recognised = {kind: changed[is_right(changed)] for kind, changed in styles.items()}
     result: dict[str, Any] = {
         "threshold": network.threshold,
         "second_threshold": network.second_threshold,
         "named": named(pixels),
         "named_strangers": {kind: named(strange) for kind, strange in far(*shape).items()},
-        "declined_though_right": {kind: 1 - named(changed[is_right(changed)]) for kind, changed in styles.items()},
+        "declined_though_right": {kind: 1 - named(right) for kind, right in recognised.items() if len(right)},
     }
     if class_maps is not None:
         result["both_found"] = _both_found(network, originals, actual, seed)
