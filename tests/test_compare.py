@@ -128,10 +128,11 @@ def test_an_ablation_lists_what_each_run_changed(tmp_path):
         ("base-seed-1", {"seed": 1}, 0.91),
     ]:
         trained_run(tmp_path / name, recipe=changed, best_val_macro_f1=score, seconds=90.0)
-    trained_run(tmp_path / "large", best_val_macro_f1=0.7, seconds=90.0, picture_size=96)
+    other = {"picture_size": 96, "manifest_sha256": "f" * 64}
+    trained_run(tmp_path / "other", best_val_macro_f1=0.7, seconds=90.0, **other)
     table = compare.ablation(tmp_path)
-    assert table.changed[table.run == "large"].item() == "picture_size=96"
-    table = table[table.run != "large"]
+    assert table.changed[table.run == "other"].item() == "picture_size=96, manifest=ffffffff"
+    table = table[table.run != "other"]
     assert list(table.run) == ["base-seed-1", "base", "sgd"]
     assert list(table.changed) == ["seed=1", "", "optimizer=sgd"]
     assert list(table.minutes) == [1.5, 1.5, 1.5]

@@ -162,16 +162,19 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
 
     Returns:
         One row per run, best first: `run, changed, seed, epochs, train_pictures, val_macro_f1, minutes,
-        corruption_loss`. `changed` lists the parameters that differ from the base's, the size of the pictures among
-        them. `corruption_loss` is the `loss` of `robustness` (NaN without `robustness.csv`). Empty where the base is
-        not trained.
+        corruption_loss`. `changed` lists the parameters that differ from the base's, the size of the pictures and their
+        manifest among them. `corruption_loss` is the `loss` of `robustness` (NaN without `robustness.csv`). Empty where
+        the base is not trained.
     """
     folders = [record.parent for record in Path(runs_folder).glob(f"*/{records.RUN_RECORD}")]
     runs = {folder.name: records.read_run(folder) for folder in folders}
     scored = ["epochs", "train_pictures", "best_val_macro_f1"]
     rows = []
     for name, run in runs.items() if base in runs else ():
-        of_run, reference = (each["recipe"] | {"picture_size": each["picture_size"]} for each in (run, runs[base]))
+        of_run, reference = (
+            each["recipe"] | {"picture_size": each["picture_size"], "manifest": each["manifest_sha256"][:8]}
+            for each in (run, runs[base])
+        )
         changed = ", ".join(f"{key}={value}" for key, value in of_run.items() if value != reference.get(key))
         rows.append((name, changed, of_run["seed"], *map(run.get, scored), run["seconds"] / 60))
     columns = ["run", "changed", "seed", "epochs", "train_pictures", "val_macro_f1", "minutes"]
