@@ -14,6 +14,7 @@ from lib.evaluation import intervals, labels, metrics
 from lib.training.recipe import Recipe
 
 LEAKING_SPLITS = ("random", "resampled")
+DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}  # of parameters newer than a run
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
 
 
@@ -100,14 +101,13 @@ def differing_parameters(run_folders: list[Path]) -> pd.DataFrame:
         `manifest` is the start of the digest of the prepared pictures and their splits. A parameter that is newer
         than a run has its default there.
     """
-    defaults = {name: field.default for name, field in Recipe.model_fields.items()}
     values = {}
     for run_folder in run_folders:
         run = records.read_run(run_folder)
         data = {"manifest": run["manifest_sha256"][:8]} | {key: run[key] for key in ("picture_size", "resize_mode")}
         values[run_folder.name] = data | run["recipe"]
     names = dict.fromkeys(name for of_run in values.values() for name in of_run)
-    rows = [[name, *(of_run.get(name, defaults.get(name)) for of_run in values.values())] for name in names]
+    rows = [[name, *(of_run.get(name, DEFAULTS.get(name)) for of_run in values.values())] for name in names]
     rows = [row for row in rows if any(value != row[1] for value in row[1:])]
     return pd.DataFrame(rows, columns=["parameter", *values], dtype=object)
 
@@ -175,7 +175,9 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
             each["recipe"] | {"picture_size": each["picture_size"], "manifest": each["manifest_sha256"][:8]}
             for each in (run, runs[base])
         )
-        changed = ", ".join(f"{key}={value}" for key, value in of_run.items() if value != reference.get(key))
+        changed = ", ".join(
+            f"{key}={value}" for key, value in of_run.items() if value != reference.get(key, DEFAULTS.get(key))
+        )
         rows.append((name, changed, of_run["seed"], *map(run.get, scored), run["seconds"] / 60))
     columns = ["run", "changed", "seed", "epochs", "train_pictures", "val_macro_f1", "minutes"]
     table = pd.DataFrame(rows, columns=columns)
