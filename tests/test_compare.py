@@ -327,9 +327,10 @@ def test_leakage_is_averaged_over_the_seeds_of_a_recipe(leaking):
 
 def test_runs_are_scored_on_the_labels_of_the_source_and_on_the_reviewed_ones(tmp_path):
     answers = predictions([0, 1, 1, 1])
-    folders = [tmp_path / name for name in ("this", "other")]
-    for folder, paths in zip(folders, (answers.paths, list("wxyz")), strict=True):
-        table = metrics.predictions_table(paths, answers.actual, answers.probabilities, NAMES)
+    folders = [tmp_path / name for name in ("this", "other", "prepared-with-corrections")]
+    labels = answers.actual, answers.actual, [0, 1, 1, 1]
+    for folder, paths, actual in zip(folders, (answers.paths, list("wxyz"), answers.paths), labels, strict=True):
+        table = metrics.predictions_table(paths, actual, answers.probabilities, NAMES)
         folder.mkdir()
         table.to_csv(folder / records.PREDICTIONS, index=False)
     verdicts = pd.DataFrame([("b", NAMES[1], "relabel")], columns=["path", "label", "verdict"])

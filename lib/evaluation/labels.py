@@ -88,7 +88,8 @@ def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predic
 
     Returns:
         The answers to the pictures whose corrected label is one of the run's characters, with these labels; and the
-        number of pictures that were relabelled or excluded.
+        number of pictures that were relabelled or excluded: none in a run whose pictures were prepared with these
+        corrections.
     """
     verdict = reviewed.drop_duplicates("path", keep="last").set_index("path").reindex(predictions.paths)
     relabel = (verdict.verdict == corrections.RELABEL).to_numpy()
@@ -102,7 +103,7 @@ def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predic
         probabilities=predictions.probabilities[kept],
         groups=None if predictions.groups is None else predictions.groups[kept],
     )
-    return answers, int((relabel | exclude).sum())
+    return answers, int((exclude | (actual != predictions.actual)).sum())
 
 
 def random_sample(num_pictures: int, size: int = 300, seed: int = 0) -> np.ndarray:
