@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lib.data import dataset, folds
+from lib.errors import UserError
 from lib.training import fit
 from lib.training import folds as training
 from lib.training.recipe import Recipe
@@ -33,6 +34,15 @@ def test_no_near_duplicate_of_a_test_picture_is_trained_on(data):
         seen = set(of_fold.groups("train")) | set(of_fold.groups("validation"))
         assert not seen & set(of_fold.groups("test"))
         assert of_fold.characters == data.characters
+
+
+def test_too_few_pictures_are_said(tmp_path):
+    for character in range(2):
+        for number in range(8):
+            write(tmp_path / "raw" / "ab"[character] / f"{number}.png", noise(100 * character + number))
+    prepare(tmp_path / "raw", tmp_path / "processed", picture_size=16)
+    with pytest.raises(UserError, match=r"at least 10 pictures of a character, and no one has more than 8\."):
+        folds.fold(dataset.load(tmp_path / "processed"), 0)
 
 
 def answering(answer):

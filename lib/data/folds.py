@@ -29,9 +29,17 @@ def parts(data: Dataset) -> np.ndarray:
 
     Returns:
         The part of each row of `data.table`, int `(num_rows,)`; -1 for a row without a split or of the official test.
+
+    Raises:
+        UserError: No character has as many frames as there are parts.
     """
     rows = np.flatnonzero(data.table.split.isin(list(SPLIT_FRACTIONS)))
     frames = data.table.iloc[rows]
+    if (most := frames.character.value_counts().max()) < PARTS:
+        raise UserError(
+            f"Out-of-fold answers need at least {PARTS} pictures of a character, and no one has more than {most}. "
+            "Add pictures; the random sample can be reviewed without them."
+        )
     folds = StratifiedGroupKFold(PARTS, shuffle=True, random_state=data.preparation.seed)
     result = np.full(len(data.table), -1)
     for number, (_, chosen) in enumerate(folds.split(rows, frames.character, frames.group)):
