@@ -44,7 +44,7 @@ class ClassMapLoss(keras.losses.Loss):
     """Binary cross-entropy between a class map and `scenes.cell_target`.
 
     A character whose place is unknown counts once for all its cells, by the most certain of them (multiple-instance
-    learning). Cells without any knowledge do not count.
+    learning).
     """
 
     def __init__(self, name: str = "class_map_loss"):

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Values in the target of a class map that are no fraction of a cell.
-SOMEWHERE = -1.0  # the character is in one or more of these cells, and it is unknown in which
-UNKNOWN = -2.0  # nothing is known about the cell, and it does not count
+SOMEWHERE = -1.0  # in the target of a class map: the character is in some of these cells, and it is unknown in which
 
 WHOLE = np.array([0.0, 0.0, 1.0, 1.0])
 USUAL_PLACE = np.array([0.3, 0.0, 0.7, 1.0])  # of a character whose box is unknown
