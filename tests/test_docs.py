@@ -15,10 +15,11 @@ import yaml
 
 from lib import paths, pipeline, plan, records
 from lib.characters import display_name
-from lib.data import corrections
+from lib.data import corrections, dataset
 from lib.evaluation import compare, metrics
 
 README, RESULTS = paths.ROOT / "README.md", paths.DOCS / "results.md"
+ABLATION = paths.DOCS / "ablation.md"
 PAGES = sorted(paths.DOCS.glob("*.md"))
 WRITTEN = [README, paths.ROOT / "CONTRIBUTING.md", *PAGES]
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -174,6 +175,7 @@ COLUMNS = {
     "s per epoch": lambda of: of.record["seconds_per_epoch"],
     "minutes": lambda of: of.record["seconds"] / 60,
     "seed": lambda of: of.record["recipe"]["seed"],
+    "training pictures": lambda of: of.record["train_pictures"],
     "macro F1, validation": lambda of: of.record["best_val_macro_f1"],
     "accuracy": lambda of: of.scores["accuracy"],
     "macro F1": lambda of: of.scores["macro_f1"],
@@ -218,7 +220,9 @@ def as_printed(value, like):
 
 
 @pytest.mark.parametrize(
-    ("page", "least"), [(README, 5), (RESULTS, 11 + 2 + 3 + 4 + 8), (paths.DOCS / "robustness.md", 5 + 2)], ids=str
+    ("page", "least"),
+    [(README, 5), (RESULTS, 11 + 2 + 3 + 4), (ABLATION, 8 + 9), (paths.DOCS / "robustness.md", 5 + 2)],
+    ids=str,
 )
 def test_rows_of_published_runs_are_those_of_their_records(page, least):
     rows = list(published_rows(page))
@@ -454,6 +458,19 @@ def test_the_robustness_loss_is_that_of_the_records():
         f"In 44 epochs it recovers {percent(BEST.recovered)}",
         f"{listed(run.scores for run in SEEDS)} against {FRAMES_ONLY.scores['macro_f1']:.3f} on the test split",
         f"{listed(run.own_test for run in SEEDS)} against {FRAMES_ONLY.own_test['macro_f1']:.3f} on the archive's own",
+    )
+
+
+def test_what_more_frames_bring_is_that_of_the_records():
+    table = compare.by_frames(paths.PUBLISHED / "accuracy")
+    scale, exponent = compare.power_law(table)
+    number = table.train_pictures.max()
+    expected, now = (scale * n**exponent for n in (number / dataset.SPLIT_FRACTIONS["train"], number))
+    assert not missing(
+        ABLATION,
+        f"Twice as many frames leave {percent(2**exponent)} of the mistakes",
+        f"about {number / dataset.SPLIT_FRACTIONS['train']:,.0f}, should come to {expected:.3f} "
+        f"where the fitted line has {now:.3f} for {number:,}",
     )
 
 
