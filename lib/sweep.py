@@ -169,6 +169,7 @@ class Search:
     def _open_study(self) -> Any:
         optuna, sweep = self._optuna, self._sweep
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", "The reported value is ignored")  # of a run that starts over
         self.folder.mkdir(parents=True, exist_ok=True)
         backend = optuna.storages.journal.JournalFileBackend(str(self.folder / JOURNAL))
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * self._run.recipe.epochs))
@@ -238,8 +239,10 @@ class Search:
 
     def _tell(self, run: str, folder: Path, error: str | None) -> None:
         trial, state = self._trials[run], self._optuna.trial.TrialState
-        if error or run in self._pruned:
-            self._study.tell(trial, state=state.FAIL if error else state.PRUNED)
+        if error:
+            return  # it stays unfinished, and the next call tries it again
+        if run in self._pruned:
+            self._study.tell(trial, state=state.PRUNED)
         else:
             self._study.tell(trial, records.read_run(folder)["best_val_macro_f1"])
 
@@ -247,7 +250,7 @@ class Search:
         """Write and print the table of the trials, and write their figure and the best recipe."""
         tried = [trial for trial in self._study.trials if "run" in trial.user_attrs]
         columns = {"run": [trial.user_attrs["run"] for trial in tried]}
-        columns["state"] = [trial.state.name.lower() for trial in tried]
+        columns["state"] = [trial.state.name.lower() if trial.state.is_finished() else "fail" for trial in tried]
         columns["epochs"] = [len(trial.intermediate_values) for trial in tried]
         columns[SCORE] = [trial.value for trial in tried]
         columns |= {name: [trial.params[name] for trial in tried] for name in self._space}

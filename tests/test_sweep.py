@@ -155,7 +155,7 @@ def test_bad_trials_are_stopped_early(run):
     assert (table.state.drop("cnn4-learning_rate-0.9") == "complete").all()
 
 
-def test_a_failed_trial_stops_no_other(run, monkeypatch):
+def test_a_failed_trial_stops_no_other_and_the_same_command_tries_it_again(run, monkeypatch):
     monkeypatch.setattr(Formula, "fail", "0.01")
     table = run(method="grid", parameters={"learning_rate": RATES}, errors=["cnn4-learning_rate-0.01: failed"])
     assert table.state.to_dict() == {
@@ -163,6 +163,10 @@ def test_a_failed_trial_stops_no_other(run, monkeypatch):
         "cnn4-learning_rate-0.0001": "complete",
         "cnn4-learning_rate-0.01": "fail",
     }
+    monkeypatch.setattr(Formula, "fail", "")
+    table = run(method="grid", parameters={"learning_rate": RATES})
+    assert Formula.last.started == ["cnn4-learning_rate-0.01"]
+    assert (len(table), set(table.state)) == (3, {"complete"})
 
 
 def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
