@@ -171,7 +171,10 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", "The reported value is ignored")  # of a run that starts over
         self.folder.mkdir(parents=True, exist_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(str(self.folder / JOURNAL))
+        journal = self.folder / JOURNAL
+        if journal.is_file():  # Optuna would write on behind a line that a full disk or a crash has cut
+            os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+        backend = optuna.storages.journal.JournalFileBackend(str(journal))
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * self._run.recipe.epochs))
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),

@@ -169,6 +169,15 @@ def test_a_failed_trial_stops_no_other_and_the_same_command_tries_it_again(run, 
     assert (len(table), set(table.state)) == (3, {"complete"})
 
 
+def test_a_sweep_goes_on_with_a_journal_whose_last_line_was_cut(run):
+    given = {"method": "random", "trials": 2, "parameters": {"learning_rate": {"low": 0.001, "high": 0.01}}}
+    before = run(**given)
+    journal = run.folder / "journal.log"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    for _ in range(2):
+        pd.testing.assert_frame_equal(run(**given), before)
+
+
 def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
     run(method="grid", parameters={"learning_rate": RATES})
     with pytest.raises(UserError, match="holds trials of another sweep"):
