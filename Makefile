@@ -14,7 +14,6 @@ export GOALS := $(MAKECMDGOALS)
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # ---------------------------------------------------------------- environment
@@ -53,6 +52,7 @@ endif
 TRAINED := $(RUN_NAMES:%=$(RUNS_DIR)/%/run.json)
 EVALUATED := $(RUN_NAMES:%=$(RUNS_DIR)/%/metrics.json)
 ROBUSTNESS_FILES := $(RUN_NAMES:%=$(RUNS_DIR)/%/robustness.csv)
+.PRECIOUS: $(RAW)/source.json $(PREPARED)/manifest.csv $(TRAINED) $(EVALUATED) $(ROBUSTNESS_FILES)  # not removed by Ctrl-C
 
 # Fetched again when the source has changed.
 $(RAW)/source.json: $(SOURCE_CHANGED) | $(ENVIRONMENT)

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 
 import pandas as pd
@@ -114,6 +115,19 @@ def test_a_touched_module_notebook_or_recipe_makes_nothing_again(edited):
     made = checkout.make("evaluate")
     assert (made.returncode, steps_run(made)) == (0, [])
     assert checkout.make("-q", "evaluate").returncode == 0
+
+
+def test_ctrl_c_when_a_step_has_touched_its_product_removes_nothing(edited):
+    checkout = edited("notebooks/02_train.ipynb")
+    record = checkout.out / "cnn4" / "run.json"
+    before = record.stat().st_mtime_ns
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = checkout.command("train", "RUNS=cnn4")
+    with subprocess.Popen(command, cwd=checkout.folder, start_new_session=True, **quiet) as make:
+        while record.stat().st_mtime_ns == before:
+            assert make.poll() is None
+        os.killpg(make.pid, signal.SIGINT)
+    assert record.is_file()
 
 
 def test_reports_are_web_pages(trained):
