@@ -177,6 +177,10 @@ class _Room(distributed.WorkerPlugin):
     async def setup(self, worker: "distributed.Worker") -> None:
         memory = worker.memory_manager.memory_limit or psutil.virtual_memory().total
         await worker.set_resources(**{TRAININGS: min(memory // machine.TRAINING_BYTES, worker.state.nthreads)})
+        if worker.status == distributed.Status.running:
+            # The scheduler looks at tasks that wait for room when a worker comes or resumes, not when it declares room.
+            worker.status = distributed.Status.paused
+            worker.status = distributed.Status.running
 
 
 class _Lines:

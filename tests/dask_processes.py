@@ -1,13 +1,14 @@
 """A real Dask scheduler and real workers on this machine, each a process that a test may kill."""
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lib import paths
@@ -22,10 +23,17 @@ class Cluster:
         address: Of the scheduler.
         scheduler: Its process.
         workers: The worker processes.
+        start_worker: Starts one more.
     """
 
-    def __init__(self, address: str, scheduler: subprocess.Popen, workers: list[subprocess.Popen]):
-        self.address, self.scheduler, self.workers = address, scheduler, workers
+    def __init__(
+        self,
+        address: str,
+        scheduler: subprocess.Popen,
+        workers: list[subprocess.Popen],
+        start_worker: Callable[[], subprocess.Popen],
+    ):
+        self.address, self.scheduler, self.workers, self.start_worker = address, scheduler, workers, start_worker
 
     def kill_a_worker(self, doing: str = "") -> None:
         """Kill the first worker, or the one that has a child process with these words in its command."""
@@ -67,7 +75,8 @@ def started(folder: Path, code: Path = paths.ROOT, workers: int = 2) -> Iterator
             time.sleep(0.05)
         one_thread = ["--no-nanny", "--nthreads", "1", "--memory-limit", "4GB", "--no-dashboard"]
         one_thread += ["--local-directory", str(folder / "work")]
-        processes = [start("dask_worker", *one_thread) for _ in range(workers)]
+        start_worker = functools.partial(start, "dask_worker", *one_thread)
+        processes = [start_worker() for _ in range(workers)]
         while not (text := scheduler_file.read_text()):
             time.sleep(0.05)
-        yield Cluster(json.loads(text)["address"], scheduler, processes)
+        yield Cluster(json.loads(text)["address"], scheduler, processes, start_worker)

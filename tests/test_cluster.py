@@ -124,6 +124,17 @@ def test_another_version_of_the_project_on_a_worker_is_said(workers):
     assert "has another version of this project" in outcome.error
 
 
+def test_a_worker_that_comes_after_all_others_died_gets_their_trainings(tmp_path):
+    with dask_processes.started(tmp_path, workers=1) as alone, scheduler.connect(alone.address, 1) as client:
+        client.register_plugin(cluster._Room(), name=cluster.TRAININGS)
+        training = client.submit(time.sleep, 2, resources={cluster.TRAININGS: 1})
+        while not any(client.processing().values()):
+            time.sleep(0.02)
+        alone.kill_a_worker()
+        alone.start_worker()
+        training.result(timeout=60)
+
+
 def test_no_worker_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "WORKER_SECONDS", 0.5)
     message = r"has no workers\. Start one on each machine: `dask worker tcp://"
