@@ -15,6 +15,8 @@ distributed = import_extra("distributed", "cluster")
 LOCAL = "local"
 CONNECT_SECONDS = 15
 WORKER_SECONDS = 60  # until the first worker is there
+# Of a terminal, which sends it to workers too: this process ends them, and they would print a traceback each.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @contextlib.contextmanager
@@ -40,6 +42,7 @@ def connect(address: str, workers: int, threads: int = 0) -> Iterator["distribut
                         memory_limit=max(psutil.virtual_memory().total // workers, machine.TRAINING_BYTES),
                         dashboard_address="127.0.0.1:0",
                         silence_logs=logging.ERROR,
+                        preload=IGNORE_CTRL_C,
                     )
                 )
             client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -133,6 +134,11 @@ def test_a_worker_that_comes_after_all_others_died_gets_their_trainings(tmp_path
         alone.kill_a_worker()
         alone.start_worker()
         training.result(timeout=60)
+
+
+def test_ctrl_c_in_a_terminal_is_left_to_the_command_that_started_the_workers():
+    with scheduler.connect(scheduler.LOCAL, 1) as client:
+        assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
 
 
 def test_no_worker_is_said(tmp_path, monkeypatch):
