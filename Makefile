@@ -8,12 +8,12 @@ USER_VARIABLES += NEAR_RMS NEAR_BITS SAME_RMS SWEEP IMAGE MODEL_DIR RUN HOST POR
 export GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command%,$(origin $(name))),$(name)))  # before all of them are overrides
 # Taken as they are, since make would expand a `$` in a file name; and handed on by the environment, not by a shell.
 $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(name))))
-# Under a name of its own: a make started from here would take MAKECMDGOALS from the environment for its own goals.
+# Text is UTF-8 in every locale. A make started from here would take MAKECMDGOALS from the environment for its own goals.
 export GOALS := $(MAKECMDGOALS)
-# Text is UTF-8 in every locale.
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # ---------------------------------------------------------------- environment
