@@ -151,6 +151,8 @@ def test_mistakes_by_frames_follow_a_power_law(tmp_path):
         ("quarter", {"train_fraction": 0.25, "epochs": 8}, 1600, 0.9),
         ("sixteenth", {"train_fraction": 0.0625, "epochs": 32}, 400, 0.8),
         ("sgd", {"optimizer": "sgd"}, 6400, 0.7),
+        ("half-sgd", {"optimizer": "sgd", "train_fraction": 0.5}, 3200, 0.6),
+        ("longer", {"epochs": 8}, 6400, 0.97),
     ]:
         trained_run(tmp_path / name, recipe=changed, best_val_macro_f1=score, train_pictures=pictures)
     table = compare.by_frames(tmp_path)

@@ -15,6 +15,7 @@ from lib.training.recipe import Recipe
 
 LEAKING_SPLITS = ("random", "resampled")
 DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}  # of parameters newer than a run
+FRACTION_OF = {"train_fraction": None, "epochs": None}  # what trainings on fewer frames in as many steps differ in
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
 
 
@@ -193,12 +194,18 @@ def by_frames(runs_folder: Path, base: str = "base") -> pd.DataFrame:
         base: The run with all training frames.
 
     Returns:
-        One row per run that trained on a fraction of the frames (`train_fraction`) or is the base, the smallest first:
-        `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
+        One row for the base and for each run that differs from it by training on a fraction of the frames, in other
+        epochs, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
     """
     table = ablation(runs_folder, base)
-    fractions = table[table.changed.str.contains("train_fraction=") | (table.run == base)]
-    chosen = fractions.assign(mistakes=1 - fractions.val_macro_f1)[["run", "train_pictures", "mistakes"]]
+    recipes = {run: DEFAULTS | records.read_run(Path(runs_folder) / run)["recipe"] for run in table.run}
+    of_fraction = [
+        run
+        for run, recipe in recipes.items()
+        if recipe | FRACTION_OF == recipes[base] | FRACTION_OF and (run == base or recipe["train_fraction"] < 1)
+    ]
+    chosen = table[table.run.isin(of_fraction)]
+    chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
     return chosen.sort_values("train_pictures", ignore_index=True)
 
 
