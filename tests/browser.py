@@ -7,12 +7,8 @@ import base64
 import contextlib
 import functools
 import io
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,7 +17,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import BinaryIO
 
-import httpx
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
@@ -53,59 +48,6 @@ TRANSFER = """([files, texts]) => {
 def encoded(contents: bytes) -> str:
     """Write bytes so that they can be handed to a script in a page."""
     return base64.b64encode(contents).decode()
-
-
-class Dashboard:
-    """A server with the dashboard, in a process of its own.
-
-    Args:
-        folder: For its log and its temporary files.
-        *arguments: More of the server's command line.
-        **environment: More of its environment; `OUTPUTS` is the folder of the runs that the page may use.
-    """
-
-    def __init__(self, folder: Path, *arguments: str, **environment: str):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}/"
-        self.log = folder / "server.log"
-        # A page needs seconds to connect on a busy machine, and must not lose its kernel before.
-        self._command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port)]
-        self._command += ["--leave-seconds", "20", *arguments]
-        self._environment = os.environ | {"TMPDIR": str(folder)} | environment
-        self.start()
-
-    def start(self) -> None:
-        """Start, or start again on the same port, and wait until it answers."""
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(self._command, env=self._environment, stderr=log, cwd=paths.ROOT)
-        deadline = time.monotonic() + PATIENCE
-        while not self.is_ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.process.kill()
-                raise AssertionError(self.log.read_text())
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Stop, with its kernels."""
-        self.process.terminate()
-        self.process.wait(PATIENCE)
-
-    def is_ready(self) -> bool:
-        """Say whether the server answers."""
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.address}health", timeout=PATIENCE).status_code in (200, 503)
-        return False
-
-
-@contextlib.contextmanager
-def dashboard(folder: Path, *arguments: str, **environment: str) -> Iterator[Dashboard]:
-    """Keep a server running during the block; see `Dashboard`."""
-    started = Dashboard(folder, *arguments, **environment)
-    try:
-        yield started
-    finally:
-        started.stop()
 
 
 class _Host(SimpleHTTPRequestHandler):

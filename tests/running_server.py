@@ -17,6 +17,9 @@ from typing import Any
 import httpx
 import psutil
 
+from lib import paths
+
+NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
 PATIENCE = 60  # seconds until something that must come has failed to come
 
 
@@ -47,31 +50,39 @@ class Visit:
         return self.server.client.get(f"/api/kernels/{self.kernel_id}").status_code == 200
 
 
+def command(port: int, notebook: Path, leave_seconds: float = 20) -> list[str]:
+    """Give the command of a server with a page of its own, and how long a kernel outlives its page."""
+    script = f"""
+import pathlib, sys
+from lib.serving import kernels, server
+server.NOTEBOOK, kernels.LEAVE_SECONDS = pathlib.Path({str(notebook)!r}), {leave_seconds}
+sys.exit(server.main())"""
+    return [sys.executable, "-c", script, "--port", str(port)]
+
+
 class Running:
-    """A server in a process of its own, on a free port."""
+    """A server in a process of its own, on a free port.
 
-    def __init__(self, folder: Path, run_dir: Path, notebook: Path, *arguments: str, **environment: str):
-        """Start it and wait until it answers.
+    Args:
+        folder: Where its log and temporary files go.
+        notebook: The page.
+        leave_seconds: How long a kernel outlives its page.
+        **environment: Added to its environment, such as `OUTPUTS` and `MODEL_DIR`, which say who answers.
+    """
 
-        Args:
-            folder: Where its log and temporary files go.
-            run_dir: The run that answers.
-            notebook: The page.
-            *arguments: More of its command line.
-            **environment: Added to its environment.
-        """
+    def __init__(self, folder: Path, notebook: Path = NOTEBOOK, leave_seconds: float = 20, **environment: str):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
         self.log = folder / "server.log"
-        command = [sys.executable, "-m", "lib.serving.server", "--port", str(self.port)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--notebook", str(notebook), *arguments],
-                env=os.environ | {"TMPDIR": str(folder), "MODEL_DIR": str(run_dir)} | environment,
-                stderr=log,
-                cwd=folder,
-            )
+        self._command = command(self.port, notebook, leave_seconds)
+        self._folder, self._environment = folder, os.environ | {"TMPDIR": str(folder)} | environment
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again on the same port, and wait until it answers."""
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(self._command, env=self._environment, stderr=log, cwd=self._folder)
         self.client = httpx.Client(base_url=self.address, timeout=PATIENCE)
         until(self._answers)
 
@@ -120,9 +131,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, run_dir: Path, notebook: Path, *arguments: str, **environment: str) -> Iterator[Running]:
+def running(folder: Path, *arguments: Any, **environment: str) -> Iterator[Running]:
     """Keep a server running during the block; see `Running`."""
-    started = Running(folder, run_dir, notebook, *arguments, **environment)
+    started = Running(folder, *arguments, **environment)
     try:
         yield started
     finally:

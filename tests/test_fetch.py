@@ -86,7 +86,7 @@ class Internet:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in ({"resolve": self.resolve, "dial": self.dial} | changes).items():
                 patch.setattr(fetch, name, value)
-            return fetch.fetch(url)
+            return fetch.read_picture(url)
 
 
 @pytest.fixture
@@ -148,9 +148,9 @@ def test_a_request_has_the_host_name_and_nothing_about_this_machine(internet, se
 
 
 def test_private_addresses_are_read_only_if_allowed(server):
-    assert fetch.fetch(server.url + "/picture", allow_private=True) == PICTURE
+    assert fetch.read_picture(server.url + "/picture", allow_private=True) == PICTURE
     with pytest.raises(PrivateAddress, match="not on the public internet"):
-        fetch.fetch(server.url + "/picture")
+        fetch.read_picture(server.url + "/picture")
     assert len(server.requests) == 1
 
 
@@ -179,12 +179,8 @@ def test_the_next_address_is_tried_if_one_does_not_answer(internet):
 
 
 def test_bytes_of_any_type_are_downloaded(internet, server):
-    server.pages["/html"] = page(b"<!doctype html>", content_type="text/html")
-    assert internet.fetch("/html") == b"<!doctype html>"
-
-
-def test_a_picture_is_read(server):
-    assert fetch.read_picture(server.url + "/picture", allow_private=True) == PICTURE
+    server.pages["/text"] = page(b"a text", content_type="text/plain")
+    assert internet.fetch("/text") == b"a text"
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"\n<!DOCTYPE html><html>", b"\xef\xbb\xbf<?xml?>"])
@@ -302,7 +298,7 @@ def test_a_name_is_checked_again_after_a_redirect(internet, server):
 def test_this_machines_own_public_address_is_rejected(server, monkeypatch):
     monkeypatch.setattr(fetch, "is_public", lambda address: True)  # 127.0.0.1 stands for the public address
     with pytest.raises(PrivateAddress):
-        fetch.fetch(server.url + "/picture")
+        fetch.read_picture(server.url + "/picture")
     assert server.requests == []
 
 
@@ -382,7 +378,7 @@ def test_a_redirect_loop_ends(internet, server):
         ("http://[::1/", "not an address that can be read"),
         ("http://pictures.example:x/", "not an address that can be read"),
         ("http://xn--/", "not an address that can be read"),
-        ("http://pictures.example/" + "a" * 5000, "5024 characters, at most 4000"),
+        ("http://pictures.example/" + "a" * 70_000, "not an address that can be read"),
     ],
 )
 def test_an_unusable_url_is_an_error(internet, url, message):

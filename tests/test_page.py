@@ -23,9 +23,8 @@ from axe_playwright_python import sync_playwright as axe
 from PIL import Image
 
 from lib.serving import site
-from lib.serving.server import NOTEBOOK
 from tests import small_model
-from tests.running_server import until
+from tests.running_server import NOTEBOOK, running, until
 from tests.test_dashboard import BLUE, EXCHANGED, GREEN, HOMER, KRUSTY, MARGE, RED, YELLOW, encoded, write_runs
 
 try:
@@ -62,7 +61,7 @@ def address(request, chromium, outputs, tmp_path_factory) -> Iterator[str]:
         with browser.static_site(folder, runs) as served:
             yield served
     else:
-        with browser.dashboard(folder, OUTPUTS=str(outputs), MODEL_DIR=str(runs[0])) as started:
+        with running(folder, OUTPUTS=str(outputs), MODEL_DIR=str(runs[0])) as started:
             yield started.address
 
 
@@ -723,7 +722,7 @@ def test_the_camera_is_followed_until_the_tab_is_hidden(chromium, outputs, tmp_p
 def test_without_a_network_the_page_says_so_until_there_is_one(chromium, tmp_path):
     (tmp_path / "outputs").mkdir()
     with (
-        browser.dashboard(tmp_path, OUTPUTS=str(tmp_path / "outputs")) as server,
+        running(tmp_path, OUTPUTS=str(tmp_path / "outputs")) as server,
         pages(chromium, server.address) as open_page,
     ):
         visit = open_page()
@@ -739,7 +738,7 @@ def test_without_a_network_the_page_says_so_until_there_is_one(chromium, tmp_pat
 def test_a_page_made_ahead_of_a_training_knows_the_new_network(chromium, tmp_path):
     (tmp_path / "outputs").mkdir()
     with (
-        browser.dashboard(tmp_path, OUTPUTS=str(tmp_path / "outputs")) as server,
+        running(tmp_path, OUTPUTS=str(tmp_path / "outputs")) as server,
         pages(chromium, server.address) as open_page,
     ):
         until(psutil.Process(server.process.pid).children)
@@ -778,12 +777,12 @@ def picture_on_the_web() -> Iterator[str]:
 def test_an_address_is_read_and_a_lost_connection_is_noticed(chromium, outputs, picture_on_the_web, tmp_path):
     # A page of the internet is not at hand, so this server's page may read one of this machine.
     book = nbformat.read(NOTEBOOK, as_version=4)
-    allow = "widget.read_url = lambda url: fetch.read_picture(url, allow_private=True)"
-    book.cells.insert(-1, nbformat.v4.new_code_cell(f"from lib.serving import fetch\n{allow}"))
+    allow = "fetch.read_picture = functools.partial(fetch.read_picture, allow_private=True)"
+    book.cells.insert(-1, nbformat.v4.new_code_cell(f"import functools\nfrom lib.serving import fetch\n{allow}"))
     nbformat.write(book, tmp_path / "page.ipynb")
     environment = {"OUTPUTS": str(outputs), "MODEL_DIR": str(outputs / "published" / "springfield")}
     with (
-        browser.dashboard(tmp_path, "--notebook", str(tmp_path / "page.ipynb"), **environment) as server,
+        running(tmp_path, tmp_path / "page.ipynb", **environment) as server,
         pages(chromium, server.address) as open_page,
     ):
         visit = open_page()

@@ -24,9 +24,6 @@ MAX_BYTES = 10_000_000
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 5.0  # including the look-up of the name
 TOTAL_SECONDS = 10.0  # from the call to the last byte, including redirects
-MAX_URL_CHARACTERS = 4_000
-# More addresses than any site has; the time to connect is divided among them.
-MAX_ADDRESSES = 8
 
 PORTS = {"http": 80, "https": 443}
 HEADERS = [
@@ -60,8 +57,8 @@ class PrivateAddress(FetchError):
     """The URL leads to an address that is not on the public internet."""
 
 
-def fetch(url: str, allow_private: bool = False) -> bytes:
-    """Download a URL.
+def read_picture(url: str, allow_private: bool = False) -> bytes:
+    """Download a picture.
 
     Args:
         url: An `http` or `https` URL without user name and password.
@@ -69,10 +66,10 @@ def fetch(url: str, allow_private: bool = False) -> bytes:
             the machine, never for those of a visitor.
 
     Returns:
-        At most `MAX_BYTES` bytes, of any type.
+        At most `MAX_BYTES` bytes, of any type but a web page.
 
     Raises:
-        FetchError: The URL is not acceptable, or exceeds a limit.
+        FetchError: The URL is not acceptable, is that of a web page, or exceeds a limit.
     """
     end = time.monotonic() + TOTAL_SECONDS
     target = _parse(url)
@@ -92,27 +89,17 @@ def fetch(url: str, allow_private: bool = False) -> bytes:
                 f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
             ) from None
         if isinstance(answer, bytes):
+            if answer.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+                raise FetchError(
+                    "The address leads to a web page, not to a picture. Open it, right-click the picture there, and "
+                    "copy the picture's own address."
+                )
             return answer
         target = _parse(answer, base=target)
     raise FetchError(
         f"The address redirects more than {MAX_REDIRECTS} times. Use the address that it ends at, as your "
         "browser shows it."
     )
-
-
-def read_picture(url: str, allow_private: bool = False) -> bytes:
-    """Download a picture; see `fetch`.
-
-    Raises:
-        FetchError: The URL cannot be read, or is that of a web page.
-    """
-    contents = fetch(url, allow_private)
-    if contents.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        raise FetchError(
-            "The address leads to a web page, not to a picture. Open it, right-click the picture there, and copy "
-            "the picture's own address."
-        )
-    return contents
 
 
 def is_public(address: str) -> bool:
@@ -188,13 +175,13 @@ def _addresses(host: str, port: int, seconds: float, allow_private: bool) -> lis
     thread = threading.Thread(target=look_up, name="resolve", daemon=True)
     thread.start()
     thread.join(seconds)
-    addresses = list(found)
+    addresses = list(found)  # as they are now
     if not addresses:
         raise FetchError(f"No address was found for {host!r}. Check the spelling.")
     # A private address among public ones is rejected too: no honest host has one.
     if not allow_private and not all(map(is_public, addresses)):
         raise _private(host)
-    return addresses[:MAX_ADDRESSES]
+    return addresses
 
 
 def _get(target: httpx.URL, connection: socket.socket, end: float) -> bytes | str:
@@ -245,8 +232,6 @@ def _too_large() -> FetchError:
 
 def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
     """Parse a URL, relative to `base`, and check its form; its address is checked when connecting."""
-    if len(url) > MAX_URL_CHARACTERS:
-        raise FetchError(f"The address has {len(url)} characters, at most {MAX_URL_CHARACTERS} are read.")
     try:
         parsed = httpx.URL(url.strip()) if base is None else base.join(url)
         host, port = parsed.host, parsed.port

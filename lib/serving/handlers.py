@@ -34,7 +34,6 @@ MAX_JSON_PARTS = 100
 MAX_DISCARDED_BYTES = 1_000_000_000  # of a body that is refused; see MessageHandler
 WRONG_TOKENS, WRONG_TOKEN_SECONDS = 10, 60.0  # so many in so long; then none is looked at for a while
 COOKIE = "who-is-it"
-PAGE_SECONDS = 90  # after which a page that hangs has failed
 WIDGET = "application/vnd.jupyter.widget-view+json"  # Voila sends a notebook that failed too, with status 200
 
 
@@ -150,10 +149,10 @@ class Gate(routing.Router):
 
     def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> httputil.HTTPMessageDelegate | None:
         if not is_own_name(httputil.split_host_and_port(request.host)[0]):
-            return self._refuse(request, 403, "This server answers to its machine's own name and addresses alone.")
+            return self._say(request, 403, "This server answers to its machine's own name and addresses alone.")
         length = request.headers.get("Content-Length", "0")
         if length.isdecimal() and int(length) > MAX_BODY_BYTES:
-            return self._refuse(request, 413, f"Too large: pictures may have {pictures.MAX_BYTES // 1_000_000} MB.")
+            return self._say(request, 413, f"Too large: pictures may have {pictures.MAX_BYTES // 1_000_000} MB.")
         refusal = self._check_token(request) if self._token and request.path != "/health" else None
         return refusal or self._application.find_handler(request, **kwargs)
 
@@ -169,20 +168,22 @@ class Gate(routing.Router):
             message = (
                 "This server asks for a token. Open the address that it printed, or send “Authorization: Bearer …”."
             )
-            return self._refuse(request, 401, message, {"WWW-Authenticate": "Bearer"})
+            return self._say(request, 401, message, {"WWW-Authenticate": "Bearer"})
         now = time.monotonic()
         if len(self._wrong) == WRONG_TOKENS and now - self._wrong[0] < WRONG_TOKEN_SECONDS:
             wait = {"Retry-After": str(int(WRONG_TOKEN_SECONDS))}
-            return self._refuse(request, 429, "Too many wrong tokens were tried. Wait a minute.", wait)
+            return self._say(request, 429, "Too many wrong tokens were tried. Wait a minute.", wait)
         if not hmac.compare_digest(given, self._token):
             self._wrong.append(now)
             log.warning("A wrong token came from %s.", request.remote_ip)
-            return self._refuse(request, 403, "The token is not the right one.")
+            return self._say(request, 403, "The token is not the right one.")
         if scheme.lower() == "bearer":
             return None
-        return self._application.get_handler_delegate(request, TokenHandler, {"value": self._cookie.decode()})
+        # A cookie remembers it, and the address loses it.
+        cookie = f"{COOKIE}={self._cookie.decode()}; HttpOnly; Path=/; SameSite=Strict"
+        return self._say(request, 303, "The token is right.", {"Location": "/", "Set-Cookie": cookie})
 
-    def _refuse(self, request: httputil.HTTPServerRequest, *message: Any) -> httputil.HTTPMessageDelegate:
+    def _say(self, request: httputil.HTTPServerRequest, *message: Any) -> httputil.HTTPMessageDelegate:
         answer = {"message": message, "for_programs": request.method == "POST"}
         return self._application.get_handler_delegate(request, MessageHandler, answer)
 
@@ -201,17 +202,6 @@ def is_own_name(host: str) -> bool:
     return True
 
 
-class TokenHandler(Handler):
-    """Remembers in a cookie that a visitor has shown the token, and takes it out of the address."""
-
-    def initialize(self, value: str) -> None:
-        self.value = value
-
-    def get(self) -> None:
-        self.set_cookie(COOKIE, self.value, httponly=True, samesite="Strict")
-        self.redirect("/", status=303)
-
-
 class PageHandler(Handler, TornadoVoilaHandler):
     """The page; every visit gets a kernel of its own. What its address says besides the path is of no account."""
 
@@ -225,8 +215,7 @@ class PageHandler(Handler, TornadoVoilaHandler):
         self.request.query = ""
         try:
             self.kernel_manager.make_place()
-            async with asyncio.timeout(PAGE_SECONDS):
-                html = "".join([part async for part in self.get_generator()])
+            html = "".join([part async for part in self.get_generator()])
         except kernels.Full:
             return self.say(503, "As many pages are open as memory has room for. Close one, then load this one again.")
         finally:
@@ -234,7 +223,7 @@ class PageHandler(Handler, TornadoVoilaHandler):
         is_made = WIDGET in html
         kernel_id = re.search(r'"kernelId": "([\w-]+)"', html)[1]
         # A page that is made has some time to connect; a slow network may take its own.
-        self.kernel_manager.end_after(2 * self.kernel_manager.leave_seconds if is_made else 0, kernel_id)
+        self.kernel_manager.end_after(2 * kernels.LEAVE_SECONDS if is_made else 0, kernel_id)
         if not is_made:
             return self.say(500, "The page could not be prepared; the server's log says why. Try again later.")
         self.set_header("Content-Security-Policy", page_policy(html))

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from typing import Any
 
 import psutil
@@ -10,11 +9,11 @@ import tornado.web
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.iostream import StreamBufferFullError
-from traitlets import Float, Int
 from voila.utils import ENV_VARIABLE
 
 log = logging.getLogger(__name__)
 
+LEAVE_SECONDS = 60.0  # a kernel outlives its page's connection
 IDLE_SECONDS = 600.0  # after which a page that nobody uses loses its kernel, and says so
 PLACE_SECONDS = 1.0  # between two looks whether a page can be made ahead
 START_SECONDS = 150.0  # after which a page that is not made yet never will be
@@ -22,10 +21,10 @@ PROTOCOL = "v1.kernel.websocket.jupyter.org"  # the page's own; the older one le
 MAX_PARTS = 16  # of a message: channel, four of JSON, pictures
 MAX_JSON_BYTES = 256_000  # of a message, pictures not included
 MAX_UNSENT_BYTES = 64_000_000  # for a page that does not read
-MAX_CONNECTIONS = 4  # websockets to one kernel: a page needs one, and one more while it reconnects
 # A kernel has 0.4 GB of address space for data (a tenth of it used), and a 50-megapixel picture takes 0.75 GB.
 KERNEL_BYTES = 1_500_000_000  # on Linux
-MAX_LOGGED_ERRORS = 10  # for each kernel, so that nobody can flood the log
+MAX_KERNELS = 8
+MAX_LOGGED_ERRORS = 10  # for each connection, so that nobody can flood the log
 # Nothing that a visitor does is stored, and a kernel says what goes wrong by its messages alone.
 KERNEL_ARGUMENTS = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
 
@@ -43,14 +42,12 @@ class Kernels(AsyncMappingKernelManager):
         ahead: Kernels of pages made ahead. A page looks for new networks when it is opened, so it may be an old one.
     """
 
-    leave_seconds = Float(60, config=True, help="How long a kernel outlives its page's connection (seconds).")
-    max_kernels = Int(1, config=True, help="How many kernels may run.")
-
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        room = int(0.8 * psutil.virtual_memory().available)
+        self.max_kernels = min(max(1, room // KERNEL_BYTES), MAX_KERNELS)
         self.starting = 0
         self.ahead: set[str] = set()
-        self.errors: Counter[str] = Counter()
         self._endings: dict[str, asyncio.TimerHandle] = {}
 
     @property
@@ -113,11 +110,10 @@ class Kernels(AsyncMappingKernelManager):
     def notify_disconnect(self, kernel_id: str) -> None:
         super().notify_disconnect(kernel_id)
         if self._kernel_connections.get(kernel_id) == 0:
-            self.end_after(self.leave_seconds, kernel_id)
+            self.end_after(LEAVE_SECONDS, kernel_id)
 
     def remove_kernel(self, kernel_id: str) -> Any:
         self._forget_ending(kernel_id)
-        self.errors.pop(kernel_id, None)
         self.ahead.discard(kernel_id)
         return super().remove_kernel(kernel_id)
 
@@ -133,11 +129,11 @@ class Kernels(AsyncMappingKernelManager):
 class Connection(ZMQChannelsWebsocketConnection):
     """The websocket between a page and its kernel. Frames are checked before Jupyter's readers see them."""
 
+    errors = 0  # of its kernel, so far
+
     async def prepare(self) -> None:
         if PROTOCOL not in self.websocket_handler.request.headers.get("Sec-WebSocket-Protocol", ""):
             raise tornado.web.HTTPError(400)
-        if self.multi_kernel_manager._kernel_connections.get(self.kernel_id, 0) >= MAX_CONNECTIONS:
-            raise tornado.web.HTTPError(429)
         await super().prepare()
 
     def handle_incoming_message(self, incoming_msg: bytes | str) -> None:
@@ -172,9 +168,8 @@ class Connection(ZMQChannelsWebsocketConnection):
     def _note(self, error: str) -> None:
         if error.startswith("No such comm"):  # ipywidgets says so at every visit
             return
-        errors = self.multi_kernel_manager.errors
-        errors[self.kernel_id] += 1
-        if errors[self.kernel_id] <= MAX_LOGGED_ERRORS:
+        self.errors += 1
+        if self.errors <= MAX_LOGGED_ERRORS:
             log.warning("Page kernel error: %r", error[-500:])
 
 

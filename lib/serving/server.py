@@ -7,7 +7,6 @@ Jupyter server it would let every visitor run code. It is not for the open inter
 import argparse
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import logging
 import os
@@ -36,10 +35,9 @@ from voila.static_file_handler import MultiStaticFileHandler, TemplateStaticFile
 from voila.tornado.handler import TornadoVoilaHandler
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
-from lib import paths
+from lib import machine, paths
 from lib.errors import UserError, report_error
 from lib.inference.recogniser import Recogniser
-from lib.machine import cores
 from lib.serving import handlers, kernels, page
 
 log = logging.getLogger("lib.serving.server")  # __name__ is "__main__" when it is run
@@ -48,12 +46,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # of a websocket; the page shrinks pictures, so only a hostile one is near it
-MAX_TOKEN_LETTERS = 1_000
 MAX_CONNECTIONS = 100  # a page takes a dozen; fewer than the files that a process may open
 PREDICTIONS_PER_CORE = 16  # under way at once: a queue that is empty in about 150 ms
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
 BODY_SECONDS, IDLE_CONNECTION_SECONDS = 60, 120
-MAX_KERNELS = 8
 FOLDERS = "who-is-it-"  # how the names of the temporary folders begin, before the process that owns them
 MAX_IPC_FOLDER = 20  # the path of a socket in it has 83 characters more, and may have 103 on macOS, 107 on Linux
 
@@ -100,10 +96,10 @@ class Server(Voila):
     """Voila with one notebook, its defaults changed, and the handlers of this project before its own."""
 
     def __init__(self, given: argparse.Namespace, **kwargs: Any) -> None:
-        super().__init__(config=voila_config(given), notebook_path=str(given.notebook), **kwargs)
+        super().__init__(config=voila_config(), notebook_path=str(NOTEBOOK), **kwargs)
         self.given = given
         networks = page.Networks(given.outputs, given.run)
-        self.predictor = handlers.Predictor(networks.answering, cores(), PREDICTIONS_PER_CORE * cores())
+        self.predictor = handlers.Predictor(networks.answering, machine.cores(), PREDICTIONS_PER_CORE * machine.cores())
 
     def setup_template_dirs(self) -> None:
         super().setup_template_dirs()
@@ -167,17 +163,13 @@ class Server(Voila):
         )
         server.add_sockets(sockets)
         self._say_hello()
-        watching = asyncio.create_task(stop_with_make(stopped))
-        try:
-            await stopped.wait()
-        finally:
-            log.info("Stopping.")
-            logging.disable()  # what was under way fails now, and that is no news
-            watching.cancel()
-            server.stop()
-            self.predictor.executor.shutdown(wait=False, cancel_futures=True)
-            await self.kernel_manager.shutdown_all(now=True)
-            await server.close_all_connections()
+        await stopped.wait()
+        log.info("Stopping.")
+        logging.disable()  # what was under way fails now, and that is no news
+        server.stop()
+        self.predictor.executor.shutdown(wait=False, cancel_futures=True)
+        await self.kernel_manager.shutdown_all(now=True)
+        await server.close_all_connections()
 
     def _say_hello(self) -> None:
         try:
@@ -193,10 +185,9 @@ class Server(Voila):
         log.info("The page is at http://%s:%d%s (Ctrl-C stops it).", host, self.port, query)
 
 
-def voila_config(given: argparse.Namespace) -> Config:
+def voila_config() -> Config:
     """Say what is not as Voila has it by default; each entry was a way to break or to abuse the page."""
     ipc = len(tempfile.gettempdir()) <= MAX_IPC_FOLDER
-    room = int(0.8 * psutil.virtual_memory().available)
     return Config(
         {
             "Voila": {
@@ -211,10 +202,6 @@ def voila_config(given: argparse.Namespace) -> Config:
                 "preheat_kernel": True,
             },
             "VoilaExecutor": {"timeout": CELL_SECONDS},
-            "Kernels": {
-                "leave_seconds": given.leave_seconds,
-                "max_kernels": min(max(1, room // kernels.KERNEL_BYTES), MAX_KERNELS),
-            },
             # A kernel that died and was started again knows nothing of its page: it is ended instead.
             "KernelRestarter": {"restart_limit": 0},
             # Sockets in a folder of ours instead of ports, which another process might take or listen to.
@@ -227,16 +214,15 @@ def voila_config(given: argparse.Namespace) -> Config:
 
 def listen_on(host: str, port: int) -> list[socket.socket]:
     """Listen; raises UserError if that is not possible."""
+    if not 0 <= port < 2**16:  # the system takes a larger one modulo 65536
+        raise UserError(f"PORT must be a number from 0 to 65535, not {port}.")
     try:
-        if not 0 <= port < 2**16:  # the system takes a larger one modulo 65536
-            raise OverflowError("a port is a number from 0 to 65535")
         return tornado.netutil.bind_sockets(port, host)
-    except (OSError, OverflowError) as problem:
-        if getattr(problem, "errno", None) == errno.EADDRINUSE:
-            advice = f"another program, perhaps another `make dashboard`, has it. Try PORT={port + 1}"
-        else:
-            advice = f"{getattr(problem, 'strerror', None) or problem}. Leave out HOST and PORT, or choose others"
-        raise UserError(f"The server cannot listen on {host}:{port}: {advice}.") from None
+    except OSError as problem:
+        raise UserError(
+            f"The server cannot listen on {host}:{port}: {problem.strerror}. Another program, perhaps another "
+            "`make dashboard`, may have it. Choose another HOST or PORT, or leave them out."
+        ) from None
 
 
 def is_loopback(host: str) -> bool:
@@ -260,21 +246,11 @@ def read_token(host: str, environment: Mapping[str, str]) -> str:
     token = environment.get("TOKEN", "")
     if path := environment.get("TOKEN_FILE"):
         try:
-            with Path(path).open(encoding="utf-8") as file:
-                token = file.read(MAX_TOKEN_LETTERS).strip()
+            token = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise UserError(f"TOKEN_FILE={path} cannot be read: {reason}.") from None
     return token or ("" if is_loopback(host) else secrets.token_urlsafe(16))
-
-
-async def stop_with_make(stopped: asyncio.Event) -> None:
-    """Stop when the make that started this process is gone, killed for instance."""
-    parent = os.getppid()
-    while "MAKELEVEL" in os.environ and not stopped.is_set():
-        await asyncio.sleep(1)
-        if os.getppid() != parent:
-            stopped.set()
 
 
 def end_children() -> None:
@@ -310,16 +286,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s); 0.0.0.0 for all")
     parser.add_argument("--port", default=8866, type=int, help="port to listen on (%(default)s); 0 takes a free one")
-    parser.add_argument("--leave-seconds", default=60.0, type=float, help="how long a kernel outlives its page")
-    parser.add_argument("--notebook", default=NOTEBOOK, type=Path, help="the page (notebooks/dashboard.ipynb)")
     given = parser.parse_args(arguments)
     given.outputs = Path(environment.get("OUTPUTS") or paths.OUTPUTS).resolve()
     given.run = Path(environment["MODEL_DIR"]).resolve() if environment.get("MODEL_DIR") else None
     if given.run is not None:
         Recogniser.load(given.run)  # a run that cannot be used is a mistake now, not at the first picture
-    if given.notebook.suffix != ".ipynb" or not given.notebook.is_file():
-        raise UserError(f"There is no notebook {given.notebook}. Expected the path of an .ipynb file.")
-    given.notebook = given.notebook.resolve()
     given.token = read_token(given.host, environment)
     given.shown_token = "…" if environment.get("TOKEN") or environment.get("TOKEN_FILE") else given.token
     return given
@@ -332,6 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("tornado.general").setLevel(logging.ERROR)  # visitors' mistakes, as many as they like
     try:
         given = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
+        if "MAKELEVEL" in os.environ:
+            machine.end_with_parent()  # also where make is killed
         os.environ.pop("TOKEN", None)  # the kernels get this environment
         os.environ |= {"OUTPUTS": str(given.outputs)} | ({"MODEL_DIR": str(given.run)} if given.run else {})
         server = Server.instance(given)

@@ -27,7 +27,6 @@ from playwright.sync_api import Browser, Page
 
 from lib.inference.recogniser import cores, load_best
 from lib.serving import site
-from lib.serving.server import NOTEBOOK
 from tests import browser
 from tests.benchmarks.bench_decode import draw_frames
 from tests.running_server import running, until
@@ -136,7 +135,7 @@ def static_page(folder: Path, run: Path) -> Iterator[Served]:
 @contextlib.contextmanager
 def dashboard(folder: Path, run: Path) -> Iterator[Served]:
     """Serve the owner's dashboard."""
-    with running(folder, run, NOTEBOOK) as server:
+    with running(folder, MODEL_DIR=str(run)) as server:
         yield Served("dashboard", server.address, process=server.process.pid)
 
 

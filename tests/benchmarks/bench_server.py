@@ -1,6 +1,6 @@
 """The server under load: how soon the page is there, what a visitor costs, what `/predict` bears.
 
-Run with `python -m tests.benchmarks.bench_server [--run DIR] [--notebook PATH]`. Without a run it makes the
+Run with `python -m tests.benchmarks.bench_server [--run DIR]`. Without a run it makes the
 springfield network with random weights, which computes as long as a trained one. The clients run on the same
 machine as the server and take their share of it.
 """
@@ -18,7 +18,6 @@ from pathlib import Path
 import psutil
 
 from lib.inference.recogniser import cores
-from lib.serving.server import NOTEBOOK
 from tests.benchmarks.bench_decode import draw_frames
 from tests.benchmarks.bench_recogniser import HEIGHT, WIDTH, make_run
 from tests.running_server import Running, running
@@ -32,14 +31,13 @@ def main() -> None:
     """Print one line a question, each with its target."""
     parser = argparse.ArgumentParser(description="Measure the server.")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; springfield with random weights without")
-    parser.add_argument("--notebook", type=Path, default=NOTEBOOK, help="the page (notebooks/dashboard.ipynb)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         # Absolute: the server works in a folder of its own.
         run_dir = arguments.run.resolve() if arguments.run else make_run(folder / "springfield")
-        print(f"server: {arguments.notebook.name}, {run_dir.name}, {cores()} cores")
-        with running(folder, run_dir, arguments.notebook) as server:
+        print(f"server: {run_dir.name}, {cores()} cores")
+        with running(folder, MODEL_DIR=str(run_dir)) as server:
             bench_pages(server)
             bench_memory(server)
             bench_predict(server, draw_frames(folder, WIDTH, HEIGHT))
