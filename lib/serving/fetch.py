@@ -119,14 +119,7 @@ def is_public(address: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Look up a name, or an address in any notation that the system accepts, such as `127.1` or `2130706433`.
-
-    Returns:
-        Addresses in the system's order of preference, in standard notation.
-
-    Raises:
-        OSError, UnicodeError: There is no such name.
-    """
+    """List the addresses of a name, or of an address in any notation that the system accepts, such as `127.1`."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 

@@ -265,7 +265,7 @@ class Predictor:
         """Answer a request's body; see `page.answer_record`. Raises UserError where it or the picture is unusable."""
 
         def answer() -> dict[str, Any]:
-            return page.answer_record(recogniser.predict(picture_in(body)))
+            return page.answer_record(recogniser.predict(_picture_in(body)))
 
         self.under_way += 1
         try:
@@ -301,11 +301,8 @@ class PredictHandler(Handler):
             self.say(400, str(problem))
 
 
-def picture_in(body: bytes) -> bytes:
-    """Take the bytes of a picture file out of a request; raises UserError if it holds none.
-
-    The body is JSON, `{"image": "<base64>"}`, the value with or without the prefix of a data URL.
-    """
+def _picture_in(body: bytes) -> bytes:
+    """Take a picture out of `{"image": "<base64>"}`, whose value may be a data URL; raises UserError without one."""
     try:
         if sum(body.count(sign) for sign in b"[{,") > MAX_JSON_PARTS:
             raise ValueError

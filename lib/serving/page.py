@@ -6,7 +6,6 @@ sends a picture again with every question about it.
 
 import functools
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ LONGEST_SIDE = 512  # pixels of a picture that travels to the server; networks s
 MAX_KEPT_BYTES = 1_000_000  # a picture that is small enough in both ways stays as it is
 JPEG_QUALITY = 90  # percent, of a picture that was shrunk; as in the browser
 MAX_LISTED = 12  # networks to choose from
-MAX_LOADED = 4  # networks in memory, and at once side by side
+MAX_TOGETHER = 4  # networks that answer side by side
 LOOK_SECONDS = 5.0  # between two looks whether there is another network
 DRAWING_SIDE = 256  # pixels
 FULL_EFFECT = 0.5  # fall of the probability from which the overlay of an explanation is as dark as it gets
@@ -56,15 +55,14 @@ class Networks:
     """The networks that a visitor may ask, each under the key that the page calls it by.
 
     Args:
-        outputs: Folder of runs; a relative one counts from the repository.
+        outputs: Folder of runs; relative paths count from the repository.
         run: Folder of the run that comes first; None takes the best.
     """
 
     def __init__(self, outputs: Path | str = paths.OUTPUTS, run: Path | str | None = None):
         self._outputs = paths.ROOT / outputs
-        self._run = Path(run) if run else None
-        # By folder, with what `_changes` said; the last used last.
-        self._loaded: dict[Path, tuple[Any, Recogniser]] = {}
+        self._chosen = [paths.ROOT / run] if run else []
+        self._loaded: dict[Path, tuple[Any, Recogniser]] = {}  # by folder, with what `_changes` said
         self.look()
 
     def look(self) -> None:
@@ -72,16 +70,13 @@ class Networks:
         self._looked = time.monotonic()
         self._folders: dict[str, Path] = {}
         self._reason = NO_NETWORK  # why there is none
-        for folder in [*([self._run] if self._run else []), *find_runs(self._outputs)]:
+        for folder in [*self._chosen, *find_runs(self._outputs)][:MAX_LISTED]:
             try:
                 if not self._folders:
                     self._load(folder)
+                self._folders.setdefault(f"{folder.parent.name}/{folder.name}", folder)
             except UserError as problem:
                 self._reason = str(problem)
-            else:
-                self._folders.setdefault(f"{folder.parent.name}/{folder.name}", folder)
-            if len(self._folders) == MAX_LISTED:
-                break
 
     @property
     def keys(self) -> list[str]:
@@ -176,16 +171,14 @@ class Networks:
     def _load(self, folder: Path) -> Recogniser:
         """Load a network, again after each training; while that is not possible, the one from before answers."""
         changes = _changes(folder)
-        before, recogniser = self._loaded.pop(folder, (None, None))
+        before, recogniser = self._loaded.get(folder, (None, None))
         if before != changes:
             try:
-                before, recogniser = changes, Recogniser.load(folder)
+                recogniser = Recogniser.load(folder)
+                self._loaded[folder] = changes, recogniser
             except UserError:
                 if recogniser is None:
                     raise
-        self._loaded[folder] = before, recogniser
-        if len(self._loaded) > MAX_LOADED:
-            del self._loaded[next(iter(self._loaded))]
         return recogniser
 
 
@@ -242,7 +235,7 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
             "keptSide": LONGEST_SIDE,
             "keptBytes": MAX_KEPT_BYTES,
         },
-        "together": MAX_LOADED,
+        "together": MAX_TOGETHER,
     }
 
 
@@ -289,16 +282,15 @@ def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
     metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
     labels = metadata.get("characters", [])
     # A network that was trained once more on all frames has scores of its own where there were other pictures.
-    of_refit = run["refit"].get("scores") if isinstance(run.get("refit"), dict) else None
-    scores = of_refit if isinstance(of_refit, dict) else metrics
+    scores = run.get("refit", {}).get("scores") or metrics
     return {
         "tested": {
-            "accuracy": _number(scores.get("accuracy")),
-            "pictures": _number(scores.get("test_pictures")),
+            "accuracy": scores.get("accuracy"),
+            "pictures": scores.get("test_pictures"),
             "kind": _kind(str(run.get("data_name", folder.parent.name))),
         },
         "characters": sorted(zip(labels, map(display_name, labels), strict=True), key=itemgetter(1)),
-        "threshold": metadata.get("threshold") or _number(metrics.get("threshold")) or recognisers.DEFAULT_THRESHOLD,
+        "threshold": metadata.get("threshold") or metrics.get("threshold") or recognisers.DEFAULT_THRESHOLD,
         "declines": bool(metadata.get("nobody")),
         "calibrated": "temperature" in metadata,
     }
@@ -317,10 +309,6 @@ def _read(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any
         return read(folder)
     except (OSError, UserError):
         return {}
-
-
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _square(picture: np.ndarray) -> np.ndarray:

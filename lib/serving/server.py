@@ -98,8 +98,9 @@ class Server(Voila):
     def __init__(self, given: argparse.Namespace, **kwargs: Any) -> None:
         super().__init__(config=voila_config(), notebook_path=str(NOTEBOOK), **kwargs)
         self.given = given
-        networks = page.Networks(given.outputs, given.run)
-        self.predictor = handlers.Predictor(networks.answering, machine.cores(), PREDICTIONS_PER_CORE * machine.cores())
+        networks = page.Networks(os.environ.get("OUTPUTS") or paths.OUTPUTS, os.environ.get("MODEL_DIR"))
+        cores = machine.cores()
+        self.predictor = handlers.Predictor(networks.answering, cores, PREDICTIONS_PER_CORE * cores)
 
     def setup_template_dirs(self) -> None:
         super().setup_template_dirs()
@@ -287,10 +288,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s); 0.0.0.0 for all")
     parser.add_argument("--port", default=8866, type=int, help="port to listen on (%(default)s); 0 takes a free one")
     given = parser.parse_args(arguments)
-    given.outputs = Path(environment.get("OUTPUTS") or paths.OUTPUTS).resolve()
-    given.run = Path(environment["MODEL_DIR"]).resolve() if environment.get("MODEL_DIR") else None
-    if given.run is not None:
-        Recogniser.load(given.run)  # a run that cannot be used is a mistake now, not at the first picture
+    if run := environment.get("MODEL_DIR"):
+        Recogniser.load(paths.ROOT / run)  # a run that cannot be used is a mistake now, not at the first picture
     given.token = read_token(given.host, environment)
     given.shown_token = "…" if environment.get("TOKEN") or environment.get("TOKEN_FILE") else given.token
     return given
@@ -306,7 +305,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "MAKELEVEL" in os.environ:
             machine.end_with_parent()  # also where make is killed
         os.environ.pop("TOKEN", None)  # the kernels get this environment
-        os.environ |= {"OUTPUTS": str(given.outputs)} | ({"MODEL_DIR": str(given.run)} if given.run else {})
         server = Server.instance(given)
         server.initialize([])
         server.start()

@@ -58,19 +58,15 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         site = Path(temporary) / "site"
         site.mkdir()
-        for name in [*STATIC, *(name for entry in ENTRIES for name, _ in modules(entry, about=""))]:
-            if name != "about.js":
-                shutil.copy(FRONTEND / name, site)
+        for name in {*STATIC, *(name for entry in ENTRIES for name, _ in modules(entry, about=""))} - {"about.js"}:
+            shutil.copy(FRONTEND / name, site)
         shutil.copy(paths.ROOT / "LICENSE", site / "LICENSE.txt")
         _write_litert(site / "litert")
         about = _about(site, runs, loaded)
         if with_study:
             about["links"].append({"words": "How it was made.", "href": f"{STUDY}/04_compare.html"})
-        version = CACHES + _digest(site)[:12]
-        (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
-        _write_index(site)
-        _write_service_worker(site, version)
-        sizes = [len(gzip.compress((site / name).read_bytes())) for name in _kept_offline(site)]
+        kept = _write_frame(site, about)
+        sizes = [len(gzip.compress((site / name).read_bytes())) for name in kept]
         if with_study:  # after the list of files that a browser keeps
             write_study(site / STUDY)
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,11 +79,10 @@ def write_study(folder: Path, copies: Path = paths.STUDY) -> list[Path]:
     from nbconvert import HTMLExporter  # takes half a second to import
 
     pages = []
-    for path in sorted(copies.glob("*.ipynb")):
-        page, _ = HTMLExporter(embed_images=True).from_filename(str(path))
-        with records.atomic_write(folder / f"{path.stem}.html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        pages.append(folder / f"{path.stem}.html")
+    for notebook in sorted(copies.glob("*.ipynb")):
+        text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+        pages.append(folder / f"{notebook.stem}.html")
+        records.write_text(pages[-1], text)
     return pages
 
 
@@ -158,7 +153,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
         drawing["picture"] = path
     card = runs[0] / "MODEL_CARD.md"
     if card.exists():
-        (site / "MODEL_CARD.txt").write_bytes(card.read_bytes())
+        shutil.copy(card, site / "MODEL_CARD.txt")
         about["links"].append({"words": "Model card.", "href": "MODEL_CARD.txt"})
     about["links"] += [
         {"words": "Licences.", "href": "LICENSE.txt"},
@@ -172,33 +167,26 @@ def _compress(path: Path) -> int:
     return Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
 
 
-def _write_index(site: Path) -> None:
-    """Tell the browser about every module at once, so that it need not find one in the other."""
-    preloads = [f'<link rel="modulepreload" href="{name}">' for name, _ in modules("site.js", about="")]
+def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
+    """Write what names the other files, which are all there; lists those that a browser keeps after the first visit."""
+    contents = b"".join(name.encode() + (site / name).read_bytes() for name in _files(site))
+    version = CACHES + hashlib.sha256(contents).hexdigest()[:12]
+    (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
+    # The browser hears of every module at once, so that it need not find one in the other.
+    preloads = [f'<link rel="modulepreload" href="{name}">\n' for name, _ in modules(ENTRIES[0], about="")]
     index = (FRONTEND / "index.html").read_text(encoding="utf-8")
-    (site / "index.html").write_text(index.replace("</head>", "\n".join([*preloads, "</head>"])), encoding="utf-8")
-
-
-def _write_service_worker(site: Path, version: str) -> None:
-    constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *_kept_offline(site)]}
+    (site / "index.html").write_text(index.replace("</head>", "".join([*preloads, "</head>"])), encoding="utf-8")
+    # Networks and runtime the browser keeps as they come.
+    kept = [name for name in _files(site) if not name.endswith((".gz", ".wasm", ".tflite"))]
+    constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *kept]}
     lines = [f"const {name} = {json.dumps(value)};\n" for name, value in constants.items()]
-    source = (FRONTEND / "service_worker.js").read_text(encoding="utf-8")
-    (site / "service_worker.js").write_text("".join(lines) + source, encoding="utf-8")
+    worker = (FRONTEND / "service_worker.js").read_text(encoding="utf-8")
+    (site / "service_worker.js").write_text("".join([*lines, worker]), encoding="utf-8")
+    return kept
 
 
-def _kept_offline(site: Path) -> list[str]:
-    """List the files that a browser keeps after the first visit; networks and runtime it keeps as they come."""
-    names = (path.relative_to(site).as_posix() for path in sorted(site.rglob("*")) if path.is_file())
-    return [name for name in names if not name.endswith((".gz", ".wasm", ".tflite", "service_worker.js"))]
-
-
-def _digest(site: Path) -> str:
-    """Digest of every file."""
-    digest = hashlib.sha256()
-    for path in sorted(site.rglob("*")):
-        if path.is_file():
-            digest.update(str(path.relative_to(site)).encode() + path.read_bytes())
-    return digest.hexdigest()
+def _files(site: Path) -> list[str]:
+    return [path.relative_to(site).as_posix() for path in sorted(site.rglob("*")) if path.is_file()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

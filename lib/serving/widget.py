@@ -120,14 +120,7 @@ class Widget(anywidget.AnyWidget):
         self.send({"id": number} | answer, attached)
 
     def answer(self, question: dict[str, Any], buffers: Sequence[Any]) -> Reply:
-        """Answer a question of the page, which is not to be trusted; `buffers` hold one picture, or nothing.
-
-        Returns:
-            The answer, and what comes with it.
-
-        Raises:
-            UserError: There is no answer; the text is for the visitor.
-        """
+        """Answer a question of the page, which is not to be trusted; raises UserError, which the visitor is told."""
         match question.get("ask"):
             case "recognise":
                 keys = self._asked(question.get("networks"))
@@ -139,7 +132,9 @@ class Widget(anywidget.AnyWidget):
                 facts, overlay = self._networks.explain(_picture(buffers), key, str(question.get("character", "")))
                 return facts, [overlay]
             case "fetch" if isinstance(url := question.get("url"), str):
-                return {}, [read_url(url)]
+                from lib.serving import fetch  # a third of a second that only URLs are worth
+
+                return {}, [fetch.read_picture(url)]
             case "look":
                 self._networks.look()
                 self.about = self._about()
@@ -148,21 +143,14 @@ class Widget(anywidget.AnyWidget):
 
     def _asked(self, keys: Any) -> list[str]:
         """Check that these are keys of known networks."""
-        if not isinstance(keys, list) or not 1 <= len(keys) <= page.MAX_LOADED:
+        if not isinstance(keys, list) or not 1 <= len(keys) <= page.MAX_TOGETHER:
             raise UserError(UNKNOWN)
-        if not all(isinstance(key, str) and key in self._networks.keys for key in keys):
+        if not all(key in self._networks.keys for key in keys):
             raise UserError(page.GONE)
-        return list(dict.fromkeys(keys))
+        return keys
 
 
 def _picture(buffers: Sequence[Any]) -> bytes:
     if len(buffers) != 1:
         raise UserError(UNKNOWN)
     return bytes(buffers[0])
-
-
-def read_url(url: str) -> bytes:
-    """Read the picture behind a URL; see `fetch.read_picture`."""
-    from lib.serving import fetch  # a third of a second that only URLs are worth
-
-    return fetch.read_picture(url)
