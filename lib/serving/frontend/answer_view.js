@@ -54,7 +54,7 @@ function card(page, entry, key, answer) {
     answer.known ? "article.card" : "article.card.unsure",
     { "aria-label": `Answer of ${page.nameOf(key)}` },
     pictureBox(page, entry, key, answer),
-    make("div.words", page.about.networks.length > 1 && make("p.by", page.nameOf(key)), words),
+    make("div.words", page.about.networks.length > 1 && make("p.soft", page.nameOf(key)), words),
   );
 }
 

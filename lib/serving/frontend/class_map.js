@@ -2,6 +2,8 @@
 // `{ rows, columns, channels, data }`, with the channels of a cell beside each other; boxes are left, top, right,
 // bottom as fractions of the square.
 
+import { lines } from "./square.js";
+
 const BOX_LEVEL = 0.5; // share of a map's maximum above which a place belongs to the character
 const SAME_FIGURE = 0.5; // boxes that overlap by more (intersection over union) are one figure
 const SIDE = 96; // pixels of the enlarged map that is cut: a box is as exact as 1 / SIDE
@@ -68,20 +70,12 @@ export function boxOf(cells, level = BOX_LEVEL) {
 
 /** Enlarges a map linearly, as OpenCV does. */
 export function enlarged({ rows, columns, data }, width, height) {
-  const places = (from, to) =>
-    Array.from({ length: to }, (_, place) => {
-      const source = Math.min(from - 1, Math.max(0, ((place + 0.5) * from) / to - 0.5));
-      const first = Math.floor(source);
-      return [first, Math.min(first + 1, from - 1), source - first];
-    });
-  const [across, down] = [places(columns, width), places(rows, height)];
+  const [across, down] = [lines(columns, width), lines(rows, height)];
   const result = new Float32Array(width * height);
-  down.forEach(([top, bottom, y], row) =>
-    across.forEach(([left, right, x], column) => {
-      const at = (one, other) => data[one * columns + other];
-      const above = at(top, left) * (1 - x) + at(top, right) * x;
-      const below = at(bottom, left) * (1 - x) + at(bottom, right) * x;
-      result[row * width + column] = above * (1 - y) + below * y;
+  down.forEach(({ first: top, weights: [upper, lower = 0] }, row) =>
+    across.forEach(({ first: left, weights: [near, far = 0] }, column) => {
+      const along = (line) => near * data[line * columns + left] + (far && far * data[line * columns + left + 1]);
+      result[row * width + column] = upper * along(top) + (lower && lower * along(top + 1));
     }),
   );
   return result;

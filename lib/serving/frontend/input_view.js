@@ -25,7 +25,7 @@ export function inputView(page) {
       make("div.frame", { "aria-hidden": "true" }),
       make("p.call.by-mouse", "Drop pictures here"),
       make("p.hint.by-mouse", "or paste them from the clipboard, or"),
-      make("div.buttons", choose, photo, camera),
+      make("div.tools", choose, photo, camera),
     ),
     page.transport.fetch && addressForm(page),
   );

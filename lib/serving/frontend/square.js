@@ -162,7 +162,8 @@ function areas(from, to) {
   });
 }
 
-function lines(from, to) {
+/** The same for linear enlargement. */
+export function lines(from, to) {
   return range(to).map((place) => {
     const source = Math.min(from - 1, Math.max(0, ((place + 0.5) * from) / to - 0.5));
     const first = Math.min(Math.floor(source), Math.max(0, from - 2));
