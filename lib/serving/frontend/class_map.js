@@ -14,17 +14,12 @@ export function cellsOf({ rows, columns, channels, data }, label) {
   return { rows, columns, data: Float32Array.from({ length: rows * columns }, (_, cell) => data[cell * channels + label]) };
 }
 
-/** Gives the highest value of each character. */
-export function highest(classMap) {
-  return Array.from({ length: classMap.channels }, (_, label) => Math.max(...cellsOf(classMap, label).data));
-}
-
 /**
  * Lists the characters in a picture: `{label, score, box}`, the one that the network names first, whatever its score;
  * then others from a score on. Where two have the same place, only the first of them is found.
  */
 export function find(classMap, first, threshold) {
-  const scores = highest(classMap);
+  const scores = Array.from({ length: classMap.channels }, (_, label) => Math.max(...cellsOf(classMap, label).data));
   const order = scores.map((_, label) => label).sort((a, b) => scores[b] - scores[a] || a - b);
   const found = [];
   for (const label of [first, ...order]) {

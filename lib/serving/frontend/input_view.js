@@ -61,7 +61,8 @@ function addressForm(page) {
 }
 
 /** Takes what was dropped or pasted: files, else an address. */
-export function takeTransfer(page, data) {
+function takeTransfer(page, data) {
+  if (page.about.problem) return;
   const text = (data.getData("text/uri-list") || data.getData("text/plain") || "").trim().split(/\s/)[0];
   if (data.files.length) page.take(data.files);
   else if (/^https?:/i.test(text) && page.transport.fetch) page.takeAddress(text);
@@ -90,12 +91,12 @@ export function listenForPictures(page, surface) {
     drop(event) {
       event.preventDefault();
       hover(-depth);
-      page.takeTransfer(event.dataTransfer);
+      takeTransfer(page, event.dataTransfer);
     },
     paste(event) {
       if (event.target.matches?.("input, textarea") && !event.clipboardData.files.length) return;
       event.preventDefault();
-      page.takeTransfer(event.clipboardData);
+      takeTransfer(page, event.clipboardData);
     },
   };
   const ended = new AbortController();

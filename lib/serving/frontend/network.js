@@ -1,6 +1,6 @@
 // A model file, run by LiteRT.js: pixels → answers. It works in a worker and knows nothing of the page.
 
-import { cellsOf, highest, withMirrored } from "./class_map.js";
+import { cellsOf, withMirrored } from "./class_map.js";
 import { decide } from "./decision.js";
 import { OPENED_SIDE, decode, pictureOf } from "./decode.js";
 import { covered, importance, overlay, patches } from "./occlusion.js";
@@ -49,7 +49,7 @@ export class Network {
     const [name, before, size] = [names[label], probabilities[label], square.width];
     if (classMap) {
       const cells = cellsOf(classMap, label);
-      const most = highest(classMap)[label] || 1;
+      const most = Math.max(...cells.data) || 1;
       cells.data = cells.data.map((value) => value / most);
       return { name, before, after: null, veil: overlay(cells, pixels, size, frame, 1) };
     }

@@ -10,7 +10,7 @@ import { Camera } from "./camera.js";
 import { OPENED_SIDE, pictureOf } from "./decode.js";
 import { fill, make, percent } from "./dom.js";
 import { historyView } from "./history_view.js";
-import { inputView, listenForPictures, takeTransfer } from "./input_view.js";
+import { inputView, listenForPictures } from "./input_view.js";
 import { networksView } from "./networks_view.js";
 import { copyOf, inspect, opened, sha256 } from "./pictures.js";
 import { Problem, inWords } from "./problem.js";
@@ -127,13 +127,9 @@ export class Page {
     fill(this.networkBox, networksView(this));
     fill(this.tryBox, triesView(this));
     this.tryBox.hidden = !this.tryBox.childElementCount;
-    this.drawWall();
-    fill(this.aboutBox, aboutView(this));
-  }
-
-  drawWall() {
     fill(this.wallBox, wallView(this));
     this.wallBox.hidden = !this.chosen.length;
+    fill(this.aboutBox, aboutView(this));
   }
 
   draw() {
@@ -243,10 +239,6 @@ export class Page {
   /** Looks at a part as at a picture of its own; `box` as fractions. */
   takePart(entry, box) {
     return this.takeOne(`part of ${entry.name}`, () => copyOf(entry.picture, PART_SIDE, box));
-  }
-
-  takeTransfer(data) {
-    if (!this.about.problem) takeTransfer(this, data);
   }
 
   /**
