@@ -767,6 +767,11 @@ def test_the_token_becomes_a_cookie(guarded):
         assert visitor.get("/voila/static/voila.js").status_code == 200
 
 
+def test_no_cookie_can_be_made_from_a_guessed_token():
+    one, other = (handlers.Gate(None, TOKEN) for _ in range(2))
+    assert one._cookie != other._cookie
+
+
 def test_predict_takes_the_token_as_a_header(guarded):
     picture = {"image": encoded(RED)}
     assert guarded.client.post("/predict", json=picture).status_code == 401

@@ -5,11 +5,11 @@ import base64
 import collections
 import concurrent.futures
 import hashlib
-import hmac
 import ipaddress
 import json
 import logging
 import re
+import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -143,8 +143,8 @@ class Gate(routing.Router):
     def __init__(self, application: tornado.web.Application, token: str) -> None:
         self._application = application
         self._token = token.encode()
-        # Whoever reads the cookie does not learn the token.
-        self._cookie = hmac.new(self._token, b"cookie", hashlib.sha256).hexdigest().encode()
+        # Were it made from the token, guesses could come as cookies, as many as anybody likes.
+        self._cookie = secrets.token_urlsafe()
         self._wrong: collections.deque[float] = collections.deque(maxlen=WRONG_TOKENS)
 
     def find_handler(self, request: httputil.HTTPServerRequest, **kwargs: Any) -> httputil.HTTPMessageDelegate | None:
@@ -158,7 +158,7 @@ class Gate(routing.Router):
 
     def _check_token(self, request: httputil.HTTPServerRequest) -> httputil.HTTPMessageDelegate | None:
         cookie = request.cookies.get(COOKIE)
-        if cookie is not None and hmac.compare_digest(cookie.value.encode(), self._cookie):
+        if cookie is not None and secrets.compare_digest(cookie.value.encode(), self._cookie.encode()):
             return None
         scheme, _, header = request.headers.get("Authorization", "").partition(" ")
         given = request.query_arguments.get("token", [b""])[-1]
@@ -173,14 +173,14 @@ class Gate(routing.Router):
         if len(self._wrong) == WRONG_TOKENS and now - self._wrong[0] < WRONG_TOKEN_SECONDS:
             wait = {"Retry-After": str(int(WRONG_TOKEN_SECONDS))}
             return self._say(request, 429, "Too many wrong tokens were tried. Wait a minute.", wait)
-        if not hmac.compare_digest(given, self._token):
+        if not secrets.compare_digest(given, self._token):
             self._wrong.append(now)
             log.warning("A wrong token came from %s.", request.remote_ip)
             return self._say(request, 403, "The token is not the right one.")
         if scheme.lower() == "bearer":
             return None
         # A cookie remembers it, and the address loses it.
-        cookie = f"{COOKIE}={self._cookie.decode()}; HttpOnly; Path=/; SameSite=Strict"
+        cookie = f"{COOKIE}={self._cookie}; HttpOnly; Path=/; SameSite=Strict"
         return self._say(request, 303, "The token is right.", {"Location": "/", "Set-Cookie": cookie})
 
     def _say(self, request: httputil.HTTPServerRequest, *message: Any) -> httputil.HTTPMessageDelegate:
