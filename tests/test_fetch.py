@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
+from lib.errors import UserError
 from lib.serving import fetch
-from lib.serving.fetch import FetchError, PrivateAddress
+from lib.serving.fetch import PrivateAddress
 
 PUBLIC = "93.184.215.14"  # any public address: `Internet.dial` connects to loopback instead
 PICTURE = b"bytes of a picture"
@@ -186,7 +187,7 @@ def test_bytes_of_any_type_are_downloaded(internet, server):
 @pytest.mark.parametrize("body", [b"<html>", b"\n<!DOCTYPE html><html>", b"\xef\xbb\xbf<?xml?>"])
 def test_a_web_page_is_not_a_picture(server, body):
     server.pages["/page"] = page(body)
-    with pytest.raises(FetchError, match="leads to a web page"):
+    with pytest.raises(UserError, match="leads to a web page"):
         fetch.read_picture(server.url + "/page", allow_private=True)
 
 
@@ -266,7 +267,7 @@ def test_global_addresses_are_public(address):
     ],
 )
 def test_other_notations_of_private_addresses_are_rejected(internet, host):
-    with pytest.raises(FetchError):  # private; or no such name, if the system does not know the notation
+    with pytest.raises(UserError):  # private; or no such name, if the system does not know the notation
         internet.fetch(f"http://{host}/picture")
     assert internet.dialled == []
 
@@ -306,12 +307,12 @@ def test_an_unknown_name_is_an_error(internet):
     def resolve(host, port):
         raise OSError("Name or service not known")
 
-    with pytest.raises(FetchError, match=r"No address was found for 'pictures\.example'"):
+    with pytest.raises(UserError, match=r"No address was found for 'pictures\.example'"):
         internet.fetch(resolve=resolve)
 
 
 def test_a_name_too_long_to_look_up_is_an_error(internet):
-    with pytest.raises(FetchError, match="No address was found"):
+    with pytest.raises(UserError, match="No address was found"):
         internet.fetch(f"http://{'a' * 70}.example/")
 
 
@@ -343,7 +344,7 @@ def test_proxies_in_the_environment_are_not_used(internet, monkeypatch):
 )
 def test_a_redirect_is_checked_like_a_url(internet, server, location):
     server.pages["/away"] = redirect(location.format(port=server.server_port))
-    with pytest.raises(FetchError):
+    with pytest.raises(UserError):
         internet.fetch("/away")
     assert internet.dialled == [PUBLIC]
     assert [path for path, *_ in server.requests] == ["/away"]
@@ -351,7 +352,7 @@ def test_a_redirect_is_checked_like_a_url(internet, server, location):
 
 def test_a_redirect_loop_ends(internet, server):
     server.pages["/loop"] = redirect("/loop")
-    with pytest.raises(FetchError, match="redirects more than 3 times"):
+    with pytest.raises(UserError, match="redirects more than 3 times"):
         internet.fetch("/loop")
     assert len(server.requests) == 4
 
@@ -382,7 +383,7 @@ def test_a_redirect_loop_ends(internet, server):
     ],
 )
 def test_an_unusable_url_is_an_error(internet, url, message):
-    with pytest.raises(FetchError, match=message):
+    with pytest.raises(UserError, match=message):
         internet.fetch(url or " ")
     assert internet.resolved == []
 
@@ -406,7 +407,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 def test_a_large_body_is_rejected(internet, server, answer):
     server.pages["/large"] = answer
-    with pytest.raises(FetchError, match=r"more than 0\.01 MB"):
+    with pytest.raises(UserError, match=r"more than 0\.01 MB"):
         internet.fetch("/large", MAX_BYTES=10_000)
 
 
@@ -426,7 +427,7 @@ def test_a_body_of_the_largest_size_is_read(internet, server):
 )
 def test_an_answer_of_overhead_only_is_rejected(internet, server, answer):
     server.pages["/overhead"] = answer
-    with pytest.raises(FetchError, match=r"far more than a picture|broke the protocol"):
+    with pytest.raises(UserError, match=r"far more than a picture|broke the protocol"):
         internet.fetch("/overhead", MAX_BYTES=10_000)
 
 
@@ -442,7 +443,7 @@ def test_an_answer_of_overhead_only_is_rejected(internet, server, answer):
 )
 def test_a_slow_answer_ends_at_the_deadline(internet, server, answer):
     server.pages["/slow"] = answer
-    with pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
+    with pytest.raises(UserError, match=r"longer than 0\.2 seconds"):
         internet.fetch("/slow", TOTAL_SECONDS=0.2)
 
 
@@ -452,12 +453,12 @@ def test_redirects_have_one_deadline_together(internet, server):
         redirect("/slow")(handler)
 
     server.pages["/slow"] = slow
-    with pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
+    with pytest.raises(UserError, match=r"longer than 0\.2 seconds"):
         internet.fetch("/slow", TOTAL_SECONDS=0.2)
 
 
 def test_a_name_server_that_does_not_answer_is_not_waited_for(internet, server):
-    with pytest.raises(FetchError, match="No address was found"):
+    with pytest.raises(UserError, match="No address was found"):
         internet.fetch(resolve=lambda host, port: [str(server.closing.wait(60))], CONNECT_SECONDS=0.05)
 
 
@@ -465,13 +466,13 @@ def test_a_closed_port_is_an_error(internet):
     def dial(address, port, seconds):
         raise ConnectionRefusedError
 
-    with pytest.raises(FetchError, match=r"Nothing answers at pictures\.example, port 80"):
+    with pytest.raises(UserError, match=r"Nothing answers at pictures\.example, port 80"):
         internet.fetch(dial=dial)
 
 
 def test_a_body_shorter_than_declared_is_rejected(internet, server):
     server.pages["/short"] = page(b"x" * 10, length=1000)
-    with pytest.raises(FetchError, match="failed"):
+    with pytest.raises(UserError, match="failed"):
         internet.fetch("/short")
 
 
@@ -483,20 +484,20 @@ def test_nothing_beyond_the_declared_length_is_read(internet, server):
 def test_a_gzip_bomb_is_not_decompressed(internet, server):
     bomb = gzip.compress(bytes(5_000_000))  # 5 kB
     server.pages["/bomb"] = page(bomb, content_encoding="gzip", content_type="image/png")
-    with pytest.raises(FetchError, match="compressed once more"):
+    with pytest.raises(UserError, match="compressed once more"):
         internet.fetch("/bomb")
 
 
 def test_an_answer_that_is_not_http_is_an_error(internet, server):
     server.pages["/ssh"] = lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9.9\r\n")
-    with pytest.raises(FetchError, match="broke the protocol"):
+    with pytest.raises(UserError, match="broke the protocol"):
         internet.fetch("/ssh")
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 401, 404, 500])
 def test_a_status_other_than_200_is_an_error(internet, server, status):
     server.pages["/status"] = page(status=status)
-    with pytest.raises(FetchError, match=f"status {status}"):
+    with pytest.raises(UserError, match=f"status {status}"):
         internet.fetch("/status")
 
 
@@ -526,18 +527,18 @@ def test_certificates_are_verified_for_the_name_not_the_address(secure):
 
 def test_a_certificate_for_another_name_is_rejected(secure):
     secure.names["other.example"] = [PUBLIC]
-    with pytest.raises(FetchError, match=r"certificate is not valid: Hostname mismatch"):
+    with pytest.raises(UserError, match=r"certificate is not valid: Hostname mismatch"):
         secure.fetch("https://other.example/picture", ssl_context=trusting)
     assert secure.server.requests == []
 
 
 def test_a_self_signed_certificate_is_rejected(secure):
-    with pytest.raises(FetchError, match="certificate is not valid: self"):
+    with pytest.raises(UserError, match="certificate is not valid: self"):
         secure.fetch("https://pictures.example/picture")
 
 
 def test_an_unanswered_handshake_ends_at_the_deadline(internet):
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(FetchError, match=r"longer than 0\.2 seconds"):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UserError, match=r"longer than 0\.2 seconds"):
         internet.fetch(
             "https://pictures.example/picture",
             dial=lambda address, port, seconds: DIAL(*silent.getsockname(), seconds),

@@ -283,7 +283,7 @@ def test_an_interrupted_command_leaves_an_existing_csv_unchanged(folder, predict
 
 
 def test_a_url_is_downloaded(predicted, monkeypatch):
-    monkeypatch.setattr(fetch, "fetch", lambda url, allow_private: small_model.picture(BLUE))
+    monkeypatch.setattr(fetch, "read_picture", lambda url, allow_private: small_model.picture(BLUE))
     assert predicted("https://pictures.example/a") == (0, ["https://pictures.example/a\tMarge Simpson\t100%"], [])
 
 
@@ -295,7 +295,7 @@ def test_a_private_address_is_rejected_and_the_option_named(predicted):
 
 def test_the_option_allows_private_addresses(predicted, monkeypatch):
     asked = []
-    monkeypatch.setattr(fetch, "fetch", lambda *arguments: asked.append(arguments) or small_model.picture(RED))
+    monkeypatch.setattr(fetch, "read_picture", lambda *arguments: asked.append(arguments) or small_model.picture(RED))
     predicted("http://127.0.0.1/homer.jpg", "--allow-private-addresses")
     assert asked == [("http://127.0.0.1/homer.jpg", True)]
 

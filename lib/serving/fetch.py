@@ -49,11 +49,7 @@ GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all IPv6 addresses that are
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses, as IPv6-only networks write them
 
 
-class FetchError(UserError):
-    """The URL cannot be read."""
-
-
-class PrivateAddress(FetchError):
+class PrivateAddress(UserError):
     """The URL leads to an address that is not on the public internet."""
 
 
@@ -69,7 +65,7 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
         At most `MAX_BYTES` bytes, of any type but a web page.
 
     Raises:
-        FetchError: The URL is not acceptable, is that of a web page, or exceeds a limit.
+        UserError: The URL is not acceptable, is that of a web page, or exceeds a limit.
     """
     end = time.monotonic() + TOTAL_SECONDS
     target = _parse(url)
@@ -79,24 +75,24 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
                 answer = _get(target, connection, end)
         except TimeoutError:
             seconds = f"{TOTAL_SECONDS:g} seconds"
-            raise FetchError(f"The server took longer than {seconds}. Try again, or another address.") from None
+            raise UserError(f"The server took longer than {seconds}. Try again, or another address.") from None
         except (OSError, h11.ProtocolError) as problem:
             # Only errors about certificates have details that a user can act on.
             reason = "the server closed it or broke the protocol"
             if isinstance(problem, ssl.SSLCertVerificationError):
                 reason = f"its certificate is not valid: {problem.verify_message}"
-            raise FetchError(
+            raise UserError(
                 f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
             ) from None
         if isinstance(answer, bytes):
             if answer.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-                raise FetchError(
+                raise UserError(
                     "The address leads to a web page, not to a picture. Open it, right-click the picture there, and "
                     "copy the picture's own address."
                 )
             return answer
         target = _parse(answer, base=target)
-    raise FetchError(
+    raise UserError(
         f"The address redirects more than {MAX_REDIRECTS} times. Use the address that it ends at, as your "
         "browser shows it."
     )
@@ -146,7 +142,7 @@ def _connect(target: httpx.URL, end: float, allow_private: bool) -> socket.socke
             connection = dial(address, port, _remaining(connect_end) / (len(addresses) - position))
             break
     else:
-        raise FetchError(f"Nothing answers at {target.host}, port {port}. Check the address, or try again later.")
+        raise UserError(f"Nothing answers at {target.host}, port {port}. Check the address, or try again later.")
     # Connections to this machine's own public address would bypass the firewall.
     if not allow_private and connection.getsockname()[0] == address:
         connection.close()
@@ -170,7 +166,7 @@ def _addresses(host: str, port: int, seconds: float, allow_private: bool) -> lis
     thread.join(seconds)
     addresses = list(found)  # as they are now
     if not addresses:
-        raise FetchError(f"No address was found for {host!r}. Check the spelling.")
+        raise UserError(f"No address was found for {host!r}. Check the spelling.")
     # A private address among public ones is rejected too: no honest host has one.
     if not allow_private and not all(map(is_public, addresses)):
         raise _private(host)
@@ -200,7 +196,7 @@ def _get(target: httpx.URL, connection: socket.socket, end: float) -> bytes | st
             data = connection.recv(65_536)
             bytes_left -= len(data)
             if bytes_left < 0:  # with a small body: interim answers, or chunks with long extensions
-                raise FetchError("The server sends far more than a picture. Use another address.")
+                raise UserError("The server sends far more than a picture. Use another address.")
             http.receive_data(data)
     return bytes(body)
 
@@ -208,19 +204,19 @@ def _get(target: httpx.URL, connection: socket.socket, end: float) -> bytes | st
 def _check(status: int, headers: dict[bytes, str]) -> None:
     """Reject an answer that is no picture, or too large a one, before its body is read."""
     if status != 200:
-        raise FetchError(
+        raise UserError(
             f"The server answered with status {status} instead of a picture. Check that the address opens in a "
             "browser where you are not signed in."
         )
     if headers.get(b"content-encoding", "").lower() not in ("", "identity"):
-        raise FetchError("The server sends the picture compressed once more, which is not read. Download it.")
+        raise UserError("The server sends the picture compressed once more, which is not read. Download it.")
     if int(headers.get(b"content-length", 0)) > MAX_BYTES:
         raise _too_large()
 
 
-def _too_large() -> FetchError:
+def _too_large() -> UserError:
     limit = MAX_BYTES / 1e6
-    return FetchError(f"The address holds more than {limit:g} MB, the most that is read. Use a smaller picture.")
+    return UserError(f"The address holds more than {limit:g} MB, the most that is read. Use a smaller picture.")
 
 
 def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
@@ -229,13 +225,13 @@ def _parse(url: str, base: httpx.URL | None = None) -> httpx.URL:
         parsed = httpx.URL(url.strip()) if base is None else base.join(url)
         host, port = parsed.host, parsed.port
     except (httpx.InvalidURL, ValueError):  # ValueError: from idna
-        raise FetchError("This is not an address that can be read. Expected one like https://…/homer.jpg") from None
+        raise UserError("This is not an address that can be read. Expected one like https://…/homer.jpg") from None
     if parsed.scheme not in PORTS:
-        raise FetchError("The address must begin with http:// or https://. Copy it from your browser's address bar.")
+        raise UserError("The address must begin with http:// or https://. Copy it from your browser's address bar.")
     if not host or port == 0 or (port or 1) > 65535:  # the system takes larger ones modulo 65536
-        raise FetchError("The address names no server. Expected one like https://…/homer.jpg")
+        raise UserError("The address names no server. Expected one like https://…/homer.jpg")
     if parsed.userinfo:
-        raise FetchError("The address holds a user name or password. Leave them out, or download the picture.")
+        raise UserError("The address holds a user name or password. Leave them out, or download the picture.")
     return parsed
 
 

@@ -37,7 +37,6 @@ LOOK_SECONDS = 5.0  # between two looks whether there is another network
 DRAWING_SIDE = 256  # pixels
 FULL_EFFECT = 0.5  # fall of the probability from which the overlay of an explanation is as dark as it gets
 
-GONE = "This network is not there any more. Load the page again to see which are."
 NO_NETWORK = (
     "There is no trained network yet, so no picture can be named. Run `make train evaluate` in the project's folder, "
     "which takes some minutes, then look again."
@@ -160,8 +159,6 @@ class Networks:
     def _recogniser(self, key: str) -> Recogniser:
         try:
             return self._load(self._folders[key])
-        except KeyError:
-            raise UserError(GONE) from None
         except UserError as problem:  # which names folders of this machine
             log.warning("%s", problem)
             raise UserError(

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FRONTEND = Path(__file__).parent / "frontend"
 MAX_WAITING_ADDRESSES = 3
+GONE = "This network is not there any more. Load the page again to see which are."
 UNKNOWN = "The page asked for something that does not exist. Load it again."
 FAILED = "Something went wrong on the server; its log says what. Try again, or try another picture."
 PRIVACY = (
@@ -146,7 +147,7 @@ class Widget(anywidget.AnyWidget):
         if not isinstance(keys, list) or not 1 <= len(keys) <= page.MAX_TOGETHER:
             raise UserError(UNKNOWN)
         if not all(key in self._networks.keys for key in keys):
-            raise UserError(page.GONE)
+            raise UserError(GONE)
         return keys
 
 
