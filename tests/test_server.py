@@ -61,13 +61,6 @@ def test_an_unusable_setting_gets_a_message(arguments, environment, message):
         server.parse(arguments, environment)
 
 
-def test_a_taken_port_gets_a_message():
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        with pytest.raises(UserError, match=f"127.0.0.1:{port}: Address already in use. Another program.* PORT"):
-            server.listen_on("127.0.0.1", port)
-
-
 def test_a_foreign_address_gets_a_message():
     with pytest.raises(UserError, match=r"192\.0\.2\.1:0: .*HOST"):
         server.listen_on("192.0.2.1", 0)
@@ -871,4 +864,4 @@ def test_the_server_stops_with_the_make_that_started_it(tmp_path, run_dir, noteb
 def test_a_taken_port_ends_the_command_with_a_message(dashboard, notebook):
     ended = subprocess.run(command(dashboard.port, notebook), capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
-    assert f"127.0.0.1:{dashboard.port}: Address already in use" in ended.stderr
+    assert re.search(f"127.0.0.1:{dashboard.port}: Address already in use. Another program.* PORT", ended.stderr)

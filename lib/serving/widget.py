@@ -44,8 +44,6 @@ for (const [name, source] of sources) {
 export default (await import(addresses["kernel.js"])).default;
 """
 
-Reply = tuple[dict[str, Any], list[bytes]]
-
 
 def modules(entry: str, **written: str) -> list[tuple[str, str]]:
     """Give the name and the source of a module and of all that it imports, each after those that it needs.
@@ -120,7 +118,7 @@ class Widget(anywidget.AnyWidget):
             answer, attached = {"problem": FAILED}, []
         self.send({"id": number} | answer, attached)
 
-    def answer(self, question: dict[str, Any], buffers: Sequence[Any]) -> Reply:
+    def answer(self, question: dict[str, Any], buffers: Sequence[Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Answer a question of the page, which is not to be trusted; raises UserError, which the visitor is told."""
         match question.get("ask"):
             case "recognise":
