@@ -9,7 +9,6 @@ import graphlib
 import json
 import logging
 import re
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from lib.serving import page
 log = logging.getLogger(__name__)
 
 FRONTEND = Path(__file__).parent / "frontend"
-MAX_WAITING_ADDRESSES = 3
 GONE = "This network is not there any more. Load the page again to see which are."
 UNKNOWN = "The page asked for something that does not exist. Load it again."
 FAILED = "Something went wrong on the server; its log says what. Try again, or try another picture."
@@ -89,7 +87,6 @@ class Widget(anywidget.AnyWidget):
         self._drawings = list(drawings)
         # A slow server elsewhere must not hold up the pictures that come meanwhile.
         self._fetching = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._places = threading.BoundedSemaphore(MAX_WAITING_ADDRESSES)
         super().__init__(about=self._about())
         self.on_msg(self._on_question)
 
@@ -100,13 +97,10 @@ class Widget(anywidget.AnyWidget):
         number = question.get("id") if isinstance(question, dict) else None
         if not isinstance(number, int):
             return  # not from our page, so there is nobody to tell
-        if question.get("ask") != "fetch":
-            self._reply(number, question, buffers)
-        elif self._places.acquire(blocking=False):
-            reading = self._fetching.submit(self._reply, number, question, buffers)
-            reading.add_done_callback(lambda _: self._places.release())
+        if question.get("ask") == "fetch":
+            self._fetching.submit(self._reply, number, question, buffers)
         else:
-            self.send({"id": number, "problem": "Several addresses are being read already. Wait for them."})
+            self._reply(number, question, buffers)
 
     def _reply(self, number: int, question: dict, buffers: list) -> None:
         try:
