@@ -332,8 +332,6 @@ def test_zip_that_declares_less_than_it_inflates_to(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "value", "message"),
     [
-        ("MAX_ENTRIES", 1, "more than 1 files"),
-        ("MAX_TOTAL_BYTES", 20, "its pictures take more than 0 GB"),
         ("MAX_PICTURE_BYTES", 15, "holds no pictures (skipped or renamed: 2 larger than 0 MB such as 'homer/1.jpg')"),
         ("SMALL_BYTES", 0, "its pictures take more than 0 GB"),
     ],
@@ -346,12 +344,13 @@ def test_limits(limit, value, message, tmp_path, monkeypatch):
     assert message in rejection(tmp_path / "a.zip", tmp_path)
 
 
+@pytest.mark.isolated
 def test_huge_tar_header_is_not_inflated_into_memory(tmp_path):
     header = tarfile.TarInfo("long")
-    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 10 * archives.MAX_PICTURE_BYTES
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1_000_000_000
     with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT))
-    assert "a header of 1000000000 bytes" in rejection(tmp_path / "a.tar.gz", tmp_path)
+    assert "more memory than its size accounts for" in rejection(tmp_path / "a.tar.gz", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz"])

@@ -8,7 +8,6 @@ import contextlib
 import gzip
 import hashlib
 import json
-import lzma
 import os
 import shutil
 import signal
@@ -20,14 +19,13 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
-from lib import machine, paths
+from lib import machine
 from lib.data import layout, names
 from lib.data.formats import HEAD_BYTES, is_picture
 from lib.data.layout import PassedOver
@@ -40,9 +38,6 @@ except ImportError:  # Windows has no such limits
 
 SUMS = "SHA256SUMS"  # the digest of every picture, as `sha256sum` writes it
 
-# The Kaggle archive has 20,000 pictures and 1.1 GB; a million full-size frames fit in here.
-MAX_ENTRIES = 2_000_000
-MAX_TOTAL_BYTES = 50_000_000_000
 MAX_PICTURE_BYTES = 100_000_000
 # Pictures are compressed already: an archive that grows a hundredfold is a bomb, unless it is small (flat BMPs).
 MAX_INFLATION = 100
@@ -59,8 +54,6 @@ COPY_PICTURES_PER_SECOND = 200  # to make a file takes up to 1.5 ms: of 70,000 s
 MEMORY_BYTES = 250_000_000  # for a small archive; a long list of entries takes more
 MAX_MEMORY_BYTES = 4_000_000_000
 
-DAMAGE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
-DAMAGE_ERRORS += (EOFError, NotImplementedError, RecursionError, ValueError, KeyError)
 UNREADABLE = "unreadable"
 UNICODE_PATH = 0x7075  # extra field of a zip entry: its name in UTF-8
 
@@ -98,14 +91,14 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
     """
     passed_over = PassedOver()
     with _opened(source, passed_over) as entries:
-        pictures = [entry for entry in _limited(entries, source) if _is_taken(entry, passed_over)]
+        pictures = [entry for entry in entries if _is_taken(entry, passed_over)]
         if not pictures:
             raise UserError(f"{source} holds no pictures{passed_over}. Expected {layout.EXPECTED}.")
         places = layout.destinations([entry.parts for entry in pictures], str(source), passed_over)
         placed = {place: entry for place, entry in zip(places, pictures, strict=True) if place}
         size = sum(entry.size for entry in placed.values())
-        allowed = MAX_TOTAL_BYTES if source.is_dir() else max(SMALL_BYTES, MAX_INFLATION * source.stat().st_size)
-        if size > (limit := min(MAX_TOTAL_BYTES, allowed)):
+        limit = max(SMALL_BYTES, MAX_INFLATION * source.stat().st_size)
+        if size > limit and not source.is_dir():
             raise UserError(f"{source} is rejected: its pictures take more than {limit / 1e9:.0f} GB.")
         if size > (free := shutil.disk_usage(folder).free):
             room = f"{size / 1e6:.0f} MB, but {folder.parent} has {free / 1e6:.0f} MB free"
@@ -173,46 +166,35 @@ def _write(entry: Entry, path: Path, copied: dict[Callable[[], IO[bytes]], Path]
     return digest.hexdigest()
 
 
-def _limited(entries: Iterator[Entry | None], path: Path) -> Iterator[Entry]:
-    """Yield the files; raise when there are too many entries."""
-    for number, entry in enumerate(entries, start=1):
-        if number > MAX_ENTRIES:
-            raise UserError(f"{path} is rejected: it holds more than {MAX_ENTRIES:,} files.")
-        if entry is not None:
-            yield entry
+# ---------------------------------------------------------------- entries
 
 
-# ---------------------------------------------------------------- entries; None for a folder or what is passed over
-
-
-@contextmanager
-def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry | None]]:
+@contextlib.contextmanager
+def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
     """Open a source; damage of an archive, at whatever point it is found, becomes a `UserError` that names it."""
+    if path.is_dir():
+        yield _folder_entries(path, passed_over)
+        return
+    with path.open("rb") as file:
+        head = file.read(tarfile.BLOCKSIZE)
+    is_gzip, is_tar = head.startswith(b"\x1f\x8b"), head[257:262] == b"ustar"
     try:
-        if path.is_dir():
-            yield _folder_entries(path, passed_over)
-            return
-        with path.open("rb") as file:
-            head = file.read(tarfile.BLOCKSIZE)
-        is_gzip, is_tar = head.startswith(b"\x1f\x8b"), head[257:262] == b"ustar"
         if not is_gzip and not is_tar and zipfile.is_zipfile(path):  # by its end, which may be that of a zip in a tar
             with zipfile.ZipFile(path) as archive:
                 yield _zip_entries(archive, path, passed_over)
         else:
-            reader = _BoundedGzip if is_gzip else open
+            reader = gzip.open if is_gzip else open
             with reader(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                 yield _tar_entries(archive, path, passed_over)
-    except (*DAMAGE_ERRORS, OSError) as problem:
+    except (UserError, MemoryError):
+        raise
+    except Exception as problem:  # the readers of the standard library raise many kinds for damaged bytes
         if isinstance(problem, OSError) and problem.errno is not None:  # gzip reports bad data without a number
             raise
-        raise _damaged(path, str(problem)) from None
-
-
-def _damaged(path: Path, problem: str) -> UserError:
-    return UserError(
-        f"{path} cannot be read as a zip, tar or tar.gz archive ({problem}). Download it again, or unpack it and give "
-        "the folder."
-    )
+        raise UserError(
+            f"{path} cannot be read as a zip, tar or tar.gz archive ({str(problem) or type(problem).__name__}). "
+            "Download it again, or unpack it and give the folder."
+        ) from None
 
 
 def files(
@@ -249,20 +231,20 @@ def files(
                 yield file, status
 
 
-def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
+def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry]:
     def skipped(reason: str, name: str) -> None:
         passed_over.add(reason, os.path.relpath(name, folder))
 
     for file, status in files(folder, skipped):
-        entry = None
         try:
             entry = Entry.of(file.relative_to(folder).parts, status.st_size, partial(file.open, "rb"))
         except OSError:
             skipped(UNREADABLE, str(file))
-        yield entry
+        else:
+            yield entry
 
 
-def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
+def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) -> Iterator[Entry]:
     end = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -276,12 +258,11 @@ def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) 
         parts = _safe_parts(path, name)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if name.endswith("/") or kind == stat.S_IFDIR:
-            yield None
-        elif kind not in (0, stat.S_IFREG):
-            passed_over.add("links and devices", parts)
-            yield None
-        else:
+            continue
+        if kind in (0, stat.S_IFREG):
             yield Entry.of(parts, info.file_size, partial(archive.open, info))
+        else:
+            passed_over.add("links and devices", parts)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -300,19 +281,19 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return contents.decode(errors="surrogateescape")
 
 
-def _tar_entries(archive: tarfile.TarFile, path: Path, passed_over: PassedOver) -> Iterator[Entry | None]:
+def _tar_entries(archive: tarfile.TarFile, path: Path, passed_over: PassedOver) -> Iterator[Entry]:
     found: dict[str, Entry] = {}
     for member in archive:
         parts = _safe_parts(path, member.name)
-        entry = None
+        archive.members.clear()  # a list of all that were read
         if member.islnk() and (target := found.get(member.linkname)):  # GNU tar's second name of a file
             entry = found[member.name] = target._replace(parts=parts)
+            yield entry
         elif member.isreg():
             entry = found[member.name] = Entry.of(parts, member.size, partial(archive.extractfile, member))
+            yield entry
         elif not member.isdir():
             passed_over.add("links and devices", parts)
-        archive.members.clear()  # a list of all that were read
-        yield entry
     # tarfile ends silently at a damaged header. A complete archive ends with a block of zeros.
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -320,15 +301,6 @@ def _tar_entries(archive: tarfile.TarFile, path: Path, passed_over: PassedOver) 
     while chunk := archive.fileobj.read(CHUNK_BYTES):  # gzip's checksum stands at the very end
         if chunk.strip(b"\0"):
             raise tarfile.ReadError("more follows its end, as where two archives were joined")
-
-
-class _BoundedGzip(gzip.GzipFile):
-    """Limits how much is inflated at once; tarfile would read a header of any length."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= MAX_PICTURE_BYTES:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return super().read(size)
 
 
 def _safe_parts(path: Path, name: str) -> tuple[str, ...]:
@@ -349,8 +321,7 @@ def copy_isolated(source: Path, folder: Path) -> dict[str, Any]:
         UserError: As `copy`, or the archive takes too much of either.
     """
     command = [sys.executable, "-m", __name__, str(source), str(folder)]
-    path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     try:
         answer = json.loads(done.stdout)
     except ValueError:
@@ -393,8 +364,6 @@ def main() -> None:
         answer = {"error": str(problem)}
     except OSError as problem:
         answer = {"os_error": [problem.errno, problem.strerror, problem.filename and str(problem.filename)]}
-    except Exception as problem:  # the readers of the standard library raise many kinds for damaged bytes
-        answer = {"error": str(_damaged(source, type(problem).__name__))}
     json.dump(answer, sys.stdout)
 
 
