@@ -128,16 +128,6 @@ def test_a_manifest_edited_by_hand_is_refused(column, value, intact, tmp_path):
         dataset.load(tmp_path / "processed")
 
 
-@pytest.mark.parametrize(
-    "edit", [lambda text: text + "a,b,c,d,e,f,g,h,i,j,k\n", lambda text: text.replace(",0,", f",{10**20},")]
-)
-def test_a_manifest_that_is_no_table_is_named_in_one_line(edit, intact, tmp_path):
-    path = tmp_path / dataset.MANIFEST
-    path.write_text(edit((intact / "processed" / dataset.MANIFEST).read_text()))
-    with pytest.raises(UserError, match=r"manifest\.csv is damaged [^\n]*$"):
-        dataset.read_manifest(path)
-
-
 def test_a_copy_that_lost_a_picture_and_its_digests_is_named(intact, tmp_path):
     shutil.copytree(intact, tmp_path / "copy")
     for name in ("bart/00.png", archives.SUMS):

@@ -55,7 +55,7 @@ class Explorer:
         if run and run not in self._folders:
             raise UserError(f"There is no run {run!r} on these pictures. Known: {', '.join(self._folders)}.")
         self.runs = sorted(self._folders, key=lambda name: name != run)
-        self._pairs = dataset.near_duplicates(self.data.table, processed)
+        self._pairs = dataset.near_duplicates(processed)
         # Kept once they were asked for.
         self._answers = functools.cache(self._find_answers)
         self.network = functools.cache(lambda run: Recogniser.load(self._folders[run]))

@@ -54,7 +54,7 @@ class Review:
         # As the source has them, in a set that was made with corrections too.
         self.given = self.table.get("label_before", self.table.character)
         self._frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)))
-        self._pairs = dataset.near_duplicates(self.data.table, processed)
+        self._pairs = dataset.near_duplicates(processed)
         self._sample = self._frames[labels.random_sample(len(self._frames), size, seed)]
         self._undo: list[tuple[str, pd.DataFrame]] = []  # a picture, and its verdict before
         self.corrections = corrections.read(self.file)
