@@ -15,13 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import paths
 from lib.data import archives, sources
 from lib.errors import UserError
-
-ARCHIVE = Path(
-    os.environ.get("SIMPSONS_ARCHIVE") or paths.ROOT.parent / "shared" / "data" / "the-simpsons-characters-dataset.zip"
-)
 
 PICTURE = b"not decoded here"
 # The layout of the Kaggle archive, and where each of its files goes.
@@ -130,16 +125,6 @@ def test_record_names_the_source_of_the_pictures(tmp_path):
         "passed_over": {"hidden": 4, "not a picture": 3, "not in a character's folder": 2},
         "licence": "CC BY-NC-SA 4.0, by Alexandre Attia",
     }
-
-
-@pytest.mark.skipif(not ARCHIVE.exists(), reason=f"needs the real archive at {ARCHIVE} or in SIMPSONS_ARCHIVE")
-def test_real_archive(tmp_path):
-    raw = sources.fetch(str(ARCHIVE), "it", tmp_path)
-    characters = [folder for folder in raw.iterdir() if folder.is_dir() and folder.name != "kaggle_test"]
-    assert len(characters) == 42
-    assert sum(len(list(folder.iterdir())) for folder in characters) == 18_775
-    assert len(list((raw / "kaggle_test").glob("*/*"))) == 990
-    assert len(list((raw / "kaggle_test").iterdir())) == 20
 
 
 def test_sample_is_drawn(tmp_path, monkeypatch):

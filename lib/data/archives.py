@@ -123,19 +123,23 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
 
 def write_sums(folder: Path, digests: dict[str, str]) -> str:
     """Write `SHA256SUMS` to a folder, from the digests of its pictures by their paths; returns its own digest."""
-    text = sums(digests)
-    (folder / SUMS).write_text(text, encoding="utf-8")
-    return hashlib.sha256(text.encode()).hexdigest()
+    (folder / SUMS).write_bytes(_sums(digests))
+    return sums_sha256(digests)
 
 
-def sums(digests: dict[str, str]) -> str:
-    """Lay out digests by path as `sha256sum` does, sorted by path."""
-    return "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items()))
+def _sums(digests: dict[str, str]) -> bytes:
+    return "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
+
+
+def sums_sha256(digests: dict[str, str]) -> str:
+    """Hash what `write_sums` would write."""
+    return hashlib.sha256(_sums(digests)).hexdigest()
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Read the digests by path that `write_sums` wrote; lines that are damaged are left out."""
-    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    """Read the digests by path that `write_sums` wrote; none if the file is gone or not of that kind."""
+    path = folder / SUMS
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return {path: digest for digest, separator, path in (line.partition("  ") for line in lines) if separator}
 
 

@@ -19,10 +19,10 @@ import hashlib
 import itertools
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -126,34 +126,23 @@ def _files(raw: Path) -> list[str]:
 
 def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[Decoded]:
     """Decode the files in this process, in others or on a cluster; yield the results in the order of `files`."""
+    chunks = ([raw / file for file in files[start : start + CHUNK]] for start in range(0, len(files), CHUNK))
     # `disable=None`: no bar where the output is not a terminal, such as a log or a papermill notebook.
     bar = tqdm(total=len(files), unit=" pictures", disable=None)
     with bar, _workers(cluster, len(files)) as (executor, number):
-        waiting: collections.deque = collections.deque()
-        for start in range(0, len(files), CHUNK):
-            if len(waiting) == PENDING_CHUNKS * number:
-                yield from _finished(waiting, bar)
-            chunk = [raw / file for file in files[start : start + CHUNK]]
+
+        def submit(chunk: list[Path]) -> Future[list[Decoded]]:
             if cluster in LOCAL:
-                task = executor.submit(_decode_chunk, chunk, preparation)
-            else:  # whose workers need not see the folder
-                task = executor.submit(_decode_chunk, [_read(path) for path in chunk], preparation, _version())
-            waiting.append(task)
+                return executor.submit(_decode_chunk, chunk, preparation)
+            # Workers of a cluster need not see the folder.
+            return executor.submit(_decode_chunk, [_read(path) for path in chunk], preparation, _version())
+
+        waiting = collections.deque(map(submit, itertools.islice(chunks, PENDING_CHUNKS * number)))
         while waiting:
-            yield from _finished(waiting, bar)
-
-
-def _finished(waiting: collections.deque, bar: tqdm) -> list[Decoded]:
-    """Wait for the first of the tasks."""
-    try:
-        chunk = waiting.popleft().result()
-    except BrokenProcessPool:
-        raise UserError(
-            "A process that decodes pictures was killed, most likely because memory ran out. "
-            "Close other programs and try again."
-        ) from None
-    bar.update(len(chunk))
-    return chunk
+            decoded = waiting.popleft().result()
+            waiting.extend(map(submit, itertools.islice(chunks, 1)))
+            bar.update(len(decoded))
+            yield from decoded
 
 
 @contextlib.contextmanager
@@ -165,14 +154,20 @@ def _workers(cluster: str, num_pictures: int) -> Iterator[tuple[Executor, int]]:
         with scheduler.connect(cluster, 1) as client:
             yield client.get_executor(pure=False), sum(client.nthreads().values())
         return
-    number = 1 if num_pictures <= SERIAL_UP_TO else min(machine.cores(), MAX_WORKERS)
+    number = min(machine.cores(), MAX_WORKERS)
+    if num_pictures <= SERIAL_UP_TO or number == 1:
+        with ThreadPoolExecutor(1) as executor:
+            yield executor, 1
+        return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
-    with (
-        ThreadPoolExecutor(1)
-        if number == 1
-        else ProcessPoolExecutor(number, spawn, initializer=machine.end_with_parent)
-    ) as executor:
-        yield executor, number
+    try:
+        with ProcessPoolExecutor(number, spawn, initializer=machine.end_with_parent) as executor:
+            yield executor, number
+    except BrokenProcessPool:
+        raise UserError(
+            "A process that decodes pictures was killed, most likely because memory ran out. "
+            "Close other programs and try again."
+        ) from None
 
 
 def _version() -> str:
@@ -219,8 +214,13 @@ def _write_images(
     """Stream the pixels to a `.npy` file; returns the first columns of the manifest, and hashes and thumbnails."""
     rows, hashes, thumbnails = [], [], []
     with path.open("wb") as file:
+
+        def write_header(number: int) -> None:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (number, size, size, 3)}
+            np.lib.format.write_array_header_1_0(file, header)
+
         # The number of readable pictures is known at the end. numpy leaves room in the header for any first dimension.
-        start = _write_header(file, len(files), size)
+        write_header(len(files))
         for name, one in zip(files, decoded, strict=True):
             readable = one.pixels is not None
             image = len(hashes) if readable else -1
@@ -230,34 +230,21 @@ def _write_images(
                 hashes.append(one.hashes)
                 thumbnails.append(one.thumbnail)
         file.seek(0)
-        if _write_header(file, len(hashes), size) != start:
-            raise RuntimeError("the header of the array changed its length")
+        write_header(len(hashes))
     table = pd.DataFrame(rows, columns=["path", "character", "width", "height", "sha256", "detail", "image"])
     return table, np.array(hashes, np.uint8).reshape(-1, 32), np.array(thumbnails, np.uint8).reshape(-1, 256)
 
 
-def _write_header(file: IO[bytes], rows: int, size: int) -> int:
-    """Write the header of `uint8 (rows, size, size, 3)`; return the position where the pixels begin."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size, 3)}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.tell()
-
-
 def _check_copy(raw: Path, table: pd.DataFrame) -> None:
     """Make sure that the pictures are those that were copied from the source."""
-    if not (raw / sources.RECORD).exists():
-        return
-    expected = records.read_json(raw / sources.RECORD).get("pictures_sha256")
+    record = raw / sources.RECORD
+    expected = records.read_json(record).get("pictures_sha256") if record.exists() else None
     found = dict(zip(table.path, table.sha256, strict=True))
-    if expected is None or hashlib.sha256(archives.sums(found).encode()).hexdigest() == expected:
+    if expected in (None, archives.sums_sha256(found)):
         return
-    written = archives.read_sums(raw) if (raw / archives.SUMS).exists() else found
-    damaged = sorted(name for name in found.keys() | written.keys() if found.get(name) != written.get(name))
-    raise UserError(
-        f"{raw / (damaged or [archives.SUMS])[0]} was changed or lost since it was copied"
-        + (f", and {len(damaged) - 1:,} more pictures" if len(damaged) > 1 else "")
-        + f". Delete {raw} and run `make data`."
-    )
+    written = archives.read_sums(raw)
+    name = min((name for name, _ in found.items() ^ written.items() if written), default=archives.SUMS)
+    raise UserError(f"{raw / name} was changed or lost since it was copied. Delete {raw} and run `make data`.")
 
 
 # ---------------------------------------------------------------- pixels → splits
@@ -266,19 +253,11 @@ def _check_copy(raw: Path, table: pd.DataFrame) -> None:
 def _divide(
     table: pd.DataFrame, pairs: np.ndarray, same_picture: np.ndarray, preparation: Preparation
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Add group, exclusion reason and split to the table.
+    """Add group, exclusion reason and split to the table; returns the manifest, and the pairs as positions in it.
 
     Frequent characters are divided first, as if there were no others. A network that knows more characters is then
     tested on the same pictures of the frequent ones as a network that knows only these, and trained on none of them.
-
-    Args:
-        table: One row a file.
-        pairs: Near-duplicates, rows of the images, `int64 (m, 2)`.
-        same_picture: Which of the pairs are one and the same picture, `bool (m,)`.
-        preparation: The settings.
-
-    Returns:
-        The manifest, and the pairs as positions in it.
+    `pairs` are rows of the images, `int64 (m, 2)`; `same_picture` says which are one and the same, `bool (m,)`.
     """
     readable = np.flatnonzero(table.image >= 0)
     official_test = dataset.in_official_test(table).to_numpy()
@@ -336,12 +315,12 @@ def _exclusion_reasons(
     def exclude(rows: np.ndarray, reason: str) -> None:
         reasons[rows & (reasons == "")] = reason
 
-    exclude((table.image < 0).to_numpy(), dataset.UNREADABLE)
+    exclude(table.image < 0, dataset.UNREADABLE)
     if "verdict" in table:
-        exclude((table.verdict == corrections.EXCLUDE).to_numpy(), dataset.REVIEWED)
+        exclude(table.verdict == corrections.EXCLUDE, dataset.REVIEWED)
     contradicting = same_picture[names[same_picture[:, 0]] != names[same_picture[:, 1]]]
     exclude(np.isin(np.arange(len(table)), contradicting), dataset.TWO_LABELS)
-    copies = table.assign(official_test=official_test).duplicated(["official_test", "character", "sha256"]).to_numpy()
+    copies = table.assign(official_test=official_test).duplicated(["official_test", "character", "sha256"])
     exclude(copies & ~official_test, dataset.EXACT_COPY)
     usable = names[~official_test & (reasons == "")]
     excluded = dataset.exclusion_summary(table.assign(exclusion_reason=reasons))
@@ -387,14 +366,7 @@ def _given_splits(frames: pd.DataFrame, seed: int) -> np.ndarray:
 def _resample(table: pd.DataFrame, pairs: np.ndarray, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     """Draw as many usable frames of each character as there are, with replacement, as the original project did.
 
-    Args:
-        table: One row a file, with exclusion reasons.
-        pairs: Near-duplicates, positions in the table, `int64 (m, 2)`.
-        seed: Seed of the draw.
-
-    Returns:
-        The table with a row for each time that a frame was drawn, and the pairs of near-duplicates as positions in it.
-        Copies of one frame are near-duplicates of each other.
+    The table has a row for each time that a frame was drawn. Copies of one frame are near-duplicates of each other.
     """
     usable = (table.exclusion_reason == "") & ~dataset.in_official_test(table)
     drawn = table[usable].groupby("character").sample(frac=1, replace=True, random_state=seed).index.to_numpy()
