@@ -1,10 +1,8 @@
 """The clip-art without known characters."""
 
 import numpy as np
-import pytest
 
 from lib.data import clipart
-from lib.errors import UserError
 
 
 def test_variants_of_a_drawing_are_in_one_split():
@@ -19,8 +17,3 @@ def test_variants_of_a_drawing_are_in_one_split():
 def test_every_picture_of_the_archive_can_be_read():
     found = [len(clipart.load(split, 16, "bounded")) for split in clipart.SPLIT_ENDS]
     assert sum(found) == 1500 and min(found) > 250
-
-
-def test_a_missing_archive_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"git checkout .*none\.zip"):
-        clipart.load("train", 16, "bounded", tmp_path / "none.zip")

@@ -3,43 +3,31 @@
 import functools
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from lib import paths
 from lib.data import pictures
-from lib.errors import UserError
 
 CLIPART = paths.DATA / "clipart.zip"
 SPLIT_ENDS = {"train": 0.6, "validation": 0.8, "test": 1.0}
 
 
 @functools.cache
-def load(split: str, picture_size: int, resize_mode: str, path: Path = CLIPART) -> np.ndarray:
+def load(split: str, picture_size: int, resize_mode: str) -> np.ndarray:
     """Decode the clip-art of a split.
 
     Args:
         split: `"train"`, which networks see as nobody; `"validation"` or `"test"`, which no training uses.
         picture_size: Side of the square, pixels.
         resize_mode: How a picture becomes square, as in `pictures.decode`.
-        path: The archive.
 
     Returns:
         `uint8 (n, picture_size, picture_size, 3)`, RGB, sorted by name.
-
-    Raises:
-        UserError: The archive cannot be read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(archive.namelist())
-            chosen = split_by_name(names)[split]
-            contents = [archive.read(names[number]) for number in chosen]
-    except (OSError, zipfile.BadZipFile) as problem:
-        raise UserError(
-            f"The clip-art in {path} cannot be read: {problem}. `git checkout {path}` restores it."
-        ) from None
+    with zipfile.ZipFile(CLIPART) as archive:
+        names = sorted(archive.namelist())
+        contents = [archive.read(names[number]) for number in split_by_name(names)[split]]
     return np.stack([pictures.decode(each, picture_size, resize_mode) for each in contents])
 
 

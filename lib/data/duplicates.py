@@ -90,13 +90,27 @@ def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, preparation
         `int64 (m, 2)`: positions of two near-duplicates, the smaller first; sorted, each pair once. Its length grows
         with the square of the largest set of near-duplicates.
     """
-    structure = _structure(hashes)
-    contrast = _contrast(thumbnails)
+    structure, contrast = _structure(hashes), _contrast(thumbnails)
+
+    def agree(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Say which pairs, near by one measure, are near enough by the other for their structure: `bool (m,)`."""
+        least = np.minimum(structure[one], structure[other])
+        near = np.ones(len(one), bool)
+        doubtful = np.flatnonzero(least < STRUCTURED_BITS)
+        one, other, plain = one[doubtful], other[doubtful], least[doubtful] < PLAIN_BITS
+        rms = thumbnail_rms(thumbnails, one, other)
+        plain_limit = np.minimum(preparation.near_rms, PLAIN_NEAR * np.minimum(contrast[one], contrast[other]))
+        bits = np.bitwise_count(hashes[one] ^ hashes[other]).sum(axis=1)
+        near[doubtful] = np.where(
+            plain, (rms < plain_limit) & (bits <= preparation.near_bits), rms < LOOSE * preparation.near_rms
+        )
+        return near
+
     by_hash = _hash_matches(hashes, preparation.near_bits)
     by_thumbnail = _thumbnail_matches(thumbnails, preparation.near_rms)
     keys = [np.empty(0, np.int64)]
     for one, other in itertools.chain(by_hash, by_thumbnail):
-        near = _agree(hashes, thumbnails, structure, contrast, one, other, preparation)
+        near = agree(one, other)
         keys.append(_keys(one[near], other[near], len(hashes)))
     return np.stack(np.divmod(np.unique(np.concatenate(keys)), max(len(hashes), 1)), axis=1)
 
@@ -114,9 +128,14 @@ def groups_of_pairs(pairs: np.ndarray, num_pictures: int) -> np.ndarray:
     return np.argsort(np.argsort(first)).astype(np.int64)[group]
 
 
-def thumbnail_rms(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Measure how much the thumbnails of pairs, `int64 (m, 2)`, differ: RMS, 0 to 255 grey levels, `float64 (m,)`."""
-    return _rms(thumbnails, pairs[:, 0], pairs[:, 1])
+def thumbnail_rms(thumbnails: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Measure how much thumbnails differ, given their positions, `int64 (m,)`: RMS, grey levels, `float64 (m,)`."""
+    squares = np.empty(len(one), np.int64)
+    for start in range(0, len(one), COMPARED_AT_ONCE):
+        part = slice(start, start + COMPARED_AT_ONCE)
+        difference = thumbnails[one[part]].astype(np.int16) - thumbnails[other[part]]
+        squares[part] = np.einsum("ij,ij->i", difference, difference, dtype=np.int32)
+    return np.sqrt(squares / thumbnails.shape[1])
 
 
 def are_same_picture(
@@ -126,7 +145,7 @@ def are_same_picture(
     contrast = _contrast(thumbnails)[pairs].min(axis=1)
     plain = _structure(hashes)[pairs].min(axis=1) < PLAIN_BITS
     limit = np.where(plain, np.minimum(preparation.same_rms, PLAIN_SAME * contrast), preparation.same_rms)
-    return thumbnail_rms(thumbnails, pairs) < limit
+    return thumbnail_rms(thumbnails, *pairs.T) < limit
 
 
 def _structure(hashes: np.ndarray) -> np.ndarray:
@@ -137,29 +156,6 @@ def _structure(hashes: np.ndarray) -> np.ndarray:
 
 def _contrast(thumbnails: np.ndarray) -> np.ndarray:
     return np.maximum(thumbnails.std(axis=1, dtype=np.float32), LEAST_CONTRAST)
-
-
-def _agree(
-    hashes: np.ndarray,
-    thumbnails: np.ndarray,
-    structure: np.ndarray,
-    contrast: np.ndarray,
-    one: np.ndarray,
-    other: np.ndarray,
-    preparation: Preparation,
-) -> np.ndarray:
-    """Say which pairs, near by one measure, are near enough by the other for their structure: `bool (m,)`."""
-    least = np.minimum(structure[one], structure[other])
-    near = np.ones(len(one), bool)
-    doubtful = np.flatnonzero(least < STRUCTURED_BITS)
-    one, other, plain = one[doubtful], other[doubtful], least[doubtful] < PLAIN_BITS
-    rms = _rms(thumbnails, one, other)
-    plain_limit = np.minimum(preparation.near_rms, PLAIN_NEAR * np.minimum(contrast[one], contrast[other]))
-    bits = np.bitwise_count(hashes[one] ^ hashes[other]).sum(axis=1)
-    near[doubtful] = np.where(
-        plain, (rms < plain_limit) & (bits <= preparation.near_bits), rms < LOOSE * preparation.near_rms
-    )
-    return near
 
 
 def _keys(one: np.ndarray, other: np.ndarray, num_pictures: int) -> np.ndarray:
@@ -198,7 +194,7 @@ def _thumbnail_matches(thumbnails: np.ndarray, limit: float) -> Iterator[tuple[n
         index.add(pooled[members])
         for query, found in _range_search(index, pooled[visitors], radius):
             one, other = visitors[query], members[found]
-            near = _rms(thumbnails, one, other) < limit
+            near = thumbnail_rms(thumbnails, one, other) < limit
             yield one[near], other[near]
 
 
@@ -242,12 +238,3 @@ def _range_search(
     for start in range(0, len(queries), QUERIES):
         limits, _, found = index.range_search(queries[start : start + QUERIES], radius)
         yield start + np.repeat(np.arange(len(limits) - 1), np.diff(limits.astype(np.int64))), found
-
-
-def _rms(thumbnails: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    squares = np.empty(len(one), np.int64)
-    for start in range(0, len(one), COMPARED_AT_ONCE):
-        part = slice(start, start + COMPARED_AT_ONCE)
-        difference = thumbnails[one[part]].astype(np.int16) - thumbnails[other[part]]
-        squares[part] = np.einsum("ij,ij->i", difference, difference, dtype=np.int32)
-    return np.sqrt(squares / thumbnails.shape[1])

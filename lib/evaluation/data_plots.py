@@ -63,7 +63,7 @@ def pairs_at_the_limit(
     _, nearest = index.search(thumbnails.astype(np.float32), min(4, len(rows)))
     every = [(one, int(other)) for one, found in enumerate(nearest) for other in found if one < other]
     pairs = np.array(every, np.int64).reshape(-1, 2)
-    rms = duplicates.thumbnail_rms(thumbnails, pairs)
+    rms = duplicates.thumbnail_rms(thumbnails, *pairs.T)
     bits = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).sum(axis=1)
     # How far inside or outside a pair is, by the measure that it meets best.
     order = np.argsort(np.minimum(rms / (preparation.near_rms or 1), bits / (preparation.near_bits + 1)))
