@@ -17,6 +17,7 @@ from PIL import Image
 from lib import paths
 from lib.data import pictures
 from lib.drawing import sample
+from lib.drawing.figures import FEATURES
 from lib.inference import class_map
 from lib.inference.recogniser import Recogniser, load_best
 from lib.serving import site
@@ -67,7 +68,7 @@ def encoded(picture: np.ndarray | Image.Image, form: str = "PNG", **options) -> 
 
 def drawn_pictures(number: int) -> Iterator[tuple[str, bytes]]:
     """Give drawings as files of many kinds: sizes, aspect ratios, alpha, EXIF, grey, palette, with uniform borders."""
-    characters = list(sample.CHARACTERS)
+    characters = [FEATURES[character] for character in sample.CHARACTERS]
     exif = Image.Exif()
     for index in range(number):
         rng = np.random.default_rng([9, index])

@@ -16,7 +16,6 @@ from pydantic import Field
 from lib import records
 from lib.drawing.hair import BLACK, HAIR, Piece
 from lib.drawing.pen import INK, Pen, Points, arc, box, rays, smoothed, symmetric
-from lib.errors import UserError
 from lib.settings import Settings
 
 TABLE = Path(__file__).with_name("characters.yaml")
@@ -82,35 +81,8 @@ class Features(Settings):
     belly: float = Field(1.0, ge=0.3, le=3, description="half width, head units")
     height: float = Field(1.0, ge=0.3, le=2, description="of the whole figure, 1 for an adult")
 
-    @classmethod
-    def allowed(cls, name: str) -> str:
-        """Say in words what a feature may be."""
-        patterns = [getattr(constraint, "pattern", None) for constraint in cls.model_fields[name].metadata]
-        return "a colour such as '#ffd83d'" if any(patterns) else super().allowed(name)
 
-
-def load(path: Path = TABLE) -> dict[str, Features]:
-    """Read the table of characters.
-
-    Args:
-        path: YAML, the features by name for each character.
-
-    Returns:
-        The features of each character, in the order of the file.
-
-    Raises:
-        UserError: A feature is unknown or has a value that is not allowed; the text names file, character and feature.
-    """
-    table = {}
-    for character, features in records.read_yaml(path).items():
-        origin = f"{path}: {character}"
-        if not isinstance(features, dict):
-            raise UserError(f"{origin} must hold one `feature: value` a line, not {features!r}.")
-        table[character] = Features.check(features, dict.fromkeys(features, origin))
-    return table
-
-
-FEATURES = load()
+FEATURES = {character: Features(**features) for character, features in records.read_yaml(TABLE).items()}
 
 
 @dataclass(frozen=True)

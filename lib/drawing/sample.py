@@ -16,7 +16,6 @@ from lib.drawing.figures import ARMS, FEATURES, MOUTHS, Features, Pose, draw_fig
 from lib.drawing.hair import HAIR
 from lib.drawing.pen import Pen, rgb
 from lib.drawing.scenes import BACKGROUNDS, FOREGROUNDS, Painter, random_colour
-from lib.errors import UserError
 
 CHARACTERS = tuple(character for character, features in FEATURES.items() if features.sample)
 OVERSAMPLING = 2  # drawn this many times larger, then shrunk by area averaging
@@ -38,7 +37,7 @@ CUTS = (6.0, 2.2, 0.9)
 class PlacedFigure:
     """A figure in a picture; lengths are in picture heights."""
 
-    character: str | Features  # a name in `characters.yaml`, or an invented figure
+    features: Features
     pose: Pose
     x: float  # of the neck
     y: float
@@ -84,37 +83,36 @@ def _standing(rng: np.random.Generator, size: float) -> float:
     return rng.uniform(0.84, 0.95) - 3.9 * size
 
 
-def _main_figure(character: str | Features, rng: np.random.Generator, width: float) -> PlacedFigure:
+def _main_figure(features: Features, rng: np.random.Generator, width: float) -> PlacedFigure:
     """Frame a character from head and shoulders to the whole figure, with the face in the picture."""
-    features = _features(character)
     size = np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE))) * features.height**0.5  # the camera comes nearer
     hair_top = min(y for piece in HAIR[features.hair] for _, y in piece.points)
     head_room = min(-hair_top, 3.6) * size + rng.uniform(-0.03, 0.1)  # very tall hair may be cut off
     x = width * (0.5 + np.clip(rng.normal(0, OFF_CENTRE), -0.25, 0.25))
     y = np.clip(head_room, _standing(rng, size), 0.92)
-    return PlacedFigure(character, _pose(rng), x, y, size, mirror=rng.random() < 0.5)
+    return PlacedFigure(features, _pose(rng), x, y, size, mirror=rng.random() < 0.5)
 
 
 def _companion(main: PlacedFigure, rng: np.random.Generator, width: float) -> PlacedFigure:
     """Place a smaller figure, of another character of the sample, behind the main one."""
-    character = rng.choice([c for c in CHARACTERS if c != main.character])
+    character = rng.choice([c for c in CHARACTERS if FEATURES[c] != main.features])
     size = main.size * rng.uniform(0.45, 0.6)
     side = -1 if main.x > width / 2 else 1
     x = np.clip(main.x + side * rng.uniform(2.0, 3.0) * main.size, 0.05 * width, 0.95 * width)
-    return PlacedFigure(character, _pose(rng), x, _standing(rng, size), size, mirror=rng.random() < 0.5)
+    return PlacedFigure(FEATURES[character], _pose(rng), x, _standing(rng, size), size, mirror=rng.random() < 0.5)
 
 
 def _quality(rng: np.random.Generator) -> int:
     return 0 if rng.random() < PNG_FRACTION else rng.integers(55, 96)
 
 
-def _compose(character: str | Features, rng: np.random.Generator) -> Composition:
+def _compose(features: Features, rng: np.random.Generator) -> Composition:
     width = int(rng.integers(200, 321))
     height = int(np.clip(width / rng.choice([1.0, 1.33, 1.33, 1.5, 1.78]), 150, 260))
-    main = _main_figure(character, rng, width / height)
+    main = _main_figure(features, rng, width / height)
     others = [_companion(main, rng, width / height)] if rng.random() < COMPANION_FRACTION else []
-    if isinstance(character, Features):
-        others = []  # a companion would be someone from the series
+    if features not in FEATURES.values():
+        others = []  # beside an invented figure, which must be nobody from the series
     return Composition(
         width,
         height,
@@ -139,11 +137,11 @@ def _next_frame(frame: Composition, rng: np.random.Generator) -> Composition:
     return replace(frame, figures=(*others, moved), grain_seed=rng.integers(2**31), quality=_quality(rng))
 
 
-def _frames(character: str, seed: list[int]) -> Iterator[Composition]:
+def _frames(features: Features, seed: list[int]) -> Iterator[Composition]:
     """Yield compositions without end, shot by shot."""
     for shot in itertools.count():
         rng = np.random.default_rng([*seed, shot])
-        frame = _compose(character, rng)
+        frame = _compose(features, rng)
         yield frame
         for _ in range(rng.integers(1, 3) if rng.random() < SHOT_FRACTION else 0):
             frame = _next_frame(frame, rng)
@@ -159,7 +157,7 @@ def _draw(frame: Composition) -> np.ndarray:
     frame.background(pen, rng, width)
     for figure in frame.figures:
         neck = pen.moved(figure.x, figure.y, 0, figure.size, figure.mirror, line=0.075)
-        draw_figure(neck, _features(figure.character), figure.pose)
+        draw_figure(neck, figure.features, figure.pose)
     if frame.foreground:
         frame.foreground(pen, rng, width)
     picture = cv2.resize(canvas, (frame.width, frame.height), interpolation=cv2.INTER_AREA)
@@ -172,38 +170,30 @@ def _draw(frame: Composition) -> np.ndarray:
 # ---------------------------------------------------------------- pictures
 
 
-def draw_picture(character: str | Features, rng: np.random.Generator) -> np.ndarray:
-    """Draw one picture of a character in a scene.
+def draw_picture(features: Features, rng: np.random.Generator) -> np.ndarray:
+    """Draw one picture of a character in a scene; an invented figure is drawn alone.
 
     Args:
-        character: One of those in `characters.yaml`, or the features of an invented figure, which is drawn alone.
+        features: Those of the character.
         rng: Source of randomness for everything else.
 
     Returns:
         RGB `uint8 (height, width, 3)`, 200 to 320 wide, 150 to 260 high.
-
-    Raises:
-        UserError: There is no such character.
     """
-    _features(character)
-    return _draw(_compose(character, rng))
+    return _draw(_compose(features, rng))
 
 
-def draw_cutout(character: str | Features, rng: np.random.Generator) -> np.ndarray:
+def draw_cutout(features: Features, rng: np.random.Generator) -> np.ndarray:
     """Draw a character without a scene, as clip-art shows one: on white or one colour, cropped to the figure.
 
     Args:
-        character: One of those in `characters.yaml`, or the features of an invented figure.
+        features: Those of the character.
         rng: Source of randomness for everything else: how much of the figure is visible, its outlines, the margin.
 
     Returns:
         RGB `uint8 (height, width, 3)`, about 40 to 250 pixels a side; a whole figure is up to four times as high
         as wide.
-
-    Raises:
-        UserError: There is no such character.
     """
-    features = _features(character)
     colour = rgb("#ffffff" if rng.random() < 0.7 else random_colour(rng, (0, 1), 0.4, 0.75))
     canvas = np.full((CUTOUT_SIDE, CUTOUT_SIDE, 3), colour, np.uint8)
     pen = Pen(canvas, CUTOUT_SIDE / CUTOUT_UNITS * np.eye(2, 3))
@@ -217,14 +207,6 @@ def draw_cutout(character: str | Features, rng: np.random.Generator) -> np.ndarr
     margins = [round(fraction * max(cropped.shape)) for fraction in rng.uniform(0, 0.12, 4)]
     framed = cv2.copyMakeBorder(cropped, *margins, cv2.BORDER_CONSTANT, value=colour)
     return cv2.resize(framed, None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA)
-
-
-def _features(character: str | Features) -> Features:
-    if isinstance(character, Features):
-        return character
-    if character not in FEATURES:
-        raise UserError(f"Cannot draw {character!r}. Expected one of {', '.join(FEATURES)}.")
-    return FEATURES[character]
 
 
 def draw_training_pictures(
@@ -249,7 +231,7 @@ def draw_training_pictures(
         for number in range(drawings_per_character if character in positions else 0):
             # Four numbers: the seeds of the sample have three.
             rng = np.random.default_rng([seed, positions[character], number, 1])
-            pictures.append((draw_cutout if number % 2 else draw_picture)(character, rng))
+            pictures.append((draw_cutout if number % 2 else draw_picture)(FEATURES[character], rng))
             labels.append(label)
     return pictures, np.array(labels, dtype="int64")
 
@@ -264,7 +246,7 @@ def draw_sample(folder: Path, seed: int = 0, pictures_per_character: int = 50) -
         if not features.sample:
             continue
         (folder / character).mkdir(parents=True, exist_ok=True)
-        frames = itertools.islice(_frames(character, [seed, position]), pictures_per_character)
+        frames = itertools.islice(_frames(features, [seed, position]), pictures_per_character)
         for number, frame in enumerate(frames):
             suffix = ".jpg" if frame.quality else ".png"
             options = [cv2.IMWRITE_JPEG_QUALITY, int(frame.quality)] if frame.quality else []

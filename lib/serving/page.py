@@ -253,7 +253,7 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
 
     def draw(place: tuple[int, str]) -> tuple[float, str, bytes]:
         index, character = place
-        drawing = _square(sample.draw_picture(character, np.random.default_rng([seed, index])))
+        drawing = _square(sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index])))
         picture = _encode(".jpg", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
         probabilities = answer_record(recogniser.predict(picture))["probabilities"] if recogniser else {}
         return probabilities.get(character, 0.0), character, picture
