@@ -1,13 +1,4 @@
-"""What is a picture: the one rule of sources, command line and decoder, by content and not by name.
-
-Also the ways in which one becomes square, so that a recogniser starts without the settings of the preparation.
-"""
-
-import typing
-from typing import Literal
-
-ResizeMode = Literal["stretch", "pad", "bounded"]
-RESIZE_MODES: tuple[str, ...] = typing.get_args(ResizeMode)
+"""What is a picture: the one rule of sources, command line and decoder, by content and not by name."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP")
 AVIF_BRANDS = (b"avif", b"avis")

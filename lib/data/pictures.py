@@ -29,7 +29,6 @@ from PIL import (
 )
 
 from lib.data import formats
-from lib.data.formats import RESIZE_MODES
 from lib.errors import UserError
 
 MAX_BYTES = 20_000_000  # a 50-megapixel phone photo is 10 to 15 MB
@@ -62,10 +61,11 @@ GREY_STEPS = {"L;2": 85, "L;4": 17}
 START_OF_SCAN = b"\xff\xda"
 MAX_SCANNED_PIXELS = 100 * MAX_PIXELS
 
-# The largest ratio of width to height of a film frame; 95 of 100 of the archive's upright pictures are within its
-# inverse. Clip-art of a whole figure, three times as high as wide, would be stretched into a shape that no frame shows;
-# "bounded" stretches up to this ratio and pads beyond.
-LARGEST_STRETCH = 16 / 9
+# Up to which ratio of its sides a picture is stretched; beyond it, it is padded. 16:9 is the largest ratio of width to
+# height of a film frame; 95 of 100 of the archive's upright pictures are within its inverse. Clip-art of a whole
+# figure, three times as high as wide, would be stretched into a shape that no frame shows.
+LARGEST_STRETCH = {"stretch": math.inf, "pad": 1.0, "bounded": 16 / 9}
+RESIZE_MODES = tuple(LARGEST_STRETCH)
 # "bounded" also crops uniform borders: all four edges have one colour, within this many grey levels. One in a hundred
 # of the archive's frames has such borders.
 BORDER_LEVELS = 20
@@ -161,14 +161,12 @@ def decode(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> np.
 
     Raises:
         UnreadablePicture: The bytes cannot be used as a picture.
-        ValueError: `resize_mode` is unknown.
     """
     return decode_framed(contents, size, resize_mode).pixels
 
 
 def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch") -> Square:
     """Decode a picture into a square, and say how it fits there; see `decode`."""
-    _check_resize_mode(resize_mode)
     image, orientation = _open(contents)
     shown = _shown_size(image, orientation)
     inner = inner_size(shown, size, resize_mode)
@@ -226,7 +224,6 @@ def resize_framed(picture: np.ndarray, size: int, resize_mode: str = "stretch") 
 
 def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Framing:
     """Compute how `resize` fits a picture into a square."""
-    _check_resize_mode(resize_mode)
     height, width = picture.shape[:2]
     box = (figure_box(picture) if resize_mode == "bounded" else None) or (0, 0, width, height)
     left, top, right, bottom = box
@@ -235,8 +232,7 @@ def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Fra
 
 def inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
     """Compute the width and height, in the square, of a picture of `shown` (width, height), without padding."""
-    stretch = {"stretch": float("inf"), "pad": 1.0, "bounded": LARGEST_STRETCH}[resize_mode]
-    width, height = (max(1, round(size * min(1.0, stretch * side / max(shown)))) for side in shown)
+    width, height = (max(1, round(size * min(1.0, LARGEST_STRETCH[resize_mode] * side / max(shown)))) for side in shown)
     return width, height
 
 
@@ -263,13 +259,6 @@ def figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
         min(width, math.ceil((left + wide + margin) * scale)),
         min(height, math.ceil((top + high + margin) * scale)),
     )
-
-
-def _check_resize_mode(resize_mode: str) -> None:
-    if resize_mode not in RESIZE_MODES:
-        raise ValueError(
-            f"Invalid value for argument `resize_mode`. Expected one of {RESIZE_MODES}. Received: {resize_mode!r}"
-        )
 
 
 def _scaled(shown: tuple[int, int], longest: int) -> tuple[int, int]:

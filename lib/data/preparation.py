@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lib.data.formats import ResizeMode
 from lib.settings import Settings
 
 # The files of the prepared pictures.
@@ -26,7 +25,7 @@ class Preparation(Settings):
     """Everything that decides the prepared pictures, besides the source."""
 
     picture_size: int = Field(64, ge=16, le=512, description="height and width of a prepared picture, pixels")
-    resize_mode: ResizeMode = Field(
+    resize_mode: Literal["stretch", "pad", "bounded"] = Field(
         "stretch",
         description="how a picture becomes square: stretch, as the original project did; pad; or bounded: uniform "
         "borders are cropped, then stretched up to 16:9, padded beyond",
