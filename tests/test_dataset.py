@@ -87,7 +87,7 @@ def test_an_unknown_setting_is_reported_with_the_file(raw, processed):
 
 def test_a_manifest_other_than_expected_is_rejected(raw, processed):
     prepare(raw, processed)
-    digest = dataset.manifest_sha256(processed)
+    digest = dataset.load(processed).manifest_sha256
     assert dataset.load(processed, expected_sha256=digest).manifest_sha256 == digest
     prepare(raw, processed, seed=1)
     with pytest.raises(UserError, match=r"prepared again since the run was trained.*make train"):

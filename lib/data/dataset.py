@@ -87,7 +87,7 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
     Raises:
         UserError: A file is missing or damaged, the files do not belong together, or the digest is another one.
     """
-    digest = manifest_sha256(processed)
+    digest = records.file_sha256(_verified(processed / MANIFEST))
     if expected_sha256 not in (None, digest):
         raise UserError(
             f"The pictures in {processed} were prepared again since the run was trained. Train again with `make train`."
@@ -143,14 +143,6 @@ def _verified(path: Path) -> Path:
     except FileNotFoundError:
         raise _missing(path) from None
     raise _damaged(path, "it was changed since it was written")
-
-
-def manifest_sha256(processed: Path) -> str:
-    """Hash `manifest.csv`: 64 hexadecimal digits, which a run records."""
-    try:
-        return records.file_sha256(processed / MANIFEST)
-    except FileNotFoundError:
-        raise _missing(processed / MANIFEST) from None
 
 
 def characters(table: pd.DataFrame) -> list[str]:
