@@ -27,23 +27,14 @@ def safe(name: str) -> str:
         The name in Unicode's composed form, at most `MAX_NAME_BYTES` long; "_" where nothing is left.
     """
     name = unicodedata.normalize("NFC", name)
-    name = UNSAFE.sub("_", "".join(letter if letter.isprintable() else "_" for letter in name))
-    name = DEVICE.sub(r"_\g<0>", name)
-    if len(name.encode()) > MAX_NAME_BYTES:
-        stem, dot, suffix = name.rpartition(".")
-        kept = MAX_NAME_BYTES - len((dot + suffix).encode())
-        whole = not stem or kept < MAX_NAME_BYTES // 2
-        name = _cut(name, MAX_NAME_BYTES) if whole else _cut(stem, kept) + dot + suffix
-    return name or "_"
+    name = "".join(letter if letter.isprintable() else "_" for letter in name)
+    name = DEVICE.sub(r"_\g<0>", name).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    return UNSAFE.sub("_", name) or "_"
 
 
 def compared(name: str) -> str:
     """Leave of a character's name what distinguishes it: no case, spaces, underscores, or letters without a shape."""
     return "".join(letter for letter in name if letter.isprintable() and letter not in " _").casefold()
-
-
-def _cut(name: str, length: int) -> str:
-    return name.encode()[:length].decode(errors="ignore")
 
 
 def reader(names: Iterable[str]) -> Callable[[str], str]:
