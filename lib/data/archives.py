@@ -201,20 +201,26 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
         ) from None
 
 
-def files(
-    folder: Path, skipped: Callable[[str, str], None] = lambda reason, name: None
-) -> Iterator[tuple[Path, os.stat_result]]:
+def files(folder: Path, passed_over: PassedOver | None = None) -> Iterator[tuple[Path, os.stat_result]]:
     """Find the regular files in and below a folder, without hidden folders, sorted; of an archive, itself.
 
+    Args:
+        folder: A folder or an archive.
+        passed_over: Counts what cannot be read, such as a dangling link, and folders that a link leads to once more.
+
     Yields:
-        A path and its status, of what a link leads to. `skipped` is called with each path that cannot be read, such as
-        a dangling link, and each folder that a link leads to once more.
+        A path and its status, of what a link leads to.
     """
+
+    def skipped(reason: str, path: Path | str) -> None:
+        if passed_over:
+            passed_over.add(reason, os.path.relpath(path, folder))
+
     if not folder.is_dir():
         yield folder, folder.stat()
         return
     seen = set()
-    walk = os.walk(folder, followlinks=True, onerror=lambda problem: skipped(UNREADABLE, str(problem.filename)))
+    walk = os.walk(folder, followlinks=True, onerror=lambda problem: skipped(UNREADABLE, problem.filename))
     for parent, folders, found in walk:
         real = os.path.realpath(parent)
         if real in seen:
@@ -229,21 +235,19 @@ def files(
                 status = file.stat()
             except OSError:
                 if not file.name.startswith("."):  # an editor's lock file is a link that leads nowhere
-                    skipped(UNREADABLE, str(file))
+                    skipped(UNREADABLE, file)
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield file, status
 
 
 def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry]:
-    def skipped(reason: str, name: str) -> None:
-        passed_over.add(reason, os.path.relpath(name, folder))
-
-    for file, status in files(folder, skipped):
+    for file, status in files(folder, passed_over):
+        parts = file.relative_to(folder).parts
         try:
-            entry = Entry.of(file.relative_to(folder).parts, status.st_size, partial(file.open, "rb"))
+            entry = Entry.of(parts, status.st_size, partial(file.open, "rb"))
         except OSError:
-            skipped(UNREADABLE, str(file))
+            passed_over.add(UNREADABLE, parts)
         else:
             yield entry
 

@@ -3,10 +3,9 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import PurePosixPath
-from typing import NamedTuple
 
 from lib.data import names
 from lib.data.preparation import GIVEN_SPLITS, TEST_SET
@@ -73,8 +72,8 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
     except UserError as problem:
         raise UserError(f"{source} is rejected. {problem}") from None
     paths = [tuple(unicodedata.normalize("NFC", read(part)) for part in path) for path in paths]
-    root = _root([path for path in paths if KAGGLE_TEST_FOLDER not in path[:-1]], source)
-    wanted = [root.place(path) for path in paths]
+    place_of = _placing([path for path in paths if KAGGLE_TEST_FOLDER not in path[:-1]], source)
+    wanted = [place_of(path) for path in paths]
     labels = _labels({place[-2] for place in wanted if place}, source, passed_over)
 
     found: list[Parts | None] = []
@@ -131,25 +130,11 @@ def _numbered(name: str) -> Iterator[str]:
 # ---------------------------------------------------------------- the characters' folders
 
 
-class _Root(NamedTuple):
-    """The folder that holds the characters' folders, or a folder for each split that holds them."""
+def _placing(paths: list[Parts], source: str) -> Callable[[Parts], Parts | None]:
+    """Find the first folder that branches; refuse where it does not tell what the characters' folders are.
 
-    folder: Parts
-    children: dict[str, str]  # what a place begins with, by folder: a split that the source brings, or the character
-    levels: int  # of folders: 1, or 2 below splits
-
-    def place(self, path: Parts) -> Parts | None:
-        if KAGGLE_TEST_FOLDER in path[:-1]:
-            character, _, number = PurePosixPath(path[-1]).stem.rpartition("_")
-            return (TEST_SET, character, path[-1]) if character and number else None
-        depth = len(self.folder)
-        if path[:depth] != self.folder or len(path) <= depth + self.levels or path[depth] not in self.children:
-            return None
-        return (self.children[path[depth]], *path[depth + 1 : depth + self.levels], path[-1])
-
-
-def _root(paths: list[Parts], source: str) -> _Root:
-    """Find the first folder that branches; refuse where it does not tell what the characters' folders are."""
+    Returns a function from a picture to its place, with the names of its folder and file as they are in the source.
+    """
     folder: Parts = ()
     while len(children := _children(paths, folder)) == 1:
         folder += tuple(children)
@@ -163,9 +148,21 @@ def _root(paths: list[Parts], source: str) -> _Root:
     splits = {name: split for name in children if (split := _split(name))}
     if splits:
         _check_splits(children, splits, source)
-        return _Root(folder, splits, levels=2)
-    _check_unambiguous(children, folder, source)
-    return _Root(folder, {name: name for name in children}, levels=1)
+    else:
+        _check_unambiguous(children, folder, source)
+    begins = splits or {name: name for name in children}  # what a place begins with, by folder
+    depth = len(folder)
+    within = depth + (2 if splits else 1)  # so many folders at least is a picture in
+
+    def place(path: Parts) -> Parts | None:
+        if KAGGLE_TEST_FOLDER in path[:-1]:
+            character, _, number = PurePosixPath(path[-1]).stem.rpartition("_")
+            return (TEST_SET, character, path[-1]) if character and number else None
+        if path[:depth] != folder or len(path) <= within or path[depth] not in begins:
+            return None
+        return (begins[path[depth]], *path[depth + 1 : within], path[-1])
+
+    return place
 
 
 def _children(paths: list[Parts], folder: Parts) -> dict[str, list[Parts]]:
