@@ -390,15 +390,6 @@ def test_a_source_without_a_readable_picture_is_rejected(tmp_path, processed):
         prepare(tmp_path / "raw", processed)
 
 
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_missing_and_an_empty_folder_are_named(tmp_path, processed, exists):
-    if exists:
-        (tmp_path / "raw").mkdir()
-    message = "holds no pictures" if exists else "There is no folder"
-    with pytest.raises(UserError, match=message):
-        prepare(tmp_path / "raw", processed)
-
-
 def test_a_character_that_cannot_be_in_all_splits_is_named(raw, processed):
     for number in range(5):
         write(raw / "apu" / f"{number}.png", noise(300) // 2 + np.uint8(number))

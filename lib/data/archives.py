@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
-from lib import machine
+from lib import machine, paths
 from lib.data import layout, names
 from lib.data.formats import HEAD_BYTES, is_picture
 from lib.data.layout import PassedOver
@@ -329,7 +329,8 @@ def copy_isolated(source: Path, folder: Path) -> dict[str, Any]:
         UserError: As `copy`, or the archive takes too much of either.
     """
     command = [sys.executable, "-m", __name__, str(source), str(folder)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))  # this very `lib`
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}, check=False)
     try:
         answer = json.loads(done.stdout)
     except ValueError:

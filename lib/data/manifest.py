@@ -112,16 +112,11 @@ def prepare(
 
 def _files(raw: Path) -> list[str]:
     """List the pictures as paths relative to `raw`, sorted, without hidden ones."""
-    if not raw.is_dir():
-        raise UserError(f"There is no folder {raw}. Fetch the pictures first: `make data DATA=...`.")
     sets = (dataset.TEST_SET, *GIVEN_SPLITS)
     frames = (path for path in raw.glob("*/*") if path.parent.name not in sets)
     found = itertools.chain(frames, *(raw.glob(f"{name}/*/*") for name in sets))
     relative = (path.relative_to(raw) for path in found if path.is_file())
-    files = sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
-    if not files:
-        raise UserError(f"{raw} holds no pictures. Expected one folder per character with the pictures in it.")
-    return files
+    return sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
 
 
 def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[Decoded]:
