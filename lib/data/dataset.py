@@ -136,13 +136,11 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _verified(path: Path) -> Path:
     """Compare a file with its digest in `settings.json`; pixels, 200 MB for the archive, take a fifth of a second."""
-    expected = _settings(path.with_name(SETTINGS)).get("files", {}).get(path.name)
-    try:
-        if expected in (None, records.file_sha256(path)):
-            return path
-    except FileNotFoundError:
-        raise _missing(path) from None
-    raise _damaged(path, "it was changed since it was written")
+    if not path.is_file():
+        raise _missing(path)
+    if _settings(path.with_name(SETTINGS)).get("files", {}).get(path.name) not in (None, records.file_sha256(path)):
+        raise _damaged(path, "it was changed since it was written")
+    return path
 
 
 def characters(table: pd.DataFrame) -> list[str]:
