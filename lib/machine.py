@@ -19,7 +19,8 @@ from lib.errors import UserError, report_error
 # A training of cnn6, the largest network of the study, takes 1.5 GB at its peak.
 TRAINING_BYTES = 3_000_000_000
 SLOT_SECONDS = 1.0
-PROGRESS_VARIABLE = "STUDY_PROGRESS"  # names the file that a notebook writes its line of progress to
+TERMINAL_VARIABLE = "STUDY_TERMINAL"  # names the terminal on which a training draws its line of progress
+LINE_START = "\r\x1b[K"  # clears the line of a terminal
 PARENT_CHECK_SECONDS = 0.5
 EXIT_INTERRUPTED = 130
 

@@ -1,60 +1,28 @@
-"""Run a notebook the way make does: parameters checked, one process per folder, output written atomically.
+"""Run a notebook the way make does: names of parameters checked, output written atomically.
 
 papermill alone trains the defaults when a parameter is misspelt, and leaves a half-run notebook under the name of a
 finished one. Here a mistake is one clear message, and a failed notebook is kept under another name for reading.
 """
 
-import argparse
-import ast
 import contextlib
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import papermill
-import pydantic
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import machine, paths, records
 from lib.errors import UserError
-from lib.settings import Settings
 
 TRACEBACK_LINES = 12
-PROGRESS_SECONDS = 0.5
-MAX_PROGRESS_LETTERS = 79
 # Errors of the user or of the system, not of the code: their text is enough.
 PLAIN_ERRORS = {"UserError", "UnreadablePicture", "OSError", "PermissionError", "FileNotFoundError"}
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def defaults(notebook: Path) -> dict[str, Any]:
-    """Read the parameters of a notebook with their default values."""
-    found = papermill.inspect_notebook(str(notebook))
-    return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
-
-
-def checked(values: dict[str, Any], known: dict[str, Any], origin: str) -> dict[str, Any]:
-    """Check parameters against those that a notebook has; papermill only warns about an unknown one.
-
-    Args:
-        values: Values by name.
-        known: The notebook's parameters with their defaults, which give the types.
-        origin: Where the values come from, for the message.
-
-    Returns:
-        The values.
-
-    Raises:
-        UserError: Names are unknown or values have the wrong type; one line for each.
-    """
-    fields = {name: (type(default), default) for name, default in known.items()}
-    parameters = pydantic.create_model("Parameters", __base__=Settings, **fields)
-    return parameters.check(values, dict.fromkeys(values, origin)).model_dump(include=set(values))
 
 
 def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
@@ -67,20 +35,20 @@ def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
         parameters: Values by name.
 
     Raises:
-        UserError: A parameter is unknown or of a wrong type, or a cell failed; the text names it and shows the last
-            lines.
+        UserError: The notebook has no such parameter, or a cell failed; the text names it and shows the last lines.
     """
-    checked(parameters, defaults(notebook), notebook.name)
+    unknown = parameters.keys() - papermill.inspect_notebook(str(notebook)).keys()
+    if unknown:
+        raise UserError(f"{notebook.name} has no parameter {', '.join(sorted(unknown))}.")
     failed = product.with_suffix(".failed.ipynb")
     product.parent.mkdir(parents=True, exist_ok=True)
     temporary = product.parent / f"{records.TEMPORARY}{product.name}"
     log = temporary.with_suffix(".log")
-    progress = temporary.with_suffix(".progress")
     try:
         # TensorFlow's libraries greet on standard error at every import; a crash of theirs says there why. What cells
         # print comes by another way.
-        with _environment(progress), machine.stderr_to(log), _Terminal(progress) as terminal:
-            _execute(notebook, temporary, parameters, terminal)
+        with _environment(), machine.stderr_to(log):
+            _execute(notebook, temporary, parameters)
     except PapermillExecutionError as problem:
         temporary.replace(failed)
         raise UserError(_explain(problem, notebook, failed)) from None
@@ -93,79 +61,36 @@ def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
         ) from None
     finally:
         log.unlink(missing_ok=True)
-        progress.unlink(missing_ok=True)
     temporary.replace(product)
     failed.unlink(missing_ok=True)
     failed.with_suffix(".log").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _environment(progress: Path) -> Iterator[None]:
+def _environment() -> Iterator[None]:
     """Set what the kernel finds in its environment, for the time of the block."""
     before = os.environ.copy()
     # The kernel imports the `lib` beside this notebook, also where another checkout's is installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(paths.ROOT), before.get("PYTHONPATH")]))
     # A kernel of the user's own named python3 would be another Python, without the packages.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    os.environ[machine.PROGRESS_VARIABLE] = str(progress)
     os.environ[records.STARTED_BY_MAKE] = "1"
     # Neither the user's IPython profile and start-up file nor the locale decides what a notebook computes.
     os.environ["IPYTHONDIR"] = str(paths.SETTINGS / "ipython")
     os.environ["PYTHONUTF8"] = "1"
     os.environ.pop("PYTHONSTARTUP", None)
+    with contextlib.suppress(OSError):  # not a terminal, or one that has no name in this container
+        os.environ[machine.TERMINAL_VARIABLE] = os.ttyname(1)
     try:
         yield
     finally:
+        if machine.TERMINAL_VARIABLE in os.environ:
+            print(machine.LINE_START, end="", flush=True)  # over the progress of a cell that failed
         os.environ.clear()
         os.environ.update(before)
 
 
-class _Terminal:
-    """Standard output, with a line of progress below it while a cell is at work.
-
-    The line is what the kernel writes to `progress`; it is drawn on a terminal alone, never in a file.
-    """
-
-    def __init__(self, progress: Path):
-        self._progress = progress
-        self._shown = ""
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "_Terminal":
-        if sys.stdout.isatty():
-            self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._done.set()
-        with self._lock:
-            self._draw("")
-
-    def write(self, text: str) -> int:
-        """Write what a cell prints above the line of progress."""
-        with self._lock:
-            self._draw("")
-            return sys.stdout.write(text)
-
-    def flush(self) -> None:
-        """Flush standard output."""
-        sys.stdout.flush()
-
-    def _watch(self) -> None:
-        while not self._done.wait(PROGRESS_SECONDS):
-            with contextlib.suppress(OSError), self._lock:
-                self._draw(self._progress.read_text(encoding="utf-8")[:MAX_PROGRESS_LETTERS])
-
-    def _draw(self, line: str) -> None:
-        if line != self._shown:
-            sys.stdout.write(f"\r\x1b[K{line}")
-            sys.stdout.flush()
-            self._shown = line
-
-
-def _execute(notebook: Path, output: Path, parameters: dict[str, Any], terminal: "_Terminal") -> None:
+def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     """Execute, once more where the kernel could not start: two that start at once can pick the same port."""
     for last_try in (False, True):
         try:
@@ -177,7 +102,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], terminal:
                 cwd=str(paths.ROOT),
                 extra_arguments=["--IPKernelApp.capture_fd_output=False"],  # native messages go to the log instead
                 progress_bar=False,
-                stdout_file=terminal,
+                stdout_file=sys.stdout,
             )
             return
         except RuntimeError as problem:
@@ -188,38 +113,8 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], terminal:
 def _explain(problem: PapermillExecutionError, notebook: Path, failed: Path) -> str:
     if problem.ename in PLAIN_ERRORS:
         return problem.evalue
-    lines = ANSI_COLOUR.sub("", "\n".join(problem.traceback)).splitlines()[-TRACEBACK_LINES:]
+    traceback = ANSI_COLOUR.sub("", "\n".join(problem.traceback)).splitlines()[-TRACEBACK_LINES:]
     source = problem.source.strip().splitlines()[0]
-    return "\n".join(
-        [
-            f"{notebook.stem} failed in code cell {problem.exec_count}, which begins `{source}`.",
-            *(f"    {line}" for line in lines if line.strip()),
-            f"    The notebook, as far as it came, is {failed}.",
-        ]
-    )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run a notebook from the command line; see `machine.run_command`."""
-    parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description=__doc__.splitlines()[0])
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("product", type=Path, help="where the executed notebook goes")
-    parser.add_argument(
-        "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
-    )
-
-    def command(options: argparse.Namespace) -> None:
-        known = defaults(options.notebook)
-        # Text where the parameter is text, else what YAML makes of it.
-        pairs = {
-            name: value if isinstance(known.get(name), str) else records.value_of(value)
-            for name, value in options.pairs
-        }
-        with records.lock(options.product.parent):
-            run(options.notebook, options.product, checked(pairs, known, "command line"))
-
-    return machine.run_command(parser, command, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    lines = [f"{notebook.stem} failed in code cell {problem.exec_count}, which begins `{source}`."]
+    lines += [f"    {line}" for line in traceback if line.strip()]
+    return "\n".join([*lines, f"    The notebook, as far as it came, is {failed}."])

@@ -1,4 +1,4 @@
-"""How notebooks are stored, and how `python -m lib.notebooks` runs them."""
+"""How notebooks are stored, and how `lib.notebooks` runs them."""
 
 import os
 import pty
@@ -50,7 +50,7 @@ def test_the_first_code_cell_holds_the_parameters_each_explained(path):
 @pytest.mark.parametrize("path", PIPELINE, ids=stem)
 def test_papermill_understands_every_parameter(path):
     first = cells(path, "code")[0]
-    assert list(notebooks.defaults(path)) == [line.split(" = ")[0] for line in first.source.splitlines()]
+    assert list(papermill.inspect_notebook(str(path))) == [line.split(" = ")[0] for line in first.source.splitlines()]
 
 
 @pytest.mark.parametrize("path", STORED, ids=stem)
@@ -77,33 +77,6 @@ def test_no_path_is_pushed_onto_the_search_path():
     assert [source.name for source in sources if "sys.path" in source.read_text(encoding="utf-8")] == []
 
 
-KNOWN = {"epochs": 40, "rate": 0.1, "flip": True, "run": "cnn4", "overrides": {}}
-
-
-def test_parameters_of_the_right_types_pass():
-    given = {"epochs": 3, "rate": 1, "flip": False, "run": "x", "overrides": {"seed": 1}}
-    assert notebooks.checked(given, KNOWN, "x.ipynb") == given
-
-
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"epoch": 3}, "x.ipynb: there is no parameter `epoch`. Did you mean `epochs`?"),
-        ({"zzz": 3}, "Known: epochs, rate, flip, run, overrides."),
-        ({"epochs": "abc"}, "`epochs` must be a whole number, not 'abc'."),
-        ({"epochs": True}, "`epochs` must be a whole number, not True."),
-        ({"rate": None}, "`rate` must be a number, not None."),
-        ({"flip": 1}, "`flip` must be true or false, not 1."),
-        ({"run": 4}, "`run` must be text, not 4."),
-        ({"overrides": 4}, "`overrides` must be a list of names and values, not 4."),
-    ],
-)
-def test_a_wrong_parameter_is_named(values, says):
-    with pytest.raises(UserError) as problem:
-        notebooks.checked(values, KNOWN, "x.ipynb")
-    assert says in str(problem.value)
-
-
 @pytest.fixture
 def notebook(tmp_path):
     """A notebook of a parameters cell and the cells that the test names."""
@@ -121,7 +94,7 @@ def notebook(tmp_path):
 def test_a_notebook_runs_with_its_parameters_from_the_repository(notebook, tmp_path, capfd):
     book = notebook("import os, lib\nprint(number + 1, os.getcwd())")
     product = tmp_path / "out" / "done.ipynb"
-    assert notebooks.main([str(book), str(product), "-p", "number", "41"]) == 0
+    notebooks.run(book, product, {"number": 41})
     assert f"42 {paths.ROOT}" in capfd.readouterr().out
     assert [p.name for p in product.parent.iterdir()] == ["done.ipynb"]
 
@@ -130,39 +103,38 @@ def test_messages_of_native_libraries_are_not_in_the_notebook(notebook, tmp_path
     monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it, ipykernel captures nothing
     # C++ code writes to the file descriptor, not to `sys.stderr`. A pipe holds 64 kB: whoever captures must read this.
     book = notebook("import os\nos.write(2, b'native message' * 50_000);")
-    assert notebooks.main([str(book), str(tmp_path / "done.ipynb")]) == 0
+    notebooks.run(book, tmp_path / "done.ipynb", {})
     assert [cell.outputs for cell in cells(tmp_path / "done.ipynb", "code")] == [[], []]
     assert "native message" not in capfd.readouterr().err
 
 
-def test_a_failed_notebook_is_kept_and_its_cell_and_last_line_are_named(notebook, tmp_path, capfd):
+def test_a_failed_notebook_is_kept_and_its_cell_and_last_line_are_named(notebook, tmp_path):
     book = notebook("ok = 1", "numbers = []\nnumbers[7]")
     product = tmp_path / "out" / "done.ipynb"
-    assert notebooks.main([str(book), str(product)]) == 2
-    said = capfd.readouterr().err
+    with pytest.raises(UserError) as problem:
+        notebooks.run(book, product, {})
+    said = str(problem.value)
     assert "book failed in code cell" in said and "`numbers = []`" in said
     assert "IndexError: list index out of range" in said
     assert [p.name for p in product.parent.iterdir()] == ["done.failed.ipynb"]
 
 
-def test_a_mistake_of_the_user_is_told_without_traceback(notebook, tmp_path, capfd):
+def test_a_mistake_of_the_user_is_told_without_traceback(notebook, tmp_path):
     book = notebook("from lib.errors import UserError\nraise UserError('There is no picture in x.')")
-    assert notebooks.main([str(book), str(tmp_path / "done.ipynb")]) == 2
-    assert capfd.readouterr().err.strip().splitlines()[-1] == "error: There is no picture in x."
+    with pytest.raises(UserError, match=r"^There is no picture in x\.$"):
+        notebooks.run(book, tmp_path / "done.ipynb", {})
 
 
-def test_a_killed_kernel_is_no_success(notebook, tmp_path, capfd):
+def test_a_killed_kernel_is_no_success(notebook, tmp_path):
     book = notebook("import os\nos._exit(0)")
-    assert notebooks.main([str(book), str(tmp_path / "done.ipynb")]) == 2
-    assert "the kernel was killed or ran out of memory" in capfd.readouterr().err
+    with pytest.raises(UserError, match="the kernel was killed or ran out of memory"):
+        notebooks.run(book, tmp_path / "done.ipynb", {})
     assert not (tmp_path / "done.ipynb").exists()
 
 
-@pytest.mark.parametrize("value", ["abc", "[1", "*x", "!!python/name:os.system", "0x10"])
-def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd, value):
-    book = notebook("raise RuntimeError")
-    assert notebooks.main([str(book), str(tmp_path / "done.ipynb"), "-p", "number", value]) == 2
-    assert f"`number` must be a whole number, not {value!r}" in capfd.readouterr().err
+def test_an_unknown_parameter_stops_before_anything_runs(notebook, tmp_path):
+    with pytest.raises(UserError, match=r"book\.ipynb has no parameter nubmer\."):
+        notebooks.run(notebook("raise RuntimeError"), tmp_path / "done.ipynb", {"nubmer": 2})
 
 
 def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, monkeypatch):
@@ -175,13 +147,22 @@ def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, mo
         return execute(*arguments, **settings)
 
     monkeypatch.setattr(papermill, "execute_notebook", fail_first)
-    assert notebooks.main([str(notebook("pass")), str(tmp_path / "done.ipynb")]) == 0
+    notebooks.run(notebook("pass"), tmp_path / "done.ipynb", {})
     assert len(tries) == 2
+
+
+# Runs a notebook as a step of make does.
+RUNNER = """import pathlib, sys
+from lib import machine, notebooks, records
+notebook, product = map(pathlib.Path, sys.argv[1:])
+machine.end_with_parent()
+with records.lock(product.parent):
+    notebooks.run(notebook, product, {})"""
 
 
 def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
     book = notebook(f"import time, pathlib\npathlib.Path('{tmp_path}/started').touch()\ntime.sleep(600)")
-    runner = [sys.executable, "-m", "lib.notebooks", str(book), str(tmp_path / "run" / "done.ipynb")]
+    runner = [sys.executable, "-c", RUNNER, str(book), str(tmp_path / "run" / "done.ipynb")]
     # A shell stands for make: it starts the runner as its child and waits.
     make = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *runner], cwd=paths.ROOT)
     deadline = time.monotonic() + 60
@@ -195,13 +176,11 @@ def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
         pass
 
 
-def test_what_a_cell_writes_of_its_progress_is_drawn_on_a_terminal_alone(notebook, tmp_path):
-    line = "import os, time, pathlib\npathlib.Path(os.environ['STUDY_PROGRESS']).write_text('half')"
-    line += "\ntime.sleep(2)\nprint('done')"
-    command = [sys.executable, "-m", "lib.notebooks", str(notebook(line)), str(tmp_path / "out" / "done.ipynb")]
+def test_progress_is_drawn_on_a_terminal_alone(notebook, tmp_path):
+    book = notebook("import os\nprint('on', os.environ.get('STUDY_TERMINAL'))")
+    command = [sys.executable, "-c", RUNNER, str(book), str(tmp_path / "out" / "done.ipynb")]
     piped = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
-    assert "done" in piped and "half" not in piped
+    assert piped == "on None\n"
     terminal, its_end = pty.openpty()
     subprocess.run(command, cwd=paths.ROOT, stdout=its_end, stderr=subprocess.DEVNULL, check=True)
-    shown = os.read(terminal, 10_000).decode()
-    assert "\r\x1b[Khalf" in shown and "done" in shown
+    assert os.read(terminal, 10_000).decode() == f"on {os.ttyname(its_end)}\r\n\r\x1b[K"

@@ -1,8 +1,12 @@
 """What is shown while a network trains."""
 
+import os
+import pty
+
 import pytest
 
-from lib.machine import PROGRESS_VARIABLE
+from lib.machine import TERMINAL_VARIABLE
+from lib.training import progress as module
 from lib.training.progress import Progress
 
 SCORES = {"loss": 1.2345, "val_loss": 1.3456, "val_macro_f1": 0.9123}
@@ -36,12 +40,20 @@ def test_the_remaining_time_has_a_suitable_unit(seconds, left, capsys):
     assert lines(6, seconds, [1], capsys)[0].endswith(f" {left}")  # five epochs remain
 
 
-def test_progress_within_an_epoch_is_written_to_the_file_that_the_runner_names(tmp_path, monkeypatch):
-    monkeypatch.setenv(PROGRESS_VARIABLE, str(tmp_path / "progress"))
+def test_progress_within_an_epoch_is_drawn_on_the_terminal_and_cleared(monkeypatch):
+    terminal, its_end = pty.openpty()
+    monkeypatch.setenv(TERMINAL_VARIABLE, os.ttyname(its_end))
+    monkeypatch.setattr(module, "UPDATE_SECONDS", -1)
     progress = Progress(6, [1.0])
     progress.set_params({"steps": 20})
     progress.on_epoch_begin(4)
     progress.on_train_batch_end(4, {"loss": 0.5})
-    assert (tmp_path / "progress").read_text() == "epoch 5/6: 25%, loss 0.500"
     progress.on_epoch_end(4, SCORES)
-    assert (tmp_path / "progress").read_text() == ""
+    assert os.read(terminal, 1_000).decode() == "\r\x1b[Kepoch 5/6: 25%, loss 0.500\r\x1b[K"
+
+
+def test_a_terminal_that_is_gone_stops_no_training(monkeypatch):
+    monkeypatch.setenv(TERMINAL_VARIABLE, "/dev/pts/none")
+    progress = Progress(6, [1.0])
+    progress.on_epoch_begin(4)
+    progress.on_epoch_end(4, SCORES)

@@ -1,19 +1,19 @@
 """What is shown during a training: a line for each finished epoch, and one that moves within the current epoch."""
 
+import contextlib
 import os
 import time
-from pathlib import Path
 
 import keras
 
-from lib.machine import PROGRESS_VARIABLE
+from lib.machine import LINE_START, TERMINAL_VARIABLE
 
 UPDATE_SECONDS = 0.5
 LABELS = {"loss": "loss", "val_loss": "val loss", "val_macro_f1": "macro F1", "macro_f1": "macro F1 in training"}
 
 
 class Progress(keras.callbacks.Callback):
-    """Print a line for each epoch, and write how far the current one is to the file that `lib.notebooks` shows.
+    """Print a line for each epoch, and draw how far the current one is on the terminal of make.
 
     Args:
         epochs: Epochs of the whole training, over all calls of `fit`.
@@ -24,25 +24,25 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.epochs = epochs
         self.epoch_seconds = epoch_seconds
-        self._file = os.environ.get(PROGRESS_VARIABLE)
-        self._updated = 0.0
+        self._terminal = os.environ.get(TERMINAL_VARIABLE)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Remember the epoch, which `on_train_batch_end` does not receive."""
         self._epoch = epoch + 1
+        self._updated = time.monotonic()  # not now: the line of the epoch before is still on its way
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Write the fraction of the epoch that is done and the loss so far."""
+        """Draw the fraction of the epoch that is done and the loss so far."""
         now = time.monotonic()
-        if self._file and now - self._updated > UPDATE_SECONDS:
+        if self._terminal and now - self._updated > UPDATE_SECONDS:
             self._updated = now
             done = (batch + 1) / self.params["steps"]
-            self._write(f"epoch {self._epoch}/{self.epochs}: {done:.0%}, loss {float(logs['loss']):.3f}")
+            self._draw(f"epoch {self._epoch}/{self.epochs}: {done:.0%}, loss {float(logs['loss']):.3f}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Print the scores of the epoch, its duration and the remaining time, in at most 80 columns."""
-        if self._file:
-            self._write("")
+        if self._terminal:
+            self._draw("")
         scores = scores_by_name(logs or {})
         seconds = self.epoch_seconds[-1]
         remaining = _duration(seconds * (self.epochs - self._epoch))
@@ -51,8 +51,14 @@ class Progress(keras.callbacks.Callback):
         number = f"{self._epoch:{len(str(self.epochs))}}"
         print(f"epoch {number}/{self.epochs}  {shown}  {seconds:4.0f} s  {remaining:>6} left", flush=True)
 
-    def _write(self, line: str) -> None:
-        Path(self._file).write_text(line, encoding="utf-8")
+    def _draw(self, line: str) -> None:
+        """Draw a line where the output of the kernel does not go; a terminal that is closed or stopped is let be."""
+        with contextlib.suppress(OSError):
+            terminal = os.open(self._terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            try:
+                os.write(terminal, f"{LINE_START}{line}".encode())
+            finally:
+                os.close(terminal)
 
 
 def scores_by_name(logs: dict[str, float]) -> dict[str, float]:
