@@ -81,7 +81,7 @@ REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-pyt
 FORMULA = re.compile(r"\s*[=+@-]")  # as the page has it
 MAX_DOCUMENT_BYTES = 10_000_000  # of a JSON file; the largest record has 0.1 MB
 MAX_YAML_LETTERS = 100_000  # a second's work; the largest table has 9,000
-MAX_DEPTH = 20  # of nested lists and objects
+TOO_DEEP = "it is nested too deeply"
 ODD_NUMBER = re.compile(r"[-+]?0[0-9xb]|[0-9]+-|.*[:_]")  # 010, 0x10, 2001-01-01, 1:30, 1_0
 # What a killed process may leave behind; `lock` removes it for the next one.
 TEMPORARY = ".tmp-"
@@ -94,13 +94,10 @@ LOCK_PATIENCE_SECONDS = 5.0
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` that becomes `path` when the block succeeds.
+    """Give a temporary name, with the suffix of `path`, for a file that the block makes.
 
-    Args:
-        path: Final name of the file, or a link to it; its folder is made.
-
-    Yields:
-        The temporary name, with the suffix of `path`, for a file that the block makes. It is removed when it raises.
+    It becomes `path`, or the target of that link, when the block succeeds, and is removed when it raises. The folder
+    is made.
     """
     path = Path(path).resolve()  # replaces the target of a link, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +118,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk: a crash must not undo what was renamed."""
+    # A crash of the system must not undo what was renamed.
     with contextlib.suppress(PermissionError):  # Windows cannot open a folder
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -166,9 +163,6 @@ def read_record(path: Path, missing: str = "") -> dict[str, Any]:
 
 def verified(path: Path) -> Path:
     """Check a file against its digest in a record beside it: of the training, the evaluation, make's, or its own.
-
-    Args:
-        path: A file of a run folder, or a table of `write_table`.
 
     Returns:
         The path, for whoever reads it.
@@ -240,37 +234,34 @@ def read_json(path: Path, missing: str = "") -> dict[str, Any]:
         path: The file.
         missing: What to say where there is none; by default that the run is not finished.
 
-    Returns:
-        The object.
-
     Raises:
         UserError: The file is missing, too large, too deeply nested, or no JSON object.
     """
-    path = Path(path)
     repair = f"Delete {path} and run `make train evaluate` again."
     try:
-        record = parse_json(_read_text(path))
+        record = parse_json(read_bytes(path, MAX_DOCUMENT_BYTES).decode())
     except FileNotFoundError:
-        raise UserError(
-            missing or f"{path} is missing, so this run is not finished. `make train evaluate` writes it."
-        ) from None
+        missing = missing or f"{path} is missing, so this run is not finished. `make train evaluate` writes it."
+        raise UserError(missing) from None
     except OSError as problem:
         raise UserError(f"{path} cannot be read: {problem.strerror}.") from None
-    except (ValueError, RecursionError) as problem:
-        reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
-        raise UserError(f"{path} cannot be read: {reason}. {repair}") from None
+    except ValueError as problem:
+        raise UserError(f"{path} cannot be read: {problem}. {repair}") from None
     if not isinstance(record, dict):
         raise UserError(f"{path} must hold one JSON object. {repair}")
     return record
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON without repeated keys, NaN and infinity.
+    """Parse JSON without repeated keys, NaN, infinity or deep nesting.
 
     Raises:
         ValueError: The text is not such JSON.
     """
-    return json.loads(text, object_pairs_hook=_without_repeats, parse_float=_finite, parse_constant=_finite)
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
 
 
 def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -288,9 +279,7 @@ def _finite(text: str) -> float:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML: no anchors, no tags, no repeated key, bounded depth; numbers as people write them."""
-
-    depth = 0
+    """Plain YAML: no anchors, no tags, no repeated key; numbers as people write them."""
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> str:
         """Take 010, 1:30 and 2001-01-01 for text: to YAML 1.1 they are 8, 90 and a date."""
@@ -304,12 +293,7 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.YAMLError("anchors (&) and aliases (*) are not allowed")
         if getattr(event, "tag", None):
             raise yaml.YAMLError(f"the tag {event.tag} is not allowed")
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise yaml.YAMLError("it is nested too deeply")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         _without_repeats([(key.value, value) for key, value in node.value])
@@ -322,9 +306,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, too large, or not such a file.
     """
-    path = Path(path)
     try:
-        values = parse_yaml(_read_text(path))
+        values = parse_yaml(read_bytes(path, MAX_DOCUMENT_BYTES).decode())
     except FileNotFoundError:
         raise UserError(f"There is no parameter file {path}.") from None
     except (ValueError, OSError) as problem:
@@ -344,7 +327,9 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it is longer than {MAX_YAML_LETTERS:,} letters")
     try:
         return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, OverflowError, TypeError) as problem:
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    except (yaml.YAMLError, OverflowError, TypeError) as problem:
         raise ValueError(str(problem)) from None
 
 
@@ -355,15 +340,11 @@ def value_of(text: str) -> Any:
     return text
 
 
-def _read_text(path: Path) -> str:
-    return read_bytes(path, MAX_DOCUMENT_BYTES).decode("utf-8")
-
-
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a regular file of bounded size.
+    """Read a regular file of at most `limit` bytes.
 
     Raises:
-        ValueError: It is a folder, a device or a pipe, or larger than `limit` bytes.
+        ValueError: It is larger, a folder, a device or a pipe.
     """
     if path.exists() and not path.is_file():
         raise ValueError("it is not a regular file")
@@ -395,15 +376,12 @@ def folder(outputs: str | Path, data_name: str, run: str) -> Path:
 
 
 def read_run(run_folder: Path) -> dict[str, Any]:
-    """Read `run.json`, of any readable format version, with today's keys.
-
-    Returns:
-        The record; its `recipe` holds the training parameters.
+    """Read `run.json`, of any readable format version, with today's keys; `recipe` holds the training parameters.
 
     Raises:
         UserError: The run is unfinished, damaged, or of another format version.
     """
-    record = read_record(Path(run_folder) / RUN_RECORD)
+    record = read_record(run_folder / RUN_RECORD)
     check_version(record.get("format_version"), run_folder)
     if not record.get("finished"):
         raise UserError(f"The training of {run_folder} is not finished. `make train` continues it.")
@@ -419,7 +397,7 @@ def read_metrics(run_folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The run is not evaluated, or the file is damaged.
     """
-    scores = renamed(read_record(Path(run_folder) / METRICS_RECORD))
+    scores = renamed(read_record(run_folder / METRICS_RECORD))
     scores.pop("files", None)
     if isinstance(scores.get("kaggle_test"), dict):
         scores["kaggle_test"] = renamed(scores["kaggle_test"])
@@ -450,12 +428,9 @@ def check_version(version: Any, where: Path) -> None:
 
 @contextlib.contextmanager
 def lock(target: Path) -> Iterator[None]:
-    """Keep a second process from working on the same folder; the lock ends with its process.
+    """Keep a second process from working on the same folder, and remove what a killed one left there.
 
-    Temporary files that a killed process left there are removed.
-
-    Args:
-        target: The folder to work on. The lock file stands beside it, so that the folder may be replaced.
+    The lock ends with its process. Its file stands beside the folder, so that this may be replaced.
 
     Raises:
         UserError: Another process is at work there, or the lock file cannot be made.
@@ -463,13 +438,11 @@ def lock(target: Path) -> Iterator[None]:
     path = target.parent / f".{target.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with machine.lock(path, LOCK_PATIENCE_SECONDS) as held:
-        if not held and not path.exists():
-            raise UserError(
-                f"{path} cannot be made. Give write permission for {path.parent}, or choose another folder."
-            )
         if not held:
             raise UserError(
                 f"Another process is working on {target}; wait for it to end or stop it, then run the command again."
+                if path.exists()
+                else f"{path} cannot be made. Give write permission for {path.parent}, or choose another folder."
             )
         # Not deeper: `make compare` locks the folder above the runs, and one of them may be training.
         for left_over in [*target.glob(f"{TEMPORARY}*"), *target.glob(f"figures/{TEMPORARY}*")]:
@@ -487,7 +460,7 @@ def digest(record: Any) -> str:
 
 def file_sha256(path: Path) -> str:
     """Hash a file: 64 hexadecimal digits of SHA-256."""
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

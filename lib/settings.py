@@ -81,44 +81,33 @@ class Settings(BaseModel):
     @classmethod
     def limits(cls, name: str) -> tuple[float | None, float | None]:
         """Give the lowest and the highest allowed value of a number; None where there is no limit."""
-        limits = {
-            key: getattr(m, key) for m in cls.model_fields[name].metadata for key in ("ge", "le") if hasattr(m, key)
-        }
+        metadata = cls.model_fields[name].metadata
+        limits = {end: getattr(limit, end) for limit in metadata for end in ("ge", "le") if hasattr(limit, end)}
         return limits.get("ge"), limits.get("le")
 
     @classmethod
-    def rows(cls) -> list[dict[str, str]]:
-        """Describe every parameter: name, allowed values, default, meaning."""
-        return [
-            {
-                "parameter": name,
-                "allowed": cls.allowed(name),
-                "default": "required" if field.is_required() else str(field.default),
-                "meaning": field.description or "",
-            }
-            for name, field in cls.model_fields.items()
-        ]
-
-    @classmethod
     def markdown(cls) -> str:
-        """Lay out `rows` as a Markdown table."""
-        return _markdown(cls.rows())
+        """Lay out a Markdown table of all parameters: name, allowed values, default and meaning."""
+        fields = cls.model_fields.items()
+        rows = [(f"`{name}`", cls.allowed(name), _default(field), field.description or "") for name, field in fields]
+        return _markdown("parameter", "allowed", "default", "meaning", rows=rows)
 
     def _repr_markdown_(self) -> str:
         """Show the values in a notebook, in bold where they are not the default."""
         rows = []
-        for row in self.rows():
-            value = str(getattr(self, row["parameter"]))
-            shown = value if value == row["default"] else f"**{value}**"
-            rows.append({"parameter": row["parameter"], "value": shown} | row)
-        return _markdown([{key: row[key] for key in ("parameter", "value", "default", "meaning")} for row in rows])
+        for name, field in type(self).model_fields.items():
+            value, default = str(getattr(self, name)), _default(field)
+            shown = value if value == default else f"**{value}**"
+            rows.append((f"`{name}`", shown, default, field.description or ""))
+        return _markdown("parameter", "value", "default", "meaning", rows=rows)
 
 
-def _markdown(rows: list[dict[str, str]]) -> str:
-    """Lay out rows as a Markdown table; the first column is code."""
-    lines = [rows[0].keys(), ["---"] * len(rows[0])]
-    lines += [[f"`{first}`", *rest] for first, *rest in (row.values() for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _default(field: pydantic.fields.FieldInfo) -> str:
+    return "required" if field.is_required() else str(field.default)
+
+
+def _markdown(*columns: str, rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *rows))
 
 
 def _spelt(number: float) -> str:

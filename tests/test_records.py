@@ -62,7 +62,7 @@ def test_a_damaged_record_is_named(tmp_path, text, says):
 
 def test_a_record_of_endless_size_is_refused():
     with pytest.raises(UserError, match="/dev/zero cannot be read: it is not a regular file"):
-        records.read_json("/dev/zero")
+        records.read_json(Path("/dev/zero"))
 
 
 def test_a_record_that_is_too_large_is_refused(tmp_path, monkeypatch):
