@@ -44,9 +44,9 @@ def memory_in_use() -> int:
     return psutil.Process().memory_info().vms
 
 
-def jobs(makeflags: str) -> int:
+def jobs() -> int:
     """Read from make's flags how many of its recipes may run at once: 1 without `-j`."""
-    found = re.search(r"(?:^|\s)-j(\d*)", makeflags)
+    found = re.search(r"(?:^|\s)-j(\d*)", os.environ.get("MAKEFLAGS", ""))
     return int(found[1] or cores()) if found else 1
 
 
@@ -61,22 +61,21 @@ def thread_limits(threads: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def training_slot(folder: Path, makeflags: str) -> Iterator[dict[str, str]]:
+def training_slot(folder: Path) -> Iterator[dict[str, str]]:
     """Wait until a training may start beside those that `make -j` runs at the same time.
 
     As many run at once as make asks for, as there are cores, and as fit into memory; the cores are divided among them.
 
     Args:
         folder: Where the lock files of the slots are kept.
-        makeflags: The variable MAKEFLAGS of make.
 
     Yields:
         Environment variables that limit the threads of the training.
     """
-    slots = trainings_at_once(jobs(makeflags))
-    if slots == 1 and jobs(makeflags) == 1:
+    if jobs() == 1:
         yield {}
         return
+    slots = trainings_at_once(jobs())
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         for number in range(slots):
@@ -96,7 +95,7 @@ def lock(path: Path, timeout: float = -1) -> Iterator[bool]:
         timeout: Seconds to wait for another process; endless if negative.
 
     Yields:
-        Whether it is locked; false if another process holds it for longer.
+        Whether it is locked.
     """
     guard = filelock.FileLock(path)
     with contextlib.suppress(filelock.Timeout):
@@ -132,7 +131,7 @@ def run_command(
     Args:
         parser: Reads the arguments.
         command: What is done with them.
-        arguments: As on the command line; None for those of the process.
+        arguments: None for those of the process.
 
     Returns:
         The exit status: 0, 2 for a mistake, 130 for Ctrl-C.

@@ -8,10 +8,12 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,11 +35,11 @@ PUBLISHED_FILES = (
 )
 
 REQUEST, RECIPE = "request.json", "recipe.json"
-MAX_REASONS = 5  # that a step names for running again
-# Goals that need a variable: its name, what it says, an example.
+MAX_LETTERS = 300  # of the reasons that a step gives for running again
+# Goals that need a variable, and what is said where it is missing.
 NEEDED = {
-    "predict": ("IMAGE", "which picture", "homer.jpg"),
-    "sweep": ("SWEEP", "what to try", "notebooks/params/sweeps/lr.yaml"),
+    "predict": ("IMAGE", "Say which picture, for example `make predict IMAGE=homer.jpg`."),
+    "sweep": ("SWEEP", "Say what to try, for example `make sweep SWEEP=notebooks/params/sweeps/lr.yaml`."),
 }
 FOR_PICTURES = {"data", "sweep", "unknown"}  # the goals that make something of pictures alone
 FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
@@ -81,15 +83,14 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
             "archive or folder."
         )
     if "publish" in goals:
-        check_publishing(plan)
+        _check_publishing(plan)
     if not making:
         return
     if not (plan.raw / sources.RECORD).exists():
         try:
             sources.check(plan.source)
         except UserError as problem:
-            text = str(problem)
-            raise UserError(f"DATA: {text[0].lower()}{text[1:]}") from None
+            raise UserError(f"DATA: {problem}") from None
     _age_what_make_did_not_finish(plan)
     request = {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
     _write_if_changed(plan.prepared / REQUEST, request)
@@ -110,10 +111,10 @@ def _age_what_make_did_not_finish(plan: Plan) -> None:
     """
     for step in STEPS.values():
         for run in [""] if step.name == "prepare" else plan.runs:
-            product = step.folder(plan, run) / step.product
-            if product.exists() and (
-                product.stat().st_mtime > time.time() or inputs.changed(product, beside=step.beside)
-            ):
+            product = step.product(plan, run)
+            if not product.exists():
+                continue
+            if product.stat().st_mtime > time.time() or inputs.changed(product, beside=step.beside):
                 os.utime(product, (0, 0))
 
 
@@ -132,11 +133,11 @@ class Step:
     """One notebook of the pipeline.
 
     Attributes:
-        name: Its name.
+        name: What make calls it.
         stem: Name of the notebook, without its suffix.
         doing: What a user reads that it does.
-        product: The file that it writes last.
-        parameters: Names of its parameters, of those that `_parameters` gives.
+        last: Name of the file that it writes last, its product.
+        parameters: Names of the values that it is given.
         data: From a plan and the name of a run to digests of what it reads, by name.
         beside: Other files that it writes and that decide what follows.
     """
@@ -144,7 +145,7 @@ class Step:
     name: str
     stem: str
     doing: str
-    product: str
+    last: str
     parameters: tuple[str, ...]
     data: Callable[[Plan, str], dict[str, str]]
     beside: tuple[str, ...] = ()
@@ -154,9 +155,9 @@ class Step:
         """The notebook."""
         return paths.NOTEBOOKS / f"{self.stem}.ipynb"
 
-    def folder(self, plan: Plan, run: str) -> Path:
-        """Where it writes."""
-        return plan.run_folder(run) if run else plan.prepared
+    def product(self, plan: Plan, run: str) -> Path:
+        """The file that it writes last, in the folder of the run or of the prepared pictures."""
+        return (plan.run_folder(run) if run else plan.prepared) / self.last
 
     def made_from(self, plan: Plan, run: str) -> dict[str, Any]:
         """Give digests and values of all that decides the product, as they are now."""
@@ -165,10 +166,15 @@ class Step:
 
     def execute(self, plan: Plan, run: str) -> None:
         """Run the notebook."""
-        _run_notebook(self.stem, self.folder(plan, run) / f"{self.name}.ipynb", self._values(plan, run))
+        executed = self.product(plan, run).with_name(f"{self.name}.ipynb")
+        _run_notebook(self.stem, executed, self._values(plan, run))
 
     def _values(self, plan: Plan, run: str) -> dict[str, Any]:
-        values = _parameters(plan, run)
+        values = {"source": plan.source, "raw_name": plan.raw_name, "data_name": plan.data_name, "run": run}
+        values |= {"settings": plan.preparation.model_dump(), "corrected_labels": plan.corrections}
+        values["outputs"] = plan.outputs
+        if run in plan.runs:
+            values |= {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
         return {name: values[name] for name in self.parameters}
 
 
@@ -178,17 +184,7 @@ def _run_notebook(stem: str, product: Path, parameters: dict[str, Any]) -> None:
     notebooks.run(paths.NOTEBOOKS / f"{stem}.ipynb", product, parameters)
 
 
-def _parameters(plan: Plan, run: str) -> dict[str, Any]:
-    """Give the parameters that a notebook of the pipeline may have."""
-    values = {"source": plan.source, "raw_name": plan.raw_name, "data_name": plan.data_name, "outputs": plan.outputs}
-    values |= {"settings": plan.preparation.model_dump(), "corrected_labels": plan.corrections, "run": run}
-    if run in plan.runs:
-        values |= {"recipe": plan.runs[run].recipe_name, "overrides": plan.runs[run].overrides}
-    return values
-
-
 def _corrections(plan: Plan) -> dict[str, str]:
-    """Describe the file of corrected labels, if one is to be applied."""
     return {"corrections": records.file_sha256(Path(plan.corrections))} if plan.corrections else {}
 
 
@@ -204,25 +200,18 @@ def _run_digest(plan: Plan, run: str) -> dict[str, str]:
     return {"run": records.file_sha256(plan.run_folder(run) / records.RUN_RECORD)}
 
 
-# Names of parameters.
 _TO_PREPARE = ("source", "raw_name", "data_name", "settings", "corrected_labels")
 _OF_RUN = ("data_name", "run", "outputs")
 _TO_TRAIN = (*_OF_RUN, "recipe", "overrides")
-_TO_CHANGE = (*_OF_RUN, "raw_name")
+_TO_CORRUPT = (*_OF_RUN, "raw_name")
 _SCORES = (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION)
+_STRANGERS = (records.STRANGERS,)
+_CORRUPTING = "Corrupting test pictures for"
 _STEPS = (
     Step("prepare", "01_prepare", "Preparing", MANIFEST, _TO_PREPARE, _source_digest, (SETTINGS,)),
     Step("train", "02_train", "Training", records.RUN_RECORD, _TO_TRAIN, _pictures_digests, (records.LITERT_MODEL,)),
     Step("evaluate", "03_evaluate", "Evaluating", records.METRICS_RECORD, _OF_RUN, _run_digest, _SCORES),
-    Step(
-        "robustness",
-        "05_robustness",
-        "Corrupting test pictures for",
-        records.ROBUSTNESS,
-        _TO_CHANGE,
-        _run_digest,
-        (records.STRANGERS,),
-    ),
+    Step("robustness", "05_robustness", _CORRUPTING, records.ROBUSTNESS, _TO_CORRUPT, _run_digest, _STRANGERS),
 )
 STEPS = {step.name: step for step in _STEPS}
 
@@ -233,29 +222,25 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
     Raises:
         UserError: The notebook failed, or another process is working on the folder.
     """
-    folder = step.folder(plan, run)
-    product = folder / step.product
-    with records.lock(folder):
+    product = step.product(plan, run)
+    with records.lock(product.parent):
         now = step.made_from(plan, run)
         why = inputs.changed(product, now, step.beside)
         if not why:
             product.touch()
             return
         mlflow = tracking.wanted()
-        others = f" and {len(why) - MAX_REASONS} others" if len(why) > MAX_REASONS else ""
-        reason = "" if why == [inputs.MISSING] else f" again: {', '.join(why[:MAX_REASONS])}{others}"
-        with _slot(plan) if step.name == "train" else contextlib.nullcontext({}) as limits:
+        reasons = textwrap.shorten(", ".join(why), MAX_LETTERS, placeholder=" …")
+        again = "" if why == [inputs.MISSING] else f" again: {reasons}"
+        is_training = step.name == "train"
+        slot = machine.training_slot(paths.ROOT / plan.outputs) if is_training else contextlib.nullcontext({})
+        with slot as limits:
             os.environ |= limits
-            print(f"{step.doing} {run or plan.data_name}{reason}", file=sys.stderr, flush=True)
+            print(f"{step.doing} {run or plan.data_name}{again}", file=sys.stderr, flush=True)
             step.execute(plan, run)
         inputs.write(product, now, step.beside)
         if mlflow and run:
-            tracking.send(mlflow, folder, plan.data_name)
-
-
-def _slot(plan: Plan) -> contextlib.AbstractContextManager[dict[str, str]]:
-    """Wait for a place among the trainings that `make -j` runs side by side; gives the limits of its threads."""
-    return machine.training_slot(paths.ROOT / plan.outputs, os.environ.get("MAKEFLAGS", ""))
+            tracking.send(mlflow, product.parent, plan.data_name)
 
 
 def run_on_cluster(plan: Plan) -> None:
@@ -284,20 +269,18 @@ def run_on_cluster(plan: Plan) -> None:
 
 def _is_stale(step: Step, plan: Plan, run: str) -> bool:
     try:
-        return bool(inputs.changed(step.folder(plan, run) / step.product, step.made_from(plan, run), step.beside))
+        return bool(inputs.changed(step.product(plan, run), step.made_from(plan, run), step.beside))
     except FileNotFoundError:  # the product of the step before
         return True
 
 
-def check_publishing(plan: Plan) -> None:
-    """Check that the runs may be published, before hours of training for it.
-
-    Raises:
-        UserError: The runs are not of real pictures, or a record of other pictures stands in their place.
-    """
+def _check_publishing(plan: Plan) -> None:
+    """Raise a `UserError` if the runs are not of real pictures, or records of other pictures stand in their place."""
     if plan.source == "sample":
         raise UserError("Only runs on real pictures are published; name them, for example `make publish DATA=kaggle`.")
-    others = [run for run in plan.runs if _data_name_of(plan.published_folder(run)) not in (None, plan.data_name)]
+    folders = {run: plan.published_folder(run) for run in plan.runs}
+    finished = [run for run, folder in folders.items() if (folder / records.RUN_RECORD).exists()]
+    others = [run for run in finished if records.read_run(folders[run])["data_name"] != plan.data_name]
     if others:
         raise UserError(
             f"The published records of {', '.join(others)} are of other pictures than {plan.data_name}. Remove them "
@@ -306,11 +289,7 @@ def check_publishing(plan: Plan) -> None:
 
 
 def check_refit(run_folder: Path) -> None:
-    """Check that a network trained on all frames, if there is one, repeats the training of today.
-
-    Raises:
-        UserError: The run was trained again since.
-    """
+    """Raise a `UserError` if a run was trained again since its network was trained on all frames."""
     refit = run_folder / records.REFIT
     if (refit / records.RUN_RECORD).exists() and (
         records.read_run(refit)["refit_of"] != records.read_run(run_folder)["model_sha256"]
@@ -361,19 +340,14 @@ def _copy(file: Path, folder: Path) -> None:
         shutil.copyfile(file, temporary)
 
 
-def _data_name_of(folder: Path) -> str | None:
-    return records.read_run(folder)["data_name"] if (folder / records.RUN_RECORD).exists() else None
-
-
 # ---------------------------------------------------------------- commands
 
 
 def print_plan(plan: Plan) -> None:
     """Write the requests and print the fragment of a makefile."""
-    for goal in sorted(_goals() & NEEDED.keys()):
-        variable, what, example = NEEDED[goal]
-        if not os.environ.get(variable, "").strip():
-            raise UserError(f"Say {what}, for example `make {goal} {variable}={example}`.")
+    for goal, (variable, message) in NEEDED.items():
+        if goal in _goals() and not os.environ.get(variable, "").strip():
+            raise UserError(message)
     if "RUN" in os.environ.get("GIVEN", "").split() and _goals() & FOR_RUNS and not _goals() & FOR_RUN:
         raise UserError("RUN belongs to `make report` and `make explore`. Runs to be made are named in RUNS.")
     write_requests(plan, _goals())
@@ -389,9 +363,9 @@ def summary(plan: Plan) -> None:
     """Print the places of the reports and the table of the runs, and keep the text."""
     from lib import report
 
-    of_pictures = {name: os.environ.get(name) for name in ("DATA", *PREPARATION_VARIABLES, "CORRECTIONS", "OUTPUTS")}
-    given = {"RUN": next(iter(plan.runs))} | {name: value for name, value in of_pictures.items() if value}
-    command = " ".join(["make report", *(f"{name}={shlex.quote(value)}" for name, value in given.items())])
+    given = os.environ | {"RUN": next(iter(plan.runs))}
+    names = [name for name in ("RUN", "DATA", *PREPARATION_VARIABLES, "CORRECTIONS", "OUTPUTS") if given.get(name)]
+    command = " ".join(["make report", *(f"{name}={shlex.quote(given[name])}" for name in names)])
     text = report.summary([plan.run_folder(run) for run in plan.runs], plan.source, command)
     print(f"\n{text}", end="")
     records.write_text(plan.folder / "summary.txt", text)
@@ -408,12 +382,11 @@ def refit(plan: Plan) -> None:
         folder.mkdir(exist_ok=True)
         print(f"Training {run} on all frames", file=sys.stderr, flush=True)
         log = folder / "train.log"
-        with _slot(plan) as limits, log.open("w") as messages:  # TensorFlow's too
+        with machine.training_slot(paths.ROOT / plan.outputs) as limits, log.open("w") as messages:  # TensorFlow's too
             command = [sys.executable, "-m", "lib.training.refit", str(folder.parent)]
             ended = subprocess.run(command, cwd=paths.ROOT, env=os.environ | limits, stderr=messages)
         if ended.returncode:
-            said = log.read_text().splitlines()
-            errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+            errors = re.findall("^error: (.*)", log.read_text(), re.MULTILINE)
             raise UserError("\n".join(errors) or f"It has stopped; {_relative(log)} says why.")
         if dataset.in_official_test(table).any() and not (folder / records.METRICS_RECORD).exists():
             print(f"Evaluating {name}", file=sys.stderr, flush=True)
@@ -489,17 +462,12 @@ def programs() -> dict[str, list[str]]:
     """Give the goals of make that are programs of their own: module and arguments."""
     given = os.environ.get
     network = ["--run", given("MODEL_DIR")] if given("MODEL_DIR") else []
-    as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in containers
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # as in containers
     return {
         "predict": ["lib.predict", *network, "--", given("IMAGE", "")],
         "dashboard": ["lib.serving.server", "--host", given("HOST") or "127.0.0.1", "--port", given("PORT") or "8866"],
         "site": ["lib.serving.site", *network],
-        "lab": [
-            "jupyterlab",
-            f"--ServerApp.root_dir={paths.ROOT}",
-            "--LabApp.default_url=/lab/tree/notebooks",
-            *as_root,
-        ],
+        "lab": ["jupyterlab", f"--ServerApp.root_dir={paths.ROOT}", "--LabApp.default_url=/lab/tree/notebooks", *root],
         "sweep": ["lib.sweep", given("SWEEP", "")],
     }
 
@@ -542,10 +510,9 @@ def with_table(text: str, table: str) -> str:
     return f"{before}{TABLE_START}{table}\n{TABLE_END}{rest.partition(TABLE_END)[2]}"
 
 
-BY_NAME = (fetch, summary, compare, publish, review, explore, unknown, refit)
-COMMANDS = {command.__name__: command for command in BY_NAME}
-COMMANDS |= {"plan": print_plan, "cluster": run_on_cluster, "study": write_study}
-COMMANDS |= {"report": open_reports, "docs": write_docs}
+COMMANDS = {"plan": print_plan, "fetch": fetch, "cluster": run_on_cluster, "summary": summary, "compare": compare}
+COMMANDS |= {"unknown": unknown, "refit": refit, "publish": publish, "review": review, "explore": explore}
+COMMANDS |= {"report": open_reports, "study": write_study, "docs": write_docs}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -90,8 +90,8 @@ class Plan:
     preparation: Preparation
     runs: dict[str, Run]
     publish_model: bool
-    corrections: str = ""
-    cluster: str = ""
+    corrections: str
+    cluster: str
 
     @property
     def elsewhere(self) -> dict[str, str]:
@@ -130,10 +130,7 @@ class Plan:
 
 
 def make_plan(variables: Mapping[str, str]) -> Plan:
-    """Check make's variables and say what they mean.
-
-    Args:
-        variables: Values by name, as in the environment; one that is missing or empty has its default.
+    """Check make's variables, by name, and say what they mean; one that is missing or empty has its default.
 
     Raises:
         UserError: One line for each mistake, with the variable, what is allowed, and what was received.
@@ -166,8 +163,9 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
     if mistakes:
         raise UserError("\n".join(mistakes))
     data_name = raw_name + _suffix(source, preparation) + ("-corrected" if corrections else "")
-    more = (given["MODEL"] == "1", corrections, given["CLUSTER"])
-    return Plan(source, raw_name, data_name, outputs, preparation, runs, *more)
+    return Plan(
+        source, raw_name, data_name, outputs, preparation, runs, given["MODEL"] == "1", corrections, given["CLUSTER"]
+    )
 
 
 @contextlib.contextmanager
@@ -180,7 +178,6 @@ def _kept(mistakes: list[str]) -> Iterator[None]:
 
 
 def _is_reserved(name: str) -> bool:
-    """Say whether a name has another meaning: a generated source, a folder that is replaced, or other settings."""
     return name in (*sources.GENERATED, *MADE_ANEW) or any(re.search(f"-{part}$", name) for part in SUFFIXES)
 
 

@@ -9,38 +9,43 @@ from lib import machine
 @pytest.mark.parametrize(
     ("makeflags", "jobs"), [("", 1), ("k --no-print-directory", 1), (" -j2 --jobserver-auth=3,4", 2), ("-j12", 12)]
 )
-def test_the_number_of_jobs_is_read_from_the_flags_of_make(makeflags, jobs):
-    assert machine.jobs(makeflags) == jobs
+def test_the_number_of_jobs_is_read_from_the_flags_of_make(makeflags, jobs, monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", makeflags)
+    assert machine.jobs() == jobs
 
 
-def test_without_a_number_there_are_as_many_jobs_as_cores():
-    assert machine.jobs(" -j --jobserver-auth=3,4") == machine.cores()
+def test_without_a_number_there_are_as_many_jobs_as_cores(monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", " -j --jobserver-auth=3,4")
+    assert machine.jobs() == machine.cores()
 
 
-def test_one_training_at_a_time_has_all_cores(tmp_path):
-    with machine.training_slot(tmp_path / "outputs", "") as environment:
+def test_one_training_at_a_time_has_all_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    with machine.training_slot(tmp_path / "outputs") as environment:
         assert environment == {}
     assert list(tmp_path.iterdir()) == []
 
 
 def test_trainings_side_by_side_divide_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", "-j2")
     monkeypatch.setattr(machine, "cores", lambda: 4)
     monkeypatch.setattr(machine, "TRAINING_BYTES", 1)
-    with machine.training_slot(tmp_path, "-j2") as first, machine.training_slot(tmp_path, "-j2") as second:
+    with machine.training_slot(tmp_path) as first, machine.training_slot(tmp_path) as second:
         assert first["TF_NUM_INTRAOP_THREADS"] == second["TF_NUM_INTRAOP_THREADS"] == "2"
 
 
 def test_a_training_that_does_not_fit_into_memory_waits(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", "-j2")
     monkeypatch.setattr(machine, "cores", lambda: 4)
     monkeypatch.setattr(machine, "TRAINING_BYTES", 10**18)
     monkeypatch.setattr(machine, "SLOT_SECONDS", 0.01)
     started = threading.Event()
 
     def train():
-        with machine.training_slot(tmp_path, "-j2"):
+        with machine.training_slot(tmp_path):
             started.set()
 
-    with machine.training_slot(tmp_path, "-j2") as environment:
+    with machine.training_slot(tmp_path) as environment:
         assert environment["TF_NUM_INTRAOP_THREADS"] == "4"
         waiting = threading.Thread(target=train)
         waiting.start()

@@ -317,7 +317,7 @@ def test_a_product_that_its_step_did_not_finish_is_made_again(checkout):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "DATA=nowhere.zip"], ["DATA: there is no file or folder 'nowhere.zip'"]),
+        (["train", "DATA=nowhere.zip"], ["DATA: There is no file or folder 'nowhere.zip'"]),
         (["train", "RUNS=cnn5", "SPLIT=half"], ["There is no recipe 'cnn5'", "SPLIT: `split` must be one of"]),
         (["train", "EPOCH=3"], ["There is no variable EPOCH. Did you mean EPOCHS?"]),
         (["train", "RUN=cnn4"], ["Runs to be made are named in RUNS."]),

@@ -160,7 +160,7 @@ def test_every_mistake_is_named_at_once():
 def test_nothing_is_written_for_a_source_that_there_is_not(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
     plan = make_plan({"DATA": str(tmp_path / "nowhere.zip")})
-    with pytest.raises(UserError, match=r"DATA: there is no file or folder .*nowhere\.zip"):
+    with pytest.raises(UserError, match=r"DATA: There is no file or folder .*nowhere\.zip"):
         pipeline.write_requests(plan, {"train"})
     assert list(tmp_path.iterdir()) == []
 
