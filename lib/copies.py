@@ -30,7 +30,6 @@ EXECUTED = {
 COLOURS = 96  # of a picture's palette: a quarter of the bytes, and the difference is hard to see
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TERMINAL = "terminal"  # tag of a cell whose output is for the terminal
-MAX_BYTES = 4_000_000
 PAGE = """# The study, executed
 
 Written by `make study`: the notebooks with their outputs, on the drawn sample; the comparison is that of the \
@@ -49,22 +48,14 @@ def digest(notebook: Path) -> str:
     return records.digest([cells, inputs.code_digests(notebook)])
 
 
-def stale(folder: Path = paths.STUDY) -> list[str]:
-    """Name the copies that are missing or made from another state of their notebook or its modules."""
-
-    def made_from(path: Path) -> str:
-        return nbformat.read(path, as_version=4).metadata.get("study", {}).get("digest", "") if path.is_file() else ""
-
-    today = {f"{name}.ipynb": digest(paths.NOTEBOOKS / f"{name}.ipynb") for name in EXECUTED}
-    return [Path(name).stem for name, expected in today.items() if made_from(folder / name) != expected]
+def stale() -> list[str]:
+    """Name the copies that were made from another state of their notebook or its modules."""
+    made = {name: nbformat.read(paths.STUDY / f"{name}.ipynb", as_version=4).metadata["study"] for name in EXECUTED}
+    return [name for name in EXECUTED if made[name]["digest"] != digest(paths.NOTEBOOKS / f"{name}.ipynb")]
 
 
 def copy(notebook: Path, executed: Path) -> NotebookNode:
-    """Join a notebook with the outputs of its last execution.
-
-    Args:
-        notebook: The notebook, stored without outputs.
-        executed: The same notebook with outputs, its cells under the same ids.
+    """Join a notebook with the outputs that the cells of the same ids have in `executed`.
 
     Returns:
         The copy: small pictures, no times and no paths of a machine.
@@ -110,23 +101,18 @@ def _smaller(output: NotebookNode) -> NotebookNode:
     return output
 
 
-def write(folder: Path = paths.STUDY) -> list[Path]:
+def write() -> list[Path]:
     """Write all copies, the picture of the pipeline, and the page that opens them; returns the paths of the copies.
 
     Raises:
-        UserError: A notebook was not executed, or the copies are too large to commit.
+        UserError: A notebook was not executed.
     """
     found = {name: copy(paths.NOTEBOOKS / f"{name}.ipynb", executed) for name, executed in EXECUTED.items()}
-    texts = {folder / f"{name}.ipynb": nbformat.writes(notebook) + "\n" for name, notebook in found.items()}
-    size = sum(map(len, texts.values()))
-    if size > MAX_BYTES:
-        raise UserError(
-            f"The copies take {size / 1e6:.1f} MB, expected at most {MAX_BYTES / 1e6:.0f} MB: use smaller figures."
-        )
+    texts = {paths.STUDY / f"{name}.ipynb": nbformat.writes(notebook) + "\n" for name, notebook in found.items()}
     for path, text in texts.items():
         records.write_text(path, text)
-    plots.save(graph.draw(graph.rules(graph.database(RUN))), folder / "pipeline.png", dpi=100)
-    records.write_text(folder / "README.md", _contents(found))
+    plots.save(graph.draw(graph.rules(graph.database(RUN))), paths.STUDY / "pipeline.png", dpi=100)
+    records.write_text(paths.STUDY / "README.md", _contents(found))
     return list(texts)
 
 

@@ -5,7 +5,6 @@ prose of a notebook change none of them.
 """
 
 import ast
-import contextlib
 import functools
 import json
 from pathlib import Path
@@ -28,18 +27,14 @@ ROOM_OF_STEP = {
 
 
 def files(notebook: Path) -> list[Path]:
-    """List the files of `lib` that decide what a notebook of the pipeline writes.
-
-    Args:
-        notebook: A notebook; of one that is not in `ROOM_OF_STEP`, modules of all rooms count.
+    """List the files of `lib` that decide what a notebook writes; of one that is no step, those of all rooms count.
 
     Returns:
         Paths of the modules that its cells import and of those that these import, with the tables (YAML) beside
         them, sorted.
     """
     rooms = ROOMS[: ROOMS.index(ROOM_OF_STEP.get(notebook.stem, ROOMS[-1])) + 1]
-    waiting, found = _imported("\n".join(_code_cells(notebook))), set()
-    waiting = set(waiting)
+    waiting, found = set(_imported("\n".join(_code_cells(notebook)))), set()
     while waiting:
         path = waiting.pop()
         room = path.relative_to(paths.ROOT).parts[1]
@@ -65,15 +60,13 @@ def _imported(source: str) -> set[Path]:
 
 
 def _code_cells(notebook: Path) -> list[str]:
-    """Give the sources of the code cells, without that of the parameters, whose values are inputs of their own.
-
-    Raises:
-        UserError: It is no notebook, or a cell is no Python.
-    """
+    """Give the sources of the code cells, without that of the parameters, whose values are inputs of their own."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         code = [cell for cell in cells if cell["cell_type"] == "code"]
-        return [_python(cell["source"]) for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
+        return [
+            _python("".join(cell["source"])) for cell in code if "parameters" not in cell["metadata"].get("tags", [])
+        ]
     except (ValueError, LookupError, TypeError, SyntaxError) as problem:
         raise UserError(
             f"{notebook} cannot be read: {problem}. Repair it in JupyterLab, or take back your changes by "
@@ -81,39 +74,28 @@ def _code_cells(notebook: Path) -> list[str]:
         ) from None
 
 
-def _python(lines: list[str]) -> str:
+def _python(source: str) -> str:
     """Give the source of a cell; what only IPython knows, such as `%matplotlib inline`, as calls of Python."""
-    source = "".join(lines)
-    with contextlib.suppress(SyntaxError):
+    try:
         ast.parse(source)
-        return source
-    from IPython.core.inputtransformer2 import TransformerManager  # slow to import, and few notebooks need it
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager  # slow to import, and few notebooks need it
 
-    source = TransformerManager().transform_cell(source)
-    ast.parse(source)
+        source = TransformerManager().transform_cell(source)
+        ast.parse(source)
     return source
 
 
 def code_digests(notebook: Path) -> dict[str, str]:
-    """Hash the code that decides what a notebook writes.
-
-    Args:
-        notebook: A notebook, as for `files`.
-
-    Returns:
-        A digest for each file, by its path below the repository, and for the notebook's code cells.
-    """
-    found = {
-        path.relative_to(paths.ROOT).as_posix(): _digest(path, path.read_text(encoding="utf-8"))
-        for path in files(notebook)
-    }
-    cells = [ast.dump(ast.parse(cell)) for cell in _code_cells(notebook)]
-    return found | {notebook.relative_to(paths.ROOT).as_posix(): records.digest(cells)}
+    """Hash what `files` lists and the code cells of a notebook; digests by paths below the repository."""
+    found = {path: _digest(path, path.read_text(encoding="utf-8")) for path in files(notebook)}
+    found[notebook] = records.digest([ast.dump(ast.parse(cell)) for cell in _code_cells(notebook)])
+    return {path.relative_to(paths.ROOT).as_posix(): digest for path, digest in found.items()}
 
 
 @functools.cache
 def _digest(path: Path, source: str) -> str:
-    """Hash what a file says: the values of a table, or the syntax tree of a module, without comments and docstrings."""
+    """Hash the values of a table, or the syntax tree of a module without its docstrings."""
     if path.suffix == ".yaml":
         return records.digest(records.read_yaml(path))
     tree = ast.parse(source)
