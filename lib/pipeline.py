@@ -41,9 +41,8 @@ NEEDED = {
     "predict": ("IMAGE", "Say which picture, for example `make predict IMAGE=homer.jpg`."),
     "sweep": ("SWEEP", "Say what to try, for example `make sweep SWEEP=notebooks/params/sweeps/lr.yaml`."),
 }
-FOR_PICTURES = {"data", "sweep", "unknown"}  # the goals that make something of pictures alone
+FOR_PICTURES = {"data", "sweep", "unknown", "review"}  # the goals that make something of pictures alone
 FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
-FOR_RUN = {"report", "explore"}  # the goals that look at the run in RUN
 
 
 # ---------------------------------------------------------------- what make asks for
@@ -216,12 +215,8 @@ _STEPS = (
 STEPS = {step.name: step for step in _STEPS}
 
 
-def run_step(step: Step, plan: Plan, run: str = "") -> None:
-    """Run a step, unless its product was made from the same code, parameters and data.
-
-    Raises:
-        UserError: The notebook failed, or another process is working on the folder.
-    """
+def _run_step(step: Step, plan: Plan, run: str = "") -> None:
+    """Run a step, unless its product was made from the same code, parameters and data."""
     product = step.product(plan, run)
     with records.lock(product.parent):
         now = step.made_from(plan, run)
@@ -244,11 +239,7 @@ def run_step(step: Step, plan: Plan, run: str = "") -> None:
 
 
 def run_on_cluster(plan: Plan) -> None:
-    """Run the steps that make's goals need, of all runs that are not up to date, on the cluster named in CLUSTER.
-
-    Raises:
-        UserError: One or more lines for each run that failed.
-    """
+    """Run the steps that make's goals need, of all runs that are not up to date, on the cluster named in CLUSTER."""
     from lib import cluster, scheduler
 
     goals = _goals()
@@ -348,7 +339,8 @@ def print_plan(plan: Plan) -> None:
     for goal, (variable, message) in NEEDED.items():
         if goal in _goals() and not os.environ.get(variable, "").strip():
             raise UserError(message)
-    if "RUN" in os.environ.get("GIVEN", "").split() and _goals() & FOR_RUNS and not _goals() & FOR_RUN:
+    is_run_given = "RUN" in os.environ.get("GIVEN", "").split()
+    if is_run_given and _goals() & FOR_RUNS and not _goals() & {"report", "explore"}:
         raise UserError("RUN belongs to `make report` and `make explore`. Runs to be made are named in RUNS.")
     write_requests(plan, _goals())
     print(makefile(plan), end="")
@@ -501,13 +493,10 @@ def generated_tables() -> dict[str, str]:
     }
 
 
-TABLE_START, TABLE_END = "<!-- written by `make docs` -->\n", "<!-- end -->\n"
-
-
 def with_table(text: str, table: str) -> str:
     """Replace what stands between the two marks of a page."""
-    before, _, rest = text.partition(TABLE_START)
-    return f"{before}{TABLE_START}{table}\n{TABLE_END}{rest.partition(TABLE_END)[2]}"
+    start, end = "<!-- written by `make docs` -->\n", "\n<!-- end -->"
+    return re.sub(f"(?s)(?<={start}).*?(?={end})", lambda _: table, text)
 
 
 COMMANDS = {"plan": print_plan, "fetch": fetch, "cluster": run_on_cluster, "summary": summary, "compare": compare}
@@ -524,7 +513,7 @@ def main(arguments: list[str] | None = None) -> int:
     def command(options: argparse.Namespace) -> None:
         plan = make_plan(os.environ)  # names every mistake in the variables
         if options.command in STEPS:
-            run_step(STEPS[options.command], plan, options.run)
+            _run_step(STEPS[options.command], plan, options.run)
         elif options.command in programs():
             become(options.command)
         else:

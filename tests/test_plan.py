@@ -188,6 +188,12 @@ def test_requests_are_written_where_they_changed_and_for_what_is_made(tmp_path, 
     assert records.read_json(recipe)["epochs"] == 3
 
 
+def test_every_goal_that_needs_pictures_or_runs_has_their_requests_written():
+    makefile = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
+    needing = set(re.findall(r"^([a-z]+): \$\((?!ENVIRONMENT)", makefile, re.MULTILINE)) - {"cluster"}
+    assert needing == pipeline.FOR_PICTURES | pipeline.FOR_RUNS
+
+
 def test_a_product_from_the_future_is_looked_at_again(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
