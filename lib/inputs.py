@@ -87,7 +87,11 @@ def _python(source: str) -> str:
 
 
 def code_digests(notebook: Path) -> dict[str, str]:
-    """Hash what `files` lists and the code cells of a notebook; digests by paths below the repository."""
+    """Hash the code that decides what a notebook writes.
+
+    Returns:
+        A digest of each of its `files`, by its path below the repository, and of the notebook's code cells.
+    """
     found = {path: _digest(path, path.read_text(encoding="utf-8")) for path in files(notebook)}
     found[notebook] = records.digest([ast.dump(ast.parse(cell)) for cell in _code_cells(notebook)])
     return {path.relative_to(paths.ROOT).as_posix(): digest for path, digest in found.items()}

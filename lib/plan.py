@@ -16,7 +16,7 @@ from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
 
 PUBLISHED = "published"  # the data name of the committed records
-# The variables of make and what they are for; `make help` prints them.
+# The variables of make and what they are for, as docs/configuration.md has them.
 VARIABLES = {
     "DATA": "sample, kaggle, or the path of an archive or a folder of pictures",
     "RUNS": "names of recipes in notebooks/params/, or all",
@@ -53,9 +53,8 @@ MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `m
 # Of the repository, below which no runs are written.
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 PROJECT_FOLDERS += tuple(f"outputs/{name}" for name in MADE_ANEW)
-# What differently prepared pictures of one source may be named after; see `_suffix`.
-SUFFIXES = ("random", "resampled", "given", "no-kaggle-test", r"\d+px", "pad", "bounded", "corrected")
-SUFFIXES += (r"near-[\d.]+(e-\d+)?-\d+-[\d.]+(e-\d+)?",)
+# What the name of differently prepared pictures may end with; see `_suffix`.
+SUFFIX = r"-(random|resampled|given|no-kaggle-test|\d+px|pad|bounded|near-[\d.e-]+|corrected)$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +177,7 @@ def _kept(mistakes: list[str]) -> Iterator[None]:
 
 
 def _is_reserved(name: str) -> bool:
-    return name in (*sources.GENERATED, *MADE_ANEW) or any(re.search(f"-{part}$", name) for part in SUFFIXES)
+    return name in (*sources.GENERATED, *MADE_ANEW) or re.search(SUFFIX, name) is not None
 
 
 def _is_of_the_project(folder: Path) -> bool:

@@ -94,10 +94,13 @@ LOCK_PATIENCE_SECONDS = 5.0
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name, with the suffix of `path`, for a file that the block makes.
+    """Give a temporary name beside `path` that becomes `path` when the block succeeds.
 
-    It becomes `path`, or the target of that link, when the block succeeds, and is removed when it raises. The folder
-    is made.
+    Args:
+        path: Final name of the file, or a link to it; its folder is made.
+
+    Yields:
+        The temporary name, with the suffix of `path`, for a file that the block makes. It is removed when it raises.
     """
     path = Path(path).resolve()  # replaces the target of a link, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
