@@ -220,12 +220,21 @@ def test_strangers_that_a_notebook_run_by_hand_left_are_made_again(tmp_path, mon
     assert product.stat().st_mtime == 0
 
 
-@pytest.mark.parametrize(("goal", "says"), [("predict", "Say which picture"), ("sweep", "Say what to try")])
-def test_a_goal_without_the_variable_that_it_needs_is_a_mistake(goal, says, monkeypatch):
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [
+        ("predict", "Say which picture, for example `make predict "),
+        ("sweep", "Say what to try, for example `make sweep "),
+        ("publish", "Only runs on real pictures are published"),
+        ("train", "Runs to be made are named in RUNS"),
+    ],
+)
+def test_a_goal_that_cannot_be_reached_is_a_mistake(goal, says, monkeypatch):
     monkeypatch.setenv("GOALS", goal)
     monkeypatch.delenv("IMAGE", raising=False)
     monkeypatch.setenv("SWEEP", " ")
-    with pytest.raises(UserError, match=f"{says}, for example `make {goal} "):
+    monkeypatch.setenv("GIVEN", "RUN" if goal == "train" else "")
+    with pytest.raises(UserError, match=says):
         pipeline.print_plan(make_plan({}))
 
 
