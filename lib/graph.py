@@ -18,19 +18,12 @@ BOX, GAP = (2.4, 0.62), (0.35, 0.35)  # inches: width and height, and the space 
 
 @dataclass
 class Rule:
-    """One file that make makes.
+    """One file that make makes."""
 
-    Attributes:
-        needs: Paths of the other files of the graph that it is made from.
-        notebook: Name of the notebook that makes it, without its suffix; empty where none does.
-        modules: Number of modules of `lib` that it depends on.
-        goals: Names of make's targets that ask for it.
-    """
-
-    needs: list[str]
-    notebook: str
-    modules: int
-    goals: list[str]
+    needs: list[str]  # paths of the other files of the graph that it is made from
+    notebook: str  # that makes it, without its suffix; empty where none does
+    modules: int  # number of modules of `lib` that it depends on
+    goals: list[str]  # of make that ask for it
 
 
 def database(run: str = "cnn6") -> str:

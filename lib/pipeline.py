@@ -129,25 +129,15 @@ def _write_if_changed(path: Path, record: dict[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One notebook of the pipeline.
+    """One notebook of the pipeline."""
 
-    Attributes:
-        name: What make calls it.
-        stem: Name of the notebook, without its suffix.
-        doing: What a user reads that it does.
-        last: Name of the file that it writes last, its product.
-        parameters: Names of the values that it is given.
-        data: From a plan and the name of a run to digests of what it reads, by name.
-        beside: Other files that it writes and that decide what follows.
-    """
-
-    name: str
-    stem: str
-    doing: str
-    last: str
-    parameters: tuple[str, ...]
-    data: Callable[[Plan, str], dict[str, str]]
-    beside: tuple[str, ...] = ()
+    name: str  # as make calls it
+    stem: str  # of the notebook
+    doing: str  # what a user reads that it does
+    last: str  # the file that it writes last, its product
+    parameters: tuple[str, ...]  # names of the values that it is given
+    data: Callable[[Plan, str], dict[str, str]]  # digests of what it reads for a run, by name
+    beside: tuple[str, ...] = ()  # other files that it writes and that decide what follows
 
     @property
     def notebook(self) -> Path:

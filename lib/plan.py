@@ -68,29 +68,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one call of make works on.
+    """What one call of make works on."""
 
-    Attributes:
-        source: `sample`, `kaggle`, or a path.
-        raw_name: Folder of `data/raw`.
-        data_name: Folder of `data/processed` and of the outputs.
-        outputs: Folder of the runs, as given.
-        preparation: Settings of the prepared pictures.
-        runs: What each run is made with, by its name.
-        publish_model: Whether publishing copies the network too.
-        corrections: File of corrected labels; empty for the labels of the source.
-        cluster: `local`, the address of a Dask scheduler, or empty.
-    """
-
-    source: str
-    raw_name: str
-    data_name: str
-    outputs: str
-    preparation: Preparation
-    runs: dict[str, Run]
-    publish_model: bool
-    corrections: str
-    cluster: str
+    source: str  # `sample`, `kaggle`, or a path
+    raw_name: str  # folder of `data/raw`
+    data_name: str  # folder of `data/processed` and of the outputs
+    outputs: str  # folder of the runs, as given
+    preparation: Preparation  # settings of the prepared pictures
+    runs: dict[str, Run]  # what each run is made with, by its name
+    publish_model: bool  # whether publishing copies the network too
+    corrections: str  # file of corrected labels; empty for the labels of the source
+    cluster: str  # `local`, the address of a Dask scheduler, or empty
 
     @property
     def elsewhere(self) -> dict[str, str]:

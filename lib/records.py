@@ -485,12 +485,9 @@ def provenance() -> dict[str, Any]:
 def _git() -> dict[str, Any] | None:
     """Name the commit and say whether tracked files differ from it; None outside a repository."""
 
-    def said(*arguments: str) -> str:
-        command = ["git", "-C", str(paths.ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        changes = said("status", "--porcelain", "--untracked-files=no")
-        return {"commit": said("rev-parse", "HEAD"), "dirty": bool(changes)}
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return {"commit": said.removesuffix("-dirty"), "dirty": said.endswith("-dirty")}
     except (OSError, subprocess.CalledProcessError):
         return None
