@@ -46,11 +46,6 @@ def test_scores_that_a_record_lacks_are_blank(tmp_path):
     assert " ".join(row.split()) == "cnn4 3 4 6,497,842 40 3 2.0 0.912 0.900 Lisa Simpson 0.800 0"
 
 
-def test_a_run_without_a_report_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"There is no report in .* yet\."):
-        report.write_pages(tmp_path)
-
-
 def test_a_run_is_compared_with_the_most_similar_one_before_it():
     table = pd.DataFrame(
         {
