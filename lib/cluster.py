@@ -1,9 +1,10 @@
 """Runs on a Dask cluster: each run is one task, which calls the steps of `lib.pipeline` on a worker as make does.
 
-A worker that sees the outputs folder works there, with its locks, and continues what another worker left. Any other
-worker gets the code and the prepared pictures once, and sends the run folder back.
+A worker that sees the outputs folder works there, with its locks, and continues what another worker left. Where not all
+workers do, they get the code and the prepared pictures once, and send the run folder back.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -17,25 +18,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
+from tqdm import tqdm
 
-from lib import machine, paths, plan, records
+from lib import machine, paths, plan, records, scheduler
 from lib.errors import UserError
 from lib.scheduler import distributed
 
 CHECK_SECONDS = 0.5  # between two looks whether a task is still wanted
 LAST_LINES = 40  # of a failed step
 EPOCH = re.compile(r"epoch +(\d+)/\d+ .* macro F1 (\d\.\d+|nan) ")  # begins a line of `lib.training.progress`
-PASSED_ON = ("KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step, besides the variables of make
-NOT_PASSED_ON = (*plan.VARIABLES, "MAKEFLAGS", "MFLAGS", "GOALS", "GIVEN")  # what a worker may have inherited
+PASSED_ON = (*plan.VARIABLES, "KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step; empty ones too
 TRAININGS = "trainings"  # the resource of a worker of which each task takes one
-
-Files = dict[str, bytes]  # contents by path below a folder
+DONE, FAILED, STOPPED = "done", "failed", "stopped"  # how a job ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,119 +51,125 @@ class Job:
     elsewhere: dict[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a task ended: its error, if any, and the files of the run folder, unless the worker shares it."""
-
-    error: str | None = None
-    files: Files = dataclasses.field(default_factory=dict)
-
-
 # ---------------------------------------------------------------- the client
 
 
 def variables() -> dict[str, str]:
-    """Give the environment variables that a step reads, as they are here."""
-    names = (*plan.VARIABLES, *PASSED_ON)
-    return {name: os.environ[name] for name in names if os.environ.get(name)}
+    """Give the environment variables that a step reads, as they are here, but for the flags of make."""
+    return {name: os.environ.get(name, "") for name in PASSED_ON} | {"MAKEFLAGS": ""}
 
 
-class Trainings:
-    """Runs jobs on a cluster, as many at once as the workers have room for.
+def run(
+    client: "distributed.Client",
+    folder: Path,
+    needed: list[Path],
+    jobs: Iterable[Job],
+    stop: Callable[[Job, int, float], bool] = lambda job, epoch, score: False,
+) -> Iterator[tuple[Job, str, str]]:
+    """Run jobs, as many at once as the workers have room for, and show a line for each.
 
     Args:
         client: From `scheduler.connect`.
         folder: That of the runs. A worker that sees it works there.
         needed: What another worker needs of the repository, such as the folder of the prepared pictures.
+        jobs: What is to be run; the next one is asked for when a worker has room for it.
+        stop: Called after each epoch with the job, the epoch from 1 and its validation score; if it returns true, the
+            job is stopped.
+
+    Yields:
+        Each job when it has ended, how, and its error, if it has failed.
+
+    Raises:
+        UserError: No worker has memory for a training, or the runs cannot be sent back.
     """
+    client.register_plugin(_Room(), name=TRAININGS)
+    if not _room(client):
+        raise UserError(
+            f"No worker has the {machine.TRAINING_BYTES / 1e9:.0f} GB of memory that a training may take. Start "
+            "fewer workers on each machine: `dask worker ADDRESS --nworkers 1`."
+        )
+    events: queue.SimpleQueue = queue.SimpleQueue()  # tasks that ended, and what they report
+    running: dict[str, tuple[Job, distributed.Future]] = {}
+    lines: dict[str, tqdm] = {}
+    with contextlib.ExitStack() as stack:
+        marker, copy = stack.enter_context(_marker(folder)), ""
+        if not all(client.run(marker.exists).values()):
+            if not folder.is_relative_to(paths.ROOT):
+                raise UserError(
+                    f"A worker does not share {folder}, and results are sent back below {paths.ROOT} alone."
+                )
+            files = _contents([paths.ROOT / "lib", paths.NOTEBOOKS, *paths.DATA.glob("*.*"), *needed], paths.ROOT)
+            copy = stack.enter_context(scheduler.files_on_workers(client, files))
+        task = functools.partial(execute, paths.ROOT, marker, scheduler.version(), copy)
 
-    def __init__(self, client: "distributed.Client", folder: Path, needed: list[Path]):
-        self._client, self._folder = client, folder
-        self._needed = _files([paths.ROOT / "lib", paths.NOTEBOOKS, *paths.DATA.glob("*.*"), *needed])
-        self._events: queue.SimpleQueue = queue.SimpleQueue()  # tasks that ended, and what they report
-        self._running: dict[distributed.Future, Job] = {}
-        self._stopped: set[str] = set()
-        self._lines = _Lines(sys.stdout.isatty())
+        def submit(job: Job) -> "distributed.Future":
+            future = client.submit(task, job, pure=False, resources={TRAININGS: 1})
+            running[job.run] = job, future
+            return future
 
-    def run(
-        self, jobs: Iterable[Job], stop: Callable[[Job, int, float], bool] = lambda job, epoch, score: False
-    ) -> Iterator[tuple[Job, str | None]]:
-        """Run jobs; the next one is asked for when a worker has room for it.
+        client.subscribe_topic(marker.name, lambda event: events.put(event[1]))
+        for job, event in scheduler.in_turn(jobs, submit, lambda: _room(client), events):
+            if job is None:
+                name, epoch, score, line = event
+                if name in running:
+                    _show(lines, name, line)
+                    if stop(running[name][0], epoch, score):
+                        running.pop(name)[1].cancel()
+                continue
+            end, error = STOPPED, ""
+            if running.pop(job.run, None):
+                error = _receive(job, event)
+                end = FAILED if error else DONE
+            _show(lines, job.run, end)
+            if job.run in lines:
+                lines.pop(job.run).close()
+            yield job, end, error
 
-        Args:
-            jobs: What is to be run.
-            stop: Called after each epoch with the job, the epoch from 1 and its validation score; if it returns true,
-                the job is stopped.
 
-        Yields:
-            Each job when it has ended, with its error, or None.
+def _show(lines: dict[str, tqdm], run: str, text: str) -> None:
+    """Show a text in the line of a run on a terminal, elsewhere in a line of its own."""
+    if not sys.stdout.isatty():
+        print(f"{run}: {text}", flush=True)
+        return
+    if run not in lines:
+        lines[run] = tqdm(bar_format="{desc}", file=sys.stdout)
+    lines[run].set_description_str(f"{run}: {text}"[: shutil.get_terminal_size().columns - 1])
 
-        Raises:
-            UserError: No worker has memory for a training.
-        """
-        self._client.register_plugin(_Room(), name=TRAININGS)
-        if not self._room():
-            raise UserError(
-                f"No worker has the {machine.TRAINING_BYTES / 1e9:.0f} GB of memory that a training may take. Start "
-                "fewer workers on each machine: `dask worker ADDRESS --nworkers 1`."
-            )
-        waiting, bundle = iter(jobs), None
-        with _marker(self._folder) as marker:
-            known = {"root": paths.ROOT, "marker": marker, "code": version(), "needed": _digest(self._needed)}
-            task = functools.partial(execute, **known)
-            self._client.subscribe_topic(marker.name, lambda event: self._events.put(event[1]))
-            while True:
-                # A job more than there is room for waits, where all workers are gone, for one to come.
-                while len(self._running) < max(1, self._room()) and (job := next(waiting, None)):
-                    self._submit(task, job)
-                if not self._running:
-                    return
-                event = self._events.get()
-                if isinstance(event, dict):
-                    self._epoch(event, stop)
-                    continue
-                job = self._running.pop(event)
-                if job.run in self._stopped:
-                    outcome = Outcome()
-                elif event.status == "error":
-                    outcome = Outcome(f"{job.run}: {event.exception()}")
-                elif event.status == "cancelled" and bundle and self._client.status == "running":
-                    outcome = bundle = None  # the only worker that held the bundle is gone
-                else:
-                    outcome = event.result()  # raises where the scheduler is gone
-                if outcome is None:
-                    if not bundle:
-                        (bundle,) = self._client.scatter([_contents(self._needed, paths.ROOT)], hash=False)
-                    self._submit(task, job, bundle)
-                    continue
-                try:
-                    _receive(outcome.files, job.folder)
-                except (UserError, OSError) as problem:
-                    outcome = Outcome(f"{job.run}: {problem}")
-                self._lines.end(job.run, "failed" if outcome.error else "done")
-                yield job, outcome.error
 
-    def _submit(self, task: Callable, job: Job, bundle: "distributed.Future | None" = None) -> None:
-        future = self._client.submit(task, job, bundle, pure=False, resources={TRAININGS: 1})
-        self._running[future] = job
-        future.add_done_callback(self._events.put)
+def _receive(job: Job, future: "distributed.Future") -> str:
+    """Put the files that a task sends back into the run folder, and give its error, if any."""
+    if future.status == "error":
+        return f"{job.run}: {future.exception()}"
+    error, files = future.result()  # raises where the scheduler is gone
+    try:
+        if files:  # the worker does not share the folder
+            _replace(job.folder, files)
+    except (UserError, OSError) as problem:
+        return f"{job.run}: {problem}"
+    return error
 
-    def _room(self) -> int:
-        """Count the trainings that the workers have room for."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        return int(sum(worker["resources"].get(TRAININGS, 0) for worker in workers))
 
-    def _epoch(self, event: dict[str, Any], stop: Callable[[Job, int, float], bool]) -> None:
-        for future, job in self._running.items():
-            if job.run == event["run"]:
-                self._lines.show(job.run, event["line"])
-                if job.run not in self._stopped and stop(job, event["epoch"], event["score"]):
-                    self._stopped.add(job.run)
-                    future.cancel()
+def _replace(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the files of a run folder, those last by which a folder counts as finished."""
+    last = (records.RUN_RECORD, *records.SCORES)
+    run = folder / records.RUN_RECORD
+    with records.lock(folder):
+        if run.exists() and files.get(run.name, run.read_bytes()) != run.read_bytes():
+            records.remove_scores(folder)
+        for name in sorted(files, key=last.__contains__):
+            with records.atomic_write(folder / name) as temporary:
+                temporary.write_bytes(files[name])
+
+
+def _room(client: "distributed.Client") -> int:
+    """Count the trainings that the workers have room for."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return int(sum(worker["resources"].get(TRAININGS, 0) for worker in workers))
 
 
 @contextlib.contextmanager
 def _marker(folder: Path) -> Iterator[Path]:
+    """Make a file by which a worker knows that it shares a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".cluster-") as file:
         yield Path(file.name)
@@ -183,76 +187,45 @@ class _Room(distributed.WorkerPlugin):
             worker.status = distributed.Status.running
 
 
-class _Lines:
-    """One line a run on a terminal, rewritten after each epoch; elsewhere a line for each epoch."""
-
-    def __init__(self, on_terminal: bool):
-        self._on_terminal = on_terminal
-        self._shown: dict[str, str] = {}
-
-    def show(self, run: str, text: str) -> None:
-        """Show how far a run is."""
-        if self._on_terminal:
-            self._draw(self._shown | {run: text})
-        else:
-            print(f"{run}: {text}", flush=True)
-
-    def end(self, run: str, text: str) -> None:
-        """Show how a run ended, above the lines that still move."""
-        self._draw({name: line for name, line in self._shown.items() if name != run}, f"{run}: {text}\n")
-
-    def _draw(self, lines: dict[str, str], ended: str = "") -> None:
-        clear = f"\x1b[{len(self._shown)}A\x1b[J" if self._shown else ""
-        width = shutil.get_terminal_size().columns - 1
-        rows = "".join(f"{f'{run}: {text}'[:width]}\n" for run, text in lines.items())
-        print(f"{clear}{ended}{rows}", end="", flush=True)
-        self._shown = lines
-
-
 # ---------------------------------------------------------------- the worker
 
 
-def execute(job: Job, bundle: Files | None, root: Path, marker: Path, code: str, needed: str) -> Outcome | None:
+def execute(root: Path, marker: Path, code: str, copy: str, job: Job) -> tuple[str, dict[str, bytes]]:
     """Run the steps of a job on the worker that this is called on.
 
     Args:
-        job: From the client, as are its repository `root`, the `version` of its `code`, and the digest of what is
-            `needed`.
-        bundle: What a worker needs that does not share the folder of the runs, if an earlier call asked for it.
+        root: The client's repository.
         marker: A file in the folder of the runs, by which a worker knows that it shares it; epochs are reported under
             its name.
+        code: The `version` of the client's code.
+        copy: Name of the folder with what a worker needs that does not share the folder of the runs.
+        job: What is to be done.
 
     Returns:
-        The outcome; None if the worker needs the bundle.
+        The error, if any, and the files of the run folder, unless the worker shares it.
+
+    Raises:
+        UserError: The worker has other code, or neither shares the folder nor has a copy.
     """
-    worker = distributed.get_worker()
-    if code != version():
-        return Outcome(f"{job.run}: the worker {worker.address} has another version of this project than the client.")
+    worker = scheduler.this_worker(code)
     shared = marker.exists()
     if not shared:
-        if not job.folder.is_relative_to(root):
-            return Outcome(
-                f"{job.run}: the worker {worker.address} does not share {job.folder}. Expected OUTPUTS below "
-                "the repository, from where results are sent back."
-            )
-        copy = place(worker, f"study-{needed}", bundle)
-        if not copy.exists():
-            return None
-        folder, root = copy / job.folder.relative_to(root), copy
+        there = Path(worker.local_directory, copy)
+        if not copy or not there.exists():
+            raise UserError(f"The worker {worker.address} does not share {job.folder}, as the first ones did.")
+        folder, root = there / job.folder.relative_to(root), there
         job = dataclasses.replace(job, folder=folder, variables=job.variables | job.elsewhere)
-    error = next(filter(None, (_run_step(step, job, root, marker.name, worker) for step in job.steps)), None)
-    return Outcome(error, {} if shared else _contents(_files([job.folder]), job.folder))
+    errors = (_run_step(step, job, root, marker.name, worker) for step in job.steps)
+    return next(filter(None, errors), ""), {} if shared else _contents([job.folder], job.folder)
 
 
-def _run_step(step: str, job: Job, root: Path, topic: str, worker: "distributed.Worker") -> str | None:
-    """Run one step in a process of its own; returns what it reported when it failed."""
+def _run_step(step: str, job: Job, root: Path, topic: str, worker: "distributed.Worker") -> str:
+    """Run one step in a process of its own; returns what it reported if it failed."""
     threads = max(1, int(worker.state.nthreads // worker.state.total_resources[TRAININGS]))
-    environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-    environment |= job.variables | machine.thread_limits(threads) | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "lib.pipeline", step, job.run],
         cwd=root,
-        env=environment,
+        env=os.environ | job.variables | machine.thread_limits(threads) | {"PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -261,14 +234,13 @@ def _run_step(step: str, job: Job, root: Path, topic: str, worker: "distributed.
     )
     ending = threading.Thread(target=_end_with_task, args=(process, worker, worker.get_current_task()), daemon=True)
     ending.start()
-    last: deque[str] = deque(maxlen=LAST_LINES)
+    last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
     for line in process.stdout:
         last.append(line.rstrip())
         if epoch := EPOCH.match(line):
-            row = {"run": job.run, "epoch": int(epoch[1]), "score": float(epoch[2]), "line": line.strip()}
-            worker.log_event(topic, row)
+            worker.log_event(topic, (job.run, int(epoch[1]), float(epoch[2]), line.strip()))
     if process.wait() == 0:
-        return None
+        return ""
     said = list(itertools.dropwhile(lambda line: not line.startswith("error:"), last)) or list(last)
     lines = [line.removeprefix("error: ") for line in said] or [f"{step} ended with status {process.returncode}."]
     return "\n".join([f"{job.run}: {lines[0]}", *lines[1:]])
@@ -283,71 +255,9 @@ def _end_with_task(process: subprocess.Popen, worker: "distributed.Worker", key:
         time.sleep(CHECK_SECONDS)
 
 
-# ---------------------------------------------------------------- what travels
-
-
-@functools.cache
-def version() -> str:
-    """Hash the code of `lib`: client and workers must have the same."""
-    return _digest([*(paths.ROOT / "lib").rglob("*.py")])
-
-
-def place(worker: "distributed.Worker", name: str, files: Files | None = None) -> Path:
-    """Name a folder of a worker, by a name with a digest; if it is missing, it is made of the files, at once."""
-    folder = Path(worker.local_directory) / name
-    if files and not folder.exists():
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=records.TEMPORARY) as temporary:
-            for file, content in files.items():
-                path = Path(temporary, name, file)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            with contextlib.suppress(OSError):  # another task of this worker was faster
-                Path(temporary, name).rename(folder)
-    return folder
-
-
-@contextlib.contextmanager
-def files_on_workers(client: "distributed.Client", name: str, files: Files) -> Iterator[None]:
-    """Have each worker make the folder `place(worker, name)`, also those that come later."""
-    # Under a name of its own, since another client may send the same files, and end earlier.
-    client.register_plugin(_Files(name, files), name=client.id)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # the scheduler is gone
-            client.unregister_worker_plugin(client.id)
-
-
-class _Files(distributed.WorkerPlugin):
-    def __init__(self, name: str, files: Files):
-        self._name, self._files = name, files
-
-    def setup(self, worker: "distributed.Worker") -> None:
-        place(worker, self._name, self._files)
-
-
-def _files(places: list[Path]) -> list[Path]:
-    """List the files of folders, without those that a step or an interpreter left."""
-    found = [path for place in places for path in ([place] if place.is_file() else sorted(place.rglob("*")))]
-    made = {"__pycache__", "node_modules"}
-    return [path for path in found if path.is_file() and made.isdisjoint(path.parts) and path.name[0] != "."]
-
-
-def _digest(files: list[Path]) -> str:
-    return records.digest(records.digests(paths.ROOT, *(path.relative_to(paths.ROOT).as_posix() for path in files)))
-
-
-def _contents(files: list[Path], root: Path) -> Files:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
-
-
-def _receive(files: Files, folder: Path) -> None:
-    """Put the files of a run folder into its place, those last by which a folder counts as finished."""
-    last = (records.RUN_RECORD, *records.SCORES)
-    run = folder / records.RUN_RECORD
-    with records.lock(folder) if files else contextlib.nullcontext():
-        if run.exists() and files.get(run.name, run.read_bytes()) != run.read_bytes():
-            records.remove_scores(folder)
-        for name in sorted(files, key=last.__contains__):
-            with records.atomic_write(folder / name) as temporary:
-                temporary.write_bytes(files[name])
+def _contents(places: list[Path], root: Path) -> dict[str, bytes]:
+    """Read the files of folders, by their paths below `root`, without those that a step or an interpreter left."""
+    found = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
+    left = {"__pycache__", "node_modules"}
+    found = [path for path in found if path.is_file() and left.isdisjoint(path.parts) and path.name[0] != "."]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}

@@ -242,8 +242,7 @@ def run_on_cluster(plan: Plan) -> None:
     given, elsewhere = cluster.variables(), plan.elsewhere
     jobs = [cluster.Job(run, steps, plan.run_folder(run), given, elsewhere) for run in stale]
     with scheduler.connect(plan.cluster, machine.trainings_at_once(len(jobs))) as client:
-        ended = cluster.Trainings(client, plan.folder, needed).run(jobs)
-        errors = [error for _, error in ended if error]
+        errors = [error for *_, error in cluster.run(client, plan.folder, needed, jobs) if error]
     if errors:
         raise UserError("\n".join(errors))
 

@@ -22,7 +22,7 @@ from lib import machine, records, shards
 from lib.errors import UserError, printable, report_error
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
-from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, is_video, pictures_below
+from lib.shards import DECIMALS, TOP, as_record, is_folder, is_url, is_video, pictures_below
 
 ANSWERED, SOME_UNANSWERED = 0, 1
 DECLINED = "not a known character"
@@ -109,7 +109,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _predict_to_folder(options: argparse.Namespace, network: Recogniser) -> int:
     """Write the answers for very many pictures to a folder; returns the exit status."""
-    read = Reader(options.allow_private_addresses, any_address=True)
+    private = options.allow_private_addresses
+    read = functools.partial(shards.read_picture, allow_private=private, any_address=True)
     try:
         count, errors = shards.write(options.pictures, options.out, network, read, options.cluster, options.every)
     except OSError as problem:
@@ -122,7 +123,8 @@ def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) ->
     """Write an answer for every picture, in order; returns the exit status."""
     names = [picture for argument in options.pictures for picture in find_pictures(argument)]
     top = len(network.characters) if options.all else TOP
-    answers = network.predict_many(names, top=top, read=Reader(options.allow_private_addresses))
+    read = functools.partial(shards.read_picture, allow_private=options.allow_private_addresses)
+    answers = network.predict_many(names, top=top, read=read)
     status = ANSWERED
     with (
         contextlib.closing(answers),

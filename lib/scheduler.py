@@ -1,13 +1,18 @@
-"""A connection to a Dask cluster, on this machine or at an address; needs the extra `cluster`."""
+"""A connection to a Dask cluster, on this machine or at an address, and what its tasks share; needs `cluster`."""
 
 import contextlib
+import functools
+import hashlib
 import logging
+import queue
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-from lib import machine
+from lib import machine, paths, records
 from lib.errors import UserError, import_extra
 
 distributed = import_extra("distributed", "cluster")
@@ -46,18 +51,12 @@ def connect(address: str, workers: int, threads: int = 0) -> Iterator["distribut
                     )
                 )
             client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))
+            print(f"Dask shows its work at {client.dashboard_link}", file=sys.stderr, flush=True)
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except (OSError, ValueError) as problem:
             raise UserError(
-                f"No Dask scheduler answers at {address!r}: {problem}. Expected `local`, or an address such as "
-                "tcp://192.168.1.2:8786, which `dask scheduler` prints."
-            ) from None
-        print(f"Dask shows its work at {client.dashboard_link}", file=sys.stderr, flush=True)
-        try:
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except TimeoutError:
-            raise UserError(
-                f"The scheduler at {client.scheduler.address} has no workers. Start one on each machine: "
-                f"`dask worker {client.scheduler.address}`."
+                f"No Dask scheduler with a worker answers at {address!r}: {problem}. Expected `local`, or an address "
+                "such as tcp://192.168.1.2:8786, from `dask scheduler`, and `dask worker ADDRESS` on each machine."
             ) from None
         try:
             yield client
@@ -66,3 +65,83 @@ def connect(address: str, workers: int, threads: int = 0) -> Iterator["distribut
                 raise  # of a file
             reason = str(problem) or "its scheduler is gone."
             raise UserError(f"The cluster at {address} has failed: {reason} The same command continues.") from None
+
+
+def in_turn(
+    tasks: Iterable[Any], submit: Callable[[Any], Any], room: Callable[[], int], events: queue.SimpleQueue
+) -> Iterator[tuple[Any, Any]]:
+    """Submit tasks as there is room for them, so that neither tasks nor results pile up.
+
+    Args:
+        tasks: Asked for the next one when there is room.
+        submit: From a task to its future.
+        room: Says how many may be submitted at a time.
+        events: Where futures are put that have ended. What else is put there is handed on, with None for the task.
+
+    Yields:
+        Each task with its future, in the order in which they end.
+    """
+    waiting, running = iter(tasks), {}
+    while True:
+        # One more than there is room for waits, where all workers are gone, for one to come.
+        while len(running) < max(1, room()) and (task := next(waiting, None)) is not None:
+            future = submit(task)
+            running[future] = task
+            future.add_done_callback(events.put)
+        if not running:
+            return
+        event = events.get()
+        yield running.pop(event, None), event
+
+
+# ---------------------------------------------------------------- the same code and files on every worker
+
+
+@functools.cache
+def version() -> str:
+    """Hash the code of `lib`: client and workers must have the same."""
+    code = paths.ROOT / "lib"
+    return records.digest(records.digests(code, *sorted(str(path.relative_to(code)) for path in code.rglob("*.py"))))
+
+
+def this_worker(code: str) -> "distributed.Worker":
+    """Give the worker that this task is run by.
+
+    Raises:
+        UserError: Its code differs from the `version` of the client's.
+    """
+    worker = distributed.get_worker()
+    if code != version():
+        raise UserError(f"The worker {worker.address} has another version of this project than this machine.")
+    return worker
+
+
+@contextlib.contextmanager
+def files_on_workers(client: "distributed.Client", files: dict[str, bytes]) -> Iterator[str]:
+    """Put files, given by their paths, on every worker, also on those that come during the block.
+
+    Yields:
+        The name of their folder, which is made of their digest, in the `local_directory` of each worker.
+    """
+    name = f"study-{records.digest({path: hashlib.sha256(content).hexdigest() for path, content in files.items()})}"
+    # Under a name of its own, since another client may send the same files, and end earlier.
+    client.register_plugin(_Files(name, files), name=client.id)
+    try:
+        yield name
+    finally:
+        if client.status == "running":  # else its scheduler is gone
+            client.unregister_worker_plugin(client.id)
+
+
+class _Files(distributed.WorkerPlugin):
+    def __init__(self, name: str, files: dict[str, bytes]):
+        self._name, self._files = name, files
+
+    def setup(self, worker: "distributed.Worker") -> None:
+        folder, making = (Path(worker.local_directory, prefix + self._name) for prefix in ("", records.TEMPORARY))
+        if folder.exists():
+            return
+        for file, content in self._files.items():
+            (making / file).parent.mkdir(parents=True, exist_ok=True)
+            (making / file).write_bytes(content)
+        making.rename(folder)

@@ -5,18 +5,18 @@ what is missing is known whatever was killed, and memory does not grow with the 
 """
 
 import contextlib
-import dataclasses
 import functools
 import glob
 import io
 import itertools
 import json
 import os
+import queue
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from lib.inference.recogniser import Answer, Found, Guess, Recogniser
 from lib.machine import cores
 
 PICTURES_A_SHARD = 1000  # a second or two of one core
-READERS = 8  # pictures read at once by each task: an address answers slowly, however fast the network is
+READERS = 8  # pictures read ahead: an address answers slowly, however fast the network is
 NETWORK_FILES = (records.LITERT_MODEL, records.RUN_RECORD, records.METRICS_RECORD)
 LIST, REQUEST, SHARDS = "pictures.jsonl", "request.json", "part-*.parquet"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -39,6 +39,10 @@ FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=(\d+\.\d+)", 
 PASSWORD = re.compile(r"(?<!github:)//[^/@:]*:[^/]*@")  # github://organisation:repository@branch has none
 DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
 TOP = 3  # characters of a row
+
+Reader = Callable[[str], bytes]  # from a picture of the list to its bytes; raises `UserError`
+Rows = list[dict[str, Any]]
+is_folder = os.path.isdir  # unlike `Path.is_dir`, false for a name that is empty or longer than the system allows
 
 
 def as_record(picture: str, answer: Answer | UserError) -> dict[str, Any]:
@@ -132,15 +136,11 @@ def _at_address(address: str) -> Iterator[str]:
     core = import_extra("fsspec.core", "predictions")
     try:
         files, path = core.url_to_fs(address, use_listings_cache=False)
+        found: Iterable[str] = [path]
         if glob.has_magic(path):
-            folder = re.split(r"[*?\[]", path)[0].rpartition("/")[0]
-            if folder and not files.exists(folder):  # else the pattern would match nothing
-                raise FileNotFoundError(f"there is no {folder}")
-            found: Iterable[str] = filter(_is_picture, files.glob(path))
+            found = filter(_is_picture, files.glob(path))
         elif files.isdir(path):
             found = _pictures_in(files, path)
-        else:
-            found = [path]
         # What a path leaves out of its address: protocol, host, and the archive that it is in.
         first, *archive = address.split("::")
         before = first[: first.rfind(path)] if path in first else f"{first.partition('://')[0]}://"
@@ -152,7 +152,7 @@ def _at_address(address: str) -> Iterator[str]:
 
 
 def _pictures_in(files: Any, folder: str) -> Iterator[str]:
-    """List the pictures below a folder of a file system; `walk` would pass over a folder that cannot be listed."""
+    """List the pictures below a folder of a file system; `walk` passes over one below it that cannot be listed."""
     for entry in files.ls(folder, detail=True):
         if entry["type"] == "directory" and entry["name"].rstrip("/") != folder:
             yield from _pictures_in(files, entry["name"].rstrip("/"))
@@ -163,6 +163,11 @@ def _pictures_in(files: Any, folder: str) -> Iterator[str]:
 def is_url(text: str) -> bool:
     """Say whether a text begins as an address does, with a scheme and `://`."""
     return re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) is not None
+
+
+def is_web_page(address: str) -> bool:
+    """Say whether an address is one of http or https, which `lib.serving.fetch` reads."""
+    return address.lower().startswith(("http://", "https://"))
 
 
 def is_video(name: str) -> bool:
@@ -176,29 +181,6 @@ def _moments(video: str, every: float) -> Iterator[float]:
     frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
     length = frames / rate if frames > 0 and rate > 0 else 0
     yield from itertools.takewhile(lambda second: second == 0 or second < length, itertools.count(0, every))
-
-
-def _read_frame(video: str, seconds: float) -> bytes:
-    film = cv2.VideoCapture(os.fsencode(video))
-    film.set(cv2.CAP_PROP_POS_MSEC, seconds * 1000)
-    is_read, frame = film.read()
-    if not is_read:
-        raise UserError(f"The video has no frame at {seconds:g} s, or cannot be read.")
-    # As frames of the archive are; without loss, one of a film in 4K is larger than a picture may be.
-    return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-
-
-def is_web_page(address: str) -> bool:
-    """Say whether an address is one of http or https, which `lib.serving.fetch` reads."""
-    return address.lower().startswith(("http://", "https://"))
-
-
-def is_folder(argument: str) -> bool:
-    """Say whether there is a folder of this name; the empty name is none."""
-    try:
-        return bool(argument) and Path(argument).is_dir()
-    except OSError:  # a name longer than the system allows
-        return False
 
 
 def _is_picture(name: str) -> bool:
@@ -233,40 +215,75 @@ def _absolute(picture: str) -> str:
     return picture
 
 
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """Reads one picture, here or on a worker.
+def _list_once(out: Path, arguments: list[str], network: Recogniser, every: float | None) -> int:
+    """Write the list of pictures, unless it is there; returns their number."""
+    asked = {"arguments": [_as_text(_absolute(argument)) for argument in arguments], "network": network.digest}
+    asked |= {"every": every, "pictures_a_shard": PICTURES_A_SHARD}
+    if (out / REQUEST).exists():
+        request: dict[str, Any] = {}
+        with contextlib.suppress(UserError, OSError):
+            asked["files"] = records.digests(out, LIST)
+            request = records.read_record(out / REQUEST)
+        if {key: request.get(key) for key in asked} != asked:
+            raise UserError(
+                f"{out} holds answers for other pictures or of another network, or is damaged. Name another folder."
+            )
+        print(f"Continuing with the {request['count']:,} pictures listed at {request['listed']}.", file=sys.stderr)
+        return request["count"]
+    if any(out.glob(SHARDS)):
+        raise UserError(f"{out} holds Parquet files of something else. Name another folder.")
+    count = 0
+    with records.atomic_write(out / LIST) as temporary, temporary.open("w", encoding="ascii") as file:
+        for picture in itertools.chain.from_iterable(listed(argument, every) for argument in arguments):
+            file.write(json.dumps(picture) + "\n")
+            count += 1
+    if not count:
+        raise UserError(f"There are no pictures ({', '.join(formats.FORMATS)}) in {', '.join(arguments)}.")
+    asked |= {"count": count, "listed": records.now()}
+    records.write_record(out / REQUEST, asked, records.digests(out, LIST))
+    return count
 
-    Attributes:
+
+# ---------------------------------------------------------------- reading
+
+
+def read_picture(picture: str, allow_private: bool, any_address: bool = False) -> bytes:
+    """Give the bytes of a file, a frame of a video, or what stands at an address, up to the decoder's size limit.
+
+    Args:
+        picture: A path or an address.
         allow_private: Whether web addresses may lead to this machine and its own network.
         any_address: Whether the schemes of fsspec, such as `s3://`, are read besides http and https.
+
+    Raises:
+        UserError: It cannot be read.
     """
+    if not is_url(picture):
+        if frame := FRAME.fullmatch(picture):
+            return _read_frame(frame[1], float(frame[2]))
+        if is_folder(picture):
+            raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
+        if is_video(picture):
+            raise UserError("This is a video. Its frames are looked at with --out FOLDER --every SECONDS.")
+        return recogniser.read_file(picture)
+    if any_address and not is_web_page(picture):
+        return _read_address(picture)
+    from lib.serving import fetch  # its import takes a third of a second, which only URLs need
 
-    allow_private: bool
-    any_address: bool = False
+    try:
+        return fetch.read_picture(picture, allow_private)
+    except fetch.PrivateAddress as problem:
+        raise UserError(f"{problem} If it is your own, add --allow-private-addresses.") from None
 
-    def __call__(self, picture: str) -> bytes:
-        """Give the bytes of a file or of what stands at an address, up to the decoder's size limit.
 
-        Raises:
-            UserError: It cannot be read.
-        """
-        if not is_url(picture):
-            if frame := FRAME.fullmatch(picture):
-                return _read_frame(frame[1], float(frame[2]))
-            if is_folder(picture):
-                raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
-            if is_video(picture):
-                raise UserError("This is a video. Its frames are looked at with --out FOLDER --every SECONDS.")
-            return recogniser.read_file(picture)
-        if self.any_address and not is_web_page(picture):
-            return _read_address(picture)
-        from lib.serving import fetch  # its import takes a third of a second, which only URLs need
-
-        try:
-            return fetch.read_picture(picture, self.allow_private)
-        except fetch.PrivateAddress as problem:
-            raise UserError(f"{problem} If it is your own, add --allow-private-addresses.") from None
+def _read_frame(video: str, seconds: float) -> bytes:
+    film = cv2.VideoCapture(os.fsencode(video))
+    film.set(cv2.CAP_PROP_POS_MSEC, seconds * 1000)
+    is_read, frame = film.read()
+    if not is_read:
+        raise UserError(f"The video has no frame at {seconds:g} s, or cannot be read.")
+    # As frames of the archive are; without loss, one of a film in 4K is larger than a picture may be.
+    return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 def _read_address(address: str) -> bytes:
@@ -304,123 +321,70 @@ def write(
     parquet = import_extra("pyarrow.parquet", "predictions")
     with records.lock(out):
         count = _list_once(out, arguments, network, every)
-        done = _rows_in(out)
+        done = errors = 0
+        for shard in out.glob(SHARDS):
+            try:
+                table = parquet.read_table(shard, page_checksum_verification=True)
+            except (OSError, ValueError):  # damaged: made again
+                shard.unlink()
+            else:
+                done, errors = done + len(table), errors + len(table["error"].drop_null())
         if done < count:
+            answered = _answered(_missing(out), network, read, address)
             seconds = 0.5 if sys.stderr.isatty() else 10
             with (
-                _workers(address, network, read) as (submit, room),
+                contextlib.closing(answered),
                 tqdm(total=count, initial=done, unit=" pictures", mininterval=seconds) as bar,
             ):
-                for shard, rows in _answered(out, submit, room):
+                for shard, found in answered:
                     with records.atomic_write(shard) as temporary:
-                        parquet.write_table(_table(rows), temporary, compression="zstd", write_page_checksum=True)
-                    bar.update(len(rows))
-        dataset = import_extra("pyarrow.dataset", "predictions")
-        shards = dataset.dataset([str(path) for path in out.glob(SHARDS)])
-        return count, shards.count_rows(filter=dataset.field("error").is_valid())
+                        parquet.write_table(_table(found), temporary, compression="zstd", write_page_checksum=True)
+                    errors += sum(row["error"] is not None for row in found)
+                    bar.update(len(found))
+        return count, errors
 
 
-def _as_text(name: str) -> str:
-    """Escape the bytes of a file name that are no text: JSON and Parquet have text alone."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _rows_in(out: Path) -> int:
-    """Count the rows that were written, without those of damaged files, which are removed and then made again."""
-    parquet, count = import_extra("pyarrow.parquet", "predictions"), 0
-    for path in out.glob(SHARDS):
-        try:
-            count += parquet.read_table(path, page_checksum_verification=True).num_rows
-        except (OSError, ValueError):
-            path.unlink()
-    return count
-
-
-def _list_once(out: Path, arguments: list[str], network: Recogniser, every: float | None) -> int:
-    """Write the list of pictures, unless it is there; returns their number."""
-    asked = {"arguments": [_as_text(_absolute(argument)) for argument in arguments], "network": network.digest}
-    asked |= {"every": every, "pictures_a_shard": PICTURES_A_SHARD}
-    if (out / REQUEST).exists():
-        request: dict[str, Any] = {}
-        with contextlib.suppress(UserError, OSError):
-            asked["files"] = records.digests(out, LIST)
-            request = records.read_record(out / REQUEST)
-        if {key: request.get(key) for key in asked} != asked:
-            raise UserError(
-                f"{out} holds answers for other pictures or of another network, or is damaged. Name another folder."
-            )
-        print(f"Continuing with the {request['count']:,} pictures listed at {request['listed']}.", file=sys.stderr)
-        return request["count"]
-    if any(out.glob(SHARDS)):
-        raise UserError(f"{out} holds Parquet files of something else. Name another folder.")
-    count = 0
-    with records.atomic_write(out / LIST) as temporary, temporary.open("w", encoding="ascii") as file:
-        for picture in itertools.chain.from_iterable(listed(argument, every) for argument in arguments):
-            file.write(json.dumps(picture) + "\n")
-            count += 1
-    if not count:
-        raise UserError(f"There are no pictures ({', '.join(formats.FORMATS)}) in {', '.join(arguments)}.")
-    asked |= {"count": count, "listed": records.now()}
-    records.write_record(out / REQUEST, asked, records.digests(out, LIST))
-    return count
-
-
-def _answered(
-    out: Path, submit: Callable[[list[str]], Future], room: Callable[[], int]
-) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Yield path and rows of each shard that is missing when it is done; only a few are computed ahead."""
-    pending: dict[Future, Path] = {}
+def _missing(out: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Give the path of each file of answers that is missing, with its pictures."""
     with (out / LIST).open(encoding="ascii") as file:
         for number in itertools.count():
             lines = list(itertools.islice(file, PICTURES_A_SHARD))
-            while pending and (not lines or len(pending) >= room()):
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    yield pending.pop(future), future.result()
             if not lines:
                 return
-            shard = out / f"part-{number:06}.parquet"
-            if not shard.exists():
-                pending[submit(list(map(json.loads, lines)))] = shard
+            if not (shard := out / f"part-{number:06}.parquet").exists():
+                yield shard, list(map(json.loads, lines))
 
 
-@contextlib.contextmanager
-def _workers(
-    address: str, network: Recogniser, read: Reader
-) -> Iterator[tuple[Callable[[list[str]], Future], Callable[[], int]]]:
-    """Start the threads of this process, or connect to a cluster whose workers get the network.
-
-    Yields:
-        A function from a slice of the list to the future of its rows, and one that says how many slices are to be at
-        work or waiting.
-    """
+def _answered(
+    missing: Iterator[tuple[Path, list[str]]], network: Recogniser, read: Reader, address: str
+) -> Iterator[tuple[Path, Rows]]:
+    """Answer for each missing file, here or on a cluster whose workers get the network."""
     if not address:
-        executor = ThreadPoolExecutor(cores())
-        try:
-            yield functools.partial(executor.submit, rows, network, read), lambda: 2 * cores()
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+        yield from ((shard, rows(network, read, items, cores())) for shard, items in missing)
         return
-    from lib import cluster, scheduler  # an optional extra
+    from lib import scheduler  # an optional extra
 
     files = {path.name: path.read_bytes() for path in map(network.run_dir.joinpath, NETWORK_FILES) if path.exists()}
-    place = f"network-{records.digest(records.digests(network.run_dir, *files))}"
     with (
         scheduler.connect(address, cores(), threads=1) as client,
-        cluster.files_on_workers(client, place, files),
+        scheduler.files_on_workers(client, files) as folder,
     ):
-        executor = client.get_executor(pure=False)
-        task = functools.partial(_rows_on_worker, cluster.version(), place, read)
+        task = functools.partial(_rows_on_worker, scheduler.version(), folder, read)
 
-        def submit(items: list[str]) -> Future:
-            folder = "" if is_url(items[0]) else str(Path(items[0]).parent)
-            return executor.submit(task, folder if is_folder(folder) else "", items)
+        def submit(shard: tuple[Path, list[str]]) -> Any:
+            first = "" if is_url(shard[1][0]) else str(Path(shard[1][0]).parent)
+            return client.submit(task, first if is_folder(first) else "", shard[1], pure=False)
 
-        yield submit, lambda: max(1, 2 * sum(client.nthreads().values()))
+        def room() -> int:
+            return 2 * sum(client.nthreads().values())
+
+        for (shard, _), future in scheduler.in_turn(missing, submit, room, queue.SimpleQueue()):
+            yield shard, future.result()
 
 
-def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, Any]]:
-    """Give the records for a slice of the list; pictures are answered one at a time, and read ahead of it."""
-    predicting = threading.Lock()
+def rows(network: Recogniser, read: Reader, items: list[str], at_once: int = 1) -> Rows:
+    """Give the records for a slice of the list; so many pictures are answered at once, and others read ahead."""
+    predicting = threading.Semaphore(at_once)
 
     def record(item: str) -> dict[str, Any]:
         try:
@@ -430,23 +394,21 @@ def rows(network: Recogniser, read: Reader, items: list[str]) -> list[dict[str, 
         except UserError as problem:
             return as_record(item, problem)
 
-    with ThreadPoolExecutor(READERS) as readers:
+    with ThreadPoolExecutor(READERS + at_once) as readers:
         return list(readers.map(record, items))
 
 
-def _rows_on_worker(version: str, place: str, read: Reader, folder: str, items: list[str]) -> list[dict[str, Any]]:
+def _rows_on_worker(code: str, network: str, read: Reader, folder: str, items: list[str]) -> Rows:
     """Answer for a slice of the list on a worker, which must see a folder that this machine sees."""
-    from lib import cluster, scheduler
+    from lib import scheduler
 
-    worker = scheduler.distributed.get_worker()
-    if version != cluster.version():
-        raise UserError(f"The worker {worker.address} has another version of this project than this machine.")
+    worker = scheduler.this_worker(code)
     if folder and not is_folder(folder):
         raise UserError(
             f"The worker {worker.address} does not see {folder}. Expected a folder that all workers share, or an "
             "address such as s3://bucket/frames."
         )
-    return rows(_network(cluster.place(worker, place)), read, items)
+    return rows(_network(Path(worker.local_directory, network)), read, items)
 
 
 @functools.lru_cache(maxsize=1)
@@ -455,7 +417,12 @@ def _network(folder: Path) -> Recogniser:
     return Recogniser.load(folder)
 
 
-def _table(found: list[dict[str, Any]]) -> Any:
+def _as_text(name: str) -> str:
+    """Escape the bytes of a file name that are no text: JSON and Parquet have text alone."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _table(found: Rows) -> Any:
     """Lay out records as a table."""
     arrow = import_extra("pyarrow", "predictions")
     text, number = arrow.string(), arrow.float64()

@@ -7,7 +7,6 @@ on validation choose.
 
 import argparse
 import itertools
-import math
 import os
 import shlex
 import sys
@@ -19,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pydantic
 import yaml
 from pydantic import Field
 
@@ -32,7 +30,6 @@ from lib.training.recipe import Recipe
 JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
 SCORE = "validation macro F1"
 DIGITS = 4  # of a proposed number: the name of the run has them
-MAX_GRID = 1_000  # combinations: each is a training
 WARM_UP = 0.25  # fraction of the epochs in which no trial is stopped
 
 
@@ -52,8 +49,8 @@ def distribution_of(name: str, given: Any) -> Any:
 
     Args:
         name: That of the parameter.
-        given: A list of values; or `low`, `high`, `log` and `steps`, of which those that are missing are the recipe's
-            limits, false, and none; or None for all that the recipe allows.
+        given: A list of values; or `low`, `high` and `log`, of which those that are missing are the recipe's limits and
+            false; or None for all that the recipe allows.
 
     Returns:
         A distribution of Optuna: of whole or other numbers between two ends, else of values.
@@ -68,28 +65,19 @@ def distribution_of(name: str, given: Any) -> Any:
     choices = [False, True] if annotation is bool else list(typing.get_args(annotation))
     if given is None:
         given = choices or {}
-    if isinstance(given, list) and given:
-        return distributions.CategoricalDistribution(given)
-    if choices or not isinstance(given, dict):
-        raise UserError(
-            f"parameters: `{name}` must have a list of values, such as [1, 2], or `low` and `high` of numbers, with "
-            f"`log: true` or `steps` where wanted; each value must be {Recipe.allowed(name)}. Received: {given!r}."
-        )
-    low, high = Recipe.limits(name)
-    fields = {end: (annotation, Field(limit, ge=low, le=high)) for end, limit in (("low", low), ("high", high))}
-    fields |= {"log": (bool, False), "steps": (int, Field(0, ge=0, le=1000))}
-    span = pydantic.create_model("Span", __base__=Settings, **fields)
-    span = span.check(given, dict.fromkeys([*given, *fields], f"parameters: {name}"))
-    kind = distributions.IntDistribution if annotation is int else distributions.FloatDistribution
+    reason = ""
     try:
-        found = kind(span.low, span.high, log=span.log)
-    except ValueError as problem:
-        raise UserError(f"parameters: {name}: {problem}") from None
-    if not span.steps:
-        return found
-    spaced = (np.geomspace if span.log else np.linspace)(span.low, span.high, span.steps)
-    values = {round(value) if annotation is int else float(f"{value:.{DIGITS}g}") for value in spaced}
-    return distributions.CategoricalDistribution(sorted(values))
+        if isinstance(given, list) and given:
+            return distributions.CategoricalDistribution(given)
+        if isinstance(given, dict) and not choices:
+            between = distributions.IntDistribution if annotation is int else distributions.FloatDistribution
+            return between(**dict(zip(("low", "high"), Recipe.limits(name), strict=True)) | given)
+    except (TypeError, ValueError) as problem:
+        reason = f": {problem}"
+    raise UserError(
+        f"parameters: `{name}` must have a list of values, such as [1, 2], or `low` and `high` of numbers, with "
+        f"`log: true` where wanted; each value must be {Recipe.allowed(name)}. Received: {given!r}{reason}"
+    )
 
 
 class Search:
@@ -106,36 +94,30 @@ class Search:
     def __init__(self, path: Path, variables: dict[str, str]):
         self._optuna = import_extra("optuna", "cluster")
         self._sweep = Sweep.check(records.read_yaml(path), {"recipe": path.name})
-        self._variables, self._name = variables, path.stem
-        self._space = {name: distribution_of(str(name), given) for name, given in self._sweep.parameters.items()}
-        self._choices = {name: getattr(found, "choices", ()) for name, found in self._space.items()}
-        ranges = [name for name, choices in self._choices.items() if not choices]
-        if not self._space or (self._sweep.method == "grid" and ranges):
-            raise UserError(
-                f"{path.name}: `parameters` must hold what to try, such as `learning_rate: [0.001, 0.01]`; a grid "
-                f"needs a list of values or `steps` for each, not a range as for {', '.join(ranges) or 'none'}."
-            )
-        combinations = math.prod(map(len, self._choices.values()))
-        if self._sweep.method == "grid" and combinations > MAX_GRID:
-            raise UserError(
-                f"{path.name}: a grid may have {MAX_GRID:,} combinations, and this one has {combinations:,}. Try fewer "
-                "values of each parameter, or `method: random` with a number of `trials`."
-            )
+        self._variables, self._name, self._space = variables, path.stem, {}
         self._base = self._plan({})
         if len(self._base.runs) != 1:
             raise UserError(f"{path.name}: `recipe` must be the name of one recipe, not {self._sweep.recipe!r}.")
-        for name, found in self._space.items():
-            for value in self._choices[name] or (found.low, found.high):
+        for name, given in self._sweep.parameters.items():
+            found = distribution_of(str(name), given)
+            ends = [given[end] for end in ("low", "high") if isinstance(given, dict) and end in given]
+            for value in getattr(found, "choices", ends):
                 self._plan({name: value})
-        (self._run,) = self._base.runs.values()
+            self._space[name] = found
+        ranges = [name for name, found in self._space.items() if not hasattr(found, "choices")]
+        if not self._space or (self._sweep.method == "grid" and ranges):
+            raise UserError(
+                f"{path.name}: `parameters` must hold what to try, such as `learning_rate: [0.001, 0.01]`; a grid "
+                f"needs a list of values for each, not a range as for {', '.join(ranges) or 'none'}."
+            )
         self.folder = self._base.folder / "sweeps" / self._name
         self._trials: dict[str, Any] = {}  # by run
-        self._pruned: set[str] = set()
         self._errors: list[str] = []
 
     def _as_text(self, name: str, value: Any) -> str:
         """Write a value as `SET` takes it; a drawn number with few digits, since its run is named after it."""
-        text = f"{value:.{DIGITS}g}" if isinstance(value, float) and not self._choices[name] else str(value)
+        is_drawn = isinstance(value, float) and hasattr(self._space.get(name), "low")
+        text = f"{value:.{DIGITS}g}" if is_drawn else str(value)
         return text.lower() if isinstance(value, bool) else text
 
     def _variables_of(self, values: dict[str, Any]) -> dict[str, str]:
@@ -151,22 +133,26 @@ class Search:
         """Run all trials, or those that an earlier call left; returns the errors of those that failed.
 
         Raises:
-            UserError: The folder holds the trials of another sweep, or the cluster cannot be used.
+            UserError: The cluster cannot be used.
         """
         from lib import cluster, scheduler  # an optional extra
 
+        address = self._base.cluster or scheduler.LOCAL
         with records.lock(self.folder):
-            self._study = self._open_study()
-            address = self._base.cluster or scheduler.LOCAL
+            self._open_study()
             with scheduler.connect(address, machine.trainings_at_once(self._sweep.trials)) as client:
-                trainings = cluster.Trainings(client, self._base.folder, [self._base.prepared])
-                for job, error in trainings.run(self._jobs(), self._stop):
-                    self._tell(job.run, job.folder, error)
-                    self._errors += [error] if error else []
+                needed = [self._base.prepared]
+                for job, end, error in cluster.run(client, self._base.folder, needed, self._jobs(), self._stop):
+                    if end == cluster.FAILED:  # the trial stays unfinished, and the next call tries it again
+                        self._errors.append(error)
+                    elif end == cluster.STOPPED:
+                        self._study.tell(self._trials[job.run], state=self._optuna.trial.TrialState.PRUNED)
+                    else:
+                        self._study.tell(self._trials[job.run], records.read_run(job.folder)["best_val_macro_f1"])
             self._write()
         return self._errors
 
-    def _open_study(self) -> Any:
+    def _open_study(self) -> None:
         optuna, sweep = self._optuna, self._sweep
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", "The reported value is ignored")  # of a run that starts over
@@ -174,90 +160,76 @@ class Search:
         journal = self.folder / JOURNAL
         if journal.is_file():  # Optuna would write on behind a line that a full disk or a crash has cut
             os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
-        backend = optuna.storages.journal.JournalFileBackend(str(journal))
-        pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * self._run.recipe.epochs))
-        study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
-            study_name=self._name,
+        (run,) = self._base.runs.values()
+        # Trials of another sweep, recipe or set of pictures under this name are a study of their own.
+        asked = [sweep.model_dump(), run.recipe.model_dump(), records.digests(self._base.prepared, "manifest.csv")]
+        pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * run.recipe.epochs))
+        self._study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal))),
+            study_name=records.digest(asked),
             direction="maximize",
             load_if_exists=True,
             pruner=pruner if sweep.prune else optuna.pruners.NopPruner(),
         )
-        asked = {"sweep": sweep.model_dump(), "recipe": self._run.recipe.model_dump()}
-        asked["manifest"] = records.file_sha256(self._base.prepared / "manifest.csv")
-        if study.user_attrs.get("asked", asked) != asked:
-            raise UserError(
-                f"{self.folder} holds trials of another sweep, recipe or set of pictures. Rename your file."
-            )
-        study.set_user_attr("asked", asked)
         # A seed of its own for each call: the same one would propose the same values again.
-        seed = (sweep.seed + len(study.trials)) % 2**32
+        seed = (sweep.seed + len(self._study.trials)) % 2**32
         proposing = optuna.samplers.TPESampler if sweep.method == "optuna" else optuna.samplers.RandomSampler
-        study.sampler = proposing(seed=seed)
+        self._study.sampler = proposing(seed=seed)
         if sweep.method == "grid":
-            for values in itertools.product(*self._choices.values()):
-                study.enqueue_trial(dict(zip(self._space, values, strict=True)), skip_if_exists=True)
-        return study
+            for values in itertools.product(*(found.choices for found in self._space.values())):
+                self._study.enqueue_trial(dict(zip(self._space, values, strict=True)), skip_if_exists=True)
 
     def _jobs(self) -> Iterator[Any]:
         """Yield the job of each trial: first those that an earlier call left unfinished."""
-        state, study = self._optuna.trial.TrialState, self._study
-        self._trials = {t.user_attrs["run"]: t for t in study.trials if t.state != state.FAIL and "run" in t.user_attrs}
-        for trial in study.get_trials(states=[state.RUNNING]):
-            if "run" in trial.user_attrs:
-                yield self._job(self._optuna.trial.Trial(study, trial._trial_id), self._plan(trial.params))
-            else:  # killed before it began
-                study.tell(trial.number, state=state.FAIL)
-                if values := trial.system_attrs.get("fixed_params"):  # of a grid
-                    study.enqueue_trial(values)
-        wanted = 0 if self._sweep.method == "grid" else self._sweep.trials  # all of a grid wait from the start
-        while study.get_trials(states=[state.WAITING]) or len(study.trials) < wanted:
-            trial = study.ask(self._space)
-            try:
-                plan = self._plan(trial.params)
-                is_new = self._trials.keys().isdisjoint(plan.runs)
-            except UserError as problem:  # values that the recipe does not allow together
-                self._errors.append(f"trial {trial.number}: {problem}")
-                is_new = False
-            if is_new:
-                yield self._job(trial, plan)
-            else:  # the same values once more would give the same score
-                study.tell(trial, state=state.FAIL)
-
-    def _job(self, trial: Any, plan: Plan) -> Any:
         from lib import cluster
 
-        (run,) = plan.runs
-        trial.set_user_attr("run", run)
-        self._trials[run] = trial
-        pipeline.write_recipes(plan)
-        return cluster.Job(run, ("train",), plan.run_folder(run), self._variables_of(trial.params), plan.elsewhere)
+        Trial, state = self._optuna.trial.Trial, self._optuna.trial.TrialState
+        left = [Trial(self._study, trial._trial_id) for trial in self._study.get_trials(states=[state.RUNNING])]
+        ended = self._study.get_trials(states=[state.COMPLETE, state.PRUNED])
+        self._trials = {trial.user_attrs["run"]: trial for trial in ended}
+        for trial in itertools.chain(left, self._new_trials()):
+            try:
+                # As `ask` does, but also for a trial that was killed before it had all of its values.
+                plan = self._plan({name: trial._suggest(name, found) for name, found in self._space.items()})
+            except UserError as problem:  # values that the recipe does not allow together
+                self._errors.append(f"trial {trial.number}: {problem}")
+                self._study.tell(trial, state=state.FAIL)
+                continue
+            (run,) = plan.runs
+            if run in self._trials:  # the same values once more would give the same score
+                self._study.tell(trial, state=state.FAIL)
+                continue
+            trial.set_user_attr("run", run)
+            self._trials[run] = trial
+            pipeline.write_recipes(plan)
+            yield cluster.Job(run, ("train",), plan.run_folder(run), self._variables_of(trial.params), plan.elsewhere)
+
+    def _new_trials(self) -> Iterator[Any]:
+        waiting = [self._optuna.trial.TrialState.WAITING]  # all trials of a grid, from the start
+        wanted = 0 if self._sweep.method == "grid" else self._sweep.trials
+        while len(self._study.trials) < wanted or self._study.get_trials(states=waiting):
+            yield self._study.ask()
 
     def _stop(self, job: Any, epoch: int, score: float) -> bool:
         trial = self._trials[job.run]
         trial.report(score, epoch)
-        if trial.should_prune():
-            self._pruned.add(job.run)
-        return job.run in self._pruned
-
-    def _tell(self, run: str, folder: Path, error: str | None) -> None:
-        trial, state = self._trials[run], self._optuna.trial.TrialState
-        if error:
-            return  # it stays unfinished, and the next call tries it again
-        if run in self._pruned:
-            self._study.tell(trial, state=state.PRUNED)
-        else:
-            self._study.tell(trial, records.read_run(folder)["best_val_macro_f1"])
+        return trial.should_prune()
 
     def _write(self) -> None:
         """Write and print the table of the trials, and write their figure and the best recipe."""
-        tried = [trial for trial in self._study.trials if "run" in trial.user_attrs]
-        columns = {"run": [trial.user_attrs["run"] for trial in tried]}
-        columns["state"] = [trial.state.name.lower() if trial.state.is_finished() else "fail" for trial in tried]
-        columns["epochs"] = [len(trial.intermediate_values) for trial in tried]
-        columns[SCORE] = [trial.value for trial in tried]
-        columns |= {name: [trial.params[name] for trial in tried] for name in self._space}
-        table = pd.DataFrame(columns).sort_values(SCORE, ascending=False, kind="stable")
+        tried = [
+            {
+                "run": trial.user_attrs["run"],
+                "state": trial.state.name.lower() if trial.state.is_finished() else "fail",
+                "epochs": len(trial.intermediate_values),
+                SCORE: trial.value,
+            }
+            | trial.params
+            for trial in self._study.trials
+            if "run" in trial.user_attrs
+        ]
+        table = pd.DataFrame(tried, columns=["run", "state", "epochs", SCORE, *self._space])
+        table = table.sort_values(SCORE, ascending=False, kind="stable")
         records.write_csv(self.folder / TABLE, table)
         print(table.to_string(index=False, float_format=lambda value: f"{value:.{DIGITS}g}", na_rep=""))
         if table[SCORE].isna().all():
@@ -289,7 +261,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sweep", type=Path, help="a file such as notebooks/params/sweeps/lr.yaml")
 
     def command(options: argparse.Namespace) -> None:
-        make_plan(os.environ)  # names every mistake in the variables
         from lib import cluster  # an optional extra
 
         errors = Search(options.sweep, cluster.variables()).run()

@@ -14,11 +14,11 @@ from lib import records
 from lib.errors import UserError, import_extra
 
 VARIABLE = "MLFLOW_TRACKING_URI"
-STATE = "mlflow.json"  # in the run folder: which run of which server it is
+TAG = "training"  # of a run on the server: the digest of its `run.json`
 # Of MLflow: it would try for minutes whether a server comes back, and report its use to its makers.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_DISABLE_TELEMETRY": "true"}
 SENT = ("*.ipynb", "*.json", "*.csv", "*.keras", "*.tflite")
-CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@")  # in an address; neither printed nor kept
+CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@")  # in an address; not printed
 
 
 def wanted() -> ModuleType | None:
@@ -52,20 +52,17 @@ def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
 def _send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
     from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server
 
-    server = CREDENTIALS.sub("", os.environ[VARIABLE])
-    made = {"server": server, "training": records.file_sha256(folder / records.RUN_RECORD)}
-    state = records.read_json(folder / STATE) if (folder / STATE).exists() else {}
-    # Another training than that of the step before, or another server, is a run of its own.
-    run = state.get("run") if made.items() <= state.items() else None
-    experiment = mlflow.get_experiment_by_name(data_name)
-    number = experiment.experiment_id if experiment else mlflow.create_experiment(data_name)
-    with mlflow.start_run(run, number, folder.name) as active:
-        if run is None:
+    training = records.file_sha256(folder / records.RUN_RECORD)
+    experiment = mlflow.set_experiment(data_name).experiment_id
+    # Another training than that of the step before is a run of its own.
+    sent = mlflow.search_runs([experiment], f"tags.{TAG} = '{training}'", output_format="list")
+    with mlflow.start_run(sent[0].info.run_id if sent else None, experiment, folder.name):
+        if not sent:
             mlflow.log_params(records.read_run(folder)["recipe"])
             for row in metrics.read_history(folder / records.HISTORY).to_dict("records"):
                 epoch = int(row.pop("epoch"))
                 mlflow.log_metrics(row, step=epoch)
-            records.write_json(folder / STATE, made | {"run": active.info.run_id})
+            mlflow.set_tag(TAG, training)
         if (folder / records.METRICS_RECORD).exists():
             scores = records.read_metrics(folder).items()
             mlflow.log_metrics({f"test_{name}": value for name, value in scores if isinstance(value, int | float)})

@@ -121,8 +121,8 @@ def test_another_version_of_the_project_on_a_worker_is_said(workers):
     here = cluster.paths.ROOT
     job = cluster.Job("cnn4", ("train",), here, {}, {})
     with scheduler.connect(workers.address, 1) as client:
-        outcome = client.submit(cluster.execute, job, None, here, here, "another", "").result()
-    assert "has another version of this project" in outcome.error
+        task = client.submit(cluster.execute, here, here, "another", "", job)
+        assert "has another version of this project" in str(task.exception())
 
 
 def test_a_worker_that_comes_after_all_others_died_gets_their_trainings(tmp_path):
@@ -143,7 +143,7 @@ def test_ctrl_c_in_a_terminal_is_left_to_the_command_that_started_the_workers():
 
 def test_no_worker_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "WORKER_SECONDS", 0.5)
-    message = r"has no workers\. Start one on each machine: `dask worker tcp://"
+    message = "No Dask scheduler with a worker answers at .*`dask worker ADDRESS` on each machine"
     with (
         dask_processes.started(tmp_path, workers=0) as alone,
         pytest.raises(UserError, match=message),
@@ -167,8 +167,8 @@ def test_scores_of_another_training_are_removed_when_files_are_received(tmp_path
         (tmp_path / name).write_text("old")
     # Of the same training, or of one that failed.
     for files in ({records.RUN_RECORD: b"old"}, {"train.failed.ipynb": b""}):
-        cluster._receive(files, tmp_path)
+        cluster._replace(tmp_path, files)
         assert all((tmp_path / name).exists() for name in records.SCORES)
-    cluster._receive({records.RUN_RECORD: b"new", records.METRICS_RECORD: b"new"}, tmp_path)
+    cluster._replace(tmp_path, {records.RUN_RECORD: b"new", records.METRICS_RECORD: b"new"})
     assert (tmp_path / records.METRICS_RECORD).read_text() == "new"
     assert not (tmp_path / records.ROBUSTNESS).exists() and not (tmp_path / records.STRANGERS).exists()

@@ -35,9 +35,12 @@ class Client:
     def __init__(self, outcomes):
         self.outcomes, self.markers = outcomes, []
 
-    def submit(self, task, job, bundle, **options):
-        self.markers.append(task.keywords["marker"])
+    def submit(self, task, job, **options):
+        self.markers.append(task.args[1])
         return Ended(self.outcomes[job.run])
+
+    def run(self, function):
+        return {"worker": function()}
 
     def scheduler_info(self, **options):
         return {"workers": {"worker": {"resources": {cluster.TRAININGS: 1}}}}
@@ -52,28 +55,28 @@ class Client:
 def run(client, folder):
     """Run what the client has outcomes for; gives the errors by run."""
     jobs = [cluster.Job(name, ("train",), folder / name, {}, {}) for name in client.outcomes]
-    return {job.run: error for job, error in cluster.Trainings(client, folder, []).run(jobs)}
+    return {job.run: error for job, _, error in cluster.run(client, folder, [], jobs)}
 
 
 def test_what_a_worker_sends_is_put_into_the_folder_of_the_run(tmp_path):
     sent = {records.RUN_RECORD: b"{}", "figures/curves.png": b"png"}
-    assert run(Client({"cnn4": cluster.Outcome(None, sent)}), tmp_path) == {"cnn4": None}
+    assert run(Client({"cnn4": ("", sent)}), tmp_path) == {"cnn4": ""}
     assert (tmp_path / "cnn4" / "figures" / "curves.png").read_bytes() == b"png"
 
 
 def test_a_folder_in_which_another_process_works_fails_its_run_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "LOCK_PATIENCE_SECONDS", 0)
-    sent = cluster.Outcome(None, {records.RUN_RECORD: b"{}"})
+    sent = ("", {records.RUN_RECORD: b"{}"})
     with records.lock(tmp_path / "cnn4"):
         errors = run(Client({"cnn4": sent, "cnn6": sent}), tmp_path)
     assert errors["cnn4"].startswith("cnn4: Another process is working on")
-    assert errors["cnn6"] is None
+    assert errors["cnn6"] == ""
     assert not (tmp_path / "cnn4").exists() and (tmp_path / "cnn6" / records.RUN_RECORD).exists()
 
 
 def test_a_task_whose_workers_die_fails_its_run_alone(tmp_path):
-    errors = run(Client({"cnn4": RuntimeError("all workers died"), "cnn6": cluster.Outcome()}), tmp_path)
-    assert errors == {"cnn4": "cnn4: all workers died", "cnn6": None}
+    errors = run(Client({"cnn4": RuntimeError("all workers died"), "cnn6": ("", {})}), tmp_path)
+    assert errors == {"cnn4": "cnn4: all workers died", "cnn6": ""}
 
 
 def test_a_scheduler_that_is_gone_ends_the_command(tmp_path):
@@ -83,7 +86,7 @@ def test_a_scheduler_that_is_gone_ends_the_command(tmp_path):
 
 def test_a_worker_shares_the_runs_where_it_sees_a_file_in_their_own_folder(tmp_path):
     # The outputs folder may be another one than that of the repository, which all workers may share.
-    client = Client({"cnn4": cluster.Outcome()})
+    client = Client({"cnn4": ("", {})})
     run(client, tmp_path / "scratch")
     assert [marker.parent for marker in client.markers] == [tmp_path / "scratch"]
     assert list((tmp_path / "scratch").iterdir()) == []
