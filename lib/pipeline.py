@@ -331,6 +331,8 @@ def print_plan(plan: Plan) -> None:
     is_run_given = "RUN" in os.environ.get("GIVEN", "").split()
     if is_run_given and _goals() & FOR_RUNS and not _goals() & {"report", "explore"}:
         raise UserError("RUN belongs to `make report` and `make explore`. Runs to be made are named in RUNS.")
+    if "sweep" in _goals() and not _goals() & FOR_RUNS and os.environ.get("RUNS", "").strip():
+        raise UserError("RUNS does not belong to `make sweep`, whose file names the recipe. Leave it out.")
     write_requests(plan, _goals())
     print(makefile(plan), end="")
 

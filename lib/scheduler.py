@@ -25,13 +25,12 @@ IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 @contextlib.contextmanager
-def connect(address: str, workers: int, threads: int = 0) -> Iterator["distributed.Client"]:
+def connect(address: str, workers: int) -> Iterator["distributed.Client"]:
     """Start a cluster on this machine, or connect to a scheduler.
 
     Args:
         address: `local`, or the address of a scheduler, such as `tcp://scheduler:8786`.
-        workers: Worker processes of a local cluster.
-        threads: Threads of each; by default the cores are divided among them.
+        workers: Worker processes of a local cluster, among which the cores are divided.
 
     Raises:
         UserError: Nothing answers there, no worker comes, or the scheduler or every worker of a task is gone during the
@@ -43,7 +42,7 @@ def connect(address: str, workers: int, threads: int = 0) -> Iterator["distribut
                 address = stack.enter_context(
                     distributed.LocalCluster(
                         n_workers=workers,
-                        threads_per_worker=threads or max(1, machine.cores() // workers),
+                        threads_per_worker=max(1, machine.cores() // workers),
                         memory_limit=max(psutil.virtual_memory().total // workers, machine.TRAINING_BYTES),
                         dashboard_address="127.0.0.1:0",
                         silence_logs=logging.ERROR,

@@ -366,7 +366,7 @@ def _answered(
 
     files = {path.name: path.read_bytes() for path in map(network.run_dir.joinpath, NETWORK_FILES) if path.exists()}
     with (
-        scheduler.connect(address, cores(), threads=1) as client,
+        scheduler.connect(address, cores()) as client,
         scheduler.files_on_workers(client, files) as folder,
     ):
         task = functools.partial(_rows_on_worker, scheduler.version(), folder, read)

@@ -238,6 +238,14 @@ def test_a_goal_that_cannot_be_reached_is_a_mistake(goal, says, monkeypatch):
         pipeline.print_plan(make_plan({}))
 
 
+def test_a_sweep_takes_no_runs(monkeypatch):
+    monkeypatch.setenv("GOALS", "sweep")
+    monkeypatch.setenv("SWEEP", "notebooks/params/sweeps/lr.yaml")
+    monkeypatch.setenv("RUNS", "cnn6")
+    with pytest.raises(UserError, match="RUNS does not belong to `make sweep`"):
+        pipeline.print_plan(make_plan({}))
+
+
 def test_the_makefile_names_what_each_step_depends_on():
     lines = dict(line.split(" := ") for line in pipeline.makefile(make_plan({})).splitlines())
     assert lines["RUN_NAMES"] == "cnn4 cnn6"
