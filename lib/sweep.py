@@ -143,12 +143,10 @@ class Search:
             with scheduler.connect(address, machine.trainings_at_once(self._sweep.trials)) as client:
                 needed = [self._base.prepared]
                 for job, end, error in cluster.run(client, self._base.folder, needed, self._jobs(), self._stop):
-                    if end == cluster.FAILED:  # the trial stays unfinished, and the next call tries it again
-                        self._errors.append(error)
-                    elif end == cluster.STOPPED:
-                        self._study.tell(self._trials[job.run], state=self._optuna.trial.TrialState.PRUNED)
-                    else:
+                    if end == cluster.DONE:
                         self._study.tell(self._trials[job.run], records.read_run(job.folder)["best_val_macro_f1"])
+                    elif end == cluster.FAILED:  # the trial stays unfinished, and the next call tries it again
+                        self._errors.append(error)
             self._write()
         return self._errors
 
@@ -188,21 +186,21 @@ class Search:
         ended = self._study.get_trials(states=[state.COMPLETE, state.PRUNED])
         self._trials = {trial.user_attrs["run"]: trial for trial in ended}
         for trial in itertools.chain(left, self._new_trials()):
+            # As `ask` does, but also for a trial that was killed before it had all of its values.
+            values = {name: trial._suggest(name, found) for name, found in self._space.items()}
             try:
-                # As `ask` does, but also for a trial that was killed before it had all of its values.
-                plan = self._plan({name: trial._suggest(name, found) for name, found in self._space.items()})
+                plan = self._plan(values)
+                (run,) = plan.runs
             except UserError as problem:  # values that the recipe does not allow together
                 self._errors.append(f"trial {trial.number}: {problem}")
-                self._study.tell(trial, state=state.FAIL)
-                continue
-            (run,) = plan.runs
-            if run in self._trials:  # the same values once more would give the same score
+                run = None
+            if run is None or run in self._trials:  # the same values once more would give the same score
                 self._study.tell(trial, state=state.FAIL)
                 continue
             trial.set_user_attr("run", run)
             self._trials[run] = trial
             pipeline.write_recipes(plan)
-            yield cluster.Job(run, ("train",), plan.run_folder(run), self._variables_of(trial.params), plan.elsewhere)
+            yield cluster.Job(run, ("train",), plan.run_folder(run), self._variables_of(values), plan.elsewhere)
 
     def _new_trials(self) -> Iterator[Any]:
         waiting = [self._optuna.trial.TrialState.WAITING]  # all trials of a grid, from the start
@@ -213,7 +211,9 @@ class Search:
     def _stop(self, job: Any, epoch: int, score: float) -> bool:
         trial = self._trials[job.run]
         trial.report(score, epoch)
-        return trial.should_prune()
+        if is_worse := trial.should_prune():
+            self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
+        return is_worse
 
     def _write(self) -> None:
         """Write and print the table of the trials, and write their figure and the best recipe."""
