@@ -133,7 +133,8 @@ def _show(lines: dict[str, tqdm], run: str, text: str) -> None:
         return
     if run not in lines:
         lines[run] = tqdm(bar_format="{desc}", file=sys.stdout)
-    lines[run].set_description_str(f"{run}: {text}"[: shutil.get_terminal_size().columns - 1])
+    width = shutil.get_terminal_size().columns - 1
+    lines[run].set_description_str(f"{run}: {text}"[:width].ljust(width))  # over what tqdm leaves of another line
 
 
 def _receive(job: Job, future: "distributed.Future") -> str:

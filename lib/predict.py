@@ -22,7 +22,7 @@ from lib import machine, records, shards
 from lib.errors import UserError, printable, report_error
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
-from lib.shards import DECIMALS, TOP, as_record, is_folder, is_url, is_video, pictures_below
+from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, is_video, pictures_below
 
 ANSWERED, SOME_UNANSWERED = 0, 1
 DECLINED = "not a known character"
@@ -45,10 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with machine.stderr_to(Path(os.devnull)):  # LiteRT's C++ code writes there, such as the name of its delegate
             network = Recogniser.load(options.run) if options.run else recogniser.load_best()
-        if options.out:
-            return _predict_to_folder(options, network)
+        private, out = options.allow_private_addresses, options.out
+        read = functools.partial(shards.read_picture, allow_private=private, any_address=bool(out))
+        if out:
+            return _predict_to_folder(options, network, read)
         with _writer(options, network) as write:
-            return _predict(options, network, write)
+            return _predict(options, network, read, write)
     except BrokenPipeError:
         raise
     except (UserError, OSError) as problem:
@@ -107,10 +109,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _predict_to_folder(options: argparse.Namespace, network: Recogniser) -> int:
+def _predict_to_folder(options: argparse.Namespace, network: Recogniser, read: Reader) -> int:
     """Write the answers for very many pictures to a folder; returns the exit status."""
-    private = options.allow_private_addresses
-    read = functools.partial(shards.read_picture, allow_private=private, any_address=True)
     try:
         count, errors = shards.write(options.pictures, options.out, network, read, options.cluster, options.every)
     except OSError as problem:
@@ -119,11 +119,10 @@ def _predict_to_folder(options: argparse.Namespace, network: Recogniser) -> int:
     return SOME_UNANSWERED if errors else ANSWERED
 
 
-def _predict(options: argparse.Namespace, network: Recogniser, write: Writer) -> int:
+def _predict(options: argparse.Namespace, network: Recogniser, read: Reader, write: Writer) -> int:
     """Write an answer for every picture, in order; returns the exit status."""
     names = [picture for argument in options.pictures for picture in find_pictures(argument)]
     top = len(network.characters) if options.all else TOP
-    read = functools.partial(shards.read_picture, allow_private=options.allow_private_addresses)
     answers = network.predict_many(names, top=top, read=read)
     status = ANSWERED
     with (

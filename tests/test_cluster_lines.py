@@ -1,21 +1,45 @@
 """The lines of progress of several runs: how a worker reads and reports them, and how they stand on a terminal."""
 
+import re
 import sys
 from types import SimpleNamespace
 
 from lib import cluster
 
 
-def test_on_a_terminal_a_run_has_one_line_which_is_rewritten_and_cut_at_its_edge(capsys, monkeypatch):
+def screen(text):
+    """Give the lines of a terminal after a text with cursor movements."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[A|\r|\n|[^\x1b\r\n]+", text):
+        column = 0 if part in "\r\n" else column
+        row += {"\n": 1, "\x1b[A": -1}.get(part, 0)
+        lines += [""] * (row + 1 - len(lines))
+        if part.isprintable():
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines]
+
+
+def test_on_a_terminal_a_run_has_one_line_which_stays_when_it_has_ended(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     lines = {}
-    cluster._show(lines, "cnn4", "epoch 1/2")
-    cluster._show(lines, "cnn4", "epoch 2/2  loss 1.000")
-    lines["cnn4"].close()
+    for run, text in (("cnn4", "epoch 1/2"), ("cnn6", "epoch 1/3"), ("cnn4", "epoch 2/2  loss 1.000")):
+        cluster._show(lines, run, text)
     shown = capsys.readouterr().out
-    assert shown.count("\n") == 1
-    assert shown.split("\r")[-1] == "cnn4: epoch 2/2  lo\n"
+    assert screen(shown)[:2] == ["cnn4: epoch 2/2  lo", "cnn6: epoch 1/3"]
+    cluster._show(lines, "cnn6", "done")
+    lines.pop("cnn6").close()
+    cluster._show(lines, "cnn4", "failed")
+    lines.pop("cnn4").close()
+    assert screen(shown + capsys.readouterr().out) == ["cnn6: done", "cnn4: failed", ""]
+
+
+def test_where_there_is_no_terminal_each_epoch_is_a_line(capsys):
+    lines = {}
+    cluster._show(lines, "cnn4", "epoch 1/2")
+    cluster._show(lines, "cnn4", "done")
+    assert (capsys.readouterr().out, lines) == ("cnn4: epoch 1/2\ncnn4: done\n", {})
 
 
 STEP = """

@@ -1,10 +1,12 @@
 """What becomes of a run, however its task ends: with a client whose tasks end at once."""
 
 from concurrent.futures import CancelledError
+from types import SimpleNamespace
 
 import pytest
 
-from lib import cluster, records
+from lib import cluster, records, scheduler
+from lib.errors import UserError
 
 
 class Ended:
@@ -90,3 +92,17 @@ def test_a_worker_shares_the_runs_where_it_sees_a_file_in_their_own_folder(tmp_p
     run(client, tmp_path / "scratch")
     assert [marker.parent for marker in client.markers] == [tmp_path / "scratch"]
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_results_are_sent_back_below_the_repository_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(Client, "run", lambda self, function: {"worker": False})
+    with pytest.raises(UserError, match=r"A worker does not share .*, and results are sent back below"):
+        run(Client({"cnn4": ("", {})}), tmp_path)
+
+
+def test_a_worker_that_comes_later_and_does_not_share_the_folder_is_named(tmp_path, monkeypatch):
+    worker = SimpleNamespace(address="tcp://later:1", local_directory=str(tmp_path))
+    monkeypatch.setattr(scheduler, "this_worker", lambda code: worker)
+    job = cluster.Job("cnn4", ("train",), tmp_path / "cnn4", {}, {})
+    with pytest.raises(UserError, match=r"The worker tcp://later:1 does not share .*/cnn4, as the first ones did\."):
+        cluster.execute(tmp_path, tmp_path / "marker", "code", "", job)
