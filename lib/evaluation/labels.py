@@ -18,28 +18,6 @@ from lib.evaluation.metrics import Predictions
 SECOND_PROBABILITY = 0.15  # of the second most probable character, in a picture that may show both
 
 
-def thresholds(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Compute the mean probability that pictures of a label have for that label (equation 2 of the paper).
-
-    Returns:
-        float `(num_characters,)`: a picture is confidently of a character when its probability reaches this.
-    """
-    own = probabilities[np.arange(len(actual)), actual]
-    return np.bincount(actual, own, probabilities.shape[1]) / np.bincount(actual, minlength=probabilities.shape[1])
-
-
-def confident_labels(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Give each picture the label that the confident joint counts it under (equation 1 of the paper).
-
-    Returns:
-        int `(num_pictures,)`: the most probable of the characters whose threshold is reached; the given label where
-        none is.
-    """
-    reached = probabilities >= thresholds(actual, probabilities)
-    confident = np.where(reached, probabilities, -1).argmax(axis=1)
-    return np.where(reached.any(axis=1), confident, actual)
-
-
 def suspects(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Rank the pictures whose label is likely to be wrong, the most likely first.
 
@@ -47,11 +25,16 @@ def suspects(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         Positions of the pictures outside of the diagonal of the confident joint, by their margin: the probability of
         the given label minus the highest of another.
     """
-    wrong = np.flatnonzero(confident_labels(actual, probabilities) != actual)
+    own, number = probabilities[np.arange(len(actual)), actual], probabilities.shape[1]
+    # Equation 2 of the paper: a picture is confidently of a character when its probability reaches the mean that
+    # pictures of this label have.
+    reached = probabilities >= np.bincount(actual, own, number) / np.bincount(actual, minlength=number)
+    # Equation 1: of several characters it is of the most probable one; where there is none it keeps its label.
+    confident = np.where(reached, probabilities, -1).argmax(axis=1)
+    wrong = np.flatnonzero(reached.any(axis=1) & (confident != actual))
     others = probabilities[wrong].copy()
     others[np.arange(len(wrong)), actual[wrong]] = -1
-    margin = probabilities[wrong, actual[wrong]] - others.max(axis=1)
-    return wrong[np.argsort(margin, kind="stable")]
+    return wrong[np.argsort(own[wrong] - others.max(axis=1), kind="stable")]
 
 
 def two_characters(probabilities: np.ndarray) -> np.ndarray:
@@ -106,28 +89,19 @@ def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predic
     return answers, int((exclude | (actual != predictions.actual)).sum())
 
 
-def random_sample(num_pictures: int, size: int = 300, seed: int = 0) -> np.ndarray:
-    """Draw the pictures whose review gives the share of wrong labels, without looking at any answer.
-
-    Returns:
-        Positions, int `(size,)` or fewer, in random order.
-    """
-    return np.random.default_rng(seed).permutation(num_pictures)[:size]
-
-
-def share_of_wrong(verdicts: pd.Series) -> tuple[float, float, float]:
+def share_of_wrong(verdicts: pd.Series) -> tuple[int, float, float, float]:
     """Estimate the share of wrong labels from a random sample that people reviewed.
 
     Args:
         verdicts: The verdict on each picture of the sample; an empty text where nobody has looked yet.
 
     Returns:
-        The share of the reviewed ones that are relabelled or excluded, and its 95 % interval (Wilson 1927); NaN where
-        none is reviewed. A second character does not make a label wrong.
+        The number of the reviewed ones, the share of them that is relabelled or excluded, and its 95 % interval (Wilson
+        1927); NaN where none is reviewed. A second character does not make a label wrong.
     """
     reviewed = verdicts[verdicts != ""]
     if reviewed.empty:
-        return (np.nan,) * 3
+        return 0, np.nan, np.nan, np.nan
     wrong = int(reviewed.isin([corrections.RELABEL, corrections.EXCLUDE]).sum())
     interval = stats.binomtest(wrong, len(reviewed)).proportion_ci(method="wilson")
-    return wrong / len(reviewed), float(interval.low), float(interval.high)
+    return len(reviewed), wrong / len(reviewed), float(interval.low), float(interval.high)

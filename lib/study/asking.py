@@ -18,23 +18,19 @@ FAILED = "Something went wrong; the log of the notebook says what."
 JPEG_QUALITY = 88
 
 
-def front_end(name: str) -> str:
-    """Give the script of a widget: the part that all share, then its own."""
-    folder = Path(__file__).parent
-    return "\n".join((folder / part).read_text(encoding="utf-8") for part in ("asking.js", f"{name}.js"))
-
-
 class Asking(anywidget.AnyWidget):
     """Answers messages `{"id": …, "ask": <name>, …}` with what the function of that name returns.
 
     Args:
-        questions: From a name to a function of the message, which returns the answer and the pictures with it.
+        script: Name of the front end, a `.js` file beside this module; what all share comes before it.
+        questions: Functions of the message by name, which return the answer and the pictures with it.
     """
 
-    _esm = "export default { render() {} }"
     _css = Path(__file__).parent / "asking.css"
 
-    def __init__(self, questions: dict[str, Callable[[dict[str, Any]], Reply]]):
+    def __init__(self, script: str, **questions: Callable[[dict[str, Any]], Reply]):
+        parts = (Path(__file__).parent / f"{part}.js" for part in ("asking", script))
+        self._esm = "\n".join(part.read_text(encoding="utf-8") for part in parts)
         self._questions = questions
         super().__init__()
         self.on_msg(self._on_question)

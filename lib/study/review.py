@@ -1,7 +1,7 @@
 """The label review: one picture at a time, with what speaks for and against its label.
 
-`Review` holds the lists of pictures and the verdicts, `ReviewWidget` shows them. A verdict is in the file of
-corrections before the next picture is shown, so nothing is lost when the kernel or the browser is killed.
+A verdict is in the file of corrections before the next picture is shown, so nothing is lost when the kernel or the
+browser is killed.
 """
 
 import getpass
@@ -16,7 +16,7 @@ from lib.characters import display_name
 from lib.data import corrections, dataset, folds, pictures
 from lib.errors import UserError
 from lib.evaluation import labels
-from lib.study.asking import Asking, Reply, front_end, jpeg, partners
+from lib.study.asking import Asking, Reply, jpeg, partners
 
 SHOWN_SIDE = 384  # pixels
 NEAR_SIDE = 96
@@ -53,12 +53,18 @@ class Review:
         self._raw, self._where = raw, where
         # As the source has them, in a set that was made with corrections too.
         self.given = self.table.get("label_before", self.table.character)
-        self._frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)))
+        frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)))
         self._pairs = dataset.near_duplicates(processed)
-        self._sample = self._frames[labels.random_sample(len(self._frames), size, seed)]
+        # Drawn without looking at any answer, so that its review gives the share of wrong labels.
+        self._sample = np.random.default_rng(seed).permutation(frames)[:size]
         self._undo: list[tuple[str, pd.DataFrame]] = []  # a picture, and its verdict before
         self.corrections = corrections.read(self.file)
         self.look()
+
+    def widget(self) -> Asking:
+        """Make what shows the review: keys and mouse, undo, other people's corrections."""
+        questions = {"decide": self._decide, "undo": self._take_back, "merge": self._merge}
+        return Asking("review", card=self._card, **questions)
 
     def look(self) -> None:
         """Read the out-of-fold answers that are there now, and make the lists from them."""
@@ -73,16 +79,6 @@ class Review:
         if len(rows):
             self.lists["suspects"] = answered[labels.suspects(self.data.labels[rows], self._probabilities)]
             self.lists["two"] = answered[labels.two_characters(self._probabilities)]
-
-    def look_again(self) -> None:
-        """Make the lists again where another fold has been finished meanwhile."""
-        if self.finished_folds < folds.FOLDS and len(folds.finished(self._where, self.data)) > self.finished_folds:
-            self.look()
-
-    def positions(self, name: str, character: str = "") -> np.ndarray:
-        """Give the pictures of a list, as positions in the manifest; of one character or of all."""
-        chosen = self.lists[name]
-        return chosen[self.given.to_numpy()[chosen] == character] if character else chosen
 
     def decide(self, path: str, verdict: str, label: str = "") -> None:
         """Record a verdict on a picture, at once.
@@ -138,103 +134,87 @@ class Review:
         self.corrections = corrections.update(self.file, rows)
         return len(rows)
 
-    def verdict(self, position: int) -> pd.Series | None:
-        """Give the row of the corrections about a picture, None where there is none."""
-        found = corrections.of_each(self.table.iloc[[position]], self.corrections).iloc[0]
-        return found if found.verdict else None
-
-    def verdicts(self, positions: np.ndarray) -> pd.Series:
-        """Give the verdict on each picture; empty where nobody has looked."""
-        return corrections.of_each(self.table.iloc[positions], self.corrections).verdict
-
-    def answers(self, position: int) -> list[tuple[str, float]]:
-        """Give the most probable characters of a picture, out of fold; empty where its fold is not finished."""
-        row = self._answer_of.get(position)
-        if row is None:
-            return []
-        order = np.argsort(-self._probabilities[row], kind="stable")[:TOP]
-        return [(self.characters[label], float(self._probabilities[row, label])) for label in order]
-
-    def near(self, position: int) -> list[int]:
-        """Give the near-duplicates of a picture, as positions in the manifest."""
-        return partners(self._pairs, position)[:MOST_NEAR].tolist()
-
-    def picture(self, position: int, side: int = SHOWN_SIDE) -> bytes:
-        """Encode a picture for the page."""
-        return jpeg(pictures.decode_full((self._raw / self.table.path[position]).read_bytes(), longest=side))
+    def verdicts(self, positions: np.ndarray) -> pd.DataFrame:
+        """Give the row of the corrections about each picture; empty texts where nobody has looked."""
+        return corrections.of_each(self.table.iloc[positions], self.corrections)
 
     def conclusion(self) -> str:
         """Say how many labels are wrong, from the random sample."""
-        reviewed = int((self.verdicts(self.lists["random"]) != "").sum())
+        reviewed, share, low, high = labels.share_of_wrong(self.verdicts(self._sample).verdict)
         if not reviewed:
             return f"No picture of the random sample of {len(self._sample)} is reviewed yet."
-        share, low, high = labels.share_of_wrong(self.verdicts(self.lists["random"]))
         return (
             f"{reviewed} of {len(self._sample)} random pictures reviewed: {100 * share:.1f} % of the labels are wrong "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
         )
 
-
-class ReviewWidget(Asking):
-    """Shows a review: keys and mouse, undo, other people's corrections."""
-
-    _esm = front_end("review")
-
-    def __init__(self, review: Review):
-        self._review = review
-        super().__init__({"card": self._card, "decide": self._decide, "undo": self._take_back, "merge": self._merge})
-
     def _decide(self, question: dict[str, Any]) -> Reply:
-        self._review.decide(question["path"], question["verdict"], question.get("label", ""))
+        self.decide(question["path"], question["verdict"], question.get("label", ""))
         return self._card(question | {"index": question["index"] + 1})
 
     def _take_back(self, question: dict[str, Any]) -> Reply:
-        path = self._review.undo()
-        positions = self._review.positions(question["list"], question.get("character", ""))
-        at = np.flatnonzero(self._review.table.path.to_numpy()[positions] == path)
+        path = self.undo()
+        at = np.flatnonzero(self.table.path.to_numpy()[self._positions(question)] == path)
         answer, shown = self._card(question | {"index": int(at[0]) if len(at) else question["index"]})
         return answer | {"message": f"Taken back: {path}" if path else "There is nothing to take back."}, shown
 
     def _merge(self, question: dict[str, Any]) -> Reply:
-        number = self._review.merge(question["text"], question["name"])
+        number = self.merge(question["text"], question["name"])
         answer, shown = self._card(question)
         return answer | {"message": f"{number} rows of {question['name']} merged."}, shown
 
     def _card(self, question: dict[str, Any]) -> Reply:
         """Describe a picture of a list; without an index the first that nobody has reviewed."""
-        review = self._review
-        review.look_again()
-        positions = review.positions(question["list"], question.get("character", ""))
-        counts = {name: [int((review.verdicts(rows) != "").sum()), len(rows)] for name, rows in review.lists.items()}
+        if len(folds.finished(self._where, self.data)) > self.finished_folds:  # another one meanwhile
+            self.look()
+        positions = self._positions(question)
+        verdicts = self.verdicts(positions)
+        done = {name: int((self.verdicts(rows).verdict != "").sum()) for name, rows in self.lists.items()}
         answer = {
-            "lists": [[name, title, *counts[name]] for name, title in LISTS.items()],
-            "characters": [[name, display_name(name)] for name in review.characters],
+            "lists": [[name, title, done[name], len(self.lists[name])] for name, title in LISTS.items()],
+            "characters": [[name, display_name(name)] for name in self.characters],
             "total": len(positions),
-            "conclusion": review.conclusion(),
-            "folds": [review.finished_folds, folds.FOLDS],
+            "conclusion": self.conclusion(),
+            "folds": [self.finished_folds, folds.FOLDS],
         }
         if not len(positions):
             return answer | {"index": 0}, []
         index = question.get("index")
         if index is None:
-            index = (review.verdicts(positions) == "").to_numpy().argmax()  # 0 where all are reviewed
+            index = (verdicts.verdict == "").to_numpy().argmax()  # 0 where all are reviewed
         index = int(np.clip(index, 0, len(positions) - 1))
         position = int(positions[index])
-        near, decided = review.near(position), review.verdict(position)
+        near = partners(self._pairs, position)[:MOST_NEAR]
         answer |= {
             "index": index,
-            "path": review.table.path[position],
-            "label": display_name(review.given[position]),
-            "answers": [[name, display_name(name), probability] for name, probability in review.answers(position)],
-            "near": [display_name(review.given[other]) for other in near],
-            "verdict": "" if decided is None else _spelt(decided),
+            "path": self.table.path[position],
+            "label": display_name(self.given[position]),
+            "answers": self._answers(position),
+            "near": [display_name(self.given[other]) for other in near],
+            "verdict": _spelt(verdicts.iloc[index]),
         }
-        return answer, [review.picture(position), *(review.picture(other, NEAR_SIDE) for other in near)]
+        return answer, [self._picture(position, SHOWN_SIDE), *(self._picture(other, NEAR_SIDE) for other in near)]
+
+    def _positions(self, question: dict[str, Any]) -> np.ndarray:
+        """Give the pictures of a list, as positions in the manifest; of one character or of all."""
+        chosen, character = self.lists[question["list"]], question.get("character", "")
+        return chosen[self.given.to_numpy()[chosen] == character] if character else chosen
+
+    def _answers(self, position: int) -> list[tuple[str, str, float]]:
+        """Give the most probable characters of a picture, out of fold; empty where its fold is not finished."""
+        if position not in self._answer_of:
+            return []
+        probabilities = self._probabilities[self._answer_of[position]]
+        top = np.argsort(-probabilities, kind="stable")[:TOP]
+        return [(name := self.characters[at], display_name(name), float(probabilities[at])) for at in top]
+
+    def _picture(self, position: int, side: int) -> bytes:
+        return jpeg(pictures.decode_full((self._raw / self.table.path[position]).read_bytes(), longest=side))
 
 
 def _spelt(row: pd.Series) -> str:
     character = f" {display_name(row.label)}" if row.verdict in (corrections.RELABEL, corrections.SECOND) else ""
-    return f"{row.verdict}{character} ({row.who})"
+    return f"{row.verdict}{character} ({row.who})" if row.verdict else ""
 
 
 def open_review(data_name: str, raw_name: str, file: Path, who: str = "", size: int = 300, seed: int = 0) -> Review:
