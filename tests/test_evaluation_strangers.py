@@ -64,11 +64,3 @@ def test_without_a_class_map_places_are_not_measured(tmp_path, few):
     # Nobody is recognised in some of the styles: there is no fraction of nothing, which no record can hold.
     wrong = strangers.summary(network, originals, np.ones(3, int), np.full((3, 4), np.nan))
     assert wrong["declined_though_right"] == {} and len(strangers.table(wrong)) == 7
-
-
-def test_auroc_and_false_positives():
-    known, unknown = np.array([0.9, 0.8, 0.7, 0.2]), np.array([0.6, 0.1])
-    assert strangers.auroc(known, unknown) == pytest.approx(7 / 8)
-    assert strangers.auroc(known, known) == pytest.approx(0.5)
-    assert strangers.false_positive_rate(known, unknown, 0.75) == 0
-    assert strangers.false_positive_rate(known, unknown, 1.0) == 0.5

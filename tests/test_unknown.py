@@ -82,6 +82,10 @@ def test_the_table_chooses_on_validation_and_reports_test():
     assert (best.validation_auroc, best.auroc, best.fpr_at_95_tpr) == (1, 1, 0)
     assert (best.known_named, best.unknown_named, best.strangers_named, best.changed_declined) == (0.97, 0, 1, 0.5)
     assert table.auroc[1] == 0.5
+    # Three of four above both, the last above one of two: 7 of 8 pairs. The known all reach 0.2, as one of two does.
+    part = {"known": one_score(np.array([0.9, 0.8, 0.7, 0.2])), "left out": one_score(np.array([0.6, 0.1]))}
+    mixed = unknown.table(part, part, {}).iloc[0]
+    assert (mixed.auroc, mixed.fpr_at_95_tpr) == (0.875, 0.5)
     assert "100 of 100 pairs" in findings.unknown(table)
 
 

@@ -11,7 +11,6 @@ import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
-from scipy.stats import mannwhitneyu
 from sklearn.datasets import load_sample_images
 
 from lib.data import clipart, pictures
@@ -213,23 +212,3 @@ def _around(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
         (np.clip(corner, 0, 1) * size).astype(int) for corner in (start - margin, end + margin)
     )
     return np.ascontiguousarray(picture[top : bottom + 1, left : right + 1])
-
-
-def auroc(known: np.ndarray, unknown: np.ndarray) -> float:
-    """Compute the probability that a known picture has a higher score than an unknown one; ties count half.
-
-    Args:
-        known: Scores, `float (n,)`.
-        unknown: Scores, `float (m,)`.
-
-    Returns:
-        0 to 1; one half for a score that says nothing.
-    """
-    found = mannwhitneyu(known.astype(float), unknown.astype(float), method="asymptotic")
-    return float(found.statistic / (len(known) * len(unknown)))
-
-
-def false_positive_rate(known: np.ndarray, unknown: np.ndarray, true_positive_rate: float = 0.95) -> float:
-    """Compute the fraction of the unknown at the threshold that a fraction of the known reaches (FPR at 95 % TPR)."""
-    kept = int(np.ceil(true_positive_rate * len(known)))
-    return float(np.mean(unknown >= np.sort(known)[len(known) - kept]))

@@ -62,7 +62,7 @@ def main() -> int:
             Path(temporary),
             "from pathlib import Path",
             "from lib.study import explore",
-            f"explore.ExploreWidget(explore.Explorer(*map(Path, {folders!r})))",
+            f"explore.Explorer(*map(Path, {folders!r})).widget()",
         )
         with served(notebook, Path(temporary)) as (_, address):
             page = chromium.new_page(viewport=browser.WIDE)
