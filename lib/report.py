@@ -55,26 +55,6 @@ def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.Dat
     return pd.DataFrame(texts)[columns]
 
 
-def parameters_by_run(parameters: pd.DataFrame) -> pd.DataFrame:
-    """Say of each run in which parameters it differs from the most similar one before it.
-
-    As a table of all parameters by all runs, eleven runs would not fit on a page.
-
-    Args:
-        parameters: As from `compare.differing_parameters`: `parameter`, then the value in each run.
-
-    Returns:
-        Columns `run`, `differs from` and `in`, a row for each run but the first.
-    """
-    values, rows = parameters.set_index("parameter").map(str), []
-    for number, run in enumerate(values.columns[1:], start=1):
-        differs = values.iloc[:, :number].ne(values[run], axis=0)
-        nearest = differs.sum().idxmin()
-        changed = values[run][differs[nearest]]
-        rows.append((run, nearest, ", ".join(changed.index + " " + changed)))
-    return pd.DataFrame(rows, columns=["run", "differs from", "in"])
-
-
 def _interval(low: float, high: float) -> str:
     return f"{low:.3f} to {high:.3f}" if pd.notna(low) else ""
 
@@ -136,16 +116,12 @@ def timelines(answers: Path) -> list[Path]:
     """
     from lib.evaluation import plots, timeline  # seaborn, which the tables do not need
 
-    dataset = import_extra("pyarrow.dataset", "predictions")
+    parquet = import_extra("pyarrow.parquet", "predictions")
     shards = [str(path) for path in sorted(answers.glob("part-*.parquet"))]
-    has_time = dataset.field("time").is_valid()
-    columns = ["picture", "time", "found"]
-    checked = dataset.ParquetFileFormat(
-        default_fragment_scan_options=dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-    )
+    # Pictures have no time.
+    options = {"columns": ["picture", "time", "found"], "filters": [("time", ">=", 0)]}
     try:
-        answered = dataset.dataset(shards, format=checked) if shards else None
-        rows = answered.to_table(columns=columns, filter=has_time).to_pandas() if answered else ()
+        rows = parquet.read_table(shards, **options, page_checksum_verification=True).to_pandas() if shards else ()
     except (OSError, ValueError) as problem:  # Arrow's
         raise UserError(f"{answers} cannot be read: {' '.join(str(problem).split())}") from None
     if not len(rows):

@@ -78,29 +78,32 @@ def test_runs_that_counted_no_near_duplicates_rank_by_score(tmp_path):
     assert list(compare.ranked(compare.results(compare.evaluated(tmp_path))).run) == ["best", "good"]
 
 
-def test_only_parameters_that_differ_are_listed(tmp_path):
-    runs = [trained_run(tmp_path / "a"), trained_run(tmp_path / "b", recipe={"conv_layers": 6, "seed": 1})]
-    table = compare.differing_parameters(runs)
-    assert list(table) == ["parameter", "a", "b"]
-    assert table.to_numpy().tolist() == [["conv_layers", 4, 6], ["seed", 0, 1]]
+def differing(*runs):
+    return compare.differing_parameters(list(runs)).to_numpy().tolist()
+
+
+def test_a_run_is_compared_with_the_most_similar_one_before_it(tmp_path):
+    runs = [
+        trained_run(tmp_path / "best", recipe={"network": "springfield", "epochs": 44}),
+        trained_run(tmp_path / "cnn6", recipe={"conv_layers": 6, "epochs": 40}),
+        trained_run(tmp_path / "cnn4", recipe={"conv_layers": 4, "epochs": 40}),
+    ]
+    assert differing(*runs) == [
+        ["cnn6", "best", "network cnn, conv_layers 6, epochs 40"],
+        ["cnn4", "cnn6", "conv_layers 4"],  # of best it differs in two
+    ]
+    assert differing(runs[0]) == differing() == []
 
 
 def test_the_prepared_pictures_count_as_parameters(tmp_path):
     runs = [trained_run(tmp_path / "a"), trained_run(tmp_path / "b", manifest_sha256="f" * 64, resize_mode="pad")]
-    table = compare.differing_parameters(runs)
-    assert table.to_numpy().tolist() == [["manifest", "01234567", "ffffffff"], ["resize_mode", "stretch", "pad"]]
+    assert differing(*runs) == [["b", "a", "resize_mode pad, manifest ffffffff"]]
 
 
 def test_a_parameter_newer_than_a_run_has_its_default_there(tmp_path):
     runs = [trained_run(tmp_path / "old"), trained_run(tmp_path / "new", recipe={"flip_tta_threshold": 0.0})]
-    assert compare.differing_parameters(runs).empty
     runs.append(trained_run(tmp_path / "other", recipe={"flip_tta_threshold": 0.8}))
-    assert compare.differing_parameters(runs).to_numpy().tolist() == [["flip_tta_threshold", 0.0, 0.0, 0.8]]
-
-
-@pytest.mark.parametrize("names", [[], ["cnn4"]])
-def test_fewer_than_two_runs_differ_in_nothing(tmp_path, names):
-    assert compare.differing_parameters([trained_run(tmp_path / name) for name in names]).empty
+    assert differing(*runs) == [["new", "old", ""], ["other", "old", "flip_tta_threshold 0.8"]]
 
 
 # ---------------------------------------------------------------- seeds and ablation

@@ -1,5 +1,4 @@
 import nbformat
-import pandas as pd
 import pytest
 
 from lib import paths, pipeline, report
@@ -44,22 +43,6 @@ def test_scores_that_a_record_lacks_are_blank(tmp_path):
     results = compare.results([evaluated_run(tmp_path / "cnn4", scores=scores, characters=["bart", "lisa", "homer"])])
     row = report.table(results, report.COMPARISON).splitlines()[1]
     assert " ".join(row.split()) == "cnn4 3 4 6,497,842 40 3 2.0 0.912 0.900 Lisa Simpson 0.800 0"
-
-
-def test_a_run_is_compared_with_the_most_similar_one_before_it():
-    table = pd.DataFrame(
-        {
-            "parameter": ["network", "conv_layers", "epochs"],
-            "best": ["springfield", 4, 44],
-            "cnn6": ["cnn", 6, 40],
-            "cnn4": ["cnn", 4, 40],
-        },
-        dtype=object,
-    )
-    assert report.parameters_by_run(table).to_numpy().tolist() == [
-        ["cnn6", "best", "network cnn, conv_layers 6, epochs 40"],
-        ["cnn4", "cnn6", "conv_layers 4"],  # of best it differs in two
-    ]
 
 
 def test_reports_become_web_pages_beside_the_notebooks(tmp_path):

@@ -5,6 +5,7 @@ Everywhere `run_folders` are folders of runs that are trained and evaluated, unl
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,6 @@ from lib.training.recipe import Recipe
 
 LEAKING_SPLITS = ("random", "resampled")
 DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}  # of parameters newer than a run
-FRACTION_OF = {"train_fraction": None, "epochs": None}  # what trainings on fewer frames in as many steps differ in
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
 
 
@@ -94,23 +94,34 @@ def ranked(results: pd.DataFrame) -> pd.DataFrame:
     return order.drop(columns="leaky")
 
 
+def _parameters(run_folder: Path) -> dict[str, Any]:
+    """Collect what decided a training; `manifest` stands for the prepared pictures and their splits."""
+    run = records.read_run(run_folder)
+    data = {key: run[key] for key in ("picture_size", "resize_mode")} | {"manifest": run["manifest_sha256"][:8]}
+    return DEFAULTS | run["recipe"] | data
+
+
+def _changed(parameters: dict[str, Any], reference: dict[str, Any]) -> list[str]:
+    return [name for name in parameters if parameters[name] != reference.get(name)]
+
+
 def differing_parameters(run_folders: list[Path]) -> pd.DataFrame:
-    """List the parameters in which trained runs differ.
+    """Say of each trained run in which parameters it differs from the most similar one before it.
+
+    As a table of all parameters by all runs, eleven runs would not fit on a page.
 
     Returns:
-        One row per parameter that differs: `parameter`, then the value in each run, in a column named after the run.
-        `manifest` is the start of the digest of the prepared pictures and their splits. A parameter that is newer
-        than a run has its default there.
+        Columns `run`, `differs from` and `in`, a row for each run but the first.
     """
-    values = {}
+    before, rows = {}, []
     for run_folder in run_folders:
-        run = records.read_run(run_folder)
-        data = {"manifest": run["manifest_sha256"][:8]} | {key: run[key] for key in ("picture_size", "resize_mode")}
-        values[run_folder.name] = data | run["recipe"]
-    names = dict.fromkeys(name for of_run in values.values() for name in of_run)
-    rows = [[name, *(of_run.get(name, DEFAULTS.get(name)) for of_run in values.values())] for name in names]
-    rows = [row for row in rows if any(value != row[1] for value in row[1:])]
-    return pd.DataFrame(rows, columns=["parameter", *values], dtype=object)
+        own = _parameters(run_folder)
+        if before:
+            nearest = min(before, key=lambda run: len(_changed(own, before[run])))
+            changed = ", ".join(f"{name} {own[name]}" for name in _changed(own, before[nearest]))
+            rows.append((run_folder.name, nearest, changed))
+        before[run_folder.name] = own
+    return pd.DataFrame(rows, columns=["run", "differs from", "in"])
 
 
 def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -163,26 +174,20 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
 
     Returns:
         One row per run, best first: `run, changed, seed, epochs, train_pictures, val_macro_f1, minutes,
-        corruption_loss`. `changed` lists the parameters that differ from the base's, the size of the pictures and their
-        manifest among them. `corruption_loss` is the `loss` of `robustness` (NaN without `robustness.csv`). Empty where
-        the base is not trained.
+        corruption_loss`. `changed` lists the parameters that differ from the base's, as in `differing_parameters`.
+        `corruption_loss` is the `loss` of `robustness` (NaN without `robustness.csv`). Empty where the base is not
+        trained.
     """
-    folders = [record.parent for record in Path(runs_folder).glob(f"*/{records.RUN_RECORD}")]
-    runs = {folder.name: records.read_run(folder) for folder in folders}
-    scored = ["epochs", "train_pictures", "best_val_macro_f1"]
+    folders = {record.parent.name: record.parent for record in Path(runs_folder).glob(f"*/{records.RUN_RECORD}")}
     rows = []
-    for name, run in runs.items() if base in runs else ():
-        of_run, reference = (
-            each["recipe"] | {"picture_size": each["picture_size"], "manifest": each["manifest_sha256"][:8]}
-            for each in (run, runs[base])
-        )
-        changed = ", ".join(
-            f"{key}={value}" for key, value in of_run.items() if value != reference.get(key, DEFAULTS.get(key))
-        )
-        rows.append((name, changed, of_run["seed"], *map(run.get, scored), run["seconds"] / 60))
+    for name, folder in folders.items() if base in folders else ():
+        run, own = records.read_run(folder), _parameters(folder)
+        changed = ", ".join(f"{key}={own[key]}" for key in _changed(own, _parameters(folders[base])))
+        scores = map(run.get, ("epochs", "train_pictures", "best_val_macro_f1"))
+        rows.append((name, changed, own["seed"], *scores, run["seconds"] / 60))
     columns = ["run", "changed", "seed", "epochs", "train_pictures", "val_macro_f1", "minutes"]
     table = pd.DataFrame(rows, columns=columns)
-    table["corruption_loss"] = table.run.map(robustness(folders).set_index("run").loss)
+    table["corruption_loss"] = table.run.map(robustness([*folders.values()]).set_index("run").loss)
     return table.sort_values("val_macro_f1", ascending=False, ignore_index=True)
 
 
@@ -198,11 +203,11 @@ def by_frames(runs_folder: Path, base: str = "base") -> pd.DataFrame:
         epochs, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
     """
     table = ablation(runs_folder, base)
-    recipes = {run: DEFAULTS | records.read_run(Path(runs_folder) / run)["recipe"] for run in table.run}
+    values = {run: _parameters(Path(runs_folder) / run) for run in table.run}
     of_fraction = [
         run
-        for run, recipe in recipes.items()
-        if recipe | FRACTION_OF == recipes[base] | FRACTION_OF and (run == base or recipe["train_fraction"] < 1)
+        for run, own in values.items()
+        if {*_changed(own, values[base])} <= {"train_fraction", "epochs"} and (run == base or own["train_fraction"] < 1)
     ]
     chosen = table[table.run.isin(of_fraction)]
     chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
@@ -411,7 +416,7 @@ def differences(predictions: dict[str, metrics.Predictions], best: str, seed: in
     rows = []
     for run, answers in predictions.items():
         row = (np.nan,) * 3
-        if answers.same_pictures(reference):
+        if (answers.paths, answers.characters) == (reference.paths, reference.characters):
             score, resampled = scored(answers)
             row = (best_score - score, *intervals.percentile_interval(best_resampled - resampled))
         rows.append((run, *row))

@@ -23,13 +23,12 @@ from lib.characters import display_name
 from lib.errors import UserError
 from lib.evaluation import intervals
 
-SUM_TOLERANCE = 0.01  # wide enough for 8-bit weights, narrow enough to exclude logits and percentages
+SUM_TOLERANCE = 0.01  # of the probabilities of all characters, wide enough for 8-bit weights
 SMALLEST_PROBABILITY = 1e-7  # Keras clips at the same value, so that log_loss here is val_loss there
 SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
 CONFUSED_F1 = 0.8  # below, the page says that a character is sometimes confused with others
 NOBODY = "nobody"  # column of the probability of no known character
-HISTORY_COLUMNS = ("epoch", "loss", "accuracy")
 
 
 class Predictions(NamedTuple):
@@ -45,10 +44,6 @@ class Predictions(NamedTuple):
     def predicted(self) -> np.ndarray:
         """The label of the highest probability of each picture, int `(num_pictures,)`."""
         return self.probabilities.argmax(axis=1)
-
-    def same_pictures(self, other: "Predictions") -> bool:
-        """Whether both are answers to the same pictures in the same order, with the same characters."""
-        return self.paths == other.paths and self.characters == other.characters
 
 
 # ---------------------------------------------------------------- the tables of a run folder
@@ -95,21 +90,18 @@ def read_predictions(path: Path) -> Predictions:
     """Read a table that `predictions_table` made, characters in the order of its columns.
 
     Raises:
-        UserError: The file cannot be read, or is not a complete table of probabilities.
+        UserError: The file cannot be read as such a table.
     """
-    advice = "Delete it and evaluate the run again."
     # As text: "NA" and "007" are names, and numpy reads the very number that was written.
-    options = {"prefix": PROBABILITY_PREFIX, "dtype": str, "keep_default_na": False}
-    table = _read_table(path, "table of predictions", ("path", "character"), advice, **options)
+    table = _read_table(path, ("path", "character"), "Evaluate the run again.", dtype=str, keep_default_na=False)
     columns = [name for name in table if name.startswith(PROBABILITY_PREFIX)]
     characters = [name.removeprefix(PROBABILITY_PREFIX) for name in columns]
-    actual = pd.Index(characters).get_indexer(table["character"])
     try:
         probabilities = table[columns].to_numpy(object).astype(float)
         groups = table["group"].to_numpy(object).astype(np.int64) if "group" in table else None
-        _check_answers(actual, probabilities, table[NOBODY].to_numpy(object).astype(float) if NOBODY in table else 0.0)
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}. {advice}") from error
+        raise UserError(f"{path} is damaged: {error}. Evaluate the run again.") from error
+    actual = pd.Index(characters).get_indexer(table["character"])
     return Predictions(table["path"].tolist(), actual, probabilities, characters, groups)
 
 
@@ -123,37 +115,18 @@ def read_history(path: Path) -> pd.DataFrame:
     Raises:
         UserError: The file cannot be read or lacks one of these columns.
     """
-    return _read_table(path, "training history", HISTORY_COLUMNS, "Delete the run's folder and train it again.")
+    return _read_table(path, ("epoch", "loss", "accuracy"), "Delete the run's folder and train it again.")
 
 
-def _read_table(
-    path: Path, what: str, columns: Sequence[str], advice: str, prefix: str = "", **options: Any
-) -> pd.DataFrame:
-    """Read a CSV file that has certain columns, and some that begin with `prefix`; an error says what it should be."""
+def _read_table(path: Path, columns: Sequence[str], advice: str, **options: Any) -> pd.DataFrame:
     try:
         table = pd.read_csv(records.verified(path), **options)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a {what}: {str(error).strip()}. {advice}") from error
-    if not set(columns) <= set(table) or not any(name.startswith(prefix) for name in table):
-        expected = ", ".join(columns) + (f" and {prefix}<character>" if prefix else "")
+        raise UserError(f"{path} cannot be read: {str(error).strip()}. {advice}") from error
+    if not set(columns) <= set(table):
         received = ", ".join(table.columns[:8])
-        raise UserError(f"{path} is not a {what}: expected the columns {expected}, received {received}. {advice}")
+        raise UserError(f"{path} must have the columns {', '.join(columns)}. Received: {received}. {advice}")
     return table
-
-
-def _check_answers(actual: np.ndarray, probabilities: np.ndarray, nobody: np.ndarray | float) -> None:
-    if len(actual) == 0:
-        raise ValueError("expected at least one row, received none")
-    if (actual < 0).any():
-        raise ValueError(f"the character of row {np.argmin(actual)} has no column of probabilities")
-    # Written so that NaN, for which every comparison is false, is rejected too.
-    total = probabilities.sum(axis=1) + nobody
-    valid = (probabilities >= 0).all(axis=1) & (nobody >= 0) & (np.abs(total - 1) <= SUM_TOLERANCE)
-    if not valid.all():
-        row = int(np.argmin(valid))
-        raise ValueError(
-            f"expected probabilities that sum to 1 within {SUM_TOLERANCE}, received in row {row}: {probabilities[row]}"
-        )
 
 
 # ---------------------------------------------------------------- scores per character
@@ -231,8 +204,7 @@ def summary(
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
     present = table[table["support"] > 0]
-    of_study = present[present["character"].isin(frequent)]
-    return {
+    result = {
         "accuracy": float(metrics.accuracy_score(actual, predicted)),
         "macro_f1": macro_f1(actual, predicted),
         "log_loss": log_loss(actual, probabilities),
@@ -242,12 +214,12 @@ def summary(
         **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
         "confused": present.loc[present["f1"] < CONFUSED_F1, "character"].tolist(),
         "threshold": float(threshold),
-        **({"frequent": _of_frequent(of_study)} if len(of_study) and len(frequent) < len(characters) else {}),
     }
-
-
-def _of_frequent(table: pd.DataFrame) -> dict[str, Any]:
-    return {"characters": len(table), "macro_f1": float(table["f1"].mean()), **_lowest(table)}
+    of_study = present[present["character"].isin(frequent)]
+    if len(of_study) and len(frequent) < len(characters):
+        score = float(of_study["f1"].mean())
+        result["frequent"] = {"characters": len(of_study), "macro_f1": score, **_lowest(of_study)}
+    return result
 
 
 def _lowest(table: pd.DataFrame) -> dict[str, Any]:
@@ -270,26 +242,21 @@ def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
     """Compute the ensemble score and the shared errors of several networks.
 
     Args:
-        predictions: Answers of each network to the same pictures in the same order; at least one network.
+        predictions: Answers of each network, at least one, to the same pictures in the same order.
 
     Returns:
         `networks` and `test_pictures` (counts), `mean_macro_f1` (of the mean of the networks' probabilities, 0 to 1),
         `wrong_by_all` (pictures that every network gets wrong) and `same_wrong_label` (pictures to which all give the
         same wrong label).
-
-    Raises:
-        ValueError: The pictures or characters of the networks differ.
     """
-    first = predictions[0]
-    if not all(first.same_pictures(other) for other in predictions):
-        raise ValueError("`predictions` must be answers to the same pictures, with the same characters.")
+    actual = predictions[0].actual
     answers = np.stack([network.predicted for network in predictions])
-    wrong_by_all = (answers != first.actual).all(axis=0)
+    wrong_by_all = (answers != actual).all(axis=0)
     mean = np.mean([network.probabilities for network in predictions], axis=0)
     return {
         "networks": len(predictions),
-        "test_pictures": len(first.actual),
-        "mean_macro_f1": macro_f1(first.actual, mean.argmax(axis=1)),
+        "test_pictures": len(actual),
+        "mean_macro_f1": macro_f1(actual, mean.argmax(axis=1)),
         "wrong_by_all": int(wrong_by_all.sum()),
         "same_wrong_label": int((wrong_by_all & (answers == answers[0]).all(axis=0)).sum()),
     }
