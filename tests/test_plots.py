@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from lib.data.preparation import Preparation
-from lib.evaluation import data_plots, fonts, metrics, plots, run_plots, score_plots, timeline, training_plots
+from lib.evaluation import data_plots, metrics, plots, run_plots, score_plots, timeline, training_plots
 from lib.evaluation.occlusion import Occlusion
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -233,12 +233,12 @@ def stand_in_font(tmp_path, monkeypatch):
     builder.setupOS2()
     builder.setupPost()
     builder.save(path)
-    default = [font for font in font_manager.fontManager.ttflist if font.name == fonts.DEFAULT]
+    default = [font for font in font_manager.fontManager.ttflist if font.name == plots.FONT]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", default)
     font_manager.fontManager.addfont(path)
-    fonts._families_with.cache_clear()
+    plots._families_with.cache_clear()
     yield family
-    fonts._families_with.cache_clear()
+    plots._families_with.cache_clear()
 
 
 def written(texts):
@@ -478,13 +478,10 @@ def test_pairs_at_the_limit_are_the_nearest_to_it_on_both_sides():
 def test_letters_that_the_default_font_lacks_come_from_another_font(drawn, stand_in_font):
     counts = pd.DataFrame({"train": [2, 3]}, index=["ゴ", "homer"])
     names = drawn(plots.counts_bar(counts))
-    assert [name.get_fontfamily() for name in names if name.get_text() == "ゴ"] == [[fonts.DEFAULT, stand_in_font]]
-    assert [name.get_fontfamily() for name in names if name.get_text() == "Homer"] == [[fonts.DEFAULT]]
+    assert [name.get_fontfamily() for name in names if name.get_text() == "ゴ"] == [[plots.FONT, stand_in_font]]
+    assert [name.get_fontfamily() for name in names if name.get_text() == "Homer"] == [[plots.FONT]]
 
 
-def test_letters_without_any_font_are_warned_about_once(drawn, stand_in_font):
-    with pytest.warns(UserWarning) as warned:
+def test_letters_without_any_font_are_named(drawn, stand_in_font):
+    with pytest.warns(UserWarning, match="HANGUL SYLLABLE HO.* missing from font"):
         drawn(plots.counts_bar(pd.DataFrame({"train": [2, 3]}, index=["ゴ", "호머"])))
-        drawn(plots.confusion_matrix(confusion(["ゴ", "호머"])))
-    (warning,) = warned
-    assert "No installed font has the letters 머 호:" in str(warning.message)

@@ -4,27 +4,27 @@ The figures are about 900 px wide on a notebook's page. The colours are Okabe an
 colour vision can distinguish (https://jfly.uni-koeln.de/color/). Right and wrong answers differ by a sign as well.
 """
 
+import functools
 import io
 import itertools
 import textwrap
-import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib import style
+from matplotlib import font_manager, style
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from lib import records
 from lib.characters import display_name
-from lib.evaluation import fonts
 
 WIDTH = 9.0  # inches; at 100 dots per inch the width of a notebook's page
 LETTER = 0.072  # inches, the mean width of a letter at 9 points
@@ -39,8 +39,10 @@ DASHED = {"color": INK, "linestyle": "--", "linewidth": 1, "zorder": 1}  # lines
 PERCENT, THOUSANDS = "{x:.0%}", "{x:,.0f}"  # formats of tick labels
 NO_TICKS = {"xticklabels": False, "yticklabels": False}  # of seaborn's; see `_name_cells`
 
+FONT = "DejaVu Sans"  # comes with matplotlib
+LAST_RESORT = "lastresort"  # fonts that have a box for every letter
 STYLE = {
-    "font.family": [fonts.DEFAULT],  # has both signs
+    "font.family": [FONT],  # has both signs
     "font.size": 9,
     "text.parse_math": False,  # a "$" in a file name is a "$"
     "text.color": INK,
@@ -69,19 +71,39 @@ class Chart(Figure):
 
     @styled  # ticks are created, and look up their style, only now
     def draw(self, renderer) -> None:
-        """Draw in the style that the figure was made in, with fonts that have all its letters."""
+        """Draw in the style that the figure was made in, with fonts that have its letters; matplotlib names others."""
         texts = [text for text in self.findobj(Text) if not text.get_text().isascii()]
-        families = fonts.families_for("".join(text.get_text() for text in texts))
+        families = _families_with(frozenset("".join(text.get_text() for text in texts)))
         for text in texts:
             text.set_fontfamily(families)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts` warns once for all of them
-            super().draw(renderer)
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         contents = io.BytesIO()
         self.savefig(contents, format="png")
         return contents.getvalue()
+
+
+@functools.cache
+def _families_with(letters: frozenset[str]) -> list[str]:
+    """Choose font families that together have letters of any script, of installed fonts where matplotlib's lacks one.
+
+    matplotlib takes each letter from the first family that has it.
+    """
+    missing = {ord(letter) for letter in letters if not letter.isspace()} - _code_points(font_manager.findfont(FONT))
+    families, regular = [FONT], ("normal", 400)
+    fonts = font_manager.fontManager.ttflist
+    for font in sorted(fonts, key=lambda font: ((font.style, font.weight) != regular, font.name)):
+        if not missing:
+            break
+        if LAST_RESORT not in font.name.replace(" ", "").lower() and missing & _code_points(font.fname):
+            families.append(font.name)
+            missing -= _code_points(font.fname)
+    return families
+
+
+def _code_points(path: str) -> Set[int]:
+    return FT2Font(path).get_charmap().keys()
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
@@ -229,8 +251,7 @@ def robustness(table: pd.DataFrame) -> Chart:
     """
     changed = table[table["kind"] != "unchanged"]
     unchanged = table.loc[table["kind"] == "unchanged", "macro_f1"]
-    scores = changed.pivot(index="kind", columns="strength", values="macro_f1")
-    scores = scores.loc[changed["kind"].unique(), changed["strength"].unique()]
+    scores = changed.pivot_table("macro_f1", "kind", "strength", sort=False)
     if len(unchanged):
         scores = pd.concat([pd.DataFrame(unchanged.iloc[0], ["unchanged"], scores.columns), scores])
     kinds = [fill(str(kind).replace("_", " "), 40) for kind in scores.index]
