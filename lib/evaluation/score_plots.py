@@ -49,27 +49,6 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
 
 
 @plots.styled
-def separation(scores: dict[str, np.ndarray], threshold: float, name: str) -> plots.Chart:
-    """Draw how a score tells known pictures from unknown ones: the fraction of each set with at least a score.
-
-    Args:
-        scores: The scores of each set of pictures, `float (n,)`, by the label of the set.
-        threshold: What reaches it is named; marked.
-        name: Name of the score.
-    """
-    figure, axes = plots.panels(3.6)
-    for (label, values), colour in zip(scores.items(), plots.PALETTE, strict=False):
-        axes.plot(np.sort(values), 1 - np.arange(len(values)) / len(values), color=colour, linewidth=2, label=label)
-    axes.axvline(threshold, **plots.DASHED, label=f"threshold {threshold:.2f}")
-    axes.set(xlabel=name, ylabel="fraction with at least this score", ylim=(-0.03, 1.03))
-    axes.set_title("How many pictures would be named, from each threshold")
-    axes.yaxis.set_major_formatter(plots.PERCENT)
-    axes.grid(axis="both")
-    figure.legend(loc="outside lower left", ncols=4)
-    return figure
-
-
-@plots.styled
 def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
     """Draw the F1 of each character against the number of its training pictures; the lowest points are named.
 
