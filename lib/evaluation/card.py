@@ -62,8 +62,7 @@ def model_card(run_folder: Path) -> str:
     if (run_folder / records.ROBUSTNESS).exists():
         table = pd.read_csv(records.verified(run_folder / records.ROBUSTNESS), keep_default_na=False)
         changed = table[table.kind != "unchanged"]
-        corrupted = changed.pivot(index="kind", columns="strength", values="macro_f1")
-        corrupted = corrupted.loc[changed.kind.unique(), changed.strength.unique()]
+        corrupted = changed.pivot_table("macro_f1", "kind", "strength", sort=False)
         unchanged = table.macro_f1[0]
     if (run_folder / records.STRANGERS).exists():
         found = strangers.table(records.read_record(run_folder / records.STRANGERS))

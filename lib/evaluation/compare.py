@@ -33,31 +33,20 @@ def runs_with(runs_folder: Path, *needed: str, published: Path = paths.PUBLISHED
 
     Args:
         runs_folder: Folder of the runs of one set of pictures.
-        *needed: Names of runs that must be among them; none means any.
+        *needed: Names of runs that must be among them.
         published: Folder of the committed records.
 
     Returns:
-        The evaluated runs, none where neither folder has all that are needed, and a sentence that says where they are
-        from; empty for runs of `runs_folder` itself.
+        The evaluated runs, and a sentence that says where they are from; empty for runs of `runs_folder` itself.
     """
-    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
-        runs = evaluated(folder)
-        if runs and {*needed} <= {run.name for run in runs}:
-            return runs, note
-    missing = ", ".join(needed) or "any run"
-    return [], f"Nothing to show: {missing} was not trained here, and there are no committed records of them."
+    here = evaluated(runs_folder)
+    return (here, "") if {*needed} <= {run.name for run in here} else (evaluated(published), FROM_RECORDS)
 
 
 def table_beside(runs_folder: Path, name: str, published: Path = paths.PUBLISHED) -> tuple[pd.DataFrame, str]:
-    """Read a table that lies beside the run folders: that of a folder, or else that of the committed records.
-
-    Returns:
-        The table, empty where there is none, and a sentence that says so or where it is from; empty for `runs_folder`.
-    """
-    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
-        if (folder / name).is_file():
-            return pd.read_csv(records.verified(folder / name)), note
-    return pd.DataFrame(), f"Nothing to show: there is no {name}."
+    """Read a table that lies beside the run folders, and say where it is from, as in `runs_with`."""
+    folder, note = (runs_folder, "") if (runs_folder / name).is_file() else (published, FROM_RECORDS)
+    return pd.read_csv(records.verified(folder / name)), note
 
 
 def results(run_folders: list[Path]) -> pd.DataFrame:
@@ -70,17 +59,16 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
     """
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
     columns += " macro_f1_high lowest_character lowest_f1 log_loss test_pictures near_duplicates_in_train"
-    columns = [*columns.split(), "kaggle_macro_f1", "num_characters"]
+    columns += " kaggle_macro_f1 num_characters"
     rows = []
     for run_folder in run_folders:
-        scores = records.read_metrics(run_folder)
+        run, scores = records.read_run(run_folder), records.read_metrics(run_folder)
         low, high = scores.get("macro_f1_interval") or (None, None)
-        values = records.read_run(run_folder) | scores | {"run": run_folder.name}
-        values |= {"macro_f1_low": low, "macro_f1_high": high}
-        values["kaggle_macro_f1"] = scores.get("kaggle_test", {}).get("macro_f1")
-        values["num_characters"] = len(values.get("characters") or [])
-        rows.append([values.get(column) for column in columns])
-    return pd.DataFrame(rows, columns=columns)
+        official = scores.get("kaggle_test", {}).get("macro_f1")
+        values = {"run": run_folder.name, "macro_f1_low": low, "macro_f1_high": high, "kaggle_macro_f1": official}
+        values["num_characters"] = len(run.get("characters") or [])
+        rows.append(run | scores | values)
+    return pd.DataFrame(rows, columns=columns.split())
 
 
 def ranked(results: pd.DataFrame) -> pd.DataFrame:
@@ -265,8 +253,6 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
     if not others:
         chosen = [paths.PUBLISHED / run for run in ("springfield-18", "springfield-frames-only")]
         note = FROM_RECORDS
-    if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
-        return {}, "It takes two runs that were scored on corrupted pictures."
     return {folder.name: pd.read_csv(records.verified(folder / records.ROBUSTNESS)) for folder in chosen}, note
 
 

@@ -5,7 +5,7 @@ part in turn and measures the change of the answer. It needs nothing but answers
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,22 +23,13 @@ MAX_OPACITY = 0.75  # so that the picture stays recognisable
 BLUR = 1 / 30  # of the longer side: smooths the edges of the grid of patches
 
 
-@dataclass(frozen=True)
-class Occlusion:
-    """Effect of covering a picture patch by patch.
+class Occlusion(NamedTuple):
+    """Which parts of a picture speak for a character."""
 
-    Attributes:
-        label: Index of the character that the network names when nothing is covered.
-        probability: Its probability then, 0 to 1.
-        lowest: Its probability with the most important patch covered; None where a class map says what matters.
-        importance: `float32 (size, size)`: the mean loss of probability over the patches that cover a pixel, divided by
-            the highest such mean of any pixel; all 0 if no patch lowers the probability.
-    """
-
-    label: int
-    probability: float
-    lowest: float | None
-    importance: np.ndarray
+    label: int  # of the character
+    probability: float  # of it, 0 to 1
+    lowest: float | None  # the same with the most important part covered; None where a class map says what matters
+    importance: np.ndarray  # `float32 (size, size)`, 0 to 1; all 0 where no part matters
 
 
 def explain(network: Recogniser, picture: np.ndarray, character: str = "") -> Occlusion:
@@ -56,9 +47,7 @@ def explain(network: Recogniser, picture: np.ndarray, character: str = "") -> Oc
     if class_maps is None:
         return occlusion(network.predict_pixels, picture)
     label = network.characters.index(character) if character in network.characters else int(probabilities[0].argmax())
-    cells = class_maps[0][:, :, label]
-    size = (len(picture), len(picture))
-    importance = cv2.resize(_up_to_one(cells), size, interpolation=cv2.INTER_LINEAR)
+    importance = cv2.resize(_up_to_one(class_maps[0][:, :, label]), picture.shape[:2], interpolation=cv2.INTER_LINEAR)
     return Occlusion(label, float(probabilities[0, label]), None, importance)
 
 
@@ -66,22 +55,14 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) 
     """Cover a picture with a grey square, position by position, and measure the loss of probability.
 
     Args:
-        predict: From `uint8 (n, size, size, 3)` to probabilities `float32 (n, num_characters)`, as
-            `Recogniser.predict_pixels` does; called once.
+        predict: From `uint8 (n, size, size, 3)` to probabilities `float32 (n, num_characters)`; called once.
         picture: RGB `uint8 (size, size, 3)`.
 
     Returns:
-        The losses of the character that the network names when nothing is covered.
-
-    Raises:
-        ValueError: If the picture has another shape or type.
+        The losses of the character that the network names when nothing is covered: for each pixel the mean over the
+        patches that cover it, divided by the highest such mean.
     """
     size = len(picture)
-    if picture.shape != (size, size, 3) or picture.dtype != np.uint8:
-        raise ValueError(
-            "Invalid value for argument `picture`. Expected uint8 of shape (size, size, 3). "
-            f"Received: {picture.dtype} of shape {picture.shape}"
-        )
     # From edge to edge, so that every pixel is covered.
     side = max(1, round(PATCH_SIDE * size))
     starts = np.unique(np.linspace(0, size - side, POSITIONS).round().astype(int))
