@@ -24,12 +24,7 @@ COMPARISON = ["run", "characters", "conv layers", "parameters", "epochs", "s per
 COMPARISON += ["macro F1", "95 % interval", "lowest character", "archive's own test", "near-duplicates in train"]
 
 
-def table(results: pd.DataFrame, columns: list[str] = SUMMARY) -> str:
-    """Lay out the results of runs as text, a line for each under one of headings; arguments as in `columns_of`."""
-    return columns_of(results, columns).to_string(index=False)
-
-
-def columns_of(results: pd.DataFrame, columns: list[str] = COMPARISON) -> pd.DataFrame:
+def table(results: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Write the results of runs as people read them: numbers rounded, names spelt out.
 
     Args:
@@ -69,7 +64,7 @@ def summary(run_folders: list[Path], source: str, command: str) -> str:
     """
     reports = "\n".join(f"  {_shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
     text = f"Reports (`{command}` opens one):\n{reports}\n"
-    text += f"\n{table(compare.results(run_folders))}\n"
+    text += f"\n{table(compare.results(run_folders), SUMMARY).to_string(index=False)}\n"
     return text + (f"\n{SAMPLE_SENTENCE}\n" if source == "sample" else "")
 
 

@@ -153,24 +153,24 @@ def test_the_interval_is_that_of_a_cluster_bootstrap(monkeypatch):
         drawn = np.concatenate([members[group] for group in random.integers(len(members), size=len(members))])
         present = np.unique(actual[drawn])
         scores.append(sklearn_metrics.f1_score(actual[drawn], predicted[drawn], labels=present, average="macro"))
-    found = intervals.bootstrap_intervals(actual, predicted, 5, groups, seed=7)
-    np.testing.assert_allclose(found["macro_f1_interval"], np.percentile(scores, [2.5, 97.5]))
+    _, found = intervals.resampled_scores(actual, predicted, 5, groups, seed=7)
+    np.testing.assert_allclose(found, scores)
 
 
 def test_the_same_seed_gives_the_same_interval():
-    actual, probabilities, _ = simulated()
-    predicted = probabilities.argmax(axis=1)
-    first, again, other = (intervals.bootstrap_intervals(actual, predicted, 18, seed=s) for s in (3, 3, 4))
+    first, again, other = (metrics.summary(*simulated(), seed=seed) for seed in (3, 3, 4))
     assert first == again
-    assert first != other
+    assert first["macro_f1_interval"] != other["macro_f1_interval"]
 
 
 def test_larger_groups_widen_the_interval():
     # 400 answers in 40 groups, each all right or all wrong, have the information of 40 answers.
     actual, groups = np.zeros(400, int), np.repeat(np.arange(40), 10)
     predicted = (groups % 4 == 0).astype(int)
-    alone = np.diff(intervals.bootstrap_intervals(actual, predicted, 2)["accuracy_interval"])
-    grouped = np.diff(intervals.bootstrap_intervals(actual, predicted, 2, groups)["accuracy_interval"])
+    alone, grouped = (
+        np.diff(intervals.percentile_interval(intervals.resampled_scores(actual, predicted, 2, given)[0]))
+        for given in (None, groups)
+    )
     # the standard error grows by the square root of 10, about 3.2
     assert 2.5 < (grouped / alone).item() < 4
 

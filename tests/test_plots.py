@@ -154,7 +154,7 @@ FIGURES = {
         pd.DataFrame({"train_pictures": [2_778, 5_556, 7_779, 11_113], "mistakes": [0.18, 0.13, 0.11, 0.09]}),
         *(5.0, -0.43, 15_885),
     ),
-    "robustness of two": lambda: run_plots.robustness_of_two(with_unchanged(), with_unchanged(), ("cnn4", "cnn6")),
+    "robustness of two": lambda: run_plots.robustness_of_two({run: with_unchanged() for run in RUNS}),
     "robustness with unchanged": lambda: plots.robustness(with_unchanged()),
     "network of 20 layers": lambda: training_plots.network(layer_table(20)),
     "network of 2 layers": lambda: training_plots.network(layer_table(2)),
@@ -444,7 +444,7 @@ def test_no_line_crosses_out_a_number():
 
 
 def test_two_runs_have_the_same_colours_in_either_order():
-    figures = [run_plots.robustness_of_two(with_unchanged(), with_unchanged(), pair) for pair in (RUNS, RUNS[::-1])]
+    figures = [run_plots.robustness_of_two(dict.fromkeys(pair, with_unchanged())) for pair in (RUNS, RUNS[::-1])]
     colours = [{line.get_label(): line.get_color() for line in figure.axes[0].lines} for figure in figures]
     assert colours[0] == colours[1] == {"cnn4": plots.BLUE, "cnn6": plots.ORANGE}
 

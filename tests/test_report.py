@@ -33,7 +33,7 @@ def test_the_command_that_opens_a_report_names_its_pictures(tmp_path, monkeypatc
 def test_the_comparison_has_intervals_lowest_characters_and_near_duplicates(tmp_path):
     scores = {"near_duplicates_in_train": 7, "kaggle_test": {"macro_f1": 0.71}}
     results = compare.results([evaluated_run(tmp_path / "cnn4", scores=scores, characters=["bart", "lisa", "homer"])])
-    headings, row = report.table(results, report.COMPARISON).splitlines()
+    headings, row = report.table(results, report.COMPARISON).to_string(index=False).splitlines()
     assert "near-duplicates in train" in headings
     assert " ".join(row.split()) == "cnn4 3 4 6,497,842 40 3 2.0 0.912 0.900 0.850 to 0.940 Lisa Simpson 0.800 0.710 7"
 
@@ -41,7 +41,7 @@ def test_the_comparison_has_intervals_lowest_characters_and_near_duplicates(tmp_
 def test_scores_that_a_record_lacks_are_blank(tmp_path):
     scores = {"macro_f1_interval": None, "near_duplicates_in_train": 0}
     results = compare.results([evaluated_run(tmp_path / "cnn4", scores=scores, characters=["bart", "lisa", "homer"])])
-    row = report.table(results, report.COMPARISON).splitlines()[1]
+    row = report.table(results, report.COMPARISON).to_string(index=False).splitlines()[1]
     assert " ".join(row.split()) == "cnn4 3 4 6,497,842 40 3 2.0 0.912 0.900 Lisa Simpson 0.800 0"
 
 

@@ -23,8 +23,8 @@ def baselines(data: Dataset) -> pd.DataFrame:
         validation by macro F1.
     """
     train, validation, test = (data.labels[data.rows(split)] for split in ("train", "validation", "test"))
-    known, *queries = (thumbnails(data.images, data.rows(split)) for split in ("train", "validation", "test"))
-    on_validation, on_test = (neighbour_labels(known, train, vectors) for vectors in queries)
+    known, *queries = (_thumbnails(data.images, data.rows(split)) for split in ("train", "validation", "test"))
+    on_validation, on_test = (_neighbour_labels(known, train, vectors) for vectors in queries)
     best = max(NEIGHBOURS, key=lambda k: metrics.macro_f1(validation, vote(on_validation[:, :k])))
     answers = {
         "most frequent character": np.full(len(test), np.bincount(train).argmax()),
@@ -34,23 +34,14 @@ def baselines(data: Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["baseline", "accuracy", "macro_f1"])
 
 
-def thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Shrink pictures to `SIDE` pixels and flatten them: `float32 (n, 3 * SIDE**2)`, 0 to 255."""
     small = [cv2.resize(images[row], (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for row in rows]
     return np.array(small, np.float32).reshape(len(rows), 3 * SIDE**2)
 
 
-def neighbour_labels(known: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Give the labels of the nearest known vectors by Euclidean distance, nearest first.
-
-    Args:
-        known: `float32 (n, d)`.
-        labels: int `(n,)`.
-        queries: `float32 (m, d)`.
-
-    Returns:
-        int `(m, k)`, with k the largest of `NEIGHBOURS`, or n where there are fewer.
-    """
+def _neighbour_labels(known: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Give the labels of the nearest known vectors by Euclidean distance, nearest first."""
     index = faiss.IndexFlatL2(known.shape[1])
     index.add(known)
     _, found = index.search(queries, min(NEIGHBOURS[-1], len(known)))

@@ -13,28 +13,14 @@ import numpy as np
 RESAMPLES = 1000
 
 
-def bootstrap_intervals(
-    actual: np.ndarray, predicted: np.ndarray, num_characters: int, groups: np.ndarray | None = None, seed: int = 0
-) -> dict[str, list[float]]:
-    """Estimate the range of scores that other test pictures of the same kind would give.
-
-    Where every answer is right it is `[1, 1]`: the test is too easy or too small, which does not mean that the network
-    never errs.
-
-    Returns:
-        `accuracy_interval` and `macro_f1_interval`, each `[low, high]`.
-    """
-    accuracies, macro_f1s = resampled_scores(actual, predicted, num_characters, groups, seed)
-    return {"accuracy_interval": percentile_interval(accuracies), "macro_f1_interval": percentile_interval(macro_f1s)}
-
-
 def resampled_scores(
-    actual: np.ndarray, predicted: np.ndarray, num_characters: int, groups: np.ndarray | None, seed: int
+    actual: np.ndarray, predicted: np.ndarray, num_characters: int, groups: np.ndarray | None = None, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score test sets that are drawn from whole groups with replacement.
 
     Returns:
-        Accuracy and macro F1 of each resample, both `(RESAMPLES,)`. The same seed draws the same groups.
+        Accuracy and macro F1 of each resample, both `(RESAMPLES,)`. The same seed draws the same groups. Where every
+        answer is right all are 1: the test is too easy or too small, which does not mean that the network never errs.
     """
     group, draws = drawn_groups(groups, len(actual), seed)
     # Both scores follow from three counts per character that add up over groups: correct, actual, predicted.

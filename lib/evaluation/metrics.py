@@ -204,6 +204,7 @@ def summary(
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
     present = table[table["support"] > 0]
+    accuracies, macro_f1s = intervals.resampled_scores(actual, predicted, len(characters), groups, seed)
     result = {
         "accuracy": float(metrics.accuracy_score(actual, predicted)),
         "macro_f1": macro_f1(actual, predicted),
@@ -211,7 +212,8 @@ def summary(
         "test_pictures": len(actual),
         "characters": list(characters),
         **_lowest(present),
-        **intervals.bootstrap_intervals(actual, predicted, len(characters), groups, seed),
+        "accuracy_interval": intervals.percentile_interval(accuracies),
+        "macro_f1_interval": intervals.percentile_interval(macro_f1s),
         "confused": present.loc[present["f1"] < CONFUSED_F1, "character"].tolist(),
         "threshold": float(threshold),
     }

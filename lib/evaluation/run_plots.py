@@ -122,18 +122,15 @@ def by_frames(table: pd.DataFrame, scale: float, exponent: float, more: int) -> 
 
 
 @plots.styled
-def robustness_of_two(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> plots.Chart:
+def robustness_of_two(pair: dict[str, pd.DataFrame]) -> plots.Chart:
     """Compare two runs on each kind of corruption, by the mean over its strengths.
 
     The unchanged pictures are at the top, then the kinds, those with the largest difference first.
 
     Args:
-        one: `robustness.csv` of a run: `kind`, `strength`, `macro_f1`.
-        other: That of another run, of the same kinds.
-        names: Names of both.
+        pair: `robustness.csv` of two runs by their names: `kind`, `strength`, `macro_f1`.
     """
-    both = dict(zip(names, (one, other), strict=True))
-    means = pd.DataFrame({name: table.groupby("kind").macro_f1.mean() for name, table in both.items()}).dropna()
+    means = pd.DataFrame({name: table.groupby("kind").macro_f1.mean() for name, table in pair.items()}).dropna()
     difference = means.diff(axis=1).iloc[:, -1].abs()
     difference[means.index == "unchanged"] = np.inf
     means = means.loc[difference.sort_values(ascending=False).index]
@@ -141,7 +138,7 @@ def robustness_of_two(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, 
     figure, axes = plots.panels(0.3 * len(means) + 1.3)
     axes.hlines(rows, means.min(axis=1), means.max(axis=1), color=plots.GREY, linewidth=2)
     # In order of their names, so that both runs' reports have the same colours. A larger point shows behind another.
-    for name, colour, marker, size in zip(sorted(names), plots.PALETTE, plots.MARKERS, (10, 5.5), strict=False):
+    for name, colour, marker, size in zip(sorted(pair), plots.PALETTE, plots.MARKERS, (10, 5.5), strict=False):
         axes.plot(means[name], rows, marker, color=colour, markersize=size, label=name)
     plots.name_rows(axes, means.index.str.replace("_", " "))
     axes.set_title("Macro F1 for each kind of corruption, averaged over its strengths")
