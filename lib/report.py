@@ -28,7 +28,7 @@ def table(results: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Write the results of runs as people read them: numbers rounded, names spelt out.
 
     Args:
-        results: As from `compare.results`, one row per run.
+        results: As from `compare.results`.
         columns: Headings, `SUMMARY`, `COMPARISON` or some of them.
     """
     texts = {

@@ -276,6 +276,8 @@ def test_runs_that_a_question_needs_come_from_the_records_where_they_are_not_her
     assert compare.runs_with(here, "cnn4", published=published) == ([here / "cnn4"], "")
     runs, note = compare.runs_with(here, "cnn4", "cnn6", published=published)
     assert [run.parent for run in runs] == [published] * 2 and note == compare.FROM_RECORDS
+    runs, note = compare.runs_with(here, "cnn9", published=published)
+    assert runs == [] and "cnn9 was not trained here" in note
 
 
 def test_a_table_beside_the_runs_comes_from_the_records_where_there_is_none(tmp_path):
@@ -286,6 +288,8 @@ def test_a_table_beside_the_runs_comes_from_the_records_where_there_is_none(tmp_
     records.write_table(here / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.8]}))
     table, note = compare.table_beside(here, records.PRETRAINED, published)
     assert table.macro_f1.tolist() == [0.8] and note == ""
+    table, note = compare.table_beside(here, records.UNKNOWN, published)
+    assert table.empty and "there is no unknown.csv" in note
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def difference(run, below, low, high):
 def test_a_training_concludes_whether_it_overfits(accuracy, says):
     history = HISTORY.assign(accuracy=[0.5, accuracy])
     text = findings.training("cnn4", history, 2, 216.0)
-    assert "`cnn4` reaches macro F1 0.910 on validation, in epoch 2 of 2; the training took 4 min" in text
+    assert "`cnn4` reaches macro F1 0.910 on validation, in epoch 2 of 2; the training took 3.6 min" in text
     assert says in text
 
 

@@ -36,12 +36,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
 def calibration_error_interval(
     confidence: np.ndarray, correct: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
 ) -> list[float]:
-    """Estimate the range of calibration errors on other pictures: a bootstrap over groups of near-duplicates.
-
-    Args:
-        confidence, correct: As in all of this module.
-        groups: As in `lib.evaluation.metrics`.
-        seed: Seed of the bootstrap.
+    """Estimate the range of calibration errors on other pictures, as `lib.evaluation.intervals` does.
 
     Returns:
         95 % interval, `[low, high]`. It lies a little high: resampling adds noise to each bin, which only raises the

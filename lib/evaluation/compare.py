@@ -37,25 +37,34 @@ def runs_with(runs_folder: Path, *needed: str, published: Path = paths.PUBLISHED
         published: Folder of the committed records.
 
     Returns:
-        The evaluated runs, and a sentence that says where they are from; empty for runs of `runs_folder` itself.
+        The evaluated runs, none where neither folder has all that are needed, and a sentence that says where they are
+        from; empty for runs of `runs_folder` itself.
     """
-    here = evaluated(runs_folder)
-    return (here, "") if {*needed} <= {run.name for run in here} else (evaluated(published), FROM_RECORDS)
+    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
+        runs = evaluated(folder)
+        if {*needed} <= {run.name for run in runs}:
+            return runs, note
+    return [], f"Nothing to show: {', '.join(needed)} was not trained here, and there are no committed records of them."
 
 
 def table_beside(runs_folder: Path, name: str, published: Path = paths.PUBLISHED) -> tuple[pd.DataFrame, str]:
-    """Read a table that lies beside the run folders, and say where it is from, as in `runs_with`."""
-    folder, note = (runs_folder, "") if (runs_folder / name).is_file() else (published, FROM_RECORDS)
-    return pd.read_csv(records.verified(folder / name)), note
+    """Read a table that lies beside the run folders: that of a folder, or else that of the committed records.
+
+    Returns:
+        The table, empty where there is none, and a sentence that says so or where it is from; empty for `runs_folder`.
+    """
+    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
+        if (folder / name).is_file():
+            return pd.read_csv(records.verified(folder / name)), note
+    return pd.DataFrame(), f"Nothing to show: there is no {name}."
 
 
 def results(run_folders: list[Path]) -> pd.DataFrame:
     """Collect the size, cost and scores of runs.
 
     Returns:
-        One row per run, in the order given, with the columns below. `near_duplicates_in_train` counts the test
-        pictures that have a near-duplicate in train. `kaggle_macro_f1` is the score on the archive's own test set.
-        Both are None where the record has none.
+        One row per run, in the order given, with the columns below. `near_duplicates_in_train` counts test pictures,
+        `kaggle_macro_f1` is the score on the archive's own test set; None where the record has none.
     """
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
     columns += " macro_f1_high lowest_character lowest_f1 log_loss test_pictures near_duplicates_in_train"
@@ -120,8 +129,8 @@ def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
         verdicts: Corrections, as from `corrections.read`.
 
     Returns:
-        One row per run: `run`, `test_pictures`, `corrected` (how many of them were
-        relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels.
+        One row per run: `run`, `test_pictures`, `corrected` (how many of them were relabelled or excluded), `accuracy`
+        and `macro_f1`, and the same on the reviewed labels.
     """
     rows = []
     for folder in run_folders:
@@ -139,25 +148,26 @@ def seeds(run_folders: list[Path]) -> pd.DataFrame:
     """Compare the runs of one recipe on one set of pictures that differ in their seed alone.
 
     Returns:
-        One row per run whose recipe was trained more than once, recipe by recipe: `recipe, run, seed, val_macro_f1,
-        macro_f1, lowest_f1, kaggle_macro_f1`. `recipe` is the name of the first of its runs.
+        One row per run whose recipe was trained more than once: `recipe, run, seed, val_macro_f1, macro_f1, lowest_f1,
+        kaggle_macro_f1`. `recipe` is the name of the first of its runs.
     """
-    table = results(run_folders)[["run", "macro_f1", "lowest_f1", "kaggle_macro_f1"]]
     runs = [records.read_run(run_folder) for run_folder in run_folders]
     same = [[run["data_name"], run["manifest_sha256"], run["recipe"] | {"seed": None}] for run in runs]
-    table.insert(0, "recipe", list(map(records.digest, same)))
-    table.insert(2, "seed", [run["recipe"]["seed"] for run in runs])
-    table.insert(3, "val_macro_f1", [run["best_val_macro_f1"] for run in runs])
+    table = results(run_folders).assign(
+        recipe=list(map(records.digest, same)),
+        seed=[run["recipe"]["seed"] for run in runs],
+        val_macro_f1=[run["best_val_macro_f1"] for run in runs],
+    )
     table = table[table.duplicated("recipe", keep=False)].sort_values(["recipe", "seed"], ignore_index=True)
     table["recipe"] = table.groupby("recipe").run.transform("first")
-    return table
+    return table[["recipe", "run", "seed", "val_macro_f1", "macro_f1", "lowest_f1", "kaggle_macro_f1"]]
 
 
 def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
     """Measure the effect of each change of a recipe on the validation score.
 
     Args:
-        runs_folder: The folder of the trained runs, `ablation/` in the folder of a set of pictures.
+        runs_folder: The folder of the trained runs.
         base: The run that the others change.
 
     Returns:
@@ -191,13 +201,7 @@ def by_frames(runs_folder: Path, base: str = "base") -> pd.DataFrame:
         epochs, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
     """
     table = ablation(runs_folder, base)
-    values = {run: _parameters(Path(runs_folder) / run) for run in table.run}
-    of_fraction = [
-        run
-        for run, own in values.items()
-        if {*_changed(own, values[base])} <= {"train_fraction", "epochs"} and (run == base or own["train_fraction"] < 1)
-    ]
-    chosen = table[table.run.isin(of_fraction)]
+    chosen = table[(table.run == base) | table.changed.str.fullmatch(r"(epochs=\d+, )?train_fraction=\S+")]
     chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
     return chosen.sort_values("train_pictures", ignore_index=True)
 
@@ -222,9 +226,8 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
         base: Name of the run that the others' loss is compared with.
 
     Returns:
-        One row per run, the smallest loss first: `run, unchanged, corrupted, loss, loss_recovered`. `unchanged` and
-        `corrupted` are macro F1, the latter averaged over kinds and strengths of corruption. `loss_recovered` is
-        1 minus the ratio of the run's loss to the base's (NaN where the base is not among the runs).
+        One row per run, the smallest loss first: `run`; the macro F1 `unchanged` and, averaged over kinds and
+        strengths, `corrupted`; `loss`; and `loss_recovered`, 1 minus its ratio to the base's (NaN without the base).
     """
     rows = []
     for run_folder in run_folders:
@@ -253,6 +256,8 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
     if not others:
         chosen = [paths.PUBLISHED / run for run in ("springfield-18", "springfield-frames-only")]
         note = FROM_RECORDS
+    if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
+        return {}, "It takes two runs that were scored on corrupted pictures."
     return {folder.name: pd.read_csv(records.verified(folder / records.ROBUSTNESS)) for folder in chosen}, note
 
 
@@ -265,9 +270,8 @@ def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
         reference: Name of the run whose last validation macro F1 is the target.
 
     Returns:
-        One row per run that reached it, soonest first: `run, epoch, minutes, relative_time`. `epoch` is the first
-        whose validation macro F1 is at least the target, `relative_time` the time divided by that of `reference`.
-        Empty where `reference` is not among the runs.
+        One row per run that reached it, soonest first: `run`, `epoch`, `minutes`, and `relative_time`, divided by that
+        of `reference`. Empty where `reference` is not among the runs.
     """
     runs = {run_folder: records.read_run(run_folder) for run_folder in run_folders}
     conditions = {folder: [run.get(key) for key in ("manifest_sha256", "machine")] for folder, run in runs.items()}
@@ -309,11 +313,10 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
         seed: Seed of the bootstrap.
 
     Returns:
-        One row for each run and leaking split that there is beside the grouped one: `run`, `split`, `grouped` and
-        `macro_f1` (the scores on the grouped split and on this one), `gain` with its 95 % interval `low` and `high`,
-        `near_duplicates` (fraction of this split's test pictures that have one in train),
-        `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_kaggle`, the change on the archive's own test
-        set, which neither run can have memorised (NaN without one).
+        One row for each run and leaking split: `run`, `split`, `grouped` and `macro_f1` (the scores on the grouped
+        split and on this one), `gain` with its 95 % interval `low` and `high`, `near_duplicates` (fraction of the test
+        pictures that have one in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_kaggle`, on
+        the archive's own test set, which neither run can have memorised (NaN without one).
     """
     columns = "run split grouped macro_f1 gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
     rows = []
@@ -336,9 +339,9 @@ def leakage_over_seeds(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     """Average the gains of `leakage` over the seeds of a recipe, named `<run>`, `<run>-seed-1` and so on.
 
     Returns:
-        One row for each recipe and leaking split with several seeds: `recipe`, `split`, `seeds` (their number), `gain`
-        (the mean) with its 95 % interval `low` and `high`, which resamples test pictures and seeds, and the
-        `smallest_gain` and `largest_gain` of a seed.
+        One row for each recipe and leaking split with several seeds: `recipe`, `split`, `seeds` (their number), the
+        mean `gain` with its 95 % interval `low` and `high` over test pictures and seeds, and the `smallest_gain` and
+        `largest_gain` of a seed.
     """
     columns = "recipe split seeds gain low high smallest_gain largest_gain"
     table, rows = leakage(run_folders), []
@@ -378,9 +381,8 @@ def _resampled_gains(clean: Path, leaky: Path, seed: int) -> np.ndarray:
 def differences(predictions: dict[str, metrics.Predictions], best: str, seed: int = 0) -> pd.DataFrame:
     """Measure how far each run is below the best one, on the same pictures.
 
-    Both are scored on the same resamples (see `lib.evaluation.intervals`). A picture that is hard for one network is
-    often hard for the other, so this interval is narrower than the two single ones suggest. An interval that contains 0
-    does not distinguish the networks.
+    Both are scored on the same resamples. A picture that is hard for one network is often hard for the other, so this
+    interval is narrower than the two single ones suggest. One that contains 0 does not distinguish the networks.
 
     Args:
         predictions: Answers of each run, by the run's name.
@@ -401,10 +403,9 @@ def differences(predictions: dict[str, metrics.Predictions], best: str, seed: in
     best_score, best_resampled = scored(reference)
     rows = []
     for run, answers in predictions.items():
-        row = (np.nan,) * 3
+        rows.append([run, np.nan, np.nan, np.nan])
         if (answers.paths, answers.characters) == (reference.paths, reference.characters):
             score, resampled = scored(answers)
-            row = (best_score - score, *intervals.percentile_interval(best_resampled - resampled))
-        rows.append((run, *row))
+            rows[-1][1:] = best_score - score, *intervals.percentile_interval(best_resampled - resampled)
     table = pd.DataFrame(rows, columns=["run", "below_best", "low", "high"])
     return table.sort_values("below_best", ignore_index=True)

@@ -14,9 +14,7 @@ COMPARED = 4000  # pictures: enough to find pairs at the limit, in a second
 
 @plots.styled
 def shapes(table: pd.DataFrame) -> plots.Chart:
-    """Draw width against height of pictures, and a histogram of width divided by height.
-
-    The line is the square, into which every picture has to be fitted.
+    """Draw width against height of pictures, and a histogram of width divided by height; a line is the square.
 
     Args:
         table: Columns `width` and `height`, pixels, at least one row.

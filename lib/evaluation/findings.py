@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.characters import display_name
+from lib.evaluation import tables
 from lib.training.calibration import KEPT
 
 # Nats that the loss of an untrained network may be off: random weights prefer some characters, those of a residual
@@ -30,9 +31,9 @@ def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
         verdict = f"and {' and '.join(leaking)} have one in train: scores on them are too high"
     each = f"{counts.min():,}" + (f" to {counts.max():,}" if counts.max() > counts.min() else "")
     return (
-        f"**Found:** {count(len(counts), 'character')} with {each} pictures each; "
-        f"{count(len(table) - len(used), 'picture')} cannot be used. {100 * grouped.mean():.1f} % of the pictures have "
-        f"a near-duplicate, {verdict}."
+        f"**Found:** {_count(len(counts), 'character')} with {each} pictures each; "
+        f"{_count(len(table) - len(used), 'picture')} cannot be used. {100 * grouped.mean():.1f} % of the pictures "
+        f"have a near-duplicate, {verdict}."
     )
 
 
@@ -55,7 +56,7 @@ def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -
         fit += "harder, so it does not overfit"
     return (
         f"**Found:** `{run}` reaches macro F1 {best.val_macro_f1:.3f} on validation, in epoch {best_epoch} of "
-        f"{len(history)}; the training took {duration(seconds)}. {fit}."
+        f"{len(history)}; the training took {tables.duration(seconds)}. {fit}."
     )
 
 
@@ -100,7 +101,7 @@ def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentenc
     for row in mistakes.head(1).itertuples():
         if row.pictures > 1 or len(mistakes) == 1:
             most = f"Its most frequent mistake is {display_name(row.actual)} as {display_name(row.predicted)} "
-            most += f"({count(row.pictures, 'picture')})."
+            most += f"({_count(row.pictures, 'picture')})."
     return (
         f"**Found:** `{run}` is right on {100 * scores['accuracy']:.1f} % of {scores['test_pictures']:,} unseen "
         f"pictures; its macro F1 is {scores['macro_f1']:.3f} (95 % interval {low:.3f} to {high:.3f}). {most} {sentence}"
@@ -115,8 +116,8 @@ def depth(one_recipe: pd.DataFrame, original: pd.DataFrame) -> str:
         original: The same of cnn4 below cnn6, which differ in more than depth.
     """
     gains, verdicts = [], []
-    tables = {"one recipe": (one_recipe, "cnn4-matched"), "the original recipes": (original, "cnn4")}
-    for by, (table, run) in tables.items():
+    asked = {"one recipe": (one_recipe, "cnn4-matched"), "the original recipes": (original, "cnn4")}
+    for by, (table, run) in asked.items():
         row = table.set_index("run").loc[run]
         if np.isnan(row.below_best):
             deeper = run.replace("4", "6")
@@ -213,14 +214,5 @@ def unknown(table: pd.DataFrame) -> str:
     )
 
 
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: 1 picture, 2 pictures."""
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time in its natural unit."""
-    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (math.inf, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} {name}"
-    raise ValueError(f"`seconds` must be a number. Received: {seconds!r}")

@@ -58,16 +58,14 @@ def predictions_table(
 ) -> pd.DataFrame:
     """Put every answer of a run into one table, from which all scores can be computed again.
 
-    All probabilities are kept, because log loss, thresholds and ensembles need them. They are rounded to six
-    *significant* digits, about what float32 holds: six decimals would turn a small probability into 0, and one such
-    picture can move the log loss by several nats. `predicted` and `probability` come from the rounded numbers, so that
-    the table is consistent.
+    All probabilities are kept, because log loss, thresholds and ensembles need them, in six *significant* digits, about
+    what float32 holds: six decimals would turn a small probability into 0, and one such picture can move the log loss
+    by several nats.
 
     Returns:
         One row per picture: `path`, `character`, `predicted`, `probability` (of the predicted one), `group` if groups
         were given, then `probability_<character>` for every character in label order, and `nobody`, the probability of
-        no known character, if the network has it. Written with `to_csv(path, index=False)` and read by
-        `read_predictions`, it comes back bit for bit.
+        no known character, if the network has it. As a CSV file it is read by `read_predictions` bit for bit.
     """
     rounded = np.char.mod(f"%.{SIGNIFICANT_DIGITS}g", np.asarray(probabilities, np.float64)).astype(np.float64)
     names = np.asarray(characters, dtype=object)
@@ -109,8 +107,7 @@ def read_history(path: Path) -> pd.DataFrame:
     """Read the losses and scores that a training recorded after each epoch.
 
     Returns:
-        One row per epoch: `epoch`, `loss`, `accuracy` and whatever else was recorded; of validation there is nothing
-        where a run was trained once more on all frames.
+        One row per epoch: `epoch`, `loss`, `accuracy` and whatever else was recorded.
 
     Raises:
         UserError: The file cannot be read or lacks one of these columns.
@@ -133,11 +130,10 @@ def _read_table(path: Path, columns: Sequence[str], advice: str, **options: Any)
 
 
 def per_character(actual: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
-    """Score each character.
+    """Score each character, in label order.
 
     Returns:
-        Columns `character`, `precision`, `recall`, `f1` (0 to 1; 0 where the denominator is 0) and `support` (pictures
-        of the character), one row for every character in label order.
+        Columns `character`, `precision`, `recall`, `f1` (0 where the denominator is 0) and `support` (its pictures).
     """
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         actual, probabilities.argmax(axis=1), labels=range(len(characters)), zero_division=0
@@ -147,27 +143,27 @@ def per_character(actual: np.ndarray, probabilities: np.ndarray, characters: Seq
 
 
 def classification_report(actual: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
-    """Lay out the scores of every character for reading, followed by the averages.
+    """Lay out the scores of every character for reading, and below them three averages.
 
     Returns:
-        The columns of `per_character` with display names, and three more rows: `accuracy` (the same number as
-        precision, recall and F1, since each picture has one name and gets one answer), `macro average` (each character
-        that has pictures counts the same) and `weighted average` (each picture counts the same).
+        The columns of `per_character` with display names. For `accuracy` precision, recall and F1 are the same, since
+        each picture has one name and gets one answer; in `macro average` each character that has pictures counts the
+        same, in `weighted average` each picture.
     """
     table = per_character(actual, probabilities, characters)
     scores, support = table[["precision", "recall", "f1"]], table["support"]
-    averages = {
-        "accuracy": [metrics.accuracy_score(actual, probabilities.argmax(axis=1))] * 3,
-        "macro average": scores[support > 0].mean().tolist(),
-        "weighted average": np.average(scores, axis=0, weights=support).tolist(),
-    }
-    rows = [[name, *values, support.sum()] for name, values in averages.items()]
+    accuracy = (actual == probabilities.argmax(axis=1)).mean()
+    rows = [
+        ["accuracy", *[accuracy] * 3, support.sum()],
+        ["macro average", *scores[support > 0].mean(), support.sum()],
+        ["weighted average", *np.average(scores, axis=0, weights=support), support.sum()],
+    ]
     table["character"] = table["character"].map(display_name)
     return pd.concat([table, pd.DataFrame(rows, columns=table.columns)], ignore_index=True)
 
 
 def macro_f1(actual: np.ndarray, predicted: np.ndarray) -> float:
-    """Average the F1 of the characters that have pictures, each with the same weight: 0 to 1."""
+    """Average the F1 of the characters that have pictures."""
     return float(metrics.f1_score(actual, predicted, labels=np.unique(actual), average="macro", zero_division=0))
 
 
@@ -191,15 +187,13 @@ def summary(
         threshold: Probability from which a character is named, chosen on validation pictures. Chosen on test pictures
             it would be too optimistic.
         frequent: The characters of the study, to give their scores by themselves too; empty if there are no others.
-            Pictures of the others that get their names count against them, so that a network that knows only these,
-            whose test has no such pictures, scores higher.
+            Pictures of the others that get their names count against them, so a network that knows only these scores
+            higher.
 
     Returns:
-        `accuracy`, `macro_f1`, `log_loss` (nats per picture), `test_pictures`, `characters`, `lowest_f1` and
-        `lowest_character` (among those with pictures), `accuracy_interval` and `macro_f1_interval` (95 %, as
-        `[low, high]`), `confused` (characters with an F1 below `CONFUSED_F1`), `threshold`; and if there are characters
-        besides the frequent ones, `frequent`: the number of those with pictures as `characters`, their `macro_f1`,
-        `lowest_f1` and `lowest_character`. Plain Python numbers, lists and strings.
+        Plain Python values by the keys below; intervals have 95 %, `confused` are the characters with an F1 below
+        `CONFUSED_F1`. If there are characters besides the frequent ones, `frequent` has the number of those with
+        pictures as `characters`, and their scores.
     """
     predicted = probabilities.argmax(axis=1)
     table = per_character(actual, probabilities, characters)
@@ -230,11 +224,9 @@ def _lowest(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def log_loss(actual: np.ndarray, probabilities: np.ndarray) -> float:
-    """Compute the mean negative log-likelihood of the right characters.
+    """Compute the mean negative log-likelihood of the right characters, nats, as Keras' cross-entropy does.
 
-    Returns:
-        Nats per picture: 0 is perfect, log(num_characters) is the loss of a uniform guess. Rows are scaled to sum to
-        one and clipped at 1e-7, as in Keras' cross-entropy.
+    Rows are scaled to sum to one, and probabilities clipped.
     """
     right = probabilities[np.arange(len(actual)), actual] / probabilities.sum(axis=1, dtype=np.float64)
     return float(-np.log(np.clip(right, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)).mean())
@@ -247,9 +239,8 @@ def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
         predictions: Answers of each network, at least one, to the same pictures in the same order.
 
     Returns:
-        `networks` and `test_pictures` (counts), `mean_macro_f1` (of the mean of the networks' probabilities, 0 to 1),
-        `wrong_by_all` (pictures that every network gets wrong) and `same_wrong_label` (pictures to which all give the
-        same wrong label).
+        `networks` and `test_pictures` (counts), `mean_macro_f1` (of the mean of the networks' probabilities), and the
+        number of pictures that are `wrong_by_all` or get the `same_wrong_label` by all.
     """
     actual = predictions[0].actual
     answers = np.stack([network.predicted for network in predictions])
@@ -268,11 +259,7 @@ def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
 
 
 def confusion(actual: np.ndarray, predicted: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
-    """Count the pictures of each pair of actual and predicted character.
-
-    Returns:
-        Pictures, int, index `actual` and columns `predicted`, both all characters in label order.
-    """
+    """Count the pictures of each pair of actual (index) and predicted character (columns), in label order."""
     number = len(characters)
     # scikit-learn's rejects the empty selection of pictures that a filter can leave.
     counts = np.bincount(actual * number + predicted, minlength=number**2).reshape(number, number)
@@ -287,8 +274,8 @@ def most_confused(confusion: pd.DataFrame, top: int = 10) -> pd.DataFrame:
         top: Number of pairs at most.
 
     Returns:
-        Columns `actual`, `predicted`, `pictures` and `fraction` (of the actual character's pictures, 0 to 1). Most
-        pictures first, then the highest fraction, then label order. Empty where there is no mistake.
+        Columns `actual`, `predicted`, `pictures` and `fraction` (of the actual character's pictures). Most pictures
+        first, then the highest fraction, then label order.
     """
     fractions = confusion.div(confusion.sum(axis=1), axis=0)
     pairs = pd.DataFrame({"pictures": confusion.stack(), "fraction": fractions.stack()}).reset_index()

@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from lib import records
 from lib.characters import display_name
+from lib.evaluation import tables
 
 WIDTH = 9.0  # inches; at 100 dots per inch the width of a notebook's page
 LETTER = 0.072  # inches, the mean width of a letter at 9 points
@@ -65,8 +66,8 @@ styled = style.context(["default", STYLE])
 class Chart(Figure):
     """A figure that a notebook shows when it is a cell's value.
 
-    A bare `Figure` is shown only once pyplot has loaded its inline backend. A figure made by pyplot is shown a second
-    time by that backend, and kept in memory until it is closed.
+    A bare `Figure` is shown only once pyplot has loaded its inline backend. One made by pyplot is shown a second time
+    by that backend, and kept in memory.
     """
 
     @styled  # ticks are created, and look up their style, only now
@@ -111,7 +112,7 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
 
     Args:
         figure: A figure that one of the functions below returned.
-        path: Name of the file; its suffix decides the format (`.png`, `.svg`, `.pdf`). Missing folders are made.
+        path: Name of the file, whose suffix decides the format.
         dpi: Dots per inch; 150 gives pictures about 1350 px wide.
     """
     with records.atomic_write(path) as temporary:
@@ -165,8 +166,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
 def confusion_matrix(confusion: pd.DataFrame) -> Chart:
     """Draw a confusion matrix as a heat map; with more than about 20 characters it is wider than the other figures.
 
-    Numbers are pictures, the colour is the fraction of the row. The colour scale is a square root, on which one picture
-    in a hundred is visible. Cells without pictures stay blank.
+    Numbers are pictures, the colour is the fraction of the row, on a square root, which shows one picture in a hundred.
 
     Args:
         confusion: Counts, as from `metrics.confusion`, of 2 to about 42 characters.
@@ -207,8 +207,7 @@ def confusion_matrix(confusion: pd.DataFrame) -> Chart:
 def per_character_scores(table: pd.DataFrame) -> Chart:
     """Draw the F1 of every character as a dot, best first, with the number of its pictures and the macro average.
 
-    A character without pictures has no dot. The axis begins below the lowest score, since dots, unlike bars, need no
-    zero.
+    The axis begins below the lowest score, since dots, unlike bars, need no zero.
 
     Args:
         table: Columns `character`, `f1` and `support`, as from `metrics.per_character`.
@@ -245,9 +244,8 @@ def robustness(table: pd.DataFrame) -> Chart:
     The colours span the scores that there are, so that small differences can be seen; the numbers say how small.
 
     Args:
-        table: One row per corruption with columns `kind`, `strength` and `macro_f1`, as in `robustness.csv`. Kinds and
-            strengths are drawn in the order of their first appearance; a missing pair stays blank. A row of the kind
-            "unchanged" fills a row of its own.
+        table: Columns `kind`, `strength` and `macro_f1`, as in `robustness.csv`. A row of the kind "unchanged" fills a
+            row of its own.
     """
     changed = table[table["kind"] != "unchanged"]
     unchanged = table.loc[table["kind"] == "unchanged", "macro_f1"]
@@ -287,9 +285,7 @@ def comparison(table: pd.DataFrame) -> Chart:
     have near-duplicates in train are hollow.
 
     Args:
-        table: One row per run, as from `compare.ranked`, with columns `run`, `conv_layers`, `num_parameters`, `epochs`,
-            `seconds`, `macro_f1`, `macro_f1_low` and `macro_f1_high` (a 95 % interval), `near_duplicates_in_train`,
-            `test_pictures` and `num_characters`. Missing values are not drawn.
+        table: One row per run, as from `compare.ranked`. Missing values are not drawn.
     """
     # A column of None alone becomes NaN, which is not drawn.
     numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_duplicates_in_train", "test_pictures"]
@@ -308,7 +304,7 @@ def comparison(table: pd.DataFrame) -> Chart:
     of_several_sizes = table["num_characters"].nunique() > 1  # then scores are not of the same pictures
     for row in table.itertuples():
         write_above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
-        write_above(times, row.seconds, row.Index, _duration(row.seconds))
+        write_above(times, row.seconds, row.Index, tables.duration(row.seconds))
         facts = _size(row.num_parameters, row.epochs)
         if of_several_sizes:
             facts += f", {row.num_characters} characters"
@@ -402,8 +398,7 @@ def worst_mistakes(
 ) -> Chart:
     """Show the wrong answers with the highest probabilities, at most `top`, as a `prediction_grid`.
 
-    Arguments are those of `prediction_grid`, for all test pictures, with at least one mistake. Only the pictures that
-    are shown are read, so `images` may be a memory map.
+    Arguments are those of `prediction_grid`, for all test pictures, with at least one mistake.
     """
     mistakes = np.flatnonzero(actual != predicted)
     worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:top]
@@ -517,15 +512,6 @@ def _size(num_parameters: float, epochs: float) -> str:
     return f"{parameters} parameters, {epochs:.0f} epoch{'' if epochs == 1 else 's'}"
 
 
-def _duration(seconds: float) -> str:
-    """Write a time in its natural unit: 45 s, 2.5 min, 38 min, 2.5 h."""
-    for limit, unit, name in [(60, 1, "s"), (3600, 60, "min"), (np.inf, 3600, "h")]:
-        if seconds < limit:
-            value = seconds / unit
-            return f"{value:.0f} {name}" if value >= 9.95 or value == round(value) else f"{value:.1f} {name}"
-    return ""
-
-
 def _duration_axis(axes: Axes, seconds: pd.Series) -> None:
     """Make a logarithmic time axis with at most four ticks, so that their labels do not overlap."""
     low, high = (seconds.min(), seconds.max()) if len(seconds) else (1, 3600)
@@ -534,5 +520,5 @@ def _duration_axis(axes: Axes, seconds: pd.Series) -> None:
     axes.set_xlim(low, high)
     ticks = [tick for tick in (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000, 3_600_000) if low <= tick <= high]
     ticks = ticks[:: -(-len(ticks) // 4)]
-    axes.set_xticks(ticks, [_duration(tick) for tick in ticks])
+    axes.set_xticks(ticks, [tables.duration(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())

@@ -15,10 +15,7 @@ NAMED = 6  # points with the lowest scores have names in the scatter plot
 
 @plots.styled
 def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, threshold: float) -> plots.Chart:
-    """Draw how far confidence can be trusted, and what declining the least confident answers gives.
-
-    On the left accuracy against confidence, with points as large as they stand for many answers; on the right accuracy
-    against the fraction of the pictures that are answered, with the threshold marked.
+    """Draw how far confidence can be trusted (left), and what declining the least confident answers gives (right).
 
     Args:
         reliability: Tables of `calibration.reliability` by the label of their points, at most four.
@@ -84,8 +81,7 @@ def where_it_looked(
 ) -> plots.Chart:
     """Show which parts of pictures the answers depend on: the others are darkened.
 
-    Above each picture are the answer, ✓ or ✗, its probability, and that with the most important part covered, where
-    parts were covered.
+    Above each picture are the answer, ✓ or ✗, its probability, and the one with the most important part covered.
 
     Args:
         images: RGB uint8 `(size, size, 3)` each, at least one.

@@ -1,5 +1,6 @@
 """Tables for a notebook's page: names spelt and numbers rounded in one way."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -29,6 +30,15 @@ def for_reading(table: pd.DataFrame) -> Styler:
     # Without identifiers, which would differ from run to run.
     left = {"selector": "th, td", "props": "text-align: left !important"}
     return Styler(shown, uuid="table", cell_ids=False).hide(axis="index").set_table_styles([left])
+
+
+def duration(seconds: float) -> str:
+    """Write a time in its natural unit: 45 s, 2.5 min, 38 min, 2.5 h; nothing where it is missing."""
+    for limit, unit, name in ((60, 1, "s"), (3600, 60, "min"), (math.inf, 3600, "h")):
+        if seconds < limit:
+            value = seconds / unit
+            return f"{value:.0f} {name}" if value >= 9.95 or value == round(value) else f"{value:.1f} {name}"
+    return ""
 
 
 def _heading(name: str) -> str:

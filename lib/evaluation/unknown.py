@@ -101,10 +101,9 @@ def table(
             in another style, `bool (n,)`.
 
     Returns:
-        One row per score, the best on validation first: `validation_auroc`, and of test `auroc` and
-        `fpr_at_95_tpr` of the unknown characters; at the threshold that keeps 97 % of the known validation pictures,
-        the fractions of test that are named (`known`, `unknown` and `strangers`), and, of changed known characters
-        rightly recognised, that are declined.
+        One row per score, the best on validation first: `validation_auroc`, and of test `auroc` and `fpr_at_95_tpr` of
+        the unknown characters; at the threshold that keeps 97 % of the known validation pictures, the fractions of
+        test that are named, and, of changed known characters rightly recognised, that are declined.
     """
     nobody = [name for name in test if name not in ("known", "left out", *right)]
     rows = []
