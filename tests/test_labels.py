@@ -40,11 +40,6 @@ def test_two_characters_are_pictures_with_a_probable_second():
     assert labels.two_characters(probabilities).tolist() == [1, 2]
 
 
-def test_near_duplicates_with_two_labels_are_found():
-    table = pd.DataFrame({"character": ["bart", "bart", "lisa", "lisa"]})
-    assert labels.contradicting(table, np.array([[0, 1], [1, 2]])).tolist() == [1, 2]
-
-
 def test_the_share_of_wrong_labels_counts_what_was_reviewed():
     verdicts = pd.Series(["keep"] * 95 + ["relabel"] * 3 + ["exclude", "second", ""])
     number, share, low, high = labels.share_of_wrong(verdicts)

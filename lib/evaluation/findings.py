@@ -43,8 +43,8 @@ def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -
     Args:
         run: Its name.
         history: One row per epoch, with `val_macro_f1`, `accuracy` and `val_accuracy`.
-        best_epoch: The epoch whose weights were kept, counted from 1.
-        seconds: Duration of the training.
+        best_epoch: The epoch whose weights were kept.
+        seconds: Its duration.
     """
     best = history[history.epoch == best_epoch].iloc[0]
     gap = 100 * (best.accuracy - best.val_accuracy)
@@ -61,12 +61,7 @@ def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -
 
 
 def first_loss(loss: float, num_characters: int) -> str:
-    """Compare the loss before the first step with that of a uniform guess.
-
-    Args:
-        loss: Cross-entropy of the untrained network, nats.
-        num_characters: Number of possible answers.
-    """
+    """Compare the loss of the untrained network, nats, with that of a uniform guess among so many answers."""
     uniform = math.log(num_characters)
     is_close = abs(loss - uniform) < FIRST_LOSS_TOLERANCE
     verdict = "close to it, as it should be" if is_close else f"off by more than {FIRST_LOSS_TOLERANCE:g}"
@@ -74,13 +69,7 @@ def first_loss(loss: float, num_characters: int) -> str:
 
 
 def confidence(threshold: float, probabilities: np.ndarray, actual: np.ndarray) -> str:
-    """Say what a threshold does to the answers.
-
-    Args:
-        threshold: Probability below which no answer is given, 0 to 1.
-        probabilities: float `(num_pictures, num_characters)`.
-        actual: Labels, int `(num_pictures,)`.
-    """
+    """Say what a threshold does to the answers; arrays as in `metrics`."""
     given = probabilities.max(axis=1) >= threshold
     right = (probabilities.argmax(axis=1) == actual)[given]
     kept = f"{100 * right.mean():.1f} % of these answers are right" if given.any() else "so no answer is given"
@@ -145,12 +134,7 @@ def differences(table: pd.DataFrame, best: str) -> str:
 
 
 def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:
-    """Say what near-duplicates and copies in train add to the score.
-
-    Args:
-        table: `compare.leakage`, with a row at least.
-        over_seeds: `compare.leakage_over_seeds` of the same runs.
-    """
+    """Say what near-duplicates and copies in train add to the score: `compare.leakage` and `leakage_over_seeds`."""
     text = "**Found:**"
     for row in table[~table.run.str.contains("-seed-")].itertuples():
         text += f" On a {row.split} split `{row.run}` {_gain(row)}."
@@ -170,14 +154,7 @@ def _gain(row: Any) -> str:
 
 
 def more_frames(table: pd.DataFrame, scale: float, exponent: float, more: int) -> str:
-    """Say what more training frames should bring, by the power law of `compare.power_law`.
-
-    Args:
-        table: `compare.by_frames`.
-        scale: Of the power law.
-        exponent: Likewise.
-        more: A larger number of frames.
-    """
+    """Say what more training frames should bring, by the law of `compare.power_law` for `compare.by_frames`."""
     last, expected = table.iloc[-1], scale * more**exponent
     return (
         f"**Found:** Twice as many frames leave {100 * 2**exponent:.0f} % of the mistakes. On all {more:,} frames 1 - "

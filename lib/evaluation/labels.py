@@ -48,20 +48,6 @@ def two_characters(probabilities: np.ndarray) -> np.ndarray:
     return order[second[order] >= SECOND_PROBABILITY]
 
 
-def contradicting(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
-    """Find the pictures that have a near-duplicate under another label.
-
-    Args:
-        table: The manifest.
-        pairs: Positions of two near-duplicates in it, int `(num_pairs, 2)`.
-
-    Returns:
-        Positions in the manifest, sorted.
-    """
-    character = table.character.to_numpy()
-    return np.unique(pairs[character[pairs[:, 0]] != character[pairs[:, 1]]])
-
-
 def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predictions, int]:
     """Give the pictures of a run the labels that people decided on.
 

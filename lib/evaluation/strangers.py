@@ -85,12 +85,8 @@ def in_styles(
     return changed
 
 
-def decisions(network: Recogniser, pixels: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
-    """Ask a network who is in decoded pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB.
-
-    Returns:
-        Whether it names anyone, `bool (n,)`, and the labels of all that it finds in each picture.
-    """
+def _decisions(network: Recogniser, pixels: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+    """Say for each picture whether a network names anyone, `bool (n,)`, and the labels of all that it finds."""
     probabilities, class_maps = network.outputs(pixels)
     maps = [None] * len(pixels) if class_maps is None else class_maps
     decided = [network.decide(row, each) for row, each in zip(probabilities, maps, strict=True)]
@@ -125,7 +121,7 @@ def summary(
     class_maps = network.outputs(pixels).class_maps
 
     def named(pixels: np.ndarray) -> float:
-        return float(decisions(network, pixels)[0].mean())
+        return float(_decisions(network, pixels)[0].mean())
 
     def is_right(pixels: np.ndarray) -> np.ndarray:
         return network.predict_pixels(pixels).argmax(axis=1) == actual
@@ -150,7 +146,7 @@ def _both_found(network: Recogniser, originals: Sequence[np.ndarray], actual: np
     pairs = np.random.default_rng(seed).integers(0, len(actual), (len(actual), 2))
     pairs = pairs[actual[pairs[:, 0]] != actual[pairs[:, 1]]]
     made = (_side_by_side(originals[left], originals[right]) for left, right in pairs)
-    _, found = decisions(network, _squares(made, network.picture_size, network.resize_mode))
+    _, found = _decisions(network, _squares(made, network.picture_size, network.resize_mode))
     return float(np.mean([{*actual[pair]} <= {*labels} for pair, labels in zip(pairs, found, strict=True)]))
 
 
@@ -167,7 +163,7 @@ def _places(
     if not len(boxed):
         return {}
     crops = (_around(originals[row], places[row]) for row in boxed)
-    known, found = decisions(network, _squares(crops, network.picture_size, network.resize_mode))
+    known, found = _decisions(network, _squares(crops, network.picture_size, network.resize_mode))
     second = [is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]
     inside, overlaps = [], []
     for row in boxed:
@@ -205,10 +201,7 @@ def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _around(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Crop a picture to a box, fractions of it, with a margin, so that it shows one figure."""
-    start, end = box[:2], box[2:]
-    margin = CROP_MARGIN * (end - start)
-    size = np.array(picture.shape[1::-1])
-    (left, top), (right, bottom) = (
-        (np.clip(corner, 0, 1) * size).astype(int) for corner in (start - margin, end + margin)
-    )
+    margin = CROP_MARGIN * (box[2:] - box[:2])
+    corners = np.clip([box[:2] - margin, box[2:] + margin], 0, 1) * picture.shape[1::-1]
+    (left, top), (right, bottom) = corners.astype(int)
     return np.ascontiguousarray(picture[top : bottom + 1, left : right + 1])

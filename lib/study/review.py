@@ -69,13 +69,12 @@ class Review:
     def look(self) -> None:
         """Read the out-of-fold answers that are there now, and make the lists from them."""
         rows, self._probabilities, self.finished_folds = folds.read(self._where, self.data)
-        position_of_image = np.full(len(self.data.images), -1)
-        position_of_image[self.table.image[self.table.image >= 0]] = np.flatnonzero(self.table.image >= 0)
-        answered = position_of_image[rows]
+        answered = pd.Series(self.table.index, self.table.image).loc[rows].to_numpy()
         self._answer_of = dict(zip(answered.tolist(), range(len(rows)), strict=True))
-        usable = labels.contradicting(self.table, self._pairs)
-        usable = usable[~dataset.in_official_test(self.table).to_numpy()[usable]]
-        self.lists = {"random": self._sample, "contradicting": usable, "suspects": answered, "two": answered}
+        character = self.table.character.to_numpy()[self._pairs]
+        contradicting = np.unique(self._pairs[character[:, 0] != character[:, 1]])
+        contradicting = contradicting[~dataset.in_official_test(self.table).to_numpy()[contradicting]]
+        self.lists = {"random": self._sample, "contradicting": contradicting, "suspects": answered, "two": answered}
         if len(rows):
             self.lists["suspects"] = answered[labels.suspects(self.data.labels[rows], self._probabilities)]
             self.lists["two"] = answered[labels.two_characters(self._probabilities)]
