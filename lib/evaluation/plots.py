@@ -225,13 +225,11 @@ def per_character_scores(table: pd.DataFrame) -> Chart:
         for row, text in enumerate(texts, start=-1):
             numbers.text(x, row, text, ha="right", va="center", color=FAINT if row < 0 else INK)
     numbers.set_axis_off()
-    title, lowest = "F1 of each character", 0.0
-    if table["support"].sum():
-        mean, lowest = table["shown"].mean(), table["shown"].min()
-        axes.axvline(mean, ymax=len(table) / (len(table) + 1), **DASHED)
-        title += f" (dashed: their average, macro F1 {mean:.3f})"
+    mean = table["shown"].mean()
+    axes.axvline(mean, ymax=len(table) / (len(table) + 1), **DASHED)
     name_rows(axes, wrapped(table["character"], 40), above=1.5)
-    axes.set(title=title, xlim=(np.floor(20 * lowest - 0.5) / 20, 1.005))
+    axes.set_title(f"F1 of each character (dashed: their average, macro F1 {mean:.3f})")
+    axes.set_xlim(np.floor(20 * table["shown"].min() - 0.5) / 20, 1.005)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.spines["left"].set_bounds(-0.5, len(table) - 0.5)
     return figure
@@ -320,7 +318,7 @@ def comparison(table: pd.DataFrame) -> Chart:
     scores.set_title("Macro F1" + (" with its 95% interval" if table["macro_f1_low"].notna().any() else ""))
     times.set_title("Time to train")
     times.tick_params(axis="y", length=0)
-    _duration_axis(times, table["seconds"].dropna())
+    _duration_axis(times, table["seconds"])
     for axes in (scores, times):
         axes.grid(axis="both")
     figure.legend(loc="outside lower left", ncols=4)
@@ -514,8 +512,7 @@ def _size(num_parameters: float, epochs: float) -> str:
 
 def _duration_axis(axes: Axes, seconds: pd.Series) -> None:
     """Make a logarithmic time axis with at most four ticks, so that their labels do not overlap."""
-    low, high = (seconds.min(), seconds.max()) if len(seconds) else (1, 3600)
-    low, high = max(low, 0.1) / 4, max(high, 0.1) * 4
+    low, high = max(seconds.min(), 0.1) / 4, max(seconds.max(), 0.1) * 4
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     ticks = [tick for tick in (0.1, 1, 10, 60, 600, 3600, 36_000, 360_000, 3_600_000) if low <= tick <= high]
