@@ -4,13 +4,17 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.training.augmentation import augment
+from lib.training import augmentation
 from lib.training.recipe import Recipe
 
 
 def recipe(**amounts):
     """A recipe with no other augmentation than the given one."""
     return Recipe(network="cnn", **({"shift": 0.0, "flip": False} | amounts))
+
+
+def augment(picture, recipe, rng):
+    return augmentation.augment(picture, recipe, rng)[0]
 
 
 @pytest.fixture

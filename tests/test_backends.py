@@ -12,18 +12,18 @@ from lib import paths
 # In a process of its own: Keras chooses its backend at import.
 ONE_EPOCH = """
 import keras, numpy as np
-from lib.training import batches, losses, networks, optimizers, scene_batches
+from lib.training import batches, losses, networks, optimizers, scenes
 from lib.training.recipe import Recipe
 from tests import small_data
 
-scene_batches.FIGURES = 2
-SCENES = {"class_map": True, "composites": 0.5, "nobody": 0.5, "captions": 0.5}
-for network, more in (("cnn", {}), ("springfield", SCENES)):
+scenes.FIGURES = 2
+WITH_MAP = {"class_map": True, "composites": 0.5, "nobody": 0.5, "captions": 0.5}
+for network, more in (("cnn", {}), ("springfield", WITH_MAP)):
     keras.utils.set_random_seed(0)
     recipe = Recipe(network=network, dense_units=8, width=16, optimizer="muon", learning_rate=0.01,
                     schedule="one_cycle", epochs=1, batch_size=4, background_swap=0.5, **more)
     data = small_data.dataset(picture_size=32)
-    train = (scene_batches if recipe.class_map else batches).for_training(data, recipe)
+    train = (scenes if recipe.class_map else batches).for_training(data, recipe)
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
     before = [weights.copy() for weights in model.get_weights()]
     model.compile(optimizer=optimizers.build(recipe, len(train)), **losses.for_recipe(recipe))

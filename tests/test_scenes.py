@@ -1,11 +1,12 @@
-"""Scenes: boxes follow their pictures, composites know both characters, and the targets say so."""
+"""Boxes follow their pictures, composites know both characters, the targets say so, and a network trains on them."""
 
+import keras
 import numpy as np
 import pytest
 
-from lib.training import augmentation, scenes
+from lib.training import augmentation, losses, networks, scenes
 from lib.training.recipe import Recipe
-from lib.training.scenes import Scene
+from lib.training.scenes import Character, Scene
 
 UNKNOWN_BOX = np.full(4, np.nan)
 
@@ -18,6 +19,10 @@ def marked(box, size=48, label=0):
     return scenes.of_one(picture, label, np.array(box))
 
 
+def known(scene):
+    return [(each.label, each.exact) for each in scene.characters]
+
+
 def bright_box(picture):
     rows, columns = np.where(picture[:, :, 0] > 127)
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / len(picture)
@@ -25,20 +30,20 @@ def bright_box(picture):
 
 def moved(scene, **amounts):
     recipe = Recipe(network="cnn", **{"shift": 0.0, "flip": False} | amounts)
-    return lambda seed: scene.moved(*augmentation.augment_located(scene.picture, recipe, np.random.default_rng(seed)))
+    return lambda seed: scene.moved(*augmentation.augment(scene.picture, recipe, np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_box_follows_its_picture_through_shift_flip_and_zoom(seed):
     scene = moved(marked((0.4, 0.35, 0.6, 0.7)), shift=0.1, flip=True, zoom=0.25)(seed)
-    assert scene.boxes[0] == pytest.approx(bright_box(scene.picture), abs=1.5 / 48)
+    assert scene.characters[0].box == pytest.approx(bright_box(scene.picture), abs=1.5 / 48)
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("change", ["shrink_and_paste", "background_swap"])
 def test_a_box_follows_a_picture_that_is_shrunk_or_cropped_to_its_figure(change, seed):
     scene = moved(marked((0.25, 0.25, 0.75, 1.0)), **{change: 1.0})(seed)
-    left, top, right, bottom = (round(side * 48) for side in scene.boxes[0])
+    left, top, right, bottom = (round(side * 48) for side in scene.characters[0].box)
     assert scene.picture[top + 1 : bottom - 1, left + 1 : right - 1].mean() > 240
 
 
@@ -46,14 +51,15 @@ def test_without_augmentation_everything_stays():
     scene = marked((0.25, 0.25, 0.75, 0.75))
     same = moved(scene)(0)
     np.testing.assert_array_equal(same.picture, scene.picture)
-    assert same.boxes[0] == pytest.approx(scene.boxes[0])
+    assert same.characters[0].box == pytest.approx(scene.characters[0].box)
 
 
 def test_a_character_mostly_outside_keeps_its_label_and_loses_its_place():
     inside, outside = np.array([0.5, 0.5, 1.1, 1.0]), np.array([0.9, 0.1, 1.5, 0.6])
-    scene = Scene(np.zeros((8, 8, 3), "uint8"), (0, 1), (inside, outside), (True, True)).clipped()
-    assert (scene.labels, scene.exact) == ((0, 1), (True, False))
-    np.testing.assert_array_equal(scene.boxes[1], scenes.WHOLE)
+    both = (Character(0, inside, exact=True), Character(1, outside, exact=True))
+    scene = Scene(np.zeros((8, 8, 3), "uint8"), both).clipped()
+    assert known(scene) == [(0, True), (1, False)]
+    np.testing.assert_array_equal(scene.characters[1].box, scenes.WHOLE)
 
 
 @pytest.mark.parametrize("seed", range(20))  # some of them one above the other
@@ -61,26 +67,27 @@ def test_side_by_side_each_is_on_its_side(seed):
     first = marked((0.2, 0.2, 0.8, 0.8))
     second = scenes.of_one(first.picture, 1, UNKNOWN_BOX)
     pair = scenes.side_by_side(first, second, np.random.default_rng(seed))
-    assert (pair.labels, pair.exact) == ((0, 1), (True, False))
+    assert known(pair) == [(0, True), (1, False)]
     assert pair.picture.shape == first.picture.shape
-    a, b = pair.boxes
+    a, b = (each.box for each in pair.characters)
     assert a[2] <= b[0] + 1e-9 or a[3] <= b[1] + 1e-9
 
 
 def test_one_character_twice_has_one_label_somewhere():
     pair = scenes.side_by_side(marked((0.2, 0.2, 0.8, 0.8)), marked((0.2, 0.2, 0.8, 0.8)), np.random.default_rng(0))
-    assert (pair.labels, pair.exact) == ((0,), (False,))
+    assert known(pair) == [(0, False)]
 
 
 def test_a_stranger_beside_a_character_adds_no_label():
     stranger = Scene(np.full((48, 48, 3), 9, "uint8"))
-    assert scenes.side_by_side(marked((0.2, 0.2, 0.8, 0.8)), stranger, np.random.default_rng(0)).labels == (0,)
+    pair = scenes.side_by_side(marked((0.2, 0.2, 0.8, 0.8)), stranger, np.random.default_rng(0))
+    assert known(pair) == [(0, True)]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_cropped_part_contains_the_box(seed):
     part = scenes.crop_around(marked((0.3, 0.1, 0.6, 0.5)), np.random.default_rng(seed))
-    assert part.boxes[0] == pytest.approx(bright_box(part.picture), abs=0.06)
+    assert part.characters[0].box == pytest.approx(bright_box(part.picture), abs=0.06)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -90,10 +97,10 @@ def test_a_pasted_figure_hides_little_and_is_where_its_box_says(seed):
     red[10:40, 15:35, 0] = 200
     other = scenes.of_one(red, 1, np.array([15, 10, 35, 40]) / 48)
     pasted = scenes.paste_beside(scene, other, (red[:, :, 0] > 0).astype("uint8"), np.random.default_rng(seed))
-    assert pasted.labels == (0, 1)
+    assert known(pasted) == [(0, True), (1, True)]
     rows, columns = np.where((pasted.picture[:, :, 0] == 200) & (pasted.picture[:, :, 1] == 0))
     found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 48
-    assert pasted.boxes[1] == pytest.approx(found, abs=1.5 / 48)
+    assert pasted.characters[1].box == pytest.approx(found, abs=1.5 / 48)
     hidden = ((scene.picture == 255) & (pasted.picture != 255)).any(axis=2).sum()
     assert hidden <= scenes.MAX_HIDDEN * (scene.picture[:, :, 0] == 255).sum() + 48
 
@@ -115,7 +122,7 @@ def test_a_part_beside_a_character_does_not_show_it(seed):
 
 def test_the_probability_is_divided_among_all_characters_or_is_nobodys():
     black = np.zeros((48, 48, 3), "uint8")
-    both = Scene(black, (0, 2), (scenes.WHOLE, scenes.WHOLE), (True, True))
+    both = Scene(black, tuple(Character(label, scenes.WHOLE, exact=True) for label in (0, 2)))
     assert scenes.target(both, 3).tolist() == [0.5, 0, 0.5, 0]
     assert scenes.target(Scene(black), 3).tolist() == [0, 0, 0, 1]
 
@@ -130,3 +137,131 @@ def test_a_cell_holds_the_fraction_that_the_box_covers():
 def test_a_character_without_a_box_is_somewhere():
     cells = scenes.cell_target(scenes.of_one(np.zeros((48, 48, 3), "uint8"), 0, UNKNOWN_BOX), 2, 3)
     assert (cells[:, :, 0] == scenes.SOMEWHERE).all() and (cells[:, :, 1] == 0).all()
+
+
+# ---------------------------------------------------------------- batches
+
+SIZE, NUM_CHARACTERS = 32, 3
+EVERYTHING = {"composites": 0.5, "nobody": 0.5, "captions": 0.5}
+
+
+def recipe(**settings):
+    return Recipe(network="springfield", class_map=True, batch_size=8, width=16, dropout=0.0, **settings)
+
+
+def batches_of(images, labels, places, settings, training=True):
+    white = np.full((2, SIZE, SIZE, 3), 255, "uint8")
+    given = (images, labels, np.arange(len(images)), NUM_CHARACTERS, settings, training)
+    return scenes.SceneBatches(*given, places=places, nobody=white, figures=white * 0)
+
+
+def make(rows=20, training=True, **settings):
+    images = np.random.default_rng(0).integers(0, 256, (rows, SIZE, SIZE, 3), dtype="uint8")
+    places = np.full((rows, 4), np.nan)
+    places[::2] = (0.2, 0.2, 0.8, 0.8)
+    return batches_of(images, np.arange(rows) % NUM_CHARACTERS, places, recipe(**settings), training)
+
+
+def epoch(made):
+    parts = [made[position] for position in range(len(made))]
+    targets = {name: np.concatenate([part[1][name] for part in parts]) for name in parts[0][1]}
+    return np.concatenate([pictures for pictures, _ in parts]), targets
+
+
+def test_validation_shows_every_picture_once_as_it_is():
+    made = make(training=False)
+    pictures, targets = epoch(made)
+    np.testing.assert_array_equal(pictures, made.images)
+    assert targets["probabilities"].sum(axis=0).tolist() == [7, 7, 6, 0]
+    assert targets["class_map"].shape == (20, 2, 2, NUM_CHARACTERS)
+
+
+def test_composites_divide_the_probability():
+    _, targets = epoch(make(composites=1.0))
+    assert {0.5, 1.0} == set(targets["probabilities"].max(axis=1))
+
+
+def test_nobody_is_the_last_output_and_has_no_place():
+    pictures, targets = epoch(make(nobody=0.5))
+    nobody = targets["probabilities"][:, -1] == 1
+    assert (len(pictures), nobody.sum()) == (30, 10)
+    assert (targets["class_map"][nobody] == 0).all()
+
+
+def test_a_batch_depends_on_seed_epoch_and_position():
+    first, second = make(**EVERYTHING), make(**EVERYTHING)
+    for made in (first, second):
+        made.begin(3)
+    np.testing.assert_array_equal(first[1][0], second[1][0])
+    second.begin(4)
+    assert (first[1][0] != second[1][0]).any()
+
+
+def test_small_pictures_have_fewer_cells():
+    pictures, targets = make(progressive_fraction=0.5, progressive_size=16)[0]
+    assert pictures.shape[1:] == (16, 16, 3)
+    assert targets["class_map"].shape[1:3] == (1, 1)
+
+
+LABELS = np.repeat([0, 1, 2], [900, 90, 10])
+
+
+@pytest.mark.parametrize(
+    ("power", "shown"),
+    [
+        (1.0, [900, 90, 10]),
+        (0.0, [333, 333, 333]),
+        (0.5, [703, 222, 74]),  # the roots 30, 9.487 and 3.162 sum to 42.65
+    ],
+)
+def test_characters_are_shown_in_proportion_to_a_power(power, shown):
+    drawn = scenes.balanced(LABELS, power, np.random.default_rng(0))
+    assert np.bincount(LABELS[drawn]).tolist() == shown
+
+
+def test_each_picture_of_a_rare_character_is_shown_about_equally_often():
+    drawn = scenes.balanced(LABELS, 0.5, np.random.default_rng(0))
+    assert set(np.bincount(drawn, minlength=1000)[990:]) <= {7, 8}
+
+
+def test_a_network_with_a_class_map_learns_where_a_square_is():
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    images, places, labels = np.zeros((48, SIZE, SIZE, 3), "uint8"), np.zeros((48, 4)), rng.integers(0, 2, 48)
+    for image, place, label in zip(images, places, labels, strict=True):
+        left = int(rng.integers(2)) * SIZE // 2
+        image[:, left : left + SIZE // 2, label] = 255
+        place[:] = (left / SIZE, 0, left / SIZE + 0.5, 1)
+    made = batches_of(images, labels, places, recipe(shift=0.0, flip=False))
+    model = networks.build(recipe(), NUM_CHARACTERS, SIZE)
+    assert {name: output.shape for name, output in model.output.items()} == {
+        "probabilities": (None, 4),
+        "class_map": (None, 2, 2, 3),
+    }
+    model.compile(keras.optimizers.Adam(0.01), **losses.for_recipe(recipe()))
+    model.fit(made, epochs=25, shuffle=False, verbose=0)
+    maps = model.predict_on_batch(images)["class_map"]
+    columns = maps[np.arange(48), :, :, labels].mean(axis=1).argmax(axis=1)
+    assert (columns == (places[:, 0] > 0)).mean() > 0.9
+
+
+def loss_of(target, prediction):
+    return float(losses.ClassMapLoss()(np.float32(target)[None], np.float32(prediction)[None]))
+
+
+def test_a_character_that_is_somewhere_counts_by_its_most_certain_cell():
+    somewhere = np.full((2, 2, 1), scenes.SOMEWHERE)
+    certain = np.full((2, 2, 1), 0.1)
+    certain[0, 1] = 0.9
+    expected = -losses.SOMEWHERE_WEIGHT * np.log(0.9) / 4
+    assert loss_of(somewhere, certain) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_known_cell_counts_by_its_cross_entropy():
+    assert loss_of([[[0.5]]], [[[0.5]]]) == pytest.approx(np.log(2), rel=1e-4)
+
+
+def test_macro_f1_ignores_classes_without_pictures():
+    metric = losses.MacroF1(name="macro_f1")
+    metric.update_state(np.eye(3)[[0, 0, 1]], np.eye(3)[[0, 1, 1]])
+    assert float(metric.result()) == pytest.approx(2 / 3)

@@ -115,6 +115,6 @@ def each_augmentation(
         if value:
             alone = recipe.model_copy(update=off | {name: 1.0 if name in FREQUENCIES else value})
             rng = np.random.default_rng(seed)
-            pictures += [picture, *(augmentation.augment(picture, alone, rng) for _ in range(variants))]
+            pictures += [picture, *(augmentation.augment(picture, alone, rng)[0] for _ in range(variants))]
             titles += ["unchanged", f"{name.replace('_', ' ')} {value:g}", *[""] * (variants - 1)]
     return pictures, titles

@@ -12,25 +12,10 @@ MAX_BACKGROUND_FRACTION = 0.8
 # Of height and width: a figure that is smaller or thinner is too coarse when enlarged to the whole picture.
 MIN_FIGURE_FRACTION = 0.35
 
-
 IDENTITY = np.eye(2, 3)
 
 
-def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Augment one picture.
-
-    Args:
-        picture: `uint8 (height, width, 3)`, RGB.
-        recipe: Its fields from `shift` to `style_jitter` set the amounts.
-        rng: Random generator.
-
-    Returns:
-        A new picture of the same shape and type.
-    """
-    return augment_located(picture, recipe, rng)[0]
-
-
-def augment_located(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Augment one picture, and say where its points are now, so that boxes can follow it.
 
     Args:

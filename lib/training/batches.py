@@ -5,6 +5,8 @@ to the last pixel.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import keras
@@ -23,48 +25,16 @@ WORKERS = max(2, machine.cores())
 VALIDATION_BATCH = 128  # no gradients are kept, so more pictures fit than in training
 
 
-class ConcatArrays:
-    """Several arrays of pictures, indexed as one but not copied: a memory-mapped array stays on disk.
-
-    Args:
-        *arrays: `uint8 (n, height, width, 3)` each, all of the same height and width.
-    """
-
-    def __init__(self, *arrays: np.ndarray):
-        self.arrays = arrays
-        self.ends = np.cumsum([len(array) for array in arrays])
-
-    def __len__(self) -> int:
-        """Count the pictures."""
-        return int(self.ends[-1])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Return the pictures at `rows`, `int (m,)`; the second array is numbered on from the first."""
-        pictures = np.empty((len(rows), *self.arrays[0].shape[1:]), self.arrays[0].dtype)
-        array_of_row = np.searchsorted(self.ends, rows, side="right")
-        for number, array in enumerate(self.arrays):
-            here = array_of_row == number
-            pictures[here] = array[rows[here] - (self.ends[number] - len(array))]
-        return pictures
-
-
 class Batches(keras.utils.PyDataset):
-    """Pictures and labels in batches, from an array that may be memory-mapped.
+    """Pictures and labels in batches.
 
     Args:
-        images: `uint8 (n, height, width, 3)`, RGB.
+        images: `uint8 (height, width, 3)` each, RGB, all of one size: an array, which may be memory-mapped, or a list.
         labels: `int (n,)`, 0 to num_characters - 1.
-        rows: Indices of the pictures to use, in order; all of them by default.
+        rows: Indices of the pictures to use, `int (m,)`.
         num_characters: Number of labels.
-        batch_size: Pictures in a batch; the last batch of an epoch may be smaller.
-        seed: Seed of shuffling and augmentation.
-        shuffle: Whether to draw a new order for each epoch.
-        augmentation: The recipe to augment pictures with; None leaves them unchanged.
-        progressive_size: Height and width of the pictures in the first epochs, pixels.
-        progressive_epochs: Number of these epochs. Small pictures cost a fraction of the time.
-
-    Raises:
-        ValueError: There are no pictures, or not as many labels as pictures.
+        recipe: Sets the seed, the sizes of batches and pictures, and the augmentation.
+        training: Whether to shuffle and augment the pictures; else they are used in order and as they are.
 
     Use `fit(..., shuffle=False)` with a callback that calls `begin`. Keras would shuffle with Python's global random
     state, which a checkpoint does not restore, and it calls `on_epoch_end` once before the first epoch.
@@ -74,40 +44,29 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images: np.ndarray | ConcatArrays,
+        images: np.ndarray | Sequence[np.ndarray],
         labels: np.ndarray,
-        rows: np.ndarray | None = None,
-        *,
+        rows: np.ndarray,
         num_characters: int,
-        batch_size: int = 32,
-        seed: int = 0,
-        shuffle: bool = False,
-        augmentation: Recipe | None = None,
-        progressive_size: int = 0,
-        progressive_epochs: int = 0,
+        recipe: Recipe,
+        training: bool,
     ):
         super().__init__(workers=WORKERS)
-        self.images = images
-        self.labels = np.asarray(labels, dtype="int64")
-        self.rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype="int64")
-        self.num_characters = num_characters
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.augmentation = augmentation
-        self.progressive_size = progressive_size
-        self.progressive_epochs = progressive_epochs
-        if not len(self.rows):
-            raise ValueError("Expected at least one picture. Received: none")
-        if len(images) != len(self.labels):
-            raise ValueError(f"Expected {len(images)} labels, one per picture. Received: {len(self.labels)} labels")
+        self.images, self.labels, self.rows = images, labels, rows
+        self.num_characters, self.recipe, self.training = num_characters, recipe, training
+        self.batch_size = recipe.batch_size if training else VALIDATION_BATCH
         self.begin(0)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
-        return math.ceil(len(self.rows) / self.batch_size)
+        return math.ceil(len(self.order) / self.batch_size)
 
-    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+    def begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start an epoch, counted from 0, and draw its order; `logs` is what Keras passes to callbacks, unused."""
+        self.epoch = epoch
+        self.order = self._drawn(np.random.default_rng((self.recipe.seed, epoch))) if self.training else self.rows
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, Any]:
         """Make one batch of the current epoch.
 
         Args:
@@ -115,63 +74,54 @@ class Batches(keras.utils.PyDataset):
 
         Returns:
             Pictures, `uint8 (batch_size, height, width, 3)`, and one-hot labels,
-            `float32 (batch_size, num_characters)`.
+            `float32 (batch_size, num_characters)`. The last batch of an epoch may be smaller.
         """
-        start = position * self.batch_size
-        rows = self.rows[self.order[start : start + self.batch_size]]
-        pictures = self.images[rows]
-        if self.augmentation is not None:
-            # The position is part of the seed: threads may make the batches in any order.
-            rng = np.random.default_rng((self.seed, self.epoch, position))
-            pictures = np.stack([augment(picture, self.augmentation, rng) for picture in pictures])
-        if self.epoch < self.progressive_epochs:
-            square = (self.progressive_size, self.progressive_size)
-            pictures = np.stack([cv2.resize(picture, square, interpolation=cv2.INTER_AREA) for picture in pictures])
-        return pictures, np.eye(self.num_characters, dtype="float32")[self.labels[rows]]
+        # The position is part of the seed: threads may make the batches in any order.
+        rng = np.random.default_rng((self.recipe.seed, self.epoch, position))
+        rows = self.order[position * self.batch_size :][: self.batch_size]
+        shown, contents = zip(*(self._example(row, rng) for row in rows), strict=True)
+        if self.epoch < progressive_epochs(self.recipe):
+            size = (self.recipe.progressive_size, self.recipe.progressive_size)
+            shown = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in shown]
+        return np.stack(shown), self._targets(contents, len(shown[0]))
 
-    def begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Start an epoch, counted from 0, and draw its order; `logs` is what Keras passes to callbacks, unused."""
-        self.epoch = epoch
-        in_order = np.arange(len(self.rows))
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(in_order) if self.shuffle else in_order
+    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the rows of an epoch."""
+        return rng.permutation(self.rows)
+
+    def _example(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, Any]:
+        """Make a picture, and what `_targets` must know of it."""
+        picture = self.images[row]
+        return augment(picture, self.recipe, rng)[0] if self.training else picture, self.labels[row]
+
+    def _targets(self, contents: Sequence, side: int) -> Any:
+        """Give the targets of a batch, whose pictures are `side` pixels wide."""
+        return np.eye(self.num_characters, dtype="float32")[list(contents)]
 
 
 def for_training(data: Dataset, recipe: Recipe) -> Batches:
-    """Make the training batches of a recipe: the training split, and the recipe's drawings if it has any.
-
-    Args:
-        data: Prepared pictures.
-        recipe: Sets the number of drawings, the augmentation, the batch size and the sizes of the pictures.
-
-    Returns:
-        Shuffled and augmented batches.
-    """
-    images, labels, rows = with_drawings(data, recipe)
-    return Batches(
-        images,
-        labels,
-        rows,
-        num_characters=len(data.characters),
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        shuffle=True,
-        augmentation=recipe,
-        progressive_size=recipe.progressive_size,
-        progressive_epochs=progressive_epochs(recipe),
-    )
+    """Make the training batches of a recipe: the training split, and the recipe's drawings if it has any."""
+    return Batches(*with_drawings(data, recipe), len(data.characters), recipe, training=True)
 
 
-def with_drawings(data: Dataset, recipe: Recipe) -> tuple[ConcatArrays, np.ndarray, np.ndarray]:
+def for_validation(data: Dataset, recipe: Recipe) -> Batches:
+    """Make the batches that select the best epoch: the validation split, in order and without augmentation."""
+    rows = data.rows("validation")
+    return Batches(data.images, data.labels, rows, len(data.characters), recipe, training=False)
+
+
+def with_drawings(data: Dataset, recipe: Recipe) -> tuple[Sequence[np.ndarray], np.ndarray, np.ndarray]:
     """Add the drawings of a recipe to the prepared pictures.
 
     Returns:
-        All pictures, the label of each, `int64 (n,)`, and the indices of those to train on.
+        All pictures, which stay on disk where they are memory-mapped, the label of each, `int64 (n,)`, and the indices
+        of those to train on.
     """
     drawn, drawn_labels = sample.draw_training_pictures(data.characters, recipe.drawings_per_character, recipe.seed)
     size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
-    squares = np.array([pictures.resize(picture, size, resize_mode) for picture in drawn], dtype="uint8")
+    squares = [pictures.resize(picture, size, resize_mode) for picture in drawn]
     return (
-        ConcatArrays(data.images, squares.reshape(-1, size, size, 3)),
+        [*np.asarray(data.images), *squares],
         np.concatenate([data.labels, drawn_labels]),
         np.concatenate([training_rows(data, recipe), len(data.images) + np.arange(len(drawn))]),
     )
@@ -191,19 +141,6 @@ def training_rows(data: Dataset, recipe: Recipe) -> np.ndarray:
         number = max(1, round(recipe.train_fraction * len(of_label)))
         used[of_label[np.argsort(place[of_label], kind="stable")[:number]]] = True
     return rows[used]
-
-
-def for_validation(data: Dataset, recipe: Recipe) -> Batches:
-    """Make the batches that select the best epoch: the validation split, in order and without augmentation."""
-    return Batches(
-        data.images,
-        data.labels,
-        data.rows("validation"),
-        num_characters=len(data.characters),
-        batch_size=VALIDATION_BATCH,
-        progressive_size=recipe.progressive_size,
-        progressive_epochs=progressive_epochs(recipe),
-    )
 
 
 def progressive_epochs(recipe: Recipe) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from lib.data.dataset import Dataset
-from lib.training import batches, losses, networks, optimizers, resume, scene_batches
+from lib.training import batches, losses, networks, optimizers, resume, scenes
 from lib.training.recipe import Recipe
 
 
@@ -25,7 +25,7 @@ def train(data: Dataset, folder: Path, recipe: Recipe) -> tuple[keras.Model, res
     keras.config.set_dtype_policy(optimizers.precision(recipe.precision))
     picture_size = None if recipe.progressive_fraction else data.preparation.picture_size
     model = networks.build(recipe, len(data.characters), picture_size)
-    source = scene_batches if recipe.class_map else batches
+    source = scenes if recipe.class_map else batches
     in_training = source.for_training(data, recipe)
     validation = source.for_validation(data, recipe) if len(data.rows("validation")) else None
     model.compile(optimizer=optimizers.build(recipe, steps_per_epoch=len(in_training)), **losses.for_recipe(recipe))

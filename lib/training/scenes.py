@@ -1,15 +1,32 @@
-"""Pictures with two characters, made from pictures with one, and what a network should find in them.
+"""Batches for networks that also answer "nobody" and where each character is.
 
 Frames with two characters have one label and one box, so a network that trains on frames alone learns to name one. A
-composite has both labels. Beside a known character there may also be a stranger: then there is one label, and the
-network learns that the other half of a picture need not be a second character.
+composite of two pictures has both labels. Beside a known character there may also be a stranger: then there is one
+label, and the network learns that the other half of a picture need not be a second character.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from lib.data import boxes, clipart, pictures
+from lib.data.dataset import Dataset
+from lib.drawing import strangers
+from lib.training import batches
+from lib.training.augmentation import augment, cut_out
+from lib.training.networks import STRIDE
+from lib.training.recipe import Recipe
+
+STRANGER_FRACTION = 0.25  # of the composites, whose other half is a picture of nobody
+CUT_OUT_FRACTION = 0.25  # of the composites of two characters, in which one is cut out and pasted, not put beside
+MIN_CUT_OUT = 0.15  # fraction of a picture that a figure must fill to be cut out
+CLIPART_FRACTION = 0.5  # of the pictures of nobody; the others are made by this project
+BACKGROUND_FRACTION = 0.15  # of the latter are parts of frames beside their characters; the others are drawn
+DRAWN = {"pattern": 0.2, "text": 0.3, "scenery": 0.2, "figure": 0.3}
+FIGURES = 600  # invented figures, drawn beforehand, since each takes 5 ms
 
 SOMEWHERE = -1.0  # in the target of a class map: the character is in some of these cells, and it is unknown in which
 
@@ -19,86 +36,187 @@ MAX_HIDDEN = 0.35  # fraction of a character's box that a pasted figure may hide
 MIN_VISIBLE = 0.3  # fraction of a box inside the picture; below, the place of the character is unknown
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A picture and the known characters in it.
+class Character(NamedTuple):
+    """A known character in a scene.
 
     Attributes:
-        picture: `uint8 (size, size, 3)`, RGB.
-        labels: The label of each known character in it; empty if there is none.
-        boxes: A box for each label, left, top, right, bottom as fractions of the picture, `float64 (4,)`.
-        exact: For each label, whether the box is that of face and shoulders, or only a part of the picture in which the
-            character is somewhere.
+        label: Its label.
+        box: Left, top, right, bottom as fractions of the picture, `float64 (4,)`.
+        exact: Whether the box is that of face and shoulders, or only a part of the picture in which the character is
+            somewhere.
     """
 
+    label: int
+    box: np.ndarray
+    exact: bool
+
+
+class Scene(NamedTuple):
+    """A picture, `uint8 (size, size, 3)`, RGB, and the known characters in it."""
+
     picture: np.ndarray
-    labels: tuple[int, ...] = ()
-    boxes: tuple[np.ndarray, ...] = ()
-    exact: tuple[bool, ...] = ()
+    characters: tuple[Character, ...] = ()
 
     def moved(self, picture: np.ndarray, matrix: np.ndarray) -> "Scene":
-        """Return the scene after a change of geometry; see `augmentation.augment_located`."""
-        return Scene(picture, self.labels, tuple(transform_box(box, matrix) for box in self.boxes), self.exact)
+        """Return the scene after a change of geometry, which `matrix` is as in `augment`."""
+        return Scene(picture, tuple(each._replace(box=_transform(each.box, matrix)) for each in self.characters))
 
     def clipped(self) -> "Scene":
         """Return the scene without the boxes that are mostly outside of the picture.
 
         The labels stay, since half of a face may still be visible; its place is then unknown.
         """
-        inside = [_area(np.clip(box, 0, 1)) / max(_area(box), 1e-9) >= MIN_VISIBLE for box in self.boxes]
-        lost = [exact and not visible for exact, visible in zip(self.exact, inside, strict=True)]
-        boxes = tuple(WHOLE if is_lost else box for box, is_lost in zip(self.boxes, lost, strict=True))
-        exact = tuple(exact and not is_lost for exact, is_lost in zip(self.exact, lost, strict=True))
-        return Scene(self.picture, self.labels, boxes, exact)
+
+        def clip(each: Character) -> Character:
+            visible = _area(np.clip(each.box, 0, 1)) / max(_area(each.box), 1e-9)
+            return each._replace(box=WHOLE, exact=False) if each.exact and visible < MIN_VISIBLE else each
+
+        return self._replace(characters=tuple(map(clip, self.characters)))
 
 
-def of_one(picture: np.ndarray, label: int, box: np.ndarray) -> Scene:
-    """Make the scene of a picture with one character; `box` is NaN where its place is unknown."""
-    known = not np.isnan(box[0])
-    return Scene(picture, (label,), (box if known else WHOLE,), (known,))
-
-
-def transform_box(box: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Apply an affine matrix to a box.
+class SceneBatches(batches.Batches):
+    """Pictures of one character, composites of two, and pictures of nobody, with the targets of both outputs.
 
     Args:
-        box: Left, top, right, bottom, `float64 (4,)`.
-        matrix: `float64 (2, 3)`.
+        *given: As for `Batches`.
+        places: The box of the character of each image, fractions of the picture, `float (n, 4)`; NaN where unknown.
+        nobody: Clip-art without known characters, `uint8 (k, size, size, 3)`.
+        figures: Invented figures, `uint8 (size, size, 3)` each.
 
-    Returns:
-        A box around the moved one, `float64 (4,)`, which may extend out of the picture. A rotation enlarges it by a
-        quarter of what its corners would need, since figures do not fill the corners of their boxes.
+    The targets are a dictionary: `probabilities`, `float32 (batch_size, num_characters + 1)`, and `class_map`,
+    `float32 (batch_size, cells, cells, num_characters)`.
     """
-    left, top, right, bottom = box
-    centre = matrix @ ((left + right) / 2, (top + bottom) / 2, 1)
-    half = np.array([right - left, bottom - top]) / 2
-    of_corners = np.abs(matrix[:, :2]) @ half
-    of_ellipse = np.hypot(matrix[:, 0] * half[0], matrix[:, 1] * half[1])
-    extent = of_ellipse + (of_corners - of_ellipse) / 4
-    return np.concatenate([centre - extent, centre + extent])
+
+    def __init__(self, *given, places: np.ndarray, nobody: Sequence[np.ndarray], figures: Sequence[np.ndarray]):
+        self.places, self.nobody, self.figures = places, nobody, figures
+        super().__init__(*given)
+
+    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the rows of an epoch; -1 stands for nobody."""
+        known = self.rows[balanced(self.labels[self.rows], self.recipe.sampling_power, rng)]
+        nobody = np.full(round(self.recipe.nobody * len(self.rows)), -1)
+        return rng.permutation(np.concatenate([known, nobody]))
+
+    def _example(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, Scene]:
+        scene = self._augmented(row, rng) if self.training else self._known(row)
+        return scene.picture, scene
+
+    def _targets(self, contents: Sequence[Scene], side: int) -> dict[str, np.ndarray]:
+        cells = math.ceil(side / STRIDE)
+        return {
+            "probabilities": np.stack([target(scene, self.num_characters) for scene in contents]),
+            "class_map": np.stack([cell_target(scene, self.num_characters, cells) for scene in contents]),
+        }
+
+    def _augmented(self, row: int, rng: np.random.Generator) -> Scene:
+        recipe = self.recipe
+        scene = self._known(row) if row >= 0 else Scene(self._nobody(rng))
+        if row >= 0 and rng.random() < recipe.composites:
+            scene = self._composite(scene, rng)
+            # The figures of a composite are small already.
+            less = {"shrink_and_paste": 0.0, "background_swap": 0.0, "random_erasing": recipe.random_erasing / 2}
+            recipe = recipe.model_copy(update=less)
+        scene = scene.moved(*augment(scene.picture, recipe, rng))
+        if rng.random() < recipe.captions:
+            scene = scene._replace(picture=strangers.caption(scene.picture, rng))
+        return scene.clipped()
+
+    def _known(self, row: int) -> Scene:
+        return of_one(self.images[row], int(self.labels[row]), self.places[row])
+
+    def _composite(self, scene: Scene, rng: np.random.Generator) -> Scene:
+        if rng.random() < STRANGER_FRACTION:
+            other = Scene(self._nobody(rng))
+        else:
+            other = self._known(self.rows[rng.integers(len(self.rows))])
+        if other.characters and rng.random() < CUT_OUT_FRACTION:
+            painted, figure = cut_out(other.picture, rng)
+            if figure is not None and figure.mean() > MIN_CUT_OUT:
+                return paste_beside(scene, other._replace(picture=painted), figure, rng)
+        pair = [crop_around(each, rng) if each.characters else each for each in (scene, other)]
+        if rng.random() < 0.5:
+            pair.reverse()
+        return side_by_side(*pair, rng)
+
+    def _nobody(self, rng: np.random.Generator) -> np.ndarray:
+        """Make a picture without a known character."""
+        if rng.random() < CLIPART_FRACTION:
+            return self.nobody[rng.integers(len(self.nobody))]
+        if rng.random() < BACKGROUND_FRACTION:
+            row = self.rows[rng.integers(len(self.rows))]
+            if not np.isnan(self.places[row, 0]):
+                part = beside(self.images[row], self.places[row], rng)
+                if part is not None:
+                    return part
+        size = len(self.images[0])
+        kind = rng.choice(list(DRAWN), p=list(DRAWN.values()))
+        if kind == "figure":
+            return self.figures[rng.integers(len(self.figures))]
+        if kind == "text":
+            page = strangers.scenery(size, rng) if rng.random() < 0.3 else strangers.pattern(size, rng)
+            return strangers.caption(page, rng)
+        return (strangers.scenery if kind == "scenery" else strangers.pattern)(size, rng)
+
+
+def balanced(labels: np.ndarray, power: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw the positions of the pictures of an epoch, rare characters more often than they are, frequent ones less.
+
+    A character with `n` pictures is shown in proportion to `n ** power` (Mahajan et al. 2018, arXiv:1805.00932, use one
+    half). The epoch keeps its length. Each picture of a rare character is shown equally often, give or take one; of a
+    frequent one each epoch shows another part.
+    """
+    known, counts = np.unique(labels, return_counts=True)
+    wanted = counts.astype(float) ** power
+    wanted *= counts.sum() / wanted.sum()
+    drawn = []
+    for label, count, number in zip(known, counts, np.rint(wanted).astype(int), strict=True):
+        positions = np.flatnonzero(labels == label)
+        times, remaining = divmod(max(1, number), count)
+        drawn += [positions] * times + [rng.choice(positions, remaining, replace=False)]
+    return np.concatenate(drawn)
+
+
+def for_training(data: Dataset, recipe: Recipe) -> SceneBatches:
+    """Make the training batches of a recipe; see `batches.for_training`."""
+    images, labels, rows = batches.with_drawings(data, recipe)
+    size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
+    places = np.full((len(images), 4), np.nan)
+    places[: len(data.images)] = boxes.of_dataset(data)
+    figures = [strangers.invented_figure(np.random.default_rng((recipe.seed, number))) for number in range(FIGURES)]
+    return SceneBatches(
+        *(images, labels, rows, len(data.characters), recipe, True),
+        places=places,
+        nobody=clipart.load("train", size, resize_mode),
+        figures=[pictures.resize(figure, size, resize_mode) for figure in figures],
+    )
+
+
+def for_validation(data: Dataset, recipe: Recipe) -> SceneBatches:
+    """Make the batches that select the best epoch: the validation split, in order and as it is."""
+    given = (data.images, data.labels, data.rows("validation"), len(data.characters), recipe, False)
+    return SceneBatches(*given, places=boxes.of_dataset(data), nobody=[], figures=[])
 
 
 # ---------------------------------------------------------------- composites
 
 
-def crop_around(scene: Scene, rng: np.random.Generator, aspect: float = 0.5) -> Scene:
-    """Crop to a narrower part that contains the first character.
+def of_one(picture: np.ndarray, label: int, box: np.ndarray) -> Scene:
+    """Make the scene of a picture with one character; `box` is NaN where its place is unknown."""
+    known = not np.isnan(box[0])
+    return Scene(picture, (Character(label, box if known else WHOLE, known),))
 
-    Args:
-        scene: Where the place of its character is unknown, the middle is kept.
-        rng: Random generator.
-        aspect: Width over height of the part, as near as the box allows.
 
-    Returns:
-        The part, stretched to the size of the scene.
+def crop_around(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Crop to a part, about half as wide as high, that contains the first character; it is stretched to the old size.
+
+    Where the place of the character is unknown, the middle is kept.
     """
     size = len(scene.picture)
-    box = np.clip(scene.boxes[0], 0, 1) if scene.labels and scene.exact[0] else np.array([0.2, 0.05, 0.8, 1.0])
-    left, top, right, bottom = box
+    left, top, right, bottom = _place(scene, np.array([0.2, 0.05, 0.8, 1.0]))
     if right - left < 0.1 or bottom - top < 0.1:
         return scene
     height = rng.uniform(bottom - top, 1.0)
-    width = min(1.0, max(right - left, aspect * height * rng.uniform(0.9, 1.3)))
+    width = min(1.0, max(right - left, height / 2 * rng.uniform(0.9, 1.3)))
     start_x = _between(rng, max(0.0, right - width), min(left, 1 - width))
     start_y = _between(rng, max(0.0, bottom - height), min(top, 1 - height))
     x, y = math.floor(start_x * size), math.floor(start_y * size)
@@ -108,16 +226,7 @@ def crop_around(scene: Scene, rng: np.random.Generator, aspect: float = 0.5) -> 
 
 
 def side_by_side(first: Scene, second: Scene, rng: np.random.Generator) -> Scene:
-    """Put two scenes beside each other, or at times one above the other, like two frames in one picture.
-
-    Args:
-        first: On the left, or above.
-        second: On the right, or below; of the same size.
-        rng: Decides their widths, their height, and what is above and below.
-
-    Returns:
-        A scene of the same size with the characters of both.
-    """
+    """Put two scenes beside each other, or at times one above the other, like two frames in one picture."""
     size = len(first.picture)
     fraction = rng.uniform(0.38, 0.62)
     stacked = rng.random() < 0.15
@@ -134,12 +243,12 @@ def side_by_side(first: Scene, second: Scene, rng: np.random.Generator) -> Scene
         parts.append(scene.moved(page, np.array([[width / size, 0, left / size], [0, height / size, top / size]])))
     if rng.random() < 0.3 and height < size:  # on paper
         page[:top] = page[top + height :] = 255 if rng.random() < 0.5 else int(rng.integers(0, 256))
-    joined = _joined(page, *parts)
+    joined = _joined(*parts)
     return _transposed(joined) if stacked else joined
 
 
 def paste_beside(scene: Scene, other: Scene, mask: np.ndarray, rng: np.random.Generator) -> Scene:
-    """Cut a figure out of one scene and paste it into another, where it hides little of the character there.
+    """Cut a figure out of a scene and paste it into another, where it hides little of the character there.
 
     Args:
         scene: Where it is pasted, with at most one character.
@@ -154,16 +263,12 @@ def paste_beside(scene: Scene, other: Scene, mask: np.ndarray, rng: np.random.Ge
     x, y, cut_width, cut_height = cv2.boundingRect(mask)
     scale = rng.uniform(0.4, 0.75) * size / max(cut_width, cut_height)
     width, height = (max(8, min(size, round(n * scale))) for n in (cut_width, cut_height))
-    occupied = np.clip(scene.boxes[0], 0, 1) if scene.labels and scene.exact[0] else USUAL_PLACE
-    best, least = None, MAX_HIDDEN
-    for _ in range(6):
-        left, top = int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))
-        hidden = _overlap(occupied, np.array([left, top, left + width, top + height]) / size)
-        if hidden / max(_area(occupied), 1e-6) < least:
-            best, least = (left, top), hidden / max(_area(occupied), 1e-6)
-    if best is None:
+    occupied = _place(scene, USUAL_PLACE)
+    corners = [(int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))) for _ in range(6)]
+    hidden = [_hidden(occupied, np.array([x, y, x + width, y + height]) / size) for x, y in corners]
+    if min(hidden) >= MAX_HIDDEN:
         return scene
-    left, top = best
+    left, top = corners[int(np.argmin(hidden))]
     part = (slice(y, y + cut_height), slice(x, x + cut_width))
     figure = cv2.resize(np.ascontiguousarray(other.picture[part]), (width, height), interpolation=cv2.INTER_AREA)
     alpha = cv2.resize(mask[part].astype("float32"), (width, height), interpolation=cv2.INTER_AREA)[:, :, None]
@@ -172,19 +277,13 @@ def paste_beside(scene: Scene, other: Scene, mask: np.ndarray, rng: np.random.Ge
     place[:] = np.rint(alpha * figure + (1 - alpha) * place)
     scale_x, scale_y = width / cut_width, height / cut_height
     matrix = np.array([[scale_x, 0, (left - x * scale_x) / size], [0, scale_y, (top - y * scale_y) / size]])
-    return _joined(page, scene, other.moved(page, matrix))
+    return _joined(scene._replace(picture=page), other.moved(page, matrix))
 
 
 def beside(picture: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Crop a frame to a part that its character is not in.
+    """Crop a frame to a part that its character is not in, enlarged to the size of the frame.
 
-    Args:
-        picture: `uint8 (size, size, 3)`, RGB.
-        box: The character's box, fractions of the picture.
-        rng: Random generator.
-
-    Returns:
-        The part, enlarged to the size of the picture; None where the box leaves less than a third of the side.
+    None where the character's box, in fractions of the picture, leaves less than a third of the side.
     """
     size = len(picture)
     left, top, right, _ = np.clip(box, 0, 1)
@@ -204,35 +303,22 @@ def beside(picture: np.ndarray, box: np.ndarray, rng: np.random.Generator) -> np
 
 
 def target(scene: Scene, num_characters: int) -> np.ndarray:
-    """Give the probabilities that a network should answer.
-
-    Args:
-        scene: The scene.
-        num_characters: Number of known characters; the output after the last of them is "nobody".
-
-    Returns:
-        `float32 (num_characters + 1,)` with the sum 1: divided among the characters in the scene, or all on nobody.
-    """
+    """Divide the probability among the characters in a scene; the output after the last character is "nobody"."""
     probabilities = np.zeros(num_characters + 1, "float32")
-    probabilities[list(scene.labels) or [num_characters]] = 1 / max(1, len(scene.labels))
+    labels = [each.label for each in scene.characters] or [num_characters]
+    probabilities[labels] = 1 / len(labels)
     return probabilities
 
 
 def cell_target(scene: Scene, num_characters: int, cells: int) -> np.ndarray:
-    """Give the class map that a network should answer.
+    """Give the class map that a network should answer, `float32 (cells, cells, num_characters)`.
 
-    Args:
-        scene: The scene.
-        num_characters: Number of known characters.
-        cells: Number of cells along each side of the map.
-
-    Returns:
-        `float32 (cells, cells, num_characters)`: the fraction of the cell that the character's box covers, 0 to 1;
-        `SOMEWHERE` in all cells in which a character without an exact box may be.
+    The fraction of the cell that the character's box covers, 0 to 1; `SOMEWHERE` in all cells in which a character
+    without an exact box may be.
     """
     fractions = np.zeros((cells, cells, num_characters), "float32")
     edges = np.arange(cells + 1) / cells
-    for label, box, exact in zip(scene.labels, scene.boxes, scene.exact, strict=True):
+    for label, box, exact in scene.characters:
         left, top, right, bottom = np.clip(box, 0, 1)
         in_x = np.clip(np.minimum(edges[1:], right) - np.maximum(edges[:-1], left), 0, None) * cells
         in_y = np.clip(np.minimum(edges[1:], bottom) - np.maximum(edges[:-1], top), 0, None) * cells
@@ -241,19 +327,39 @@ def cell_target(scene: Scene, num_characters: int, cells: int) -> np.ndarray:
     return fractions
 
 
-def _joined(page: np.ndarray, first: Scene, second: Scene) -> Scene:
-    """Join the characters of two scenes. One that is in both counts once, and is in either of the places."""
-    labels, boxes, exact = list(first.labels), list(first.boxes), list(first.exact)
-    for label, box, is_exact in zip(second.labels, second.boxes, second.exact, strict=True):
-        if label in labels:
-            place = labels.index(label)
-            around = np.concatenate([np.minimum(boxes[place], box)[:2], np.maximum(boxes[place], box)[2:]])
-            boxes[place], exact[place] = around, False
-        else:
-            labels.append(label)
-            boxes.append(box)
-            exact.append(is_exact)
-    return Scene(page, tuple(labels), tuple(boxes), tuple(exact))
+# ---------------------------------------------------------------- boxes
+
+
+def _transform(box: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Give the box around a moved one, which may extend out of the picture.
+
+    A rotation enlarges it by a quarter of what its corners would need, since figures do not fill the corners of their
+    boxes.
+    """
+    left, top, right, bottom = box
+    centre = matrix @ ((left + right) / 2, (top + bottom) / 2, 1)
+    half = np.array([right - left, bottom - top]) / 2
+    of_corners = np.abs(matrix[:, :2]) @ half
+    of_ellipse = np.hypot(matrix[:, 0] * half[0], matrix[:, 1] * half[1])
+    extent = of_ellipse + (of_corners - of_ellipse) / 4
+    return np.concatenate([centre - extent, centre + extent])
+
+
+def _joined(first: Scene, second: Scene) -> Scene:
+    """Join the characters of two scenes of one picture. One that is in both counts once, in either of the places."""
+    found = {each.label: each for each in first.characters}
+    for each in second.characters:
+        if each.label in found:
+            box = found[each.label].box
+            around = np.concatenate([np.minimum(box, each.box)[:2], np.maximum(box, each.box)[2:]])
+            each = Character(each.label, around, exact=False)
+        found[each.label] = each
+    return first._replace(characters=tuple(found.values()))
+
+
+def _place(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
+    """Return the part of the first character's box that is inside the picture, if it is known."""
+    return np.clip(scene.characters[0].box, 0, 1) if scene.characters and scene.characters[0].exact else otherwise
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -262,13 +368,14 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 
 def _transposed(scene: Scene) -> Scene:
     """Swap rows and columns."""
-    boxes = tuple(box[[1, 0, 3, 2]] for box in scene.boxes)
-    return Scene(np.ascontiguousarray(scene.picture.transpose(1, 0, 2)), scene.labels, boxes, scene.exact)
+    swapped = tuple(each._replace(box=each.box[[1, 0, 3, 2]]) for each in scene.characters)
+    return Scene(np.ascontiguousarray(scene.picture.transpose(1, 0, 2)), swapped)
 
 
 def _area(box: np.ndarray) -> float:
     return float(max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]))
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    return _area(np.concatenate([np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])]))
+def _hidden(box: np.ndarray, by: np.ndarray) -> float:
+    """Compute the fraction of a box that another one covers."""
+    return _area(np.concatenate([np.maximum(box[:2], by[:2]), np.minimum(box[2:], by[2:])])) / max(_area(box), 1e-6)

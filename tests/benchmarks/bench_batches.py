@@ -36,14 +36,8 @@ def main() -> None:
     """Print one line: both rates and their ratio."""
     recipe = Recipe.load("cnn4")
     images = np.random.default_rng(0).integers(0, 256, (PICTURES, SIZE, SIZE, 3), dtype="uint8")
-    data = batches.Batches(
-        images,
-        np.arange(PICTURES) % CHARACTERS,
-        num_characters=CHARACTERS,
-        batch_size=recipe.batch_size,
-        shuffle=True,
-        augmentation=recipe,
-    )
+    rows = np.arange(PICTURES)
+    data = batches.Batches(images, rows % CHARACTERS, rows, CHARACTERS, recipe, training=True)
     keras.config.set_dtype_policy(optimizers.precision())
     model = networks.build(recipe, CHARACTERS, SIZE)
     model.compile(optimizers.build(recipe, len(data)), "categorical_crossentropy")

@@ -47,9 +47,9 @@ def bench(name: str, recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> 
     policy = optimizers.precision()
     model = build(recipe, policy)
     rows = np.tile(np.arange(PICTURES), REPEATS)
-    data = batches.Batches(
-        images, labels, rows, num_characters=CHARACTERS, batch_size=BATCH, shuffle=True, augmentation=recipe
-    )
+    # Without progressive resizing: all epochs are the first.
+    alike = recipe.model_copy(update={"batch_size": BATCH, "progressive_fraction": 0.0})
+    data = batches.Batches(images, labels, rows, CHARACTERS, alike, training=True)
     ready = Ready(data)
     ways: dict[str, Callable[[], None]] = {
         "ours": functools.partial(model.fit, data, epochs=1, shuffle=False, verbose=0),
