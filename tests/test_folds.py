@@ -47,8 +47,7 @@ def test_too_few_pictures_are_said(tmp_path):
 
 def answering(answer):
     """A network that answers by a function, and its training, as from `fit.train`."""
-    checkpoint = SimpleNamespace(delete=lambda: None)
-    return SimpleNamespace(predict_on_batch=answer), SimpleNamespace(checkpoint=checkpoint)
+    return SimpleNamespace(predict_on_batch=answer), SimpleNamespace(delete=lambda: None)
 
 
 def test_a_network_with_a_class_map_answers_with_its_characters(data, tmp_path, monkeypatch):
@@ -83,5 +82,5 @@ def test_finished_folds_are_not_computed_again(data, tmp_path, monkeypatch):
 def test_a_fold_is_trained_without_its_test_pictures(data, tmp_path):
     of_fold = folds.fold(data, 0)
     model, finished = fit.train(of_fold, tmp_path, RECIPE.model_copy(update={"precision": "float32"}))
-    assert finished.checkpoint.epoch == 1
+    assert finished.epoch == 1
     assert model.predict_on_batch(data.images[of_fold.rows("test")]).shape == (len(of_fold.rows("test")), 2)

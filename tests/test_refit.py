@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     folder.mkdir()
     _, training = fit.train(data, folder, RECIPE)
-    exported = export.save(folder, "tiny", data, RECIPE, training.checkpoint.best_weights)
+    exported = export.save(folder, "tiny", data, RECIPE, training.best_weights)
     record = export.run_record("tiny", "drawn", data, training, exported) | {"exported_weights": "float32"}
     files = records.digests(folder, records.KERAS_MODEL, records.LITERT_MODEL)
     records.write_record(folder / records.RUN_RECORD, record, files)
@@ -110,8 +110,8 @@ def test_without_validation_the_last_epoch_is_kept(run, tmp_path):
     everything = dataset.for_refit(run[1])
     recipe = RECIPE.model_copy(update={"epochs": 2})
     model, training = fit.train(everything, tmp_path, recipe)
-    assert training.checkpoint.best_epoch == 2
-    history = training.checkpoint.history
+    assert training.best_epoch == 2
+    history = training.history
     assert isinstance(history, pd.DataFrame) and "val_loss" not in history
-    for kept, last in zip(training.checkpoint.best_weights, model.get_weights(), strict=True):
+    for kept, last in zip(training.best_weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(kept, last)

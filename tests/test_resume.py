@@ -81,11 +81,11 @@ def test_a_killed_training_ends_as_one_that_was_not_killed(tmp_path, trained, ca
     assert [" ".join(line.split()[:2]) for line in said if line.startswith("epoch")] == [
         f"epoch {n}/4" for n in (1, 2, 3, 4)
     ]
-    assert training.checkpoint.history.equals(expected_training.checkpoint.history)
-    assert training.checkpoint.best_epoch == expected_training.checkpoint.best_epoch
+    assert training.history.equals(expected_training.history)
+    assert training.best_epoch == expected_training.best_epoch
     for one, other in zip(resumed.variables, expected.variables, strict=True):
         np.testing.assert_array_equal(one, other)
-    for one, other in zip(training.checkpoint.best_weights, expected_training.checkpoint.best_weights, strict=True):
+    for one, other in zip(training.best_weights, expected_training.best_weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -109,9 +109,9 @@ def test_early_stopping_is_remembered(tmp_path):
     # At this rate nothing improves after the first epoch.
     recipe = RECIPE.model_copy(update={"patience": 1, "learning_rate": 1e-8})
     _, training = train(tmp_path, recipe)
-    stopped_after = training.checkpoint.epoch
+    stopped_after = training.epoch
     _, again = train(tmp_path, recipe)
-    assert again.checkpoint.epoch == stopped_after < recipe.epochs
+    assert again.epoch == stopped_after < recipe.epochs
     assert list(again.stages()) == []
 
 
@@ -120,24 +120,24 @@ def test_a_diverged_training_is_an_error_and_keeps_the_state_of_the_previous_epo
         train(tmp_path, kill_after=1)
     state = tmp_path / records.TRAINING_STATE
     before = state.read_bytes()
-    checkpoint = resume.Checkpoint(tmp_path, key="any")
-    checkpoint.on_epoch_begin(1)
+    training = resume.Training(tmp_path, compiled(), small_data.dataset(), RECIPE)
+    training.on_epoch_begin(1)
     with pytest.raises(UserError, match=r"the loss of epoch 2 is not a finite number\. Lower `learning_rate`"):
-        checkpoint.on_epoch_end(1, {"loss": float("nan"), "val_loss": 1.0, "val_macro_f1": 0.5})
+        training.on_epoch_end(1, {"loss": float("nan"), "val_loss": 1.0, "val_macro_f1": 0.5})
     assert state.read_bytes() == before
 
 
 def test_the_best_weights_are_those_of_the_first_epoch_with_the_best_score(trained):
     _, training = trained
-    scores = training.checkpoint.history.val_macro_f1
-    assert training.checkpoint.best_epoch == int(scores.idxmax()) + 1  # epochs count from 1
-    assert training.checkpoint.best_score == scores.max()
+    scores = training.history.val_macro_f1
+    assert training.best_epoch == int(scores.idxmax()) + 1  # epochs count from 1
+    assert training.best_score == scores.max()
 
 
 def test_the_state_can_be_deleted(tmp_path):
     with pytest.raises(Killed):
         train(tmp_path, kill_after=1)
-    resume.Checkpoint(tmp_path, key="any").delete()
+    resume.Training(tmp_path, compiled(), small_data.dataset(), RECIPE).delete()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,25 +157,24 @@ DAMAGED = {
 
 @pytest.fixture(scope="module")
 def saved_state(tmp_path_factory):
-    """The checkpoint of a small network after one epoch, which an untrained one restores."""
+    """The state of a small network after one epoch, which an untrained one restores."""
     folder = tmp_path_factory.mktemp("state")
-    checkpoint = resume.Checkpoint(folder, "key")
-    checkpoint.set_model(compiled())
-    checkpoint.on_epoch_begin(0)
-    checkpoint.on_epoch_end(0, {"loss": 1.0, "val_macro_f1": 0.5})
+    training = resume.Training(folder, compiled(), small_data.dataset(), RECIPE)
+    training.on_epoch_begin(0)
+    training.on_epoch_end(0, {"loss": 1.0, "val_macro_f1": 0.5})
     return (folder / records.TRAINING_STATE).read_bytes()
 
 
 def compiled():
+    keras.utils.clear_session()  # the names of layers are part of the key
     model = network(3)
     model.compile(keras.optimizers.SGD(momentum=0.9), "categorical_crossentropy")
-    model.optimizer.build(model.trainable_variables)
     return model
 
 
 def test_an_intact_state_is_restored(tmp_path, saved_state):
     (tmp_path / records.TRAINING_STATE).write_bytes(saved_state)
-    assert resume.Checkpoint(tmp_path, "key").restore(compiled()) == 1
+    assert resume.Training(tmp_path, compiled(), small_data.dataset(), RECIPE).epoch == 1
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
@@ -184,7 +183,7 @@ def test_a_damaged_state_is_said_kept_aside_and_changes_nothing(damage, tmp_path
     (tmp_path / records.TRAINING_STATE).write_bytes(contents)
     model = compiled()
     before = [np.array(variable) for variable in model.variables]
-    assert resume.Checkpoint(tmp_path, "key").restore(model) == 0
+    assert resume.Training(tmp_path, model, small_data.dataset(), RECIPE).epoch == 0
     assert "is damaged" in capsys.readouterr().out
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)

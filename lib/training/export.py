@@ -282,7 +282,7 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
     Returns:
         The record.
     """
-    checkpoint, recipe = training.checkpoint, training.recipe
+    recipe = training.recipe
     return {
         "name": run,
         "data_name": data_name,
@@ -295,12 +295,12 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
         "manifest_sha256": data.manifest_sha256,
         "num_parameters": exported.model.count_params(),
         "conv_layers": networks.conv_layers_of(exported.model),
-        "epochs": checkpoint.epoch,
-        "best_epoch": checkpoint.best_epoch,
-        "best_val_macro_f1": checkpoint.best_score,
-        "seconds": checkpoint.seconds,
-        "seconds_per_epoch": checkpoint.seconds / checkpoint.epoch,
-        "epoch_seconds": checkpoint.epoch_seconds,
+        "epochs": training.epoch,
+        "best_epoch": training.best_epoch,
+        "best_val_macro_f1": training.best_score,
+        "seconds": training.seconds,
+        "seconds_per_epoch": training.seconds / training.epoch,
+        "epoch_seconds": training.epoch_seconds,
         "train_pictures": len(batches.training_rows(data, recipe)),
         "calibration": dataclasses.asdict(exported.calibration),
         "exported_weights": exported.weights,

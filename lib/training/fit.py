@@ -14,7 +14,7 @@ def train(data: Dataset, folder: Path, recipe: Recipe) -> tuple[keras.Model, res
 
     Args:
         data: The pictures. Without any for validation, the weights of the last epoch are kept.
-        folder: Where the state of the training is kept; `Training.checkpoint.delete` removes it.
+        folder: Where the state of the training is kept; `Training.delete` removes it.
         recipe: The recipe.
 
     Returns:
@@ -33,5 +33,5 @@ def train(data: Dataset, folder: Path, recipe: Recipe) -> tuple[keras.Model, res
     for stage in training.stages():
         callbacks = training.callbacks(in_training, *([validation] if validation else []))
         model.fit(in_training, validation_data=validation, callbacks=callbacks, shuffle=False, verbose=0, **stage)
-    model.set_weights(training.checkpoint.best_weights)
+    model.set_weights(training.best_weights)
     return model, training

@@ -34,7 +34,7 @@ def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
         rows = of_fold.rows("test")
         probabilities = networks.probabilities(export.outputs(model, data.images[rows]))
         folds.write(path, rows, probabilities[:, : len(data.characters)])  # without that of nobody
-        training.checkpoint.delete()
+        training.delete()
 
 
 def main(arguments: list[str] | None = None) -> int:

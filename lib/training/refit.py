@@ -49,12 +49,12 @@ def refit(run_folder: Path) -> Path:
     _, training = fit.train(everything, folder, recipe)
     # As the run stores them: the frames that would show which weights are precise enough were trained on.
     stored = recipe.model_copy(update={"export_weights": record["exported_weights"]})
-    exported = export.save(folder, record["name"], data, stored, training.checkpoint.best_weights, chosen)
-    records.write_csv(folder / records.HISTORY, training.checkpoint.history)
+    exported = export.save(folder, record["name"], data, stored, training.best_weights, chosen)
+    records.write_csv(folder / records.HISTORY, training.history)
     result = export.run_record(record["name"], record["data_name"], everything, training, exported)
     del result["best_val_macro_f1"]
     records.write_run(folder, result | {"refit_of": record["model_sha256"]})
-    training.checkpoint.delete()
+    training.delete()
     return folder
 
 

@@ -22,9 +22,11 @@ from lib.training import batches
 from lib.training.progress import Progress, scores_by_name
 from lib.training.recipe import Recipe
 
+STATE = ("epoch", "best_epoch", "best_score", "epoch_seconds", "rows")  # of a training, besides arrays
 
-class Training:
-    """One training: its checkpoint, its remaining stages, and the callbacks of `fit`.
+
+class Training(keras.callbacks.Callback):
+    """One training: its remaining stages, and a callback of `fit` whose state survives a `kill -9`.
 
     Example:
         training = Training(folder, model, data, recipe)
@@ -32,20 +34,38 @@ class Training:
             model.fit(train, callbacks=training.callbacks(train, validation), **stage)
 
     Args:
-        folder: Folder of the run, which holds the checkpoint.
+        folder: Folder of the state.
         model: A compiled network. It is restored to the last finished epoch of the same training, if there is one.
         data: The prepared pictures. Without any for validation, the weights of the last epoch count as the best.
         recipe: The recipe. A training is the same if recipe, pictures, network and Keras backend are.
+
+    Attributes:
+        epoch: Number of finished epochs.
+        best_epoch: The first epoch with the best validation macro F1, counted from 1; 0 if none is finished.
+        best_score: Its score.
+        best_weights: Its weights, as `model.get_weights` returns them.
+        epoch_seconds: Duration of each finished epoch, including validation.
     """
 
     def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe):
+        super().__init__()
+        self.set_model(model)
+        self.recipe = recipe
+        self._path = folder / records.TRAINING_STATE
         inputs = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
-        key = records.digest([*inputs, keras.backend.backend()])
-        self.model, self.recipe = model, recipe
-        monitor = "val_macro_f1" if len(data.rows("validation")) else None
-        self.checkpoint = Checkpoint(folder, key, monitor=monitor, patience=recipe.patience)
-        epoch = self.checkpoint.restore(model)
-        print(f"Continuing after epoch {epoch}." if epoch else "Starting at epoch 1.")
+        self._key = records.digest([*inputs, keras.backend.backend()])
+        self._has_validation = bool(len(data.rows("validation")))
+        self._batches: tuple[batches.Batches, ...] = ()
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_score = -np.inf
+        self.epoch_seconds: list[float] = []
+        self.rows: list[dict[str, float]] = []
+        self.best_weights: list[np.ndarray] = []
+        model.optimizer.build(model.trainable_variables)
+        if self._path.exists():
+            self._restore()
+        print(f"Continuing after epoch {self.epoch}." if self.epoch else "Starting at epoch 1.")
 
     def stages(self) -> Iterator[dict[str, int]]:
         """Yield arguments of `fit` for each remaining stage, one stage for each picture size.
@@ -53,58 +73,19 @@ class Training:
         Within one `fit`, Keras expects all batches to have the shape of the first.
         """
         for end in sorted({batches.progressive_epochs(self.recipe), self.recipe.epochs}):
-            if self.checkpoint.epoch < end and not self.checkpoint.finished_early:
-                yield {"initial_epoch": self.checkpoint.epoch, "epochs": end}
+            if self.epoch < end and not self._has_run_out_of_patience():
+                yield {"initial_epoch": self.epoch, "epochs": end}
 
     def callbacks(self, *data: batches.Batches) -> list[keras.callbacks.Callback]:
-        """Make the callbacks of `fit`: one that starts each epoch of the batches, the checkpoint, the progress.
+        """Give the callbacks of `fit`: this one, which also starts each epoch of the batches, and the progress.
 
         Args:
             *data: The batches of training and of validation.
         """
-
-        def begin(epoch: int, logs: dict[str, float] | None = None) -> None:
-            for each in data:
-                each.begin(epoch)
-
+        self._batches = data
         _make_metrics(self.model, data[0][0])
-        begin(self.checkpoint.epoch)  # `fit` takes the shape of the pictures from a batch before the first epoch
-        start = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
-        return [start, self.checkpoint, Progress(self.recipe.epochs, self.checkpoint.epoch_seconds)]
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Checkpointing and early stopping whose state survives a `kill -9`.
-
-    Call `restore`, then pass it to `fit` with `initial_epoch=checkpoint.epoch`.
-
-    Args:
-        folder: Folder of the state; made if missing.
-        key: Digest of everything that determines the training. A state with another key is ignored.
-        monitor: Name of the score that selects the weights, higher is better; of equal scores the first wins. With
-            None, the last epoch is the best.
-        patience: Epochs without a better score before the training stops; 0 never stops.
-
-    Attributes:
-        epoch: Number of finished epochs.
-        best_epoch: The epoch with the best score, counted from 1; 0 if none is finished.
-        best_score: Its score.
-        best_weights: Its weights, as `model.get_weights` returns them.
-        epoch_seconds: Duration of each finished epoch, including validation.
-    """
-
-    def __init__(self, folder: Path, key: str, monitor: str | None = "val_macro_f1", patience: int = 0):
-        super().__init__()
-        self.path = Path(folder) / records.TRAINING_STATE
-        self.key = key
-        self.monitor = monitor
-        self.patience = patience
-        self.epoch = 0
-        self.best_epoch = 0
-        self.best_score = -np.inf
-        self.epoch_seconds: list[float] = []
-        self.rows: list[dict[str, float]] = []
-        self.best_weights: list[np.ndarray] = []
+        self._begin(self.epoch)  # `fit` takes the shape of the pictures from a batch before the first epoch
+        return [self, Progress(self.recipe.epochs, self.epoch_seconds)]
 
     @property
     def history(self) -> pd.DataFrame:
@@ -116,46 +97,13 @@ class Checkpoint(keras.callbacks.Callback):
         """Duration of the finished epochs together, over all processes."""
         return sum(self.epoch_seconds)
 
-    @property
-    def finished_early(self) -> bool:
-        """Whether patience has run out."""
-        return bool(self.patience) and self.epoch - self.best_epoch >= self.patience
-
-    def restore(self, model: keras.Model) -> int:
-        """Restore a compiled model to its last finished epoch.
-
-        Args:
-            model: Built and compiled as when the state was saved.
-
-        Returns:
-            The number of finished epochs, 0 if there is no state of this training.
-        """
-        model.optimizer.build(model.trainable_variables)
-        if not self.path.exists():
-            return 0
-        try:
-            meta, arrays = _read(self.path)
-            if meta["key"] != self.key:
-                return 0
-            saved = [
-                (variable, arrays[f"{prefix}{number}"].reshape(variable.shape))
-                for prefix, variables in _variables(model).items()
-                for number, variable in enumerate(variables)
-            ]
-            self.best_weights = [arrays[f"best{number}"] for number in range(meta["best_weights"])]
-        except Exception as problem:  # numpy and zipfile raise many kinds for damaged bytes
-            kept = self.path.replace(self.path.with_suffix(".damaged.npz"))
-            reason = " ".join(str(problem).split()) or type(problem).__name__
-            print(f"The saved training {self.path} is damaged ({reason}); it is kept as {kept.name}.")
-            return 0
-        for variable, value in saved:
-            variable.assign(value)
-        self.epoch, self.best_epoch = meta["epoch"], meta["best_epoch"]
-        self.best_score, self.epoch_seconds, self.rows = meta["best_score"], meta["epoch_seconds"], meta["rows"]
-        return self.epoch
+    def delete(self) -> None:
+        """Delete the state, once the training is recorded."""
+        self._path.unlink(missing_ok=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Start the clock."""
+        """Start the epoch of the batches, and the clock."""
+        self._begin(epoch)
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -173,34 +121,50 @@ class Checkpoint(keras.callbacks.Callback):
             )
         self.epoch = epoch + 1
         self.rows.append({"epoch": self.epoch, **scores, "learning_rate": float(model.optimizer.learning_rate)})
-        score = self.epoch if self.monitor is None else scores[self.monitor]
+        score = scores["val_macro_f1"] if self._has_validation else self.epoch
         if score > self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
             self.best_weights = model.get_weights()
         self.epoch_seconds.append(time.perf_counter() - self._started)
-        self._save(model)
-        if self.finished_early:
+        self._save()
+        if self._has_run_out_of_patience():
             model.stop_training = True
 
-    def _save(self, model: keras.Model) -> None:
-        meta: dict[str, Any] = {
-            "key": self.key,
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-            "best_weights": len(self.best_weights),
-            "epoch_seconds": self.epoch_seconds,
-            "rows": self.rows,
-        }
+    def _begin(self, epoch: int) -> None:
+        for each in self._batches:
+            each.begin(epoch)
+
+    def _has_run_out_of_patience(self) -> bool:
+        return bool(self.recipe.patience) and self.epoch - self.best_epoch >= self.recipe.patience
+
+    def _save(self) -> None:
+        meta = {"key": self._key, "best_weights": len(self.best_weights)}
+        meta |= {name: getattr(self, name) for name in STATE}
         arrays = {f"best{number}": weights for number, weights in enumerate(self.best_weights)}
-        for prefix, variables in _variables(model).items():
-            arrays |= {f"{prefix}{number}": np.asarray(v) for number, v in enumerate(variables)}
-        with records.atomic_write(self.path) as temporary:
+        arrays |= {name: np.asarray(variable) for name, variable in _variables(self.model).items()}
+        with records.atomic_write(self._path) as temporary:
             np.savez(temporary, meta=json.dumps(meta), **arrays)
 
-    def delete(self) -> None:
-        """Delete the state, once the training is recorded."""
-        self.path.unlink(missing_ok=True)
+    def _restore(self) -> None:
+        """Restore the last finished epoch; nothing, where the state is that of another training, or damaged."""
+        try:
+            with np.load(self._path, allow_pickle=False) as state:
+                arrays = dict(state)  # all of it, so that damage at its end is found before anything is restored
+            meta = json.loads(str(arrays.pop("meta")))
+            if meta["key"] != self._key:
+                return
+            values = {name: meta[name] for name in STATE}
+            values["best_weights"] = [arrays[f"best{number}"] for number in range(meta["best_weights"])]
+            saved = [(each, arrays[name].reshape(each.shape)) for name, each in _variables(self.model).items()]
+        except Exception as problem:  # numpy and zipfile raise many kinds for damaged bytes
+            kept = self._path.replace(self._path.with_suffix(".damaged.npz"))
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            print(f"The saved training {self._path} is damaged ({reason}); it is kept as {kept.name}.")
+            return
+        for variable, value in saved:
+            variable.assign(value)
+        for name, value in values.items():
+            setattr(self, name, value)
 
 
 def _make_metrics(model: keras.Model, batch: tuple) -> None:
@@ -212,13 +176,7 @@ def _make_metrics(model: keras.Model, batch: tuple) -> None:
     model.reset_metrics()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a whole checkpoint, so that damage at its end is found before anything is restored."""
-    with np.load(path, allow_pickle=False) as state:
-        arrays = dict(state)
-    return json.loads(str(arrays.pop("meta"))), arrays
-
-
-def _variables(model: keras.Model) -> dict[str, list]:
+def _variables(model: keras.Model) -> dict[str, Any]:
     """Give all that changes during training; the random state of dropout is among the variables of the model."""
-    return {"model": model.variables, "optimizer": model.optimizer.variables}
+    every = {"model": model.variables, "optimizer": model.optimizer.variables}
+    return {f"{kind}{number}": each for kind, variables in every.items() for number, each in enumerate(variables)}

@@ -63,7 +63,7 @@ def train(data_name: str, recipe_name: str, epochs: int) -> str:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         _, training = fit.train(data, Path(folder), recipe)
-    minutes, best = (time.perf_counter() - start) / 60, training.checkpoint
+    minutes, best = (time.perf_counter() - start) / 60, training
     steps = ", ".join(f"{seconds:.0f}" for seconds in best.epoch_seconds[:3])
     return (
         f"{minutes:.1f} min for {recipe.epochs} epochs ({steps} … s), macro F1 on validation {best.best_score:.3f}, "
