@@ -69,7 +69,19 @@ def write_run(
 
 def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, metadata: dict | None = None) -> bytes:
     """Give the bytes of a model file: the network, and its metadata in an appended zip archive."""
-    entries = {
+    entries = metadata_for(characters, picture_size) | (metadata or {})
+    if entries["format_version"] == 1:
+        entries = {FORMAT_1_KEYS.get(key, key): value for key, value in entries.items()}
+    file = io.BytesIO()
+    file.write(network(len(characters), picture_size))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("metadata.json", json.dumps(entries))
+    return file.getvalue()
+
+
+def metadata_for(characters: tuple[str, ...], picture_size: int) -> dict:
+    """Give the metadata of a model file."""
+    return {
         "format_version": records.FORMAT_VERSION,
         "run": "small",
         "characters": list(characters),
@@ -78,14 +90,7 @@ def model(characters: tuple[str, ...] = CHARACTERS, picture_size: int = 16, meta
         "colour_order": "RGB",
         "value_range": [0, 255],
         "flip_tta_threshold": 0.0,
-    } | (metadata or {})
-    if entries["format_version"] == 1:
-        entries = {FORMAT_1_KEYS.get(key, key): value for key, value in entries.items()}
-    file = io.BytesIO()
-    file.write(network(len(characters), picture_size))
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("metadata.json", json.dumps(entries))
-    return file.getvalue()
+    }
 
 
 def network(n: int, picture_size: int, cells: int = 0) -> bytes:

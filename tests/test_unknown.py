@@ -11,6 +11,7 @@ from lib import notebooks, paths, records
 from lib.data import leave_out
 from lib.evaluation import findings, unknown
 from lib.training import networks
+from lib.training.recipe import Recipe
 from tests import small_data
 from tests.noise_pictures import noise, prepare, write
 
@@ -92,13 +93,13 @@ def test_the_table_chooses_on_validation_and_reports_test():
 def test_features_and_logits_are_those_that_the_answers_come_from():
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
-    model = networks.build_springfield(3, 32, 4, 0.1, class_map=True)
+    model = networks.build(Recipe(network="springfield", width=16, class_map=True), 3, 32)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
     answers, found = model.predict_on_batch(pictures), networks.with_features(model).predict_on_batch(pictures)
     weights = np.exp(found["logits"])
     np.testing.assert_allclose(weights / weights.sum(axis=1, keepdims=True), answers["probabilities"], atol=1e-5)
     np.testing.assert_allclose(found["class_map"], answers["class_map"], atol=1e-6)
-    assert found["features"].shape == (2, 32)
+    assert found["features"].shape == (2, 8 * 16)
 
 
 @pytest.mark.slow

@@ -23,21 +23,9 @@ SECOND_NAMES = 0.06
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Find the temperature with the lowest negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
 
-    Dividing all logits by one number changes the probabilities and leaves their order.
-
-    Args:
-        probabilities: `float (n, num_classes)` with rows that sum to 1.
-        labels: The right classes, `int (n,)`.
-
-    Returns:
-        The temperature; above 1 for an overconfident network.
-
-    Raises:
-        ValueError: There are no labels, or not as many as rows.
+    Dividing all logits by one number changes the probabilities and leaves their order. It is above 1 for an
+    overconfident network.
     """
-    labels = np.asarray(labels)
-    if len(probabilities) != len(labels) or not len(labels):
-        raise ValueError(f"Expected a label for each row. Received: {len(labels)} for {len(probabilities)} rows")
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY))
 
     def loss(log_temperature: float) -> float:
@@ -71,36 +59,29 @@ def fold_temperature(model: "keras.Model", temperature: float) -> None:
     layer.set_weights([weights / temperature for weights in layer.get_weights()])
 
 
-def threshold_keeping(scores: np.ndarray, fraction: float = KEPT) -> float:
-    """Choose the threshold that a fraction of the scores reaches.
+def threshold_keeping(scores: np.ndarray) -> float:
+    """Choose the threshold that the fraction `KEPT` of the scores reaches.
 
     Args:
         scores: `float (n,)`, n at least 1.
-        fraction: Above 0, at most 1.
 
     Returns:
         One of the scores.
     """
-    kept = int(np.ceil(round(fraction * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
+    kept = int(np.ceil(round(KEPT * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
     return float(np.sort(scores)[len(scores) - kept])
 
 
-def second_threshold(class_maps: np.ndarray, labels: np.ndarray, fraction: float = SECOND_NAMES) -> float:
-    """Choose the score from which a further character in a picture is named.
+def second_threshold(class_maps: np.ndarray, labels: np.ndarray) -> float:
+    """Choose the score from which a further character in a picture of one character is named.
 
-    Args:
-        class_maps: Of pictures of one character each, `float (n, rows, columns, num_characters)`.
-        labels: Their characters, `int (n,)`.
-        fraction: Of the pictures that may get a second name.
-
-    Returns:
-        0 to 1. Some of the pictures do show a second character, so fewer than this fraction get a wrong one.
+    Some of the pictures do show a second character, so fewer than `SECOND_NAMES` of them get a wrong name.
     """
     own = class_maps[np.arange(len(labels)), :, :, labels][..., None]
     elsewhere = own < own.max(axis=(1, 2), keepdims=True) / 2  # another name in the same place is no second character
     highest = np.where(elsewhere, class_maps, 0.0).max(axis=(1, 2))
     highest[np.arange(len(labels)), labels] = 0.0
-    return float(np.quantile(highest.max(axis=1), 1 - fraction, method="higher"))
+    return float(np.quantile(highest.max(axis=1), 1 - SECOND_NAMES, method="higher"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,26 +105,24 @@ class Calibration:
 
 
 def calibrate(
-    model: "keras.Model",
-    probabilities: np.ndarray,
-    class_maps: np.ndarray | None,
-    labels: np.ndarray,
-    num_characters: int,
+    model: "keras.Model", outputs: np.ndarray | dict[str, np.ndarray], labels: np.ndarray, num_characters: int
 ) -> Calibration:
     """Fold the temperature into a network and choose the thresholds.
 
     Args:
         model: The trained network, changed in place.
-        probabilities: Its probabilities for the validation pictures, before the change, `float (n, num_classes)`.
-        class_maps: Its class maps, `float (n, rows, columns, num_characters)`; None if it has none.
+        outputs: What it answers to the validation pictures before the change: probabilities, `float (n, num_classes)`,
+            or a dictionary of them and `class_map`, `float (n, rows, columns, num_characters)`.
         labels: The characters of the pictures, `int (n,)`.
         num_characters: Number of characters; a further probability is that of nobody.
 
     Returns:
         What was chosen.
     """
+    probabilities, second = outputs, None
+    if isinstance(outputs, dict):
+        probabilities, second = outputs["probabilities"], second_threshold(outputs["class_map"], labels)
     temperature = fit_temperature(probabilities, labels)
     fold_temperature(model, temperature)
     known = with_temperature(probabilities, temperature)[:, :num_characters]
-    second = None if class_maps is None else second_threshold(class_maps, labels)
     return Calibration(temperature, threshold_keeping(known.max(axis=1)), second)

@@ -4,10 +4,10 @@ The file is a LiteRT flatbuffer followed by a zip archive that holds `metadata.j
 associated files). Interpreters and zip readers both open it as it is.
 """
 
-import argparse
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,28 +37,43 @@ WEIGHTS = ("int8", "float16", "float32")
 MISMATCH_TOLERANCE = 0.001
 QUANTISATION_PICTURES = 128  # training pictures that the quantisation is fitted to
 PREDICTION_BATCH = 256
+EXPORT_BATCH = 64
+SHARED_OBJECT = re.compile(rb'(?<="shared_object_id": )\d+')  # which Keras gives the memory address as number
 
 
-def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], weights: str = "float16") -> None:
+def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], weights: str) -> None:
     """Convert a saved network, in a process of its own if Keras' backend is not TensorFlow.
 
     Args:
         model_path: A `.keras` file.
         exported_path: The `.tflite` file to write, atomically.
-        metadata: What the recogniser needs to know; see `describe`.
+        metadata: What the recogniser needs to know; it becomes `metadata.json`.
         weights: How weights are stored: "float16", "float32", or "int8", which computes in integers too.
     """
     with records.atomic_write(exported_path) as temporary:
         if keras.backend.backend() == "tensorflow":
-            convert(model_path, temporary, weights)
+            _convert(model_path, temporary, weights)
         else:
-            command = [sys.executable, "-m", __name__, str(model_path), str(temporary), "--weights", weights]
-            subprocess.run(command, check=True)
+            subprocess.run([sys.executable, "-m", __name__, str(model_path), str(temporary), weights], check=True)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
             # With the earliest time that a zip can hold: equal trainings give equal files.
             archive.writestr(
                 zipfile.ZipInfo(records.MODEL_METADATA), json.dumps(metadata, ensure_ascii=False, indent=2)
             )
+
+
+def _convert(model_path: Path, exported_path: Path, weights: str) -> None:
+    """Write the flatbuffer without metadata; Keras' backend must be TensorFlow."""
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")  # it reports where intermediate files are written
+    model = keras.saving.load_model(model_path, compile=False)
+    settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
+    if weights != "float32":
+        settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
+    if weights == "float16":
+        settings["target_spec"]["supported_types"] = [tf.float16]
+    model.export(exported_path, format="litert", verbose=False, **settings)
 
 
 def export_verified(
@@ -67,18 +82,12 @@ def export_verified(
     metadata: dict[str, Any],
     pictures: np.ndarray,
     calibration: np.ndarray,
-    weights: str = "float16",
+    weights: str,
 ) -> tuple[str, int]:
-    """Convert a saved network and check that the export gives the same answers.
+    """Convert a saved network as `to_litert` does, and check on `pictures` that the export gives the same answers.
 
-    Args:
-        model_path: A `.keras` file.
-        exported_path: The `.tflite` file to write.
-        metadata: What the recogniser needs to know; see `describe`.
-        pictures: Pictures to compare the answers on, `uint8 (n, picture_size, picture_size, 3)`, RGB.
-        calibration: About a hundred training pictures that int8 weights are fitted to.
-        weights: How weights are stored, one of `WEIGHTS`. A more precise format is used if this one changes more
-            answers than `MISMATCH_TOLERANCE` allows.
+    A more precise format than `weights` is used if this one changes more answers than `MISMATCH_TOLERANCE` allows.
+    Weights in int8 are fitted to `calibration`, about a hundred training pictures.
 
     Returns:
         How weights are stored, and the number of pictures whose answer differs.
@@ -111,58 +120,6 @@ def _to_int8(model_path: Path, exported_path: Path, metadata: dict[str, Any], pi
         rounded_path = Path(temporary) / records.KERAS_MODEL
         model.save(rounded_path)
         to_litert(rounded_path, exported_path, metadata, "int8")
-
-
-def convert(model_path: Path, exported_path: Path, weights: str) -> None:
-    """Write the flatbuffer without metadata; Keras' backend must be TensorFlow."""
-    import tensorflow as tf
-
-    tf.get_logger().setLevel("ERROR")  # it reports where intermediate files are written
-    model = keras.saving.load_model(model_path, compile=False)
-    settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
-    if weights != "float32":
-        settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
-    if weights == "float16":
-        settings["target_spec"]["supported_types"] = [tf.float16]
-    model.export(exported_path, format="litert", verbose=False, **settings)
-
-
-def describe(
-    run: str,
-    characters: list[str],
-    picture_size: int,
-    resize_mode: str,
-    flip_tta_threshold: float = 0.0,
-    calibration: Calibration | None = None,
-    nobody: bool = False,
-) -> dict[str, Any]:
-    """Describe an exported network for whoever runs it.
-
-    Args:
-        run: Name of the run.
-        characters: Labels, in the order of the network's outputs.
-        picture_size: Height and width of its input, pixels.
-        resize_mode: How a picture is made square: "stretch", "pad" or "bounded".
-        flip_tta_threshold: Probability, 0 to 1, below which the answer is averaged with that of the mirrored picture.
-        calibration: The thresholds from which a character is named.
-        nobody: Whether the last probability is that of nobody.
-
-    Returns:
-        The record that becomes `metadata.json`.
-    """
-    chosen = dataclasses.asdict(calibration) if calibration else {}
-    return {
-        "format_version": records.FORMAT_VERSION,
-        "run": run,
-        "characters": characters,
-        "picture_size": picture_size,
-        "resize_mode": resize_mode,
-        "colour_order": "RGB",
-        "value_range": [0, 255],
-        "flip_tta_threshold": flip_tta_threshold,
-        "nobody": nobody,
-        **{name: value for name, value in chosen.items() if value is not None},
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,50 +177,43 @@ def save(
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
     model.set_weights(best_weights)
     if chosen is None:
-        chosen = _calibrated(model, data, recipe)
+        rows = data.rows("validation")
+        chosen = calibrate(model, outputs(model, data.images[rows]), data.labels[rows], len(data.characters))
     else:
         fold_temperature(model, chosen.temperature)
-    with records.atomic_write(folder / records.KERAS_MODEL) as temporary:
+    keras_path, path = folder / records.KERAS_MODEL, folder / records.LITERT_MODEL
+    with records.atomic_write(keras_path) as temporary:
         model.save(temporary)
-        _without_times(temporary)
-    preparation = data.preparation
-    metadata = describe(
-        run,
-        data.characters,
-        preparation.picture_size,
-        preparation.resize_mode,
-        recipe.flip_tta_threshold,
-        chosen,
-        recipe.class_map,
-    )
+        _make_reproducible(temporary)
+    metadata = {
+        "format_version": records.FORMAT_VERSION,
+        "run": run,
+        "characters": data.characters,
+        "picture_size": data.preparation.picture_size,
+        "resize_mode": data.preparation.resize_mode,
+        "colour_order": "RGB",
+        "value_range": [0, 255],
+        "flip_tta_threshold": recipe.flip_tta_threshold,
+        "nobody": recipe.class_map,  # whether the last probability is that of nobody
+        **{name: value for name, value in dataclasses.asdict(chosen).items() if value is not None},
+    }
     train = data.rows("train")
     to_quantise = data.images[train[:: max(1, len(train) // QUANTISATION_PICTURES)]]
-    path = folder / records.LITERT_MODEL
-    weights, mismatches = export_verified(
-        folder / records.KERAS_MODEL,
-        path,
-        metadata,
-        data.images[data.rows("test")],
-        to_quantise,
-        recipe.export_weights,
-    )
+    test = data.images[data.rows("test")]
+    weights, mismatches = export_verified(keras_path, path, metadata, test, to_quantise, recipe.export_weights)
     return Exported(model, path, weights, mismatches, chosen)
 
 
-def _calibrated(model: keras.Model, data: Dataset, recipe: Recipe) -> Calibration:
-    validation = data.rows("validation")
-    found = outputs(model, data.images[validation])
-    class_maps = found["class_map"] if recipe.class_map else None
-    labels, num_characters = data.labels[validation], len(data.characters)
-    return calibrate(model, networks.probabilities(found), class_maps, labels, num_characters)
-
-
-def _without_times(path: Path) -> None:
-    """Write a `.keras` file again without the time of its making: equal trainings give equal files."""
+def _make_reproducible(path: Path) -> None:
+    """Write a `.keras` file again without time and memory addresses: equal trainings give equal files."""
     with zipfile.ZipFile(path) as archive:
         contents = {info.filename: archive.read(info) for info in archive.infolist()}
     about = json.loads(contents["metadata.json"])
     contents["metadata.json"] = json.dumps(about | {"date_saved": ""}).encode()
+    numbers: dict[bytes, int] = {}
+    contents["config.json"] = SHARED_OBJECT.sub(
+        lambda found: b"%d" % numbers.setdefault(found[0], len(numbers)), contents["config.json"]
+    )
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in contents.items():
             archive.writestr(zipfile.ZipInfo(name), content)
@@ -312,21 +262,12 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
     }
 
 
-def answers(exported_path: Path, pictures: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Run the exported network.
-
-    Args:
-        exported_path: A `.tflite` file.
-        pictures: `uint8 (n, picture_size, picture_size, 3)`, RGB.
-        batch_size: Pictures at a time.
-
-    Returns:
-        Probabilities, `float32 (n, num_outputs)`.
-    """
+def answers(exported_path: Path, pictures: np.ndarray) -> np.ndarray:
+    """Run an exported network on `uint8 (n, picture_size, picture_size, 3)`; gives `float32 (n, num_outputs)`."""
     interpreter = Interpreter(model_path=str(exported_path), num_threads=machine.cores())
     index, found = interpreter.get_input_details()[0]["index"], []
-    for start in range(0, len(pictures), batch_size):
-        batch = np.asarray(pictures[start : start + batch_size], dtype="float32")
+    for start in range(0, len(pictures), EXPORT_BATCH):
+        batch = np.asarray(pictures[start : start + EXPORT_BATCH], dtype="float32")
         interpreter.resize_tensor_input(index, batch.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(index, batch)
@@ -352,29 +293,10 @@ def outputs(model: keras.Model, pictures: np.ndarray) -> np.ndarray | dict[str, 
 
 
 def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> int:
-    """Count the pictures on which a network and its export differ.
-
-    Args:
-        model: The network.
-        exported_path: Its export.
-        pictures: `uint8 (n, picture_size, picture_size, 3)`, RGB.
-
-    Returns:
-        Number of pictures whose most probable character differs.
-    """
+    """Count the pictures to which a network and its export give different answers."""
     expected = networks.probabilities(outputs(model, pictures))
     return int((answers(exported_path, pictures).argmax(axis=1) != expected.argmax(axis=1)).sum())
 
 
-def main() -> None:
-    """Convert from the command line: `python -m lib.training.export MODEL.keras MODEL.tflite`."""
-    parser = argparse.ArgumentParser(description="Convert a saved network to a LiteRT file without metadata.")
-    parser.add_argument("model", type=Path)
-    parser.add_argument("exported", type=Path)
-    parser.add_argument("--weights", choices=WEIGHTS, default="float16")
-    arguments = parser.parse_args()
-    convert(arguments.model, arguments.exported, arguments.weights)
-
-
 if __name__ == "__main__":
-    main()
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

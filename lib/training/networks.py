@@ -31,51 +31,38 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
         picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
 
     Returns:
-        The network, not compiled; `build_cnn` and `build_springfield` say what it answers.
+        A network, not compiled, from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`.
+        With a class map, to a dictionary: `probabilities`, `(batch_size, num_characters + 1)`, the last of which is
+        "nobody", and `class_map`, `(batch_size, cells, cells, num_characters)`: how much of a cell, a square of
+        `STRIDE` pixels, the character covers.
     """
     keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
     keras.config.set_floatx("float32")
-    if recipe.network == "cnn":
-        return build_cnn(recipe.conv_layers, num_characters, picture_size, recipe.dense_units, recipe.dropout)
-    return build_springfield(num_characters, picture_size, recipe.width, recipe.dropout, recipe.class_map)
+    return (_cnn if recipe.network == "cnn" else _springfield)(recipe, num_characters, picture_size)
 
 
-def build_cnn(
-    conv_layers: int, num_characters: int, picture_size: int, dense_units: int, dropout: float
-) -> keras.Model:
+def _cnn(recipe: Recipe, num_characters: int, picture_size: int) -> keras.Model:
     """Build the plain convolutional network of the study.
 
     Pairs of 3×3 convolutions with ReLU, the first with "same" padding and the second with "valid", each pair followed
     by 2×2 max pooling and dropout; then a dense layer, dropout of one half, and the softmax.
-
-    Args:
-        conv_layers: 4 or 6.
-        num_characters: Number of outputs.
-        picture_size: Height and width of the pictures, pixels.
-        dense_units: Width of the dense layer.
-        dropout: Fraction of activations dropped after each pair, 0 to 1.
-
-    Returns:
-        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`.
     """
     pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
     x = layers.Rescaling(1 / 255)(pictures)
-    for filters in CNN_FILTERS[: conv_layers // 2]:
+    for filters in CNN_FILTERS[: recipe.conv_layers // 2]:
         x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
         x = layers.Conv2D(filters, 3, padding="valid", activation="relu")(x)
         x = layers.MaxPooling2D(2)(x)
-        x = layers.Dropout(dropout)(x)
+        x = layers.Dropout(recipe.dropout)(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(dense_units, activation="relu")(x)
+    x = layers.Dense(recipe.dense_units, activation="relu")(x)
     x = layers.Dropout(0.5)(x)
     # bfloat16 has three significant digits, too few for a probability.
     outputs = layers.Dense(num_characters, activation="softmax", dtype="float32", name="probabilities")(x)
-    return keras.Model(pictures, outputs, name=f"cnn{conv_layers}")
+    return keras.Model(pictures, outputs, name=f"cnn{recipe.conv_layers}")
 
 
-def build_springfield(
-    num_characters: int, picture_size: int | None, width: int, dropout: float, class_map: bool = False
-) -> keras.Model:
+def _springfield(recipe: Recipe, num_characters: int, picture_size: int | None) -> keras.Model:
     """Build the small residual network, which scores higher than cnn6 with a fifth of its parameters.
 
     A convolution with stride 2, then four stages of pre-activation residual blocks (He et al. 2016,
@@ -85,29 +72,20 @@ def build_springfield(
     because it scales the branch down (De and Smith 2020, arXiv:2002.10444), and on a CPU a batch normalisation costs
     nearly as much as a convolution.
 
-    Args:
-        num_characters: Number of outputs.
-        picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
-        width: Filters of the first stage; the stages have 1, 2, 4 and 8 times as many.
-        dropout: Fraction of the pooled features dropped, 0 to 1.
-        class_map: Whether to answer "nobody" and the class map too.
-
-    Returns:
-        A network from `(batch_size, picture_size, picture_size, 3)` to `(batch_size, num_characters)`. With a class
-        map, to a dictionary: `probabilities`, `(batch_size, num_characters + 1)`, the last of which is "nobody", and
-        `class_map`, `(batch_size, cells, cells, num_characters)`: how much of a cell, a square of `STRIDE` pixels, the
-        character covers. Its sigmoids are independent: there may be two characters in a picture, or none.
+    The sigmoids of the class map are independent: there may be two characters in a picture, or none.
     """
     pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
     x = layers.Rescaling(1 / 127.5, offset=-1)(pictures)
-    x = _convolution(x, width, strides=2)
+    x = _convolution(x, recipe.width, strides=2)
     for stage, blocks in enumerate(SPRINGFIELD_BLOCKS):
         for block in range(blocks):
-            x = _residual_block(x, width * 2**stage, strides=2 if stage and not block else 1)
+            x = _residual_block(x, recipe.width * 2**stage, strides=2 if stage and not block else 1)
     features = _normalise(x)
-    pooled = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(features))
-    answer = layers.Dense(num_characters + class_map, activation="softmax", dtype="float32", name="probabilities")
-    if not class_map:
+    pooled = layers.Dropout(recipe.dropout)(layers.GlobalAveragePooling2D()(features))
+    answer = layers.Dense(
+        num_characters + recipe.class_map, activation="softmax", dtype="float32", name="probabilities"
+    )
+    if not recipe.class_map:
         return keras.Model(pictures, answer(pooled), name="springfield")
     cells = layers.Conv2D(
         num_characters,
@@ -119,7 +97,7 @@ def build_springfield(
     )
     outputs = {
         "probabilities": answer(pooled),
-        "class_map": cells(layers.SpatialDropout2D(dropout)(features)),
+        "class_map": cells(layers.SpatialDropout2D(recipe.dropout)(features)),
     }
     return keras.Model(pictures, outputs, name="springfield")
 
@@ -128,7 +106,7 @@ def with_features(model: keras.Model) -> keras.Model:
     """Make a network with a class map tell what its answers are computed from.
 
     Args:
-        model: A network of `build_springfield`.
+        model: A springfield network.
 
     Returns:
         A network that shares its weights, from pictures to a dictionary: `features`, `(batch_size, d)`, which the

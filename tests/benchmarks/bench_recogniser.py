@@ -20,6 +20,7 @@ from lib import records
 from lib.data import pictures
 from lib.inference.recogniser import Recogniser, find_runs
 from lib.machine import cores
+from tests import small_model
 from tests.benchmarks.bench_decode import draw_frames
 
 WIDTH, HEIGHT = 400, 300  # as the frames of the real archive
@@ -60,7 +61,7 @@ def make_run(run_dir: Path, weights: str | None = None) -> Path:
     model = networks.build(Recipe.load("springfield-18"), CHARACTERS, PICTURE_SIZE)
     model.save(run_dir / "model.keras")
     characters = [f"character_{number}" for number in range(CHARACTERS)]
-    metadata = export.describe(f"springfield, random {weights} weights", characters, model.input_shape[1], "stretch")
+    metadata = small_model.metadata_for(characters, PICTURE_SIZE) | {"run": f"springfield, random {weights} weights"}
     export.to_litert(run_dir / "model.keras", run_dir / "model.tflite", metadata, weights)
     return run_dir
 
