@@ -123,7 +123,7 @@ def _predict(options: argparse.Namespace, network: Recogniser, read: Reader, wri
     """Write an answer for every picture, in order; returns the exit status."""
     names = [picture for argument in options.pictures for picture in find_pictures(argument)]
     top = len(network.characters) if options.all else TOP
-    answers = network.predict_many(names, top=top, read=read)
+    answers = network.predict_many(names, read, top)
     status = ANSWERED
     with (
         contextlib.closing(answers),

@@ -34,7 +34,7 @@ def test_the_input_is_as_recorded(network):
 
 
 def test_the_network_is_small(network):
-    assert network.num_parameters <= 2_000_000
+    assert network.record["num_parameters"] <= 2_000_000
     assert (FOLDER / records.LITERT_MODEL).stat().st_size <= 4_000_000
 
 

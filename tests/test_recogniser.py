@@ -93,13 +93,15 @@ def test_a_file_is_read(small, tmp_path):
 def test_answers_and_errors_are_in_the_order_of_the_pictures(small, tmp_path):
     (tmp_path / "marge.png").write_bytes(small_model.picture(BLUE))
     items = [small_model.picture(RED), b"", tmp_path / "marge.png", tmp_path / "missing.png"] * 10
-    answers = list(small.predict_many(items, batch=3))
+    answers = list(
+        small.predict_many(items, lambda item: item if isinstance(item, bytes) else recogniser.read_file(item))
+    )
     kinds = [type(answer) if isinstance(answer, UserError) else answer.character for answer in answers]
     assert kinds == ["homer_simpson", pictures.UnreadablePicture, "marge_simpson", UserError] * 10
 
 
 def test_pictures_may_be_endless(small):
-    answers = small.predict_many(itertools.repeat(small_model.picture(GREEN)))
+    answers = small.predict_many(itertools.repeat(small_model.picture(GREEN)), bytes)
     assert [answer.character for answer in itertools.islice(answers, 50)] == ["krusty_the_clown"] * 50
 
 
@@ -108,7 +110,7 @@ def test_an_unexpected_error_is_raised(small):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(small.predict_many([1], read=read))
+        list(small.predict_many([1], read))
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(small):
@@ -163,7 +165,7 @@ def test_the_model_file_alone_is_enough(tmp_path):
     (tmp_path / "model.tflite").write_bytes(small_model.model())
     small = Recogniser.load(tmp_path)
     assert small.predict(small_model.picture(RED)).name == "Homer Simpson"
-    assert (small.name, small.num_parameters, small.metrics, small.threshold) == ("small", None, {}, 0.5)
+    assert (small.name, small.record, small.metrics, small.threshold) == ("small", {}, {}, 0.5)
 
 
 def test_a_recogniser_has_the_facts_of_its_run(tmp_path):
@@ -171,7 +173,8 @@ def test_a_recogniser_has_the_facts_of_its_run(tmp_path):
     small = Recogniser.load(run_dir)
     assert small.name == "cnn4"
     assert small.characters == list(small_model.CHARACTERS)
-    assert (small.picture_size, small.resize_mode, small.num_parameters, small.threshold) == (16, "stretch", 12, 0.35)
+    assert (small.picture_size, small.resize_mode, small.threshold) == (16, "stretch", 0.35)
+    assert small.record["num_parameters"] == 12
     assert small.digest == hashlib.sha256((run_dir / "model.tflite").read_bytes()).hexdigest()
 
 

@@ -7,14 +7,13 @@ enough. TensorFlow and Keras are never imported: they would cost seconds and hal
 import contextlib
 import hashlib
 import io
-import itertools
 import math
 import os
 import queue
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ MAX_MODEL_BYTES = 2**31  # of a flatbuffer
 MAX_METADATA_BYTES = 1_000_000
 MAX_PICTURE_SIZE = 1024
 MIN_PARALLEL = 16  # pictures; for fewer, starting threads costs more than it saves
+AHEAD_PER_CORE = 16  # pictures that are read and named before the caller asks for them
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
 
@@ -149,7 +149,11 @@ class Recogniser:
         self.metrics = _metrics(run_dir)
         candidates = (metadata.get("threshold"), self.metrics.get("threshold"), DEFAULT_THRESHOLD)
         self.threshold = float(next(value for value in candidates if _is_number(value)))
-        self._networks = _NetworkPool(contents, cores())
+        self._contents = contents
+        # A network for each core, made when it is first needed; the one used last comes first, so that few are made.
+        self._idle: queue.LifoQueue[_Network | None] = queue.LifoQueue()
+        for _ in range(cores()):
+            self._idle.put(None)
         self._try_out()
 
     @classmethod
@@ -166,11 +170,9 @@ class Recogniser:
             UserError: The run is missing, unfinished, damaged or of another format version.
         """
         run_dir = Path(run_dir)
+        if not run_dir.is_dir():
+            raise UserError(f"There is no run folder {run_dir}. `ls outputs/*` lists the runs, `make train` adds one.")
         try:
-            if not run_dir.is_dir():
-                raise UserError(
-                    f"There is no run folder {run_dir}. `ls outputs/*` lists the runs, `make train` adds one."
-                )
             contents = records.read_bytes(run_dir / records.LITERT_MODEL, MAX_MODEL_BYTES)
         except FileNotFoundError:
             raise UserError(
@@ -181,11 +183,6 @@ class Recogniser:
             reason = getattr(problem, "strerror", None) or problem
             raise UserError(f"{run_dir / records.LITERT_MODEL} cannot be read: {reason}.") from None
         return cls(contents, run_dir)
-
-    @property
-    def num_parameters(self) -> int | None:
-        """Number of weights; None without `run.json`."""
-        return self.record.get("num_parameters")
 
     @property
     def confused(self) -> list[str]:
@@ -207,16 +204,14 @@ class Recogniser:
         return self._answer(probabilities[0], None if class_maps is None else class_maps[0], square, top)
 
     def predict_many(
-        self, items: Iterable[Any], top: int = 3, batch: int = 16, read: Callable[[Any], bytes] | None = None
+        self, items: Iterable[Any], read: Callable[[Any], bytes], top: int = 3
     ) -> Iterator[Answer | UserError]:
         """Name the characters in many pictures, on all cores.
 
         Args:
-            items: Bytes or paths of pictures. They are read as answers are consumed, so an endless iterator works.
+            items: What stands for the pictures, consumed as answers are, so that an endless iterator works.
+            read: Function from an item to the bytes of a picture, which may raise `UserError`.
             top: Number of characters in `Answer.top`.
-            batch: Pictures that a thread takes at a time.
-            read: Function from an item to bytes, which may raise `UserError`. By default, bytes are used as they are
-                and anything else is a path.
 
         Yields:
             For each item, in order, the answer, or the error if it has none.
@@ -224,13 +219,21 @@ class Recogniser:
 
         def answer(item: Any) -> Answer | UserError:
             try:
-                if read:
-                    return self.predict(read(item), top)
-                return self.predict(item if isinstance(item, bytes) else read_file(item), top)
+                return self.predict(read(item), top)
             except UserError as problem:
                 return problem
 
-        yield from _map_in_threads(answer, items, batch, threads=cores())
+        executor = ThreadPoolExecutor(cores())
+        ahead: deque[Future] = deque()
+        try:
+            for item in items:
+                ahead.append(executor.submit(answer, item))
+                if len(ahead) > AHEAD_PER_CORE * cores():
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)  # a caller that stops early does not wait
 
     def predict_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Compute the probabilities of decoded pictures; see `outputs`."""
@@ -269,13 +272,22 @@ class Recogniser:
         )
 
     def _outputs_of_one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        with self._networks.borrow() as network:
+        with self._borrowed_network() as network:
             probabilities, class_map = network(picture)
             if probabilities[: len(self.characters)].max() < self.flip_tta_threshold:
                 mirrored, mirrored_map = network(picture[:, ::-1])
                 probabilities = (probabilities + mirrored) / 2
                 class_map = None if class_map is None else (class_map + mirrored_map[:, ::-1]) / 2
             return probabilities, class_map
+
+    @contextlib.contextmanager
+    def _borrowed_network(self) -> Iterator["_Network"]:
+        network = self._idle.get()
+        try:
+            network = network or _Network(self._contents)
+            yield network
+        finally:
+            self._idle.put(network)
 
     def decide(self, probabilities: np.ndarray, class_map: np.ndarray | None = None) -> tuple[bool, list[Place]]:
         """Decide whether a picture shows known characters, and which.
@@ -312,15 +324,15 @@ class Recogniser:
         grey = np.full((self.picture_size, self.picture_size, 3), 128, np.uint8)
         try:
             probabilities, class_map = self._outputs_of_one(grey)
-            if len(probabilities) != len(self.characters) + self._nobody:
-                raise ValueError
-            if class_map is not None and class_map.shape[2] != len(self.characters):
-                raise ValueError
-            total = probabilities.sum()
-        except (ValueError, RuntimeError, KeyError):  # from LiteRT for a damaged file, or other outputs
+            fits = len(probabilities) == len(self.characters) + self._nobody
+            fits &= class_map is None or class_map.shape[2] == len(self.characters)
+        except (ValueError, RuntimeError, KeyError):  # from LiteRT for a damaged file
+            fits = False
+        if not fits:
             raise _damaged(
                 self.run_dir, f"{records.LITERT_MODEL} holds no network, or one that does not match its metadata"
-            ) from None
+            )
+        total = probabilities.sum()
         if not abs(total - 1) < 0.01:  # true for NaN too
             raise _damaged(self.run_dir, f"its probabilities add up to {total:.3g} instead of 1")
 
@@ -370,16 +382,10 @@ def load_best(outputs: Path | None = None) -> Recogniser:
 
 
 def read_file(path: Path | str) -> bytes:
-    """Read a picture file, up to the decoder's size limit.
-
-    Args:
-        path: A regular file. Devices and pipes are rejected, because they may never end.
-
-    Returns:
-        Its bytes; of a larger file one byte more than the limit, which the decoder rejects.
+    """Read a picture file; of one larger than the decoder's limit one byte more, which the decoder rejects.
 
     Raises:
-        UserError: There is no such file, or it cannot be read.
+        UserError: There is no such file, it cannot be read, or it is a device or a pipe, which may never end.
     """
     path = Path(path)
     try:
@@ -396,33 +402,14 @@ def read_file(path: Path | str) -> bytes:
         raise UserError(f"The file cannot be read: {getattr(problem, 'strerror', None) or problem}.") from None
 
 
-class _NetworkPool:
-    """A LiteRT interpreter for each core, used by one thread at a time and created when first needed.
+class _Network:
+    """One interpreter: from `uint8 (picture_size, picture_size, 3)`, RGB, to probabilities and class map.
 
     An interpreter is not thread-safe, but releases Python's global lock while it computes: two interpreters on two
     cores process twice as many pictures a second as one behind a lock. Each computes one picture at a time. Batches are
     not faster (3.6 ms per picture alone, 3.8 in batches of 32), need a resize of the tensors, and would make the answer
     for a picture depend on its neighbours.
     """
-
-    def __init__(self, contents: bytes, size: int):
-        self._contents = contents
-        self._idle: queue.LifoQueue[_Network | None] = queue.LifoQueue()
-        for _ in range(size):
-            self._idle.put(None)
-
-    @contextlib.contextmanager
-    def borrow(self) -> Iterator["_Network"]:
-        network = self._idle.get()  # the one used last comes first, so that few are created
-        try:
-            network = network or _Network(self._contents)
-            yield network
-        finally:
-            self._idle.put(network)
-
-
-class _Network:
-    """One interpreter: from `uint8 (picture_size, picture_size, 3)`, RGB, to probabilities and class map."""
 
     def __init__(self, contents: bytes):
         self._interpreter = Interpreter(model_content=contents, num_threads=1)
@@ -493,19 +480,3 @@ def _is_number(value: Any) -> bool:
 
 def _damaged(run_dir: Path, what: str) -> UserError:
     return UserError(f"{run_dir} is damaged: {what}. {RETRAIN}")
-
-
-def _map_in_threads(function: Callable, items: Iterable, batch: int, threads: int) -> Iterator:
-    """Yield `function(item)` in order; only a few batches are computed ahead of the caller."""
-    executor = ThreadPoolExecutor(threads)
-    ahead: deque = deque()
-    items = iter(items)
-    try:
-        while True:
-            while len(ahead) <= threads and (taken := list(itertools.islice(items, batch))):
-                ahead.append(executor.submit(lambda taken: [function(item) for item in taken], taken))
-            if not ahead:
-                return
-            yield from ahead.popleft().result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)  # a caller that stops early does not wait
