@@ -62,19 +62,13 @@ def test_a_network_that_has_seen_everything_is_not_scored():
         dataset.as_trained(small_data.dataset(), {"name": "tiny", "refit_of": "0"})
 
 
-def test_more_frames_are_trained_on_in_as_many_steps():
-    recipe = RECIPE.model_copy(update={"epochs": 40})
-    assert refit.in_as_many_steps(recipe, before=800, now=1000).epochs == 32
-    assert refit.in_as_many_steps(RECIPE, before=1, now=1000).epochs == 1
-
-
 def test_a_refit_keeps_the_thresholds_and_is_not_repeated(loaded, run):
     folder = refit.refit(loaded)
     before, after = records.read_run(loaded), records.read_run(folder)
     assert after["calibration"] == before["calibration"]
     assert after["exported_weights"] == before["exported_weights"] == "float32"
     assert (after["train_pictures"], before["train_pictures"]) == (28, 16)
-    assert (after["epochs"], before["epochs"]) == (2, 4)  # of 28 and of 16 pictures
+    assert (after["epochs"], before["epochs"]) == (2, 4)  # of 28 and of 16 pictures: in as many steps
     assert after["refit_of"] == before["model_sha256"] != after["model_sha256"]
     metadata = [read_metadata((each / records.LITERT_MODEL).read_bytes(), each) for each in (loaded, folder)]
     assert metadata[0] == metadata[1]  # threshold, characters and all that readers need

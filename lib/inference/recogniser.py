@@ -122,15 +122,7 @@ class Recogniser:
     """
 
     def __init__(self, contents: bytes, run_dir: Path):
-        """Load a model file; `load` does so for a run folder.
-
-        Args:
-            contents: Bytes of the model file.
-            run_dir: The run folder that they come from.
-
-        Raises:
-            UserError: The file or a record beside it is damaged or of another format version.
-        """
+        """Use the bytes of a model file that was read from a run folder; see `load`."""
         self.run_dir = run_dir
         self.digest = hashlib.sha256(contents).hexdigest()
         metadata = read_metadata(contents, run_dir)

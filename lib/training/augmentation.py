@@ -119,14 +119,9 @@ def cut_out(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 def _crop_to_figure(picture: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Crop to the bounding box of a figure and enlarge it to the whole picture, as clip-art is cropped.
+    """Crop to the bounding box of a figure, a mask, and enlarge it to the whole picture, as clip-art is cropped.
 
-    Args:
-        picture: `uint8 (height, width, 3)`.
-        figure: Mask, `uint8 (height, width)`, 1 where the figure is.
-
-    Returns:
-        The enlarged figure and its matrix; the picture as it is where the figure is too small.
+    Where the figure is too small, the picture stays as it is.
     """
     height, width = figure.shape
     left, top, figure_width, figure_height = cv2.boundingRect(figure)

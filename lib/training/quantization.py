@@ -21,15 +21,14 @@ BATCH = 32
 DAMPING = 0.01  # of the mean square of the inputs, so that the matrix can be inverted
 
 
-def round_kernels(model: keras.Model, pictures: np.ndarray, seed: int = 0) -> None:
+def round_kernels(model: keras.Model, pictures: np.ndarray) -> None:
     """Quantise the kernels of convolutions and dense layers in place, from the first layer to the last.
 
     Args:
         model: A functional network, in float32.
         pictures: About a hundred training pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB.
-        seed: Seed of the sample of each layer's inputs.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for layer in model.layers:
         if not isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
             continue
@@ -40,15 +39,11 @@ def round_kernels(model: keras.Model, pictures: np.ndarray, seed: int = 0) -> No
 
 
 def rounded(kernel: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """Round a kernel so that its products with `inputs` change little.
+    """Round a kernel, `float32 (..., filters)`, so that its products with `inputs` change little.
 
-    Args:
-        kernel: `float32 (..., filters)`.
-        inputs: Samples of what it is multiplied with, `float32 (n, num_inputs)`, a column for each weight of a filter.
-
-    Returns:
-        A kernel of the same shape. The values of each filter are multiples, from -127 to 127, of a 127th of its largest
-        absolute value. That value itself is kept, so that the converter finds the same scale and changes nothing.
+    The values of each filter become multiples, from -127 to 127, of a 127th of its largest absolute value. That value
+    itself is kept, so that the converter finds the same scale and changes nothing. `inputs` are samples of what the
+    kernel is multiplied with, `float32 (n, num_inputs)`, a column for each weight of a filter.
     """
     weights = kernel.reshape(-1, kernel.shape[-1]).astype("float64")
     largest = np.abs(weights).max(axis=0)

@@ -38,14 +38,14 @@ def refit(run_folder: Path) -> Path:
     chosen = Calibration(**record["calibration"])
     everything = dataset.for_refit(data)
     folder = run_folder / records.REFIT
-    if _is_done(folder, record["model_sha256"]):
+    if (folder / records.RUN_RECORD).is_file() and records.read_run(folder).get("refit_of") == record["model_sha256"]:
         return folder
-    if recipe.patience:  # there is no score to lose it on
-        recipe = recipe.model_copy(update={"epochs": record["best_epoch"], "patience": 0})
+    # There is no score to lose patience on.
+    epochs = record["best_epoch"] if recipe.patience else recipe.epochs
     drawings = recipe.drawings_per_character * len(FEATURES.keys() & set(data.characters))
-    recipe = in_as_many_steps(
-        recipe, *(len(batches.training_rows(each, recipe)) + drawings for each in (data, everything))
-    )
+    before, now = (len(batches.training_rows(each, recipe)) + drawings for each in (data, everything))
+    epochs = max(1, round(epochs * before / now))  # so many that it takes as many steps
+    recipe = recipe.model_copy(update={"epochs": epochs, "patience": 0})
     _, training = fit.train(everything, folder, recipe)
     # As the run stores them: the frames that would show which weights are precise enough were trained on.
     stored = recipe.model_copy(update={"export_weights": record["exported_weights"]})
@@ -56,21 +56,6 @@ def refit(run_folder: Path) -> Path:
     records.write_run(folder, result | {"refit_of": record["model_sha256"]})
     training.delete()
     return folder
-
-
-def in_as_many_steps(recipe: Recipe, before: int, now: int) -> Recipe:
-    """Shorten a recipe so that it takes as many steps for more pictures.
-
-    Args:
-        recipe: Recipe of the run.
-        before: Number of pictures, drawings among them, that it trained on.
-        now: Number of pictures to train on.
-    """
-    return recipe.model_copy(update={"epochs": max(1, round(recipe.epochs * before / now))})
-
-
-def _is_done(folder: Path, of_model: str) -> bool:
-    return (folder / records.RUN_RECORD).is_file() and records.read_run(folder).get("refit_of") == of_model
 
 
 def main(arguments: list[str] | None = None) -> int:
