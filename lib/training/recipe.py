@@ -195,8 +195,7 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
         values, variants = _with_variants(path)
         if not variants:
             return values, path.name
-        raise unknown(name)
-    if file and (container := paths.PARAMS / f"{file}{SUFFIX}").is_file():
+    elif file and (container := paths.PARAMS / f"{file}{SUFFIX}").is_file():
         values, variants = _with_variants(container)
         if variant in variants:
             return values | variants[variant], container.name
