@@ -1,8 +1,10 @@
 """The one exception whose text a person reads, and how a command reports it."""
 
+import difflib
 import importlib
 import sys
 import unicodedata
+from collections.abc import Iterable
 from types import ModuleType
 
 EXIT_USAGE = 2
@@ -30,6 +32,14 @@ def import_extra(module: str, extra: str) -> ModuleType:
             f"This needs the package {problem.name}, which is not installed. Install the optional extra "
             f"`{extra}` from the folder of this project: pip install -e '.[{extra}]' -c constraints.txt"
         ) from None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the known name that is most like a misspelt one; where none is, list all, variants of a recipe as one."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    listed = dict.fromkeys(f"{each.partition('/')[0]}/…" if "/" in each else each for each in known)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(listed)}."
 
 
 def printable(text: str) -> str:

@@ -17,3 +17,8 @@ PUBLISHED = OUTPUTS / "published"
 DOCS = ROOT / "docs"
 STUDY = DOCS / "study"  # the executed copies of the notebooks
 SETTINGS = ROOT / ".make"  # in place of the user's own settings of programs
+
+
+def shown(path: Path) -> str:
+    """Write a path as people read it: in the repository, below its root."""
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

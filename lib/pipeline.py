@@ -54,19 +54,15 @@ def makefile(plan: Plan) -> str:
     definitions = {
         "SOURCE_CHANGED": "FORCE" if stale else "",
         "DATASET_ID": plan.data_name,
-        "RAW": _relative(plan.raw),
-        "PREPARED": _relative(plan.prepared),
-        "RUNS_DIR": _relative(plan.folder),
+        "RAW": paths.shown(plan.raw),
+        "PREPARED": paths.shown(plan.prepared),
+        "RUNS_DIR": paths.shown(plan.folder),
         "RUN_NAMES": " ".join(plan.runs),
     }
     for step in STEPS.values():
         needed = [step.notebook, *inputs.files(step.notebook)]
-        definitions[f"{step.name.upper()}_CODE"] = " ".join(map(_relative, needed))
+        definitions[f"{step.name.upper()}_CODE"] = " ".join(map(paths.shown, needed))
     return "".join(f"{name} := {value}\n" for name, value in definitions.items())
-
-
-def _relative(path: Path) -> str:
-    return Path(os.path.relpath(path, paths.ROOT)).as_posix() if path.is_relative_to(paths.ROOT) else str(path)
 
 
 def write_requests(plan: Plan, goals: set[str]) -> None:
@@ -274,7 +270,7 @@ def check_refit(run_folder: Path) -> None:
     if (refit / records.RUN_RECORD).exists() and (
         records.read_run(refit)["refit_of"] != records.read_run(run_folder)["model_sha256"]
     ):
-        raise UserError(f"{_relative(refit)} repeats an earlier training of the run. Run `make refit` first.")
+        raise UserError(f"{paths.shown(refit)} repeats an earlier training of the run. Run `make refit` first.")
 
 
 def publish(plan: Plan) -> None:
@@ -298,7 +294,7 @@ def publish(plan: Plan) -> None:
 
             records.write_text(target / records.MODEL_CARD, card.model_card(target))
             records.write_json(paths.PUBLISHED / records.DEFAULT, {"run": run})
-        print(_relative(target))
+        print(paths.shown(target))
 
 
 def publish_refit(refit: Path, target: Path) -> None:
@@ -370,7 +366,7 @@ def refit(plan: Plan) -> None:
             ended = subprocess.run(command, cwd=paths.ROOT, env=os.environ | limits, stderr=messages)
         if ended.returncode:
             errors = re.findall("^error: (.*)", log.read_text(), re.MULTILINE)
-            raise UserError("\n".join(errors) or f"It has stopped; {_relative(log)} says why.")
+            raise UserError("\n".join(errors) or f"It has stopped; {paths.shown(log)} says why.")
         if dataset.in_official_test(table).any() and not (folder / records.METRICS_RECORD).exists():
             print(f"Evaluating {name}", file=sys.stderr, flush=True)
             STEPS["evaluate"].execute(plan, name)
@@ -381,7 +377,7 @@ def compare(plan: Plan) -> None:
     with records.lock(plan.folder):
         parameters = {"data_name": plan.data_name, "outputs": plan.outputs}
         _run_notebook("04_compare", plan.folder / "compare.ipynb", parameters)
-    print(f"\nThe rest, with figures, is in {_relative(plan.folder / 'compare.ipynb')} (`make lab` opens it).")
+    print(f"\nThe rest, with figures, is in {paths.shown(plan.folder / 'compare.ipynb')} (`make lab` opens it).")
 
 
 def unknown(plan: Plan) -> None:
@@ -399,7 +395,7 @@ def write_study(plan: Plan) -> None:
         print(f"Executing {name}", file=sys.stderr, flush=True)
         _run_notebook(name, copies.EXECUTED[name], parameters)
     for path in copies.write():
-        print(f"{_relative(path)}: {path.stat().st_size:,} bytes")
+        print(f"{paths.shown(path)}: {path.stat().st_size:,} bytes")
 
 
 def review(plan: Plan) -> None:
@@ -409,7 +405,7 @@ def review(plan: Plan) -> None:
     with log.open("w") as messages:
         # The page must answer at once, so the networks take what it leaves of the processor.
         folds = subprocess.Popen(["nice", "-n", "10", *command], cwd=paths.ROOT, stdout=messages, stderr=messages)
-    print(f"Networks answer every frame in the background; {_relative(log)} says how far they are.", file=sys.stderr)
+    print(f"Networks answer every frame in the background; {paths.shown(log)} says how far they are.", file=sys.stderr)
     try:
         _serve("06_review", plan, CORRECTIONS_FILE=plan.corrections)
     finally:

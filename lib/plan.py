@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from lib import paths, records
 from lib.data import sources
 from lib.data.preparation import Preparation
-from lib.errors import UserError
+from lib.errors import UserError, did_you_mean
 from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
 
@@ -127,10 +126,9 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
     known = (*VARIABLES, *OTHER_VARIABLES)
     for name in variables.get("GIVEN", "").split():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
             mistakes.append(
-                f"There is no variable {name}. {hint} What programs read is set before make: NAME=value make …"
+                f"There is no variable {name}. {did_you_mean(name, known)} What programs read is set before make: "
+                "NAME=value make …"
             )
     source, outputs = given["DATA"] or "sample", given["OUTPUTS"] or paths.OUTPUTS.name
     raw_name = sources.name_of(source, paths.RAW, _is_reserved)

@@ -62,14 +62,10 @@ def summary(run_folders: list[Path], source: str, command: str) -> str:
         source: Source of the pictures; `"sample"` adds what scores on drawings can and cannot show.
         command: What opens one of the reports.
     """
-    reports = "\n".join(f"  {_shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
+    reports = "\n".join(f"  {paths.shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
     text = f"Reports (`{command}` opens one):\n{reports}\n"
     text += f"\n{table(compare.results(run_folders), SUMMARY).to_string(index=False)}\n"
     return text + (f"\n{SAMPLE_SENTENCE}\n" if source == "sample" else "")
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path
 
 
 def write_pages(run_folder: Path) -> list[Path]:
@@ -85,14 +81,14 @@ def write_pages(run_folder: Path) -> list[Path]:
 
     notebooks = [path for name in REPORTS if (path := run_folder / f"{name}.ipynb").exists()]
     if not notebooks:
-        raise UserError(f"There is no report in {_shown(run_folder)} yet. `make train evaluate` writes them.")
+        raise UserError(f"There is no report in {paths.shown(run_folder)} yet. `make train evaluate` writes them.")
     pages = [notebook.with_suffix(".html") for notebook in notebooks]
     for notebook, page in zip(notebooks, pages, strict=True):
         try:
             text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
         except Exception as problem:  # nbformat raises many kinds for damaged files
             reason = textwrap.shorten(str(problem), 150, placeholder=" …")
-            raise UserError(f"{_shown(notebook)} is damaged: {reason}. Delete it to see the others.") from None
+            raise UserError(f"{paths.shown(notebook)} is damaged: {reason}. Delete it to see the others.") from None
         records.write_text(page, text)
     return pages
 
@@ -147,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def open_page(page: Path) -> None:
     """Print the path of a page, and open it in the browser where there is a screen."""
-    print(_shown(page))
+    print(paths.shown(page))
     if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(page.resolve().as_uri())
 

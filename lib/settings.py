@@ -4,14 +4,13 @@
 """
 
 import contextlib
-import difflib
 import typing
 from typing import Any
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lib.errors import UserError
+from lib.errors import UserError, did_you_mean
 
 TYPE_NAMES = {
     bool: "true or false",
@@ -61,9 +60,7 @@ class Settings(BaseModel):
         name = str(problem["loc"][0])
         origin = f"{origins[name]}: " if name in origins else ""
         if name not in cls.model_fields:
-            near = difflib.get_close_matches(name, cls.model_fields, n=1)
-            hint = f"Did you mean `{near[0]}`?" if near else f"Known: {', '.join(cls.model_fields)}."
-            return f"{origin}there is no parameter `{name}`. {hint}"
+            return f"{origin}there is no parameter `{name}`. {did_you_mean(name, cls.model_fields)}"
         if problem["type"] == "missing":
             return f"{origin}`{name}` is missing; it must be {cls.allowed(name)}."
         return f"{origin}`{name}` must be {cls.allowed(name)}, not {problem['input']!r}."

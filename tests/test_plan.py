@@ -142,7 +142,7 @@ def test_a_changed_recipe_is_a_run_named_after_its_changes():
         ({"MODEL": "yes"}, "MODEL must be 0 or 1, not 'yes'."),
         ({"SET": "seed"}, "SET must hold `name=value` pairs"),
         ({"SET": "seed=1 seed=2"}, "SET names `seed` twice."),
-        ({"SET": "sed=1"}, "SET: there is no parameter `sed`. Did you mean `seed`?"),
+        ({"SET": "sed=1"}, "SET: there is no parameter `sed`. Did you mean seed?"),
         ({"DATA": "/"}, "DATA must be sample, kaggle, or the path of an archive or a folder of pictures, not '/'."),
         ({"GIVEN": "EPOCH"}, "There is no variable EPOCH. Did you mean EPOCHS?"),
         ({"GIVEN": "XYZZY"}, "There is no variable XYZZY. Known: DATA, RUNS,"),

@@ -110,7 +110,7 @@ def test_1e_3_is_a_number_as_every_user_means_it(params):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("epoch: 3", "mine.yaml: there is no parameter `epoch`. Did you mean `epochs`?"),
+        ("epoch: 3", "mine.yaml: there is no parameter `epoch`. Did you mean epochs?"),
         ("zzz: 3", "mine.yaml: there is no parameter `zzz`. Known: network, conv_layers"),
         ("epochs: many", "mine.yaml: `epochs` must be a whole number from 1 to 100000, not 'many'."),
         ("epochs: 2.5", "`epochs` must be a whole number from 1 to 100000, not 2.5."),

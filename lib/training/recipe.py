@@ -5,7 +5,6 @@ holds only what differs. A file may also hold several recipes that change one ba
 """
 
 import contextlib
-import difflib
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import pydantic
 from pydantic import Field
 
 from lib import paths, records
-from lib.errors import UserError
+from lib.errors import UserError, did_you_mean
 from lib.settings import Settings
 
 SAMPLE = "sample"  # folder of the recipes that replace others on the drawn sample
@@ -218,9 +217,7 @@ def unknown(name: str) -> UserError:
     variants = [each for each in names() if each.startswith(f"{name}/")]
     if variants:
         return UserError(f"{name}{SUFFIX} holds several recipes: {', '.join(variants)}.")
-    near = difflib.get_close_matches(name, names(), n=1)
-    known = sorted({f"{name.partition('/')[0]}/…" if "/" in name else name for name in names()})
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+    hint = did_you_mean(name, sorted(names()))
     return UserError(f"There is no recipe {name!r}. {hint} A new one is a file in notebooks/params/.")
 
 
