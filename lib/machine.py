@@ -39,11 +39,6 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def memory_in_use() -> int:
-    """Measure the address space of this process, bytes."""
-    return psutil.Process().memory_info().vms
-
-
 def jobs() -> int:
     """Read from make's flags how many of its recipes may run at once: 1 without `-j`."""
     found = re.search(r"(?:^|\s)-j(\d*)", os.environ.get("MAKEFLAGS", ""))

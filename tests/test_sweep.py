@@ -191,7 +191,7 @@ def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"learning_rte": [0.1]}, "parameters: there is no parameter `learning_rte`. Did you mean `learning_rate`?"),
+        ({"learning_rte": [0.1]}, "parameters: there is no parameter `learning_rte`. Did you mean learning_rate?"),
         ({"learning_rate": [3.0]}, "SET: `learning_rate` must be a number from 1e-08 to 1, not 3."),
         ({"learning_rate": {"low": 0.1, "high": 0.01}}, "`learning_rate` must have a list of values"),
         ({"learning_rate": {"lo": 0.1}}, "got an unexpected keyword argument 'lo'"),

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import psutil
 from tqdm import tqdm
 
 from lib import machine, paths
@@ -361,7 +362,7 @@ def main() -> None:
     size = source.stat().st_size
     _allow_seconds(LIST_SECONDS + size / LIST_BYTES_PER_SECOND)
     if resource:
-        memory = machine.memory_in_use() + min(MEMORY_BYTES + 2 * size, MAX_MEMORY_BYTES)
+        memory = psutil.Process().memory_info().vms + min(MEMORY_BYTES + 2 * size, MAX_MEMORY_BYTES)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ending at a limit writes no core
         with contextlib.suppress(ValueError, OSError):  # macOS knows this limit but does not keep it
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
