@@ -105,6 +105,10 @@ def test_a_token_comes_from_the_environment_or_a_file(tmp_path):
         server.read_token("0.0.0.0", {"TOKEN_FILE": str(tmp_path / "token")})
 
 
+def test_a_token_file_that_never_ends_is_read_up_to_a_limit():
+    assert len(server.read_token("0.0.0.0", {"TOKEN_FILE": "/dev/zero"})) == server.MAX_TOKEN_LETTERS
+
+
 def test_a_token_on_makes_command_line_is_refused():
     with pytest.raises(UserError, match="Put TOKEN before it"):
         server.read_token("0.0.0.0", {"TOKEN": TOKEN, "MAKEFLAGS": f" -- TOKEN={TOKEN}"})

@@ -46,6 +46,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # of a websocket; the page shrinks pictures, so only a hostile one is near it
+MAX_TOKEN_LETTERS = 1_000
 MAX_CONNECTIONS = 100  # a page takes a dozen; fewer than the files that a process may open
 PREDICTIONS_PER_CORE = 16  # under way at once: a queue that is empty in about 150 ms
 CELL_SECONDS = 60  # after which a notebook that hangs has failed
@@ -247,7 +248,8 @@ def read_token(host: str, environment: Mapping[str, str]) -> str:
     token = environment.get("TOKEN", "")
     if path := environment.get("TOKEN_FILE"):
         try:
-            token = Path(path).read_text(encoding="utf-8").strip()
+            with Path(path).open(encoding="utf-8") as file:
+                token = file.read(MAX_TOKEN_LETTERS).strip()  # a pipe may hold it, a device never ends
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise UserError(f"TOKEN_FILE={path} cannot be read: {reason}.") from None
