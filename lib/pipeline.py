@@ -306,7 +306,7 @@ def publish_refit(refit: Path, target: Path) -> None:
     kept = {name: of_refit[name] for name in ("recipe", "epochs", "seconds", "train_pictures", "refit_of")}
     if (refit / records.METRICS_RECORD).exists():
         kept["scores"] = records.read_metrics(refit)
-    files = record.pop("files") | {records.LITERT_MODEL: of_refit["model_sha256"]}
+    files = record.pop("files", {}) | {records.LITERT_MODEL: of_refit["model_sha256"]}
     record |= {"model_sha256": of_refit["model_sha256"], "refit": kept}
     records.write_record(target / records.RUN_RECORD, record, files)
 
