@@ -359,9 +359,8 @@ def test_modules_come_after_those_that_they_need():
 def test_predict_ipynb_names_a_picture_file(outputs, tmp_path, capfd):
     (tmp_path / "blue.png").write_bytes(small_model.picture(BLUE))
     given = {"picture": str(tmp_path / "blue.png"), "run": str(outputs / "published" / "springfield")}
-    arguments = [part for name, value in given.items() for part in ("-p", name, value)]
     done = tmp_path / "done.ipynb"
-    assert notebooks.main([str(paths.NOTEBOOKS / "predict.ipynb"), str(done), *arguments]) == 0
+    notebooks.run(paths.NOTEBOOKS / "predict.ipynb", done, given)
     outputs_shown = str([cell.get("outputs") for cell in nbformat.read(done, as_version=4).cells])
     assert MARGE in outputs_shown and "image/png" in outputs_shown
     assert "No address was given" in capfd.readouterr().out

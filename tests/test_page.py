@@ -60,7 +60,8 @@ def address(request, chromium, outputs, tmp_path_factory) -> Iterator[str]:
         with browser.static_site(folder, runs) as served:
             yield served
     else:
-        with running(folder, OUTPUTS=str(outputs), MODEL_DIR=str(runs[0])) as started:
+        # A test opens a page a second, and there is room for eight kernels.
+        with running(folder, leave_seconds=4, OUTPUTS=str(outputs), MODEL_DIR=str(runs[0])) as started:
             yield started.address
 
 

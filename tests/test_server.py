@@ -665,6 +665,14 @@ def test_the_next_page_is_made_ahead(guarded):
     guarded.client.post(f"/voila/api/shutdown/{visit.kernel_id}", headers={"Authorization": f"Bearer {TOKEN}"})
 
 
+@pytest.mark.slow
+def test_visitors_who_come_at_once_keep_no_kernel_of_each_other(tmp_path, run_dir, notebook):
+    with running(tmp_path, notebook, leave_seconds=1, MODEL_DIR=str(run_dir)) as server:
+        for _ in range(4):  # sooner than the next page is made
+            assert server.client.get("/").status_code == 200
+        until(lambda: server.health()["pages"] == 0)  # long before START_SECONDS
+
+
 def test_a_kernel_that_died_makes_room(dashboard):
     with dashboard.visit() as visit:
         (process,) = [one for one in dashboard.kernels() if visit.kernel_id in " ".join(one.cmdline())]
@@ -701,6 +709,7 @@ def test_an_idle_kernel_ends_by_a_clock_that_stands_still_in_sleep(monkeypatch, 
 @pytest.mark.parametrize(("site", "kind", "status"), [("cross-site", "image", 403), ("same-site", "empty", 403)])
 def test_another_site_takes_no_place(guarded, site, kind, status):
     headers = {"Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": site, "Sec-Fetch-Dest": kind}
+    until(lambda: guarded.health()["pages"] == 0)  # those of the tests before, and one that is being made ahead
     assert guarded.client.get("/", headers=headers).status_code == status
     assert guarded.health()["pages"] == 0
 

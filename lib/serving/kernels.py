@@ -37,10 +37,8 @@ class Full(Exception):
 class Kernels(AsyncMappingKernelManager):
     """Kernels that end when nobody needs them, by a clock that stands still while the machine sleeps.
 
-    Voila makes one page ahead of its visitor (`preheat_kernel`), with a kernel that waits for as long as it takes.
-
-    Attributes:
-        ahead: Kernels of pages made ahead. A page looks for new networks when it is opened, so it may be an old one.
+    Voila makes one page ahead of its visitor (`preheat_kernel`), with a kernel that waits for as long as it takes. A
+    page looks for new networks when it is opened, so it may be an old one.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -48,13 +46,19 @@ class Kernels(AsyncMappingKernelManager):
         room = int(0.8 * psutil.virtual_memory().available)
         self.max_kernels = min(max(1, room // KERNEL_BYTES), MAX_KERNELS)
         self.starting = 0
-        self.ahead: set[str] = set()
+        self._pools: dict[str, list[asyncio.Task]] = {}  # of pages made ahead, by notebook; Voila's subclass keeps them
         self._endings: dict[str, asyncio.TimerHandle] = {}
 
     @property
+    def ahead(self) -> set[str]:
+        """Kernels of pages that are made and that no visitor has asked for yet."""
+        tasks = (task for pool in self._pools.values() for task in pool if task.done() and not task.cancelled())
+        return {task.result()["kernel_id"] for task in tasks if not task.exception()}
+
+    @property
     def pages(self) -> int:
-        """Number of kernels whose page was asked for: each has an end."""
-        return len(self._endings)
+        """Number of kernels whose page was asked for."""
+        return len(set(self.list_kernel_ids()) - self.ahead)
 
     @property
     def is_full(self) -> bool:
@@ -75,18 +79,16 @@ class Kernels(AsyncMappingKernelManager):
         if hasattr(psutil, "RLIMIT_DATA"):
             limit = (KERNEL_BYTES, KERNEL_BYTES)
             psutil.Process(self.get_kernel(kernel_id).provisioner.pid).rlimit(psutil.RLIMIT_DATA, limit)
-        if is_ahead:
-            self.ahead.add(kernel_id)
-        else:
-            self.end_after(START_SECONDS, kernel_id)
+        self.end_after(START_SECONDS, kernel_id)
         return kernel_id
 
     def make_place(self) -> None:
         """Give a visitor the page made ahead, or else a place for a new one; raises Full if there is neither."""
-        if self.ahead:
-            self.end_after(START_SECONDS, self.ahead.pop())
-        elif self.is_full:
+        ahead = self.ahead
+        if not ahead and self.is_full:
             raise Full
+        for kernel_id in ahead:
+            self.end_after(START_SECONDS, kernel_id)
 
     async def shutdown_all(self, now: bool = False) -> None:
         """End all kernels, and start none any more."""
@@ -94,10 +96,15 @@ class Kernels(AsyncMappingKernelManager):
         await super().shutdown_all(now=now)
 
     def end_after(self, seconds: float, kernel_id: str) -> None:
-        """End a kernel unless this is called again before."""
+        """End a kernel unless this is called again before, or its page still waits for a visitor then."""
         self._forget_ending(kernel_id)
-        loop = asyncio.get_running_loop()
-        self._endings[kernel_id] = loop.call_later(seconds, lambda: loop.create_task(self.shutdown_kernel(kernel_id)))
+        self._endings[kernel_id] = asyncio.get_running_loop().call_later(seconds, self._end, kernel_id)
+
+    def _end(self, kernel_id: str) -> None:
+        if kernel_id in self.ahead:
+            self.end_after(START_SECONDS, kernel_id)
+        else:
+            asyncio.get_running_loop().create_task(self.shutdown_kernel(kernel_id))
 
     async def shutdown_kernel(self, kernel_id: str, now: bool = True, restart: bool = False) -> None:
         """End a kernel at once, if it is still there."""
@@ -115,12 +122,12 @@ class Kernels(AsyncMappingKernelManager):
 
     def remove_kernel(self, kernel_id: str) -> Any:
         self._forget_ending(kernel_id)
-        self.ahead.discard(kernel_id)
         return super().remove_kernel(kernel_id)
 
     def _handle_kernel_died(self, kernel_id: str) -> None:
         log.warning("The kernel of a page died (out of memory?).")
-        self.end_after(0, kernel_id)  # the parent only forgets it, its sockets and files would stay
+        # The parent only forgets it, its sockets and files would stay.
+        asyncio.get_running_loop().create_task(self.shutdown_kernel(kernel_id))
 
     def _forget_ending(self, kernel_id: str) -> None:
         if kernel_id in self._endings:

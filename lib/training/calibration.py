@@ -59,16 +59,17 @@ def fold_temperature(model: "keras.Model", temperature: float) -> None:
     layer.set_weights([weights / temperature for weights in layer.get_weights()])
 
 
-def threshold_keeping(scores: np.ndarray) -> float:
-    """Choose the threshold that the fraction `KEPT` of the scores reaches.
+def threshold_keeping(scores: np.ndarray, fraction: float = KEPT) -> float:
+    """Choose the threshold that a fraction of the scores reaches.
 
     Args:
         scores: `float (n,)`, n at least 1.
+        fraction: Above 0, at most 1.
 
     Returns:
         One of the scores.
     """
-    kept = int(np.ceil(round(KEPT * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
+    kept = int(np.ceil(round(fraction * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
     return float(np.sort(scores)[len(scores) - kept])
 
 
