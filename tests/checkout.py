@@ -71,6 +71,13 @@ class Checkout:
             umask=umask,
         )
 
+    def first_line(self, *arguments: str) -> str:
+        """Give the first line that make says, and kill it then: what it goes on to make is not looked at."""
+        with self.start(*arguments, output=subprocess.PIPE) as make:
+            line = next(iter(make.stderr), "")
+            kill_with_children(make)
+        return line
+
 
 def make_checkout(folder: Path, drawn: Path) -> Checkout:
     """Copy the checkout to a folder, with 20 pictures of each of three characters of the sample beside it."""

@@ -90,14 +90,6 @@ def steps_run(made):
     return [line for line in made.stderr.splitlines() if line.startswith(("Preparing", "Training", "Evaluating"))]
 
 
-def first_line(checkout, *arguments):
-    """Give the first line that make says, and kill it then: what it goes on to make is not looked at."""
-    with checkout.start(*arguments, output=subprocess.PIPE) as make:
-        line = next(iter(make.stderr), "")
-        kill_with_children(make)
-    return line
-
-
 @pytest.fixture
 def edited(trained):
     """Append to a file of the checkout for one test, which makes it newer than every product."""
@@ -208,27 +200,10 @@ def test_a_record_of_other_pictures_is_not_overwritten(checkout, published):
     assert "published records of cnn4 are of other pictures than tiny-no-kaggle-test" in refused.stderr
 
 
-def test_nothing_to_compare_is_said(checkout):
-    made = checkout.make("compare", "DATA=nothing-yet")
-    assert made.returncode == 0, made.stderr
-    assert "nothing-yet is evaluated; `make evaluate` does." in made.stdout
-
-
 def test_the_committed_records_are_compared_and_not_made_again(checkout, published):
     made = checkout.make("compare", "DATA=published")
     assert made.returncode == 0, made.stderr
     assert "cnn4" in pd.read_csv(published / "comparison.csv").run.tolist()
-
-
-def test_a_random_split_has_a_place_of_its_own_and_is_made_again_where_that_did_not_end(checkout):
-    made = checkout.make("data", "SPLIT=random")
-    assert made.returncode == 0, made.stderr
-    assert "in train" in made.stdout
-    folder = checkout.folder / "data" / "processed" / "tiny-random"
-    assert (folder / "manifest.csv").is_file()
-    (folder / records.INPUTS).unlink()  # as after a kill between the product and the end of its notebook
-    said = first_line(checkout, "data", "SPLIT=random")
-    assert said == "Preparing tiny-random again: manifest.csv has no record of its inputs\n"
 
 
 @pytest.fixture(scope="module")
@@ -290,62 +265,16 @@ def test_a_users_settings_change_no_answer(trained, continued):
         assert (continued / name).read_bytes() == (checkout.out / "cnn4" / name).read_bytes(), name
 
 
-def test_a_source_that_changes_is_taken_again_up_to_the_scores(checkout):
-    """With few pictures, too: two of the validation."""
-    source = checkout.folder / "growing"
-    manifest = checkout.folder / "data" / "processed" / "growing" / "manifest.csv"
-    drawn = {name: sorted((checkout.folder / "tiny" / name).iterdir()) for name in CHARACTERS[:2]}
-
-    def add(number):
-        for name, pictures in drawn.items():
-            (source / name).mkdir(parents=True, exist_ok=True)
-            for picture in pictures[:number]:
-                shutil.copy(picture, source / name)
-
-    add(10)
-    made = checkout.make("data", f"DATA={source}")
-    assert made.returncode == 0, made.stderr
-    assert len(pd.read_csv(manifest)) == 20
-    add(13)
-    made = checkout.make("data", f"DATA={source}")
-    assert made.returncode == 0, made.stderr
-    assert "has changed since its pictures were copied" in made.stdout
-    assert "Preparing growing again: source changed" in made.stderr
-    assert "Excluded pictures: " in made.stdout
-    assert len(pd.read_csv(manifest)) == 26
-
-
-def test_a_mistake_gets_a_message_and_no_traceback(checkout):
-    made = checkout.make("train", "EPOCH=3", "RUNS=cnn5")
-    assert made.returncode == 2
-    assert "There is no variable EPOCH." in made.stderr and "There is no recipe 'cnn5'." in made.stderr
-    assert "Traceback" not in made.stdout + made.stderr
-
-
-@pytest.mark.parametrize("variable", ["DATA", "IMAGE", "RUN", "MODEL_DIR", "OUTPUTS", "PORT", "SET"])
-def test_no_value_is_expanded_by_make_or_run_by_a_shell(checkout, variable):
-    goal = {"DATA": "data", "IMAGE": "predict", "RUN": "report", "PORT": "dashboard", "MODEL_DIR": "predict"}
-    given = [f"{variable}=$(shell touch F)`touch F`';touch F;'", *(["IMAGE=x.png"] if variable == "MODEL_DIR" else [])]
-    made = checkout.make(goal.get(variable, "train"), *given)
-    assert made.returncode == 2, made.stdout
-    assert not (checkout.folder / "F").exists()
-
-
-def test_make_alone_prints_help(checkout):
-    made = checkout.make()
-    assert "make train" in made.stdout and "DATA=kaggle" in made.stdout
-
-
 # Last, since what they make again, the tests above would have to make once more.
 
 
 def test_changed_code_of_the_evaluation_evaluates_again_and_trains_nothing(edited):
     checkout = edited("lib/evaluation/metrics.py", "\nADDED = 1\n")
-    said = first_line(checkout, "evaluate", "RUNS=cnn4")
+    said = checkout.first_line("evaluate", "RUNS=cnn4")
     assert said == "Evaluating cnn4 again: lib/evaluation/metrics.py changed\n"
 
 
 def test_a_changed_recipe_trains_that_run_alone(edited):
     checkout = edited("notebooks/params/cnn4.yaml", "batch_size: 16\n")
     # The other run is looked at first.
-    assert first_line(checkout, "train", "RUNS=cnn6 cnn4") == "Training cnn4 again: parameters changed\n"
+    assert checkout.first_line("train", "RUNS=cnn6 cnn4") == "Training cnn4 again: parameters changed\n"
