@@ -1,6 +1,11 @@
 """What all tests share."""
 
+import os
+
 from lib import machine
+
+# Several test processes share the cores; threads of their own would only wait for each other.
+os.environ |= machine.thread_limits(1)
 
 # The files that take minutes, the longest first: the others fill the gaps that they leave at the end.
 LONGEST = ["test_pipeline.py", "test_pipeline_killed.py", "test_page.py", "test_cluster.py", "test_frontend.py"]
