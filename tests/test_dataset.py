@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import records
 from lib.data import dataset, pictures
 from lib.data.preparation import Preparation
 from lib.errors import UserError
@@ -80,8 +81,17 @@ def test_a_missing_file_is_named(raw, processed, name):
 
 def test_an_unknown_setting_is_reported_with_the_file(raw, processed):
     prepare(raw, processed)
-    (processed / dataset.SETTINGS).write_text('{"size": 64}')
+    files = records.digests(processed, dataset.MANIFEST, dataset.IMAGES)
+    records.write_record(processed / dataset.SETTINGS, {"size": 64}, files)
     with pytest.raises(UserError, match=rf"{dataset.SETTINGS} is damaged or of another version.*`size`.*make data"):
+        dataset.load(processed)
+
+
+def test_pictures_without_digests_are_prepared_again(raw, processed):
+    prepare(raw, processed)
+    settings = records.read_record(processed / dataset.SETTINGS)
+    records.write_json(processed / dataset.SETTINGS, {name: settings[name] for name in settings if name != "files"})
+    with pytest.raises(UserError, match=rf"{dataset.SETTINGS} has no digest of it\. Delete .* and run `make data`"):
         dataset.load(processed)
 
 

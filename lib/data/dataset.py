@@ -138,8 +138,9 @@ def _verified(path: Path) -> Path:
     """Compare a file with its digest in `settings.json`; pixels, 200 MB for the archive, take a fifth of a second."""
     if not path.is_file():
         raise _missing(path)
-    if _settings(path.with_name(SETTINGS)).get("files", {}).get(path.name) not in (None, records.file_sha256(path)):
-        raise _damaged(path, "it was changed since it was written")
+    expected = _settings(path.with_name(SETTINGS)).get("files", {}).get(path.name)
+    if expected != records.file_sha256(path):
+        raise _damaged(path, "it was changed since it was written" if expected else f"{SETTINGS} has no digest of it")
     return path
 
 
