@@ -1,9 +1,13 @@
-"""Run a notebook the way make does: names of parameters checked, output written atomically.
+"""Run a notebook the way make does: parameters checked, one process per folder, output written atomically.
 
 papermill alone trains the defaults when a parameter is misspelt, and leaves a half-run notebook under the name of a
 finished one. Here a mistake is one clear message, and a failed notebook is kept under another name for reading.
+
+    python -m lib.notebooks NOTEBOOK PRODUCT -p NAME VALUE …
 """
 
+import argparse
+import ast
 import contextlib
 import os
 import re
@@ -13,16 +17,43 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+import pydantic
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import machine, paths, records
 from lib.errors import UserError
+from lib.settings import Settings
 
 TRACEBACK_LINES = 12
 # Errors of the user or of the system, not of the code: their text is enough.
 PLAIN_ERRORS = {"UserError", "UnreadablePicture", "OSError", "PermissionError", "FileNotFoundError"}
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def defaults(notebook: Path) -> dict[str, Any]:
+    """Read the parameters of a notebook with their default values."""
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+
+
+def checked(values: dict[str, Any], known: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Check parameters against those that a notebook has; papermill only warns about an unknown one.
+
+    Args:
+        values: Values by name.
+        known: The notebook's parameters with their defaults, which give the types.
+        origin: Where the values come from, for the message.
+
+    Returns:
+        The values.
+
+    Raises:
+        UserError: Names are unknown or values have the wrong type; one line for each.
+    """
+    fields = {name: (type(default), default) for name, default in known.items()}
+    parameters = pydantic.create_model("Parameters", __base__=Settings, **fields)
+    return parameters.check(values, dict.fromkeys(values, origin)).model_dump(include=set(values))
 
 
 def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
@@ -35,11 +66,10 @@ def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
         parameters: Values by name.
 
     Raises:
-        UserError: The notebook has no such parameter, or a cell failed; the text names it and shows the last lines.
+        UserError: A parameter is unknown or of a wrong type, or a cell failed; the text names it and shows the last
+            lines.
     """
-    unknown = parameters.keys() - papermill.inspect_notebook(str(notebook)).keys()
-    if unknown:
-        raise UserError(f"{notebook.name} has no parameter {', '.join(sorted(unknown))}.")
+    checked(parameters, defaults(notebook), notebook.name)
     failed = product.with_suffix(".failed.ipynb")
     product.parent.mkdir(parents=True, exist_ok=True)
     temporary = product.parent / f"{records.TEMPORARY}{product.name}"
@@ -118,3 +148,29 @@ def _explain(problem: PapermillExecutionError, notebook: Path, failed: Path) -> 
     lines = [f"{notebook.stem} failed in code cell {problem.exec_count}, which begins `{source}`."]
     lines += [f"    {line}" for line in traceback if line.strip()]
     return "\n".join([*lines, f"    The notebook, as far as it came, is {failed}."])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a notebook from the command line; see `machine.run_command`."""
+    parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("product", type=Path, help="where the executed notebook goes")
+    parser.add_argument(
+        "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
+    )
+
+    def command(options: argparse.Namespace) -> None:
+        known = defaults(options.notebook)
+        # Text where the parameter is text, else what YAML makes of it.
+        pairs = {
+            name: value if isinstance(known.get(name), str) else records.value_of(value)
+            for name, value in options.pairs
+        }
+        with records.lock(options.product.parent):
+            run(options.notebook, options.product, checked(pairs, known, "command line"))
+
+    return machine.run_command(parser, command, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

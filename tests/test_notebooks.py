@@ -78,6 +78,33 @@ def test_no_path_is_pushed_onto_the_search_path():
     assert [source.name for source in sources if "sys.path" in source.read_text(encoding="utf-8")] == []
 
 
+KNOWN = {"epochs": 40, "rate": 0.1, "flip": True, "run": "cnn4", "overrides": {}}
+
+
+def test_parameters_of_the_right_types_pass():
+    given = {"epochs": 3, "rate": 1, "flip": False, "run": "x", "overrides": {"seed": 1}}
+    assert notebooks.checked(given, KNOWN, "x.ipynb") == given
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"epoch": 3}, "x.ipynb: there is no parameter `epoch`. Did you mean epochs?"),
+        ({"zzz": 3}, "Known: epochs, rate, flip, run, overrides."),
+        ({"epochs": "abc"}, "`epochs` must be a whole number, not 'abc'."),
+        ({"epochs": True}, "`epochs` must be a whole number, not True."),
+        ({"rate": None}, "`rate` must be a number, not None."),
+        ({"flip": 1}, "`flip` must be true or false, not 1."),
+        ({"run": 4}, "`run` must be text, not 4."),
+        ({"overrides": 4}, "`overrides` must be a list of names and values, not 4."),
+    ],
+)
+def test_a_wrong_parameter_is_named(values, says):
+    with pytest.raises(UserError) as problem:
+        notebooks.checked(values, KNOWN, "x.ipynb")
+    assert says in str(problem.value)
+
+
 @pytest.fixture
 def notebook(tmp_path):
     """A notebook of a parameters cell and the cells that the test names."""
@@ -133,9 +160,11 @@ def test_a_killed_kernel_is_no_success(notebook, tmp_path):
     assert not (tmp_path / "done.ipynb").exists()
 
 
-def test_an_unknown_parameter_stops_before_anything_runs(notebook, tmp_path):
-    with pytest.raises(UserError, match=r"book\.ipynb has no parameter nubmer\."):
-        notebooks.run(notebook("raise RuntimeError"), tmp_path / "done.ipynb", {"nubmer": 2})
+@pytest.mark.parametrize("value", ["abc", "[1", "*x", "!!python/name:os.system", "0x10"])
+def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd, value):
+    book = notebook("raise RuntimeError")
+    assert notebooks.main([str(book), str(tmp_path / "done.ipynb"), "-p", "number", value]) == 2
+    assert f"`number` must be a whole number, not {value!r}" in capfd.readouterr().err
 
 
 def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, monkeypatch):
@@ -152,18 +181,9 @@ def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, mo
     assert len(tries) == 2 and (tmp_path / "done.ipynb").exists()
 
 
-# Runs a notebook as a step of make does.
-RUNNER = """import pathlib, sys
-from lib import machine, notebooks, records
-notebook, product = map(pathlib.Path, sys.argv[1:])
-machine.end_with_parent()
-with records.lock(product.parent):
-    notebooks.run(notebook, product, {})"""
-
-
 def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
     book = notebook(f"import time, pathlib\npathlib.Path('{tmp_path}/started').touch()\ntime.sleep(600)")
-    runner = [sys.executable, "-c", RUNNER, str(book), str(tmp_path / "run" / "done.ipynb")]
+    runner = [sys.executable, "-m", "lib.notebooks", str(book), str(tmp_path / "run" / "done.ipynb")]
     # A shell stands for make: it starts the runner as its child and waits.
     make = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *runner], cwd=paths.ROOT)
     deadline = time.monotonic() + 60
@@ -179,7 +199,7 @@ def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
 
 def test_a_notebook_learns_on_which_terminal_to_draw_its_progress(notebook, tmp_path):
     book = notebook("import os\nprint('on', os.environ['STUDY_TERMINAL'])")
-    command = [sys.executable, "-c", RUNNER, str(book), str(tmp_path / "out" / "done.ipynb")]
+    command = [sys.executable, "-m", "lib.notebooks", str(book), str(tmp_path / "out" / "done.ipynb")]
     terminal, its_end = pty.openpty()
     subprocess.run(command, cwd=paths.ROOT, stdout=its_end, stderr=subprocess.DEVNULL, check=True)
     assert os.read(terminal, 10_000).decode() == f"on {os.ttyname(its_end)}\r\n\r\x1b[K"

@@ -82,7 +82,10 @@ class Features(Settings):
     height: float = Field(1.0, ge=0.3, le=2, description="of the whole figure, 1 for an adult")
 
 
-FEATURES = {character: Features(**features) for character, features in records.read_yaml(TABLE).items()}
+FEATURES = {
+    character: Features.check(features, dict.fromkeys(features, f"{TABLE.name}: {character}"))
+    for character, features in records.read_yaml(TABLE).items()
+}
 
 
 @dataclass(frozen=True)

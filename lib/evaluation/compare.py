@@ -201,7 +201,13 @@ def by_frames(runs_folder: Path, base: str = "base") -> pd.DataFrame:
         epochs, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
     """
     table = ablation(runs_folder, base)
-    chosen = table[(table.run == base) | table.changed.str.fullmatch(r"(epochs=\d+, )?train_fraction=\S+")]
+    parameters = {run: _parameters(Path(runs_folder) / run) for run in table.run}
+    on_fewer = [
+        run
+        for run, own in parameters.items()
+        if own["train_fraction"] < 1 and {*_changed(own, parameters[base])} <= {"train_fraction", "epochs"}
+    ]
+    chosen = table[table.run.isin([base, *on_fewer])]
     chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
     return chosen.sort_values("train_pictures", ignore_index=True)
 
