@@ -282,7 +282,6 @@ def test_the_gain_by_near_duplicates_is_that_of_the_records():
     leaky, clean = Published("cnn6-random"), Published("cnn6")
     gain = f"{leaky.scores['macro_f1'] - clean.scores['macro_f1']:.3f}"
     loss = f"{clean.own_test['macro_f1'] - leaky.own_test['macro_f1']:.3f}"
-    assert not missing(README, f"`cnn6` gains {gain} but loses {loss} on the archive's own test set")
     assert not missing(RESULTS, f"`cnn6` gains {gain} on the test split", f"it loses {loss}")
     gain = Published("springfield-18-random").scores["macro_f1"] - Published("springfield-18").scores["macro_f1"]
     assert not missing(RESULTS, f"`springfield-18` gains {gain:.3f}")
@@ -323,8 +322,7 @@ def test_the_price_of_leaking_over_seeds_is_that_of_the_records():
         ]  # fmt: skip
     gain, bounds = table.gain["resampled"], interval(table.low["resampled"], table.high["resampled"])
     assert not missing(LEAKAGE, f"Drawing with replacement adds {gain:.3f}")
-    for page in (README, RESULTS):
-        assert not missing(page, f"gains {gain:.3f} ({bounds})")
+    assert not missing(RESULTS, f"gains {gain:.3f} ({bounds})")
 
 
 def test_what_copies_explain_of_the_originals_score_is_that_of_the_records():
@@ -339,8 +337,9 @@ def test_what_copies_explain_of_the_originals_score_is_that_of_the_records():
     assert not missing(
         README,
         f"scores {found.macro_f1:.3f} instead of {found.grouped:.3f}, a gain of {gain} ({bounds}), and gains {own}",
-        f"The distance to the original's 0.954 is {distance}",
+        "that explains two thirds of its distance to the original's 0.954",
     )
+    assert round(3 * found.gain / (0.954 - found.grouped)) == 2
     assert not missing(RESULTS, f"the distance of {distance}", f"`cnn6` gains {gain} ({bounds})", f"and {own}")
 
 
@@ -476,9 +475,6 @@ def test_the_file_that_ships_is_scored_on_pictures_that_neither_training_has_see
 
 def test_the_robustness_loss_is_that_of_the_records():
     loss, base_loss = f"{BEST.loss:.3f}", f"{FRAMES_ONLY.loss:.3f}"
-    assert not missing(
-        README, f"loses {loss} on corrupted pictures", f"{base_loss} is lost without robustness augmentation"
-    )
     assert not missing(RESULTS, f"{percent(BEST.recovered)} recovered: {loss} is lost instead of {base_loss}")
     short, short_base = Published("ablation/base"), Published("ablation/frames-only")
     assert not missing(

@@ -49,12 +49,13 @@ export function answerView(page, entry) {
 function card(page, entry, key, answer) {
   const words = answer.problem
     ? [make("p", answer.problem)]
-    : [verdict(page, key, answer), bars(page, key, answer), tools(page, entry, key, answer)];
+    : [verdict(page, key, answer), bars(page, key, answer)];
   return make(
     answer.known ? "article.card" : "article.card.unsure",
     { "aria-label": `Answer of ${page.nameOf(key)}` },
     pictureBox(page, entry, key, answer),
     make("div.words", page.about.networks.length > 1 && make("p.soft", page.nameOf(key)), words),
+    !answer.problem && make("div.below", tools(page, entry, key, answer)),
   );
 }
 
