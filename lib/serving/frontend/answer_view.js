@@ -76,7 +76,7 @@ function verdict(page, key, answer) {
     make(
       "p.share",
       `${isSeveral ? "together " : ""}${percent(together(answer))}`,
-      answer.confused && make("span.soft", " · sometimes confused with others"),
+      answer.confused && make("span.soft", " · sometimes confused"),
     ),
   );
 }
