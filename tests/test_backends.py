@@ -1,4 +1,4 @@
-"""The same code trains on every Keras backend that is installed."""
+"""The same code trains on the other Keras backends, where they are installed."""
 
 import importlib.util
 import os
@@ -35,7 +35,7 @@ print(keras.backend.backend(), optimizers.precision())
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", "torch"])  # all other tests use TensorFlow
 def test_an_epoch_runs(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
