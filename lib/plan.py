@@ -112,7 +112,7 @@ class Plan:
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
         suffix = "" if self.preparation.split == "grouped" else f"-{self.preparation.split}"
-        return paths.PUBLISHED / (run + suffix + ("-corrected" if self.corrections else ""))
+        return paths.PUBLISHED / (run + suffix + (paths.CORRECTED if self.corrections else ""))
 
 
 def make_plan(variables: Mapping[str, str]) -> Plan:
@@ -147,7 +147,7 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}.")
     if mistakes:
         raise UserError("\n".join(mistakes))
-    data_name = raw_name + _suffix(source, preparation) + ("-corrected" if corrections else "")
+    data_name = raw_name + _suffix(source, preparation) + (paths.CORRECTED if corrections else "")
     return Plan(
         source, raw_name, data_name, outputs, preparation, runs, given["MODEL"] == "1", corrections, given["CLUSTER"]
     )
