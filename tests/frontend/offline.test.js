@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import vm from "node:vm";
+import { gzipSync } from "node:zlib";
 
 import { open } from "../../lib/serving/frontend/download.js";
 import { Shelf } from "../../lib/serving/frontend/shelf.js";
@@ -49,16 +50,30 @@ test("an older copy is removed, and none of a page at another path of the host",
 test("a large file is asked of the host whether it is still the same", async (context) => {
   const fetched = context.mock.method(globalThis, "fetch", async () => new Response("abc"));
   const bytes = [];
+  const { DecompressionStream } = globalThis;
   delete globalThis.DecompressionStream; // as in a browser that cannot unpack
+  context.after(() => Object.assign(globalThis, { DecompressionStream }));
   assert.equal(await new Response(await open("a.wasm", "v", (count) => bytes.push(count))).text(), "abc");
   assert.deepEqual([fetched.mock.calls[0].arguments, bytes], [["a.wasm", { cache: "no-cache" }], [3]]);
 });
 
-test("a large file is read while it is being kept", async (context) => {
-  context.mock.method(globalThis, "fetch", async () => new Response("abc"));
-  const cache = { match: async () => undefined, put: () => new Promise(() => {}) }; // which settles when all has come
+test("a large file is kept once it was read, and a damaged one is not, or it would come again", async (context) => {
+  const kept = [];
+  const cache = { match: async () => undefined, put: (url) => (kept.push(url), new Promise(() => {})) };
   globalThis.caches = { open: async () => cache };
   context.after(() => delete globalThis.caches);
+  const packed = gzipSync("abc");
+  const sent = { "sound.gz": packed, "cut.gz": packed.subarray(0, -4), "portal.gz": "<p>Please sign in.</p>" };
+  context.mock.method(globalThis, "fetch", async (url) => new Response(sent[url]));
+  assert.equal(await new Response(await open("sound", "v", () => {})).text(), "abc");
+  for (const name of ["cut", "portal"]) await assert.rejects(new Response(await open(name, "v", () => {})).text());
+  assert.deepEqual(kept, ["sound.gz"]);
+});
+
+test("a browser that may store nothing reads all the same", async (context) => {
+  globalThis.caches = { open: () => Promise.reject(new DOMException("Forbidden.", "SecurityError")) };
+  context.after(() => delete globalThis.caches);
+  context.mock.method(globalThis, "fetch", async () => new Response(gzipSync("abc")));
   assert.equal(await new Response(await open("a.wasm", "v", () => {})).text(), "abc");
 });
 

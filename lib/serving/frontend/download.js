@@ -13,7 +13,11 @@
  */
 export async function open(url, cacheName, onBytes) {
   const canUnpack = "DecompressionStream" in globalThis;
-  const response = await kept(canUnpack ? `${url}.gz` : url, cacheName);
+  const address = canUnpack ? `${url}.gz` : url;
+  const cache = await cacheOf(cacheName);
+  const found = await cache?.match(address);
+  const response = found ?? (await fetched(address));
+  const copy = cache && !found && response.clone();
   const counted = response.body.pipeThrough(
     new TransformStream({
       transform(part, controller) {
@@ -24,16 +28,23 @@ export async function open(url, cacheName, onBytes) {
   );
   // Some hosts declare a file named .gz as compressed, and the browser has unpacked it already.
   const isPacked = canUnpack && !response.headers.get("Content-Encoding");
-  return isPacked ? counted.pipeThrough(new DecompressionStream("gzip")) : counted;
+  const contents = isPacked ? counted.pipeThrough(new DecompressionStream("gzip")) : counted;
+  // Kept once all of it is there and unpacked: a damaged one would come again at every visit. The disk may be full, and
+  // whoever reads does not wait for it.
+  return contents.pipeThrough(new TransformStream({ flush: () => void (copy && cache.put(address, copy).catch(() => {})) }));
 }
 
-/** Takes a file from the browser's cache, or fetches it and keeps it there. */
-async function kept(url, cacheName) {
-  const cache = await globalThis.caches?.open(cacheName); // there is none in an insecure context
-  const found = await cache?.match(url);
-  if (found) return found;
+/** Opens the browser's cache; null where there is none, in an insecure context or where the visitor forbids to store. */
+async function cacheOf(name) {
+  try {
+    return await caches.open(name);
+  } catch {
+    return null;
+  }
+}
+
+async function fetched(url) {
   const response = await fetch(url, { cache: "no-cache" }); // the host may have another one of this name by now
   if (!response.ok) throw new Error(`${url} answers with status ${response.status}`);
-  cache?.put(url, response.clone()).catch(() => {}); // the disk may be full; whoever reads does not wait for it
   return response;
 }
