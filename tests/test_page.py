@@ -197,9 +197,16 @@ def test_several_pictures_at_once_are_all_named_in_a_grid(visit):
     browser.expect(visit.page.locator("#history-title")).to_have_text("Your pictures")  # and no longer how far it is
 
 
-def test_twenty_five_pictures_are_all_taken(visit):
-    visit.drop(*[red_file(f"{number}.png") for number in range(25)])
-    browser.expect(visit.thumbnails).to_have_count(25)
+def test_twenty_five_pictures_are_all_taken_and_what_is_there_can_be_clicked_meanwhile(visit):
+    visit.drop(*[red_file(f"{number}.png") for number in range(24)], file(b"notes", "notes.txt"))
+    browser.expect(visit.thumbnails.first).to_be_visible()
+    visit.page.evaluate("window.there = [...document.querySelectorAll('.card button, .thumbnail, #download')]")
+    visit.page.evaluate("document.getElementById('download').focus()")
+    browser.expect(visit["error"]).to_be_visible()
+    browser.expect(visit.thumbnails).to_have_count(24)
+    # A button that is drawn anew between press and release gets no click.
+    assert visit.page.evaluate("there.length > 4 && there.every((one) => one.isConnected)")
+    assert visit.focused() == "download"
 
 
 def test_the_history_leads_back(same_visit):
@@ -679,6 +686,22 @@ def test_a_slow_line_shows_progress_and_takes_pictures_meanwhile(chromium, outpu
         browser.expect(visit["prediction"]).to_have_text(HOMER)
         browser.expect(visit.page.get_by_role("progressbar")).to_have_count(0)
         context.close()
+
+
+def test_pictures_that_wait_for_a_network_that_does_not_come_all_end(open_page, device_only):
+    visit, held = open_page(service_workers="block"), []
+    visit.page.context.route("**/*.tflite.gz", lambda route: held.append(route))
+    visit.page.reload()
+    waiting, first = visit.page.locator(".waiting img"), ""
+    for number in range(2):
+        visit["example"].nth(number).click()
+        browser.expect(waiting).not_to_have_attribute("src", first)
+        first = waiting.get_attribute("src")
+    until(lambda: visit.page.wait_for_timeout(50) or held)
+    held[0].abort()
+    browser.expect(visit["error"]).to_contain_text("could not be loaded")
+    browser.expect(waiting).to_have_count(0)
+    visit.faults.clear()  # that it could not be loaded
 
 
 def test_pictures_stay_in_the_browser_if_the_visitor_wants(visit, device_only):

@@ -116,7 +116,8 @@ test("pictures of two tabs, and of two visits, have different numbers", () => {
 
 /** A page of which nothing is drawn. */
 function undrawn(shelf) {
-  const nothing = { draw() {}, drawHistory() {}, problems: [], pictures: [], lastPicture: 0, isSaved: true, shelf };
+  const drawn = { draw() {}, drawProblems() {}, drawAnswer() {}, history: { draw() {} } };
+  const nothing = { ...drawn, problems: [], pictures: [], lastPicture: 0, isSaved: true, shelf };
   return Object.assign(Object.create(Page.prototype), nothing);
 }
 

@@ -86,12 +86,12 @@ export class Page {
     this.progressBox = make("div.loading", { hidden: true });
     this.problemBox = make("div.problems", { "data-testid": "error", role: "alert", hidden: true });
     this.answerBox = make("div");
-    this.historyBox = make("section.history", { "aria-labelledby": "history-title", hidden: true });
     this.tryBox = make("section.tries", { "aria-labelledby": "tries-title" });
     this.networkBox = make("div.choice");
     this.wallBox = make("section.wall", { "aria-labelledby": "wall-title", "data-testid": "wall" });
     this.aboutBox = make("div.about");
     this.inputBox = inputView(this);
+    this.history = historyView(this);
     this.el.classList.add("who-is-it");
     this.el.replaceChildren(
       make(
@@ -104,7 +104,7 @@ export class Page {
           this.progressBox,
           this.problemBox,
           this.answerBox,
-          this.historyBox,
+          this.history.box,
         ),
         this.networkBox,
       ),
@@ -134,15 +134,20 @@ export class Page {
 
   draw() {
     this.drawProblems();
+    this.drawAnswer();
+    this.history.draw();
+  }
+
+  drawAnswer() {
     const { current } = this;
     this.answerBox.setAttribute("aria-busy", String(Boolean(current && !Object.keys(current.answers).length)));
     fill(this.answerBox, current ? answerView(this, current) : !this.problems.length && emptyAnswer());
-    this.drawHistory();
   }
 
-  drawHistory() {
-    this.historyBox.hidden = !this.pictures.length;
-    fill(this.historyBox, historyView(this));
+  /** Draws what differs after news of a picture: whoever presses a button elsewhere would not click one drawn anew. */
+  drawAfter(entry) {
+    if (entry === this.current) this.drawAnswer();
+    this.history.draw();
   }
 
   drawProblems() {
@@ -183,7 +188,8 @@ export class Page {
     let same = this.problems.find((one) => one.words === words);
     if (!same) this.problems.push((same = { words, names: [], reload: problem.reload }));
     if (name) same.names.push(name);
-    this.draw();
+    this.drawProblems();
+    if (!this.current) this.drawAnswer();
   }
 
   newPicture(name) {
@@ -200,6 +206,7 @@ export class Page {
       shownVeil: null,
       truth: null, // { label, name }; the label is "" for somebody unknown
       isCorrecting: false,
+      before: null, // what was shown before it, until it is answered
       marking: null, // the network in whose card a part is marked
       when: new Date().toISOString(),
     };
@@ -220,7 +227,7 @@ export class Page {
       const name = taken.length > 1 ? entry.name : "";
       first = !(await this.finish(entry, () => inspect(file, this.about.limits), name, first)) && first;
       mine.done += 1;
-      this.drawHistory();
+      this.history.draw();
     }
   }
 
@@ -248,27 +255,32 @@ export class Page {
    * @returns {Promise<boolean>} Whether it was answered.
    */
   async finish(entry, opening, nameAmongMany, isShown) {
-    const before = this.current;
     try {
       entry.picture = await opening();
       const digest = sha256(entry.picture.source); // now, since a file may be moved later
       const preview = await opened(entry.picture, OPENED_SIDE); // decoded once, for visitor and networks
       entry.shown = await copyOf(pictureOf(preview), SHOWN_SIDE);
       entry.url = URL.createObjectURL(entry.shown);
-      if (isShown) this.show(entry);
+      if (isShown) {
+        entry.before = this.current;
+        this.show(entry);
+      }
       entry.answers = await this.transport.recognise({ ...entry.picture, preview }, this.chosen);
       entry.sha256 = await digest;
+      entry.before = null;
       preview.close();
       this.pictures.unshift(entry);
       this.forgetOldest();
       this.keep(entry);
       this.say(entry);
+      this.drawAfter(entry);
       this.askOthers(entry);
-      this.draw();
       return true;
     } catch (problem) {
-      if (this.current === entry) this.current = before;
+      entry.hasFailed = true;
+      while (this.current?.hasFailed) this.current = this.current.before;
       this.fail(problem, nameAmongMany);
+      if (isShown) this.draw();
       if (isShown) this.scrollTo(this.problemBox);
       return false;
     }
@@ -394,7 +406,7 @@ export class Page {
       this.fail(problem);
     }
     this.isSaved = this.shelf.isOn || this.pictures.every((entry) => !entry.truth);
-    this.drawHistory();
+    this.history.draw();
   }
 
   restore(kept) {
