@@ -704,6 +704,36 @@ def test_pictures_that_wait_for_a_network_that_does_not_come_all_end(open_page, 
     visit.faults.clear()  # that it could not be loaded
 
 
+def test_a_network_that_does_not_come_leaves_the_others_their_answers(open_page, device_only):
+    visit = open_page(service_workers="block")
+    visit.page.route("**/networks/cnn4*", lambda route: route.abort())
+    visit.choose(red_file())
+    browser.expect(visit["prediction"]).to_have_text(HOMER)
+    cards = visit.page.get_by_role("article")
+    visit["network"].nth(1).check()
+    for name in (HOMER, KRUSTY):
+        browser.expect(visit["prediction"]).to_have_text(name)
+        browser.expect(cards.nth(1)).to_contain_text("could not be loaded")
+        browser.expect(visit.page.locator(".waiting")).to_have_count(0)
+        visit.choose(file(small_model.picture(GREEN)))
+    visit.faults.clear()  # that it could not be loaded
+
+
+def test_a_recogniser_that_stopped_is_started_again(open_page, device_only):
+    visit = open_page(service_workers="block")
+    visit.page.route("**/worker.js", lambda route: route.fulfill(status=404))
+    visit.page.reload()
+    browser.expect(visit["error"]).to_contain_text("has stopped")
+    for _ in range(2):
+        visit.choose(red_file())
+        browser.expect(visit.page.locator(".waiting")).to_have_count(0)
+        browser.expect(visit["error"]).to_contain_text("has stopped")
+    visit.page.unroute("**/worker.js")
+    visit.choose(red_file())
+    browser.expect(visit["prediction"]).to_have_text(HOMER)
+    visit.faults.clear()  # that it could not be loaded
+
+
 def test_pictures_stay_in_the_browser_if_the_visitor_wants(visit, device_only):
     visit.choose(red_file())
     visit["right"].click()

@@ -265,7 +265,8 @@ export class Page {
         entry.before = this.current;
         this.show(entry);
       }
-      entry.answers = await this.transport.recognise({ ...entry.picture, preview }, this.chosen);
+      const asked = this.chosen;
+      entry.answers = await this.transport.recognise({ ...entry.picture, preview }, asked);
       entry.sha256 = await digest;
       entry.before = null;
       preview.close();
@@ -274,7 +275,7 @@ export class Page {
       this.keep(entry);
       this.say(entry);
       this.drawAfter(entry);
-      this.askOthers(entry);
+      if (asked !== this.chosen) this.askOthers(entry);
       return true;
     } catch (problem) {
       entry.hasFailed = true;
@@ -308,18 +309,15 @@ export class Page {
     }
   }
 
-  /** Asks the networks that were chosen after the picture came. */
+  /** Asks the networks that have not answered: those that were chosen after the picture came, or could not. */
   async askOthers(entry) {
-    const keys = this.chosen.filter((key) => !entry.answers[key]);
+    const keys = this.chosen.filter((key) => !entry.answers[key] || entry.answers[key].problem);
     if (!keys.length) return;
-    try {
-      Object.assign(entry.answers, await this.transport.recognise(entry.picture, keys));
-      this.keep(entry);
-      if (entry === this.current) this.say(entry);
-    } catch (problem) {
-      this.fail(problem);
-    }
-    this.draw();
+    const failed = (problem) => Object.fromEntries(keys.map((key) => [key, { problem: inWords(problem) }]));
+    Object.assign(entry.answers, await this.transport.recognise(entry.picture, keys).catch(failed));
+    this.keep(entry);
+    if (entry === this.current) this.say(entry);
+    this.drawAfter(entry);
   }
 
   async look() {
@@ -347,7 +345,7 @@ export class Page {
       entry.veils[id] ??= await this.newVeil(entry, key, character);
       if (entry.shownVeil === id) this.status.textContent = entry.veils[id].sentence;
     } catch (problem) {
-      entry.shownVeil = null;
+      if (entry.shownVeil === id) entry.shownVeil = null;
       this.fail(problem);
     }
     this.draw();
@@ -380,7 +378,7 @@ export class Page {
     this.chosen = this.about.networks.map((network) => network.key).filter((one) => wanted.has(one));
     this.drawNetworks();
     this.draw();
-    if (this.current) this.askOthers(this.current);
+    if (this.pictures.includes(this.current)) this.askOthers(this.current); // else when it is answered
   }
 
   // ------------------------------------------------ what is kept in the browser, if the visitor wants

@@ -26,11 +26,14 @@ export async function answer(question, onProgress) {
 async function ask(question, onProgress) {
   if (question.ask === "look") return { found: Boolean(await network(about.networks[0].key, onProgress)) };
   const asked = question.networks ?? [question.network];
-  const networks = await Promise.all(asked.map((key) => network(key, onProgress)));
+  const networks = await Promise.allSettled(asked.map((key) => network(key, onProgress)));
   try {
-    if (question.ask === "explain") return await explain(networks[0], question);
+    if (networks.every((one) => one.reason)) throw networks[0].reason;
+    if (question.ask === "explain") return await explain(networks[0].value, question);
     const answers = {};
-    for (const [index, key] of asked.entries()) answers[key] = await networks[index].recognise(question.picture);
+    for (const [index, { value, reason }] of networks.entries()) {
+      answers[asked[index]] = value ? await value.recognise(question.picture) : { problem: inWords(reason) };
+    }
     return { answers };
   } catch (problem) {
     if (problem.name !== "InvalidStateError") throw problem; // which createImageBitmap throws

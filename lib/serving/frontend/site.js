@@ -8,14 +8,22 @@ import { Questions } from "./questions.js";
 class DeviceWorker {
   about = about;
 
-  constructor() {
-    this.worker = new Worker(new URL("worker.js", import.meta.url));
-    this.questions = new Questions((message, moved) => this.worker.postMessage(message, moved));
-    this.worker.onmessage = ({ data }) => {
+  worker = null;
+  questions = new Questions((message, moved) => (this.worker ??= this.started()).postMessage(message, moved));
+
+  started() {
+    const worker = new Worker(new URL("worker.js", import.meta.url));
+    worker.onmessage = ({ data }) => {
       if ("progress" in data) this.onProgress?.(data.progress);
       else this.questions.settle(data);
     };
-    this.worker.onerror = () => this.questions.giveUp("The recogniser has stopped. Load the page again.");
+    worker.onerror = () => {
+      worker.terminate();
+      this.worker = null; // the next question starts another one
+      this.onProgress?.(null);
+      this.questions.giveUp("The recogniser has stopped. Try again, or load the page again.");
+    };
+    return worker;
   }
 
   async recognise(picture, networks) {
