@@ -688,10 +688,10 @@ def test_a_slow_line_shows_progress_and_takes_pictures_meanwhile(chromium, outpu
         context.close()
 
 
-def test_pictures_that_wait_for_a_network_that_does_not_come_all_end(open_page, device_only):
-    visit, held = open_page(service_workers="block"), []
-    visit.page.context.route("**/*.tflite.gz", lambda route: held.append(route))
-    visit.page.reload()
+def test_pictures_that_wait_for_a_network_that_does_not_come_all_end(chromium, address, device_only):
+    context, held = chromium.new_context(service_workers="block"), []
+    context.route("**/*.tflite.gz", lambda route: held.append(route))
+    visit = browser.Visit(context.new_page(), address)
     waiting, first = visit.page.locator(".waiting img"), ""
     for number in range(2):
         visit["example"].nth(number).click()
@@ -701,7 +701,7 @@ def test_pictures_that_wait_for_a_network_that_does_not_come_all_end(open_page, 
     held[0].abort()
     browser.expect(visit["error"]).to_contain_text("could not be loaded")
     browser.expect(waiting).to_have_count(0)
-    visit.faults.clear()  # that it could not be loaded
+    context.close()
 
 
 def test_a_network_that_does_not_come_leaves_the_others_their_answers(open_page, device_only):
