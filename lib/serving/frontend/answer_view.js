@@ -1,6 +1,6 @@
 // What an answer looks like: names and percentages, outlines on the picture, what mattered, and who is right.
 
-import { button, make, percent, shortPercent, sized } from "./dom.js";
+import { button, hyphenated, make, percent, shortPercent, sized } from "./dom.js";
 import { markingView } from "./marking_view.js";
 
 const NUM_BARS = 5;
@@ -86,7 +86,7 @@ function bars(page, key, { probabilities }) {
   const rows = top.slice(0, NUM_BARS).map(([label, share]) => {
     const bar = make("i", { "aria-hidden": "true" });
     bar.style.setProperty("--share", share);
-    return make("li", make("span.who", page.nameOfCharacter(key, label)), " ", bar, make("span.percent", shortPercent(share)));
+    return make("li", make("span.who", hyphenated(page.nameOfCharacter(key, label))), " ", bar, make("span.percent", shortPercent(share)));
   });
   return make("ol.bars", { "data-testid": "probabilities", "aria-label": "The most probable characters" }, rows);
 }
