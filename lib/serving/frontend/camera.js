@@ -66,6 +66,7 @@ export class Camera {
     document.removeEventListener("visibilitychange", this.onVisibility);
     for (const track of this.stream?.getTracks() ?? []) track.stop();
     this.stream = null;
+    if (this.box.contains(document.activeElement)) document.getElementById("camera").focus();
     this.box.hidden = true;
     fill(this.box);
   }
