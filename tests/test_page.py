@@ -197,6 +197,12 @@ def test_several_pictures_at_once_are_all_named_in_a_grid(visit):
     browser.expect(visit.page.locator("#history-title")).to_have_text("Your pictures")  # and no longer how far it is
 
 
+def test_a_message_about_many_files_names_a_few_and_no_name_turns_it_around(same_visit):
+    same_visit.drop(*[file(b"notes", f"{number}‮.txt") for number in range(7)])
+    browser.expect(same_visit["error"]).to_contain_text("4‮.txt and 2 more: This is not a picture")
+    assert same_visit["error"].locator("bdi").all_inner_texts() == [f"{number}‮.txt" for number in range(5)]
+
+
 def test_twenty_five_pictures_are_all_taken_and_what_is_there_can_be_clicked_meanwhile(visit):
     visit.drop(*[red_file(f"{number}.png") for number in range(24)], file(b"notes", "notes.txt"))
     browser.expect(visit.thumbnails.first).to_be_visible()
@@ -763,9 +769,11 @@ def test_the_camera_is_followed_until_the_tab_is_hidden(chromium, outputs, tmp_p
         browser.expect(visit["live"]).not_to_have_attribute("data-frames", str(frames))
         visit.page.get_by_role("button", name="Keep this picture").click()
         browser.expect(visit.thumbnails).to_have_count(1)
+        visit.page.locator("#stop").focus()
         hide = "Object.defineProperty(document, 'hidden', { value: true, configurable: true })"
         visit.page.evaluate(f"{hide}; document.dispatchEvent(new Event('visibilitychange'))")
         browser.expect(visit["live"]).to_be_hidden()
+        assert visit.focused() == "camera"
         context.close()
 
 

@@ -23,11 +23,12 @@ const NAMED = 5; // pictures in a message
 const SHOWN_SIDE = 512; // pixels of the copy that is shown
 const PART_SIDE = 2048; // pixels of a part that is looked at as a picture of its own
 
-/** Names the pictures that a message is about; of many, the first ones. */
-export function inFew(names) {
-  if (!names.length) return "";
-  const others = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
-  return `${names.slice(0, NAMED).join(", ")}${others}: `;
+/** Names the pictures that a message is about; of many, the first ones. No name turns the direction of the others. */
+function inFew(names) {
+  if (!names.length) return [];
+  const others = names.length > NAMED && ` and ${names.length - NAMED} more`;
+  const first = names.slice(0, NAMED).flatMap((name, index) => [index > 0 && ", ", make("bdi", name)]);
+  return [...first, others, ": "];
 }
 
 export class Page {
