@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { names } from "../../lib/serving/frontend/answer_view.js";
 import { hyphenated, percent, shortPercent } from "../../lib/serving/frontend/dom.js";
 import { tested } from "../../lib/serving/frontend/networks_view.js";
 import { Page } from "../../lib/serving/frontend/page.js";
@@ -18,6 +19,12 @@ test("a long name breaks with a hyphen, a shorter one nowhere", () => {
 test("percentages say nothing that they do not know", () => {
   assert.deepEqual([0.2345, 0.996, 0.001].map(percent), ["23\u00a0%", "over 99\u00a0%", "under 1\u00a0%"]);
   assert.equal(shortPercent(0.996), ">99\u00a0%");
+});
+
+test("characters are listed as people list them", () => {
+  const found = ["Homer", "Marge", "Bart"].map((name) => ({ character: name, name }));
+  const listed = [1, 2, 3].map((number) => names({ ...found[0], found: found.slice(0, number) }));
+  assert.deepEqual(listed, ["Homer", "Homer and Marge", "Homer, Marge and Bart"]);
 });
 
 test("a score says on what it was measured, and on how few pictures", () => {

@@ -14,7 +14,9 @@ export function sentence(page, key, answer) {
   return `${names(answer)}${answer.found.length > 1 ? ", together" : ","} ${percent(together(answer))}.`;
 }
 
-export const names = (answer) => [answer, ...others(answer)].map(({ name }) => name).join(" and ");
+const LIST = new Intl.ListFormat("en-GB"); // "one, two and three"
+
+export const names = (answer) => LIST.format([answer, ...others(answer)].map(({ name }) => name));
 
 /** The probability that the network's decision goes by: it is divided among the characters in a picture. */
 export const together = ({ found, character, probabilities }) =>
