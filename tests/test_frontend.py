@@ -207,6 +207,14 @@ def test_a_site_needs_a_sound_network(tmp_path):
     assert not (tmp_path / "site").exists()
 
 
+def test_two_runs_of_one_name_are_refused(tmp_path):
+    from lib.errors import UserError
+
+    with pytest.raises(UserError, match="same name"):
+        site.build([load_best().run_dir] * 2, tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
 def test_the_recogniser_takes_a_network_with_a_fixed_batch():
     recogniser = load_best()
     contents = site.fix_batch((recogniser.run_dir / "model.tflite").read_bytes())

@@ -132,6 +132,10 @@ def _write_litert(folder: Path) -> None:
 def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser]) -> dict[str, Any]:
     """Write networks and drawings, and describe them for the page."""
     folders = {f"{run.parent.name}/{run.name}": run for run in runs}
+    if len(folders) < len(runs):
+        raise UserError(
+            "Two runs have the same name and data set, or one was given twice. Leave one out, or rename its folder."
+        )
     about = page.describe(folders) | {"privacy": PRIVACY, "keeps": True}
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
