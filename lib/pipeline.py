@@ -34,7 +34,7 @@ PUBLISHED_FILES = (
     f"{records.FIGURES}/robustness.png",
 )
 
-REQUEST, RECIPE = "request.json", "recipe.json"
+REQUEST = "request.json"
 MAX_LETTERS = 300  # of the reasons that a step gives for running again
 # Goals that need a variable, and what is said where it is missing.
 NEEDED = {
@@ -88,15 +88,9 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
             raise UserError(f"DATA: {problem}") from None
     _age_what_make_did_not_finish(plan)
     request = {"source": plan.source} | plan.preparation.model_dump() | _corrections(plan)
-    _write_if_changed(plan.prepared / REQUEST, request)
+    records.write_if_changed(plan.prepared / REQUEST, request)
     if goals & FOR_RUNS:
-        write_recipes(plan)
-
-
-def write_recipes(plan: Plan) -> None:
-    """Write the recipe of each run into its folder, where it changed."""
-    for name, run in plan.runs.items():
-        _write_if_changed(plan.run_folder(name) / RECIPE, run.recipe.model_dump())
+        plan.write_recipes()
 
 
 def _age_what_make_did_not_finish(plan: Plan) -> None:
@@ -111,13 +105,6 @@ def _age_what_make_did_not_finish(plan: Plan) -> None:
                 continue
             if product.stat().st_mtime > time.time() or inputs.changed(product, beside=step.beside):
                 os.utime(product, (0, 0))
-
-
-def _write_if_changed(path: Path, record: dict[str, Any]) -> None:
-    with contextlib.suppress(UserError):
-        if records.read_json(path) == record:
-            return
-    records.write_json(path, record)
 
 
 # ---------------------------------------------------------------- steps
@@ -239,6 +226,15 @@ def run_on_cluster(plan: Plan) -> None:
     jobs = [cluster.Job(run, steps, plan.run_folder(run), given, elsewhere) for run in stale]
     with scheduler.connect(plan.cluster, machine.trainings_at_once(len(jobs))) as client:
         errors = [error for *_, error in cluster.run(client, plan.folder, needed, jobs) if error]
+    if errors:
+        raise UserError("\n".join(errors))
+
+
+def sweep(plan: Plan) -> None:
+    """Search for a good recipe with the trials that the file in SWEEP describes."""
+    from lib import cluster, sweep
+
+    errors = sweep.Search(Path(os.environ.get("SWEEP", "")), cluster.variables()).run()
     if errors:
         raise UserError("\n".join(errors))
 
@@ -447,7 +443,6 @@ def programs() -> dict[str, list[str]]:
         "dashboard": ["lib.serving.server", "--host", given("HOST") or "127.0.0.1", "--port", given("PORT") or "8866"],
         "site": ["lib.serving.site", *network],
         "lab": ["jupyterlab", f"--ServerApp.root_dir={paths.ROOT}", "--LabApp.default_url=/lab/tree/notebooks", *root],
-        "sweep": ["lib.sweep", given("SWEEP", "")],
     }
 
 
@@ -488,7 +483,7 @@ def with_table(text: str, table: str) -> str:
 
 COMMANDS = {"plan": print_plan, "fetch": fetch, "cluster": run_on_cluster, "summary": summary, "compare": compare}
 COMMANDS |= {"unknown": unknown, "refit": refit, "publish": publish, "review": review, "explore": explore}
-COMMANDS |= {"report": open_reports, "study": write_study, "docs": write_docs}
+COMMANDS |= {"sweep": sweep, "report": open_reports, "study": write_study, "docs": write_docs}
 
 
 def main(arguments: list[str] | None = None) -> int:

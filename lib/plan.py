@@ -105,6 +105,11 @@ class Plan:
         """Folder of a run."""
         return self.folder / run
 
+    def write_recipes(self) -> None:
+        """Write the recipe of each run into its folder, where it changed."""
+        for name, run in self.runs.items():
+            records.write_if_changed(self.run_folder(name) / records.RECIPE, run.recipe.model_dump())
+
     def recipe_name(self, name: str) -> str:
         """The recipe that stands for one on these pictures."""
         return _recipe_name(self.source, name)

@@ -32,6 +32,7 @@ FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 
 # The files of a run folder.
+RECIPE = "recipe.json"  # that was asked for
 RUN_RECORD = "run.json"
 HISTORY = "history.csv"
 KERAS_MODEL = "model.keras"
@@ -196,6 +197,14 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record as indented JSON, atomically; what is not UTF-8 in the path of a file becomes JSON's escapes."""
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(path, text.encode(errors="backslashreplace").decode())
+
+
+def write_if_changed(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON, unless the file holds it already: make compares the times of files."""
+    with contextlib.suppress(UserError):
+        if read_json(path) == record:
+            return
+    write_json(path, record)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,15 +1,13 @@
-"""Search for a good recipe: `python -m lib.sweep notebooks/params/sweeps/lr.yaml`, as `make sweep` calls it.
+"""The search for a good recipe that `make sweep` calls; needs `cluster`.
 
 Each trial is an ordinary run of a changed recipe, as `make train SET="…"` makes it, on a Dask cluster. Optuna proposes
 the changes and keeps a journal, so that a killed sweep goes on. Trials are trained and not evaluated: only the scores
 on validation choose.
 """
 
-import argparse
 import itertools
 import os
 import shlex
-import sys
 import typing
 import warnings
 from collections.abc import Iterator
@@ -21,11 +19,15 @@ import pandas as pd
 import yaml
 from pydantic import Field
 
-from lib import machine, pipeline, records
+from lib import cluster, machine, records, scheduler
 from lib.errors import UserError, import_extra
+from lib.evaluation import plots
 from lib.plan import VARIABLES, Plan, make_plan
 from lib.settings import Settings
 from lib.training.recipe import Recipe
+
+optuna = import_extra("optuna", "cluster")
+TrialState = optuna.trial.TrialState
 
 JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
 SCORE = "validation macro F1"
@@ -44,7 +46,7 @@ class Sweep(Settings):
     parameters: dict = Field(description="values, or low and high, of each parameter")
 
 
-def distribution_of(name: str, given: Any) -> Any:
+def distribution_of(name: str, given: Any) -> "optuna.distributions.BaseDistribution":
     """Read what a sweep says of one parameter of the recipe.
 
     Args:
@@ -58,7 +60,6 @@ def distribution_of(name: str, given: Any) -> Any:
     Raises:
         UserError: The recipe has no such parameter, or what is given is none of these.
     """
-    distributions = import_extra("optuna.distributions", "cluster")
     if name not in Recipe.model_fields:
         Recipe.check({"network": "cnn", name: given}, {name: "parameters"})  # says which name is near
     annotation = Recipe.model_fields[name].annotation
@@ -68,10 +69,11 @@ def distribution_of(name: str, given: Any) -> Any:
     reason = ""
     try:
         if isinstance(given, list) and given:
-            return distributions.CategoricalDistribution(given)
+            return optuna.distributions.CategoricalDistribution(given)
         if isinstance(given, dict) and not choices:
-            between = distributions.IntDistribution if annotation is int else distributions.FloatDistribution
-            return between(**dict(zip(("low", "high"), Recipe.limits(name), strict=True)) | given)
+            low, high = Recipe.limits(name)
+            kind = "IntDistribution" if annotation is int else "FloatDistribution"
+            return getattr(optuna.distributions, kind)(**{"low": low, "high": high} | given)
     except (TypeError, ValueError) as problem:
         reason = f": {problem}"
     raise UserError(
@@ -92,7 +94,6 @@ class Search:
     """
 
     def __init__(self, path: Path, variables: dict[str, str]):
-        self._optuna = import_extra("optuna", "cluster")
         self._sweep = Sweep.check(records.read_yaml(path), {"recipe": path.name})
         self._variables, self._name, self._space = variables, path.stem, {}
         self._base = self._plan({})
@@ -135,8 +136,6 @@ class Search:
         Raises:
             UserError: The cluster cannot be used.
         """
-        from lib import cluster, scheduler  # an optional extra
-
         address = self._base.cluster or scheduler.LOCAL
         with records.lock(self.folder):
             self._open_study()
@@ -151,7 +150,6 @@ class Search:
         return self._errors
 
     def _open_study(self) -> None:
-        optuna, sweep = self._optuna, self._sweep
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", "The reported value is ignored")  # of a run that starts over
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,30 +158,29 @@ class Search:
             os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
         (run,) = self._base.runs.values()
         # Trials of another sweep, recipe or set of pictures under this name are a study of their own.
-        asked = [sweep.model_dump(), run.recipe.model_dump(), records.digests(self._base.prepared, "manifest.csv")]
+        pictures = records.digests(self._base.prepared, "manifest.csv")
+        asked = [self._sweep.model_dump(), run.recipe.model_dump(), pictures]
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * run.recipe.epochs))
         self._study = optuna.create_study(
             storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal))),
             study_name=records.digest(asked),
             direction="maximize",
             load_if_exists=True,
-            pruner=pruner if sweep.prune else optuna.pruners.NopPruner(),
+            pruner=pruner if self._sweep.prune else optuna.pruners.NopPruner(),
         )
         # A seed of its own for each call: the same one would propose the same values again.
-        seed = (sweep.seed + len(self._study.trials)) % 2**32
-        proposing = optuna.samplers.TPESampler if sweep.method == "optuna" else optuna.samplers.RandomSampler
+        seed = (self._sweep.seed + len(self._study.trials)) % 2**32
+        proposing = optuna.samplers.TPESampler if self._sweep.method == "optuna" else optuna.samplers.RandomSampler
         self._study.sampler = proposing(seed=seed)
-        if sweep.method == "grid":
+        if self._sweep.method == "grid":
             for values in itertools.product(*(found.choices for found in self._space.values())):
                 self._study.enqueue_trial(dict(zip(self._space, values, strict=True)), skip_if_exists=True)
 
-    def _jobs(self) -> Iterator[Any]:
+    def _jobs(self) -> Iterator[cluster.Job]:
         """Yield the job of each trial: first those that an earlier call left unfinished."""
-        from lib import cluster
-
-        Trial, state = self._optuna.trial.Trial, self._optuna.trial.TrialState
-        left = [Trial(self._study, trial._trial_id) for trial in self._study.get_trials(states=[state.RUNNING])]
-        ended = self._study.get_trials(states=[state.COMPLETE, state.PRUNED])
+        running = self._study.get_trials(states=[TrialState.RUNNING])
+        left = [optuna.trial.Trial(self._study, trial._trial_id) for trial in running]
+        ended = self._study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
         self._trials = {trial.user_attrs["run"]: trial for trial in ended}
         for trial in itertools.chain(left, self._new_trials()):
             # As `ask` does, but also for a trial that was killed before it had all of its values.
@@ -195,24 +192,24 @@ class Search:
                 self._errors.append(f"trial {trial.number}: {problem}")
                 run = None
             if run is None or run in self._trials:  # the same values once more would give the same score
-                self._study.tell(trial, state=state.FAIL)
+                self._study.tell(trial, state=TrialState.FAIL)
                 continue
             trial.set_user_attr("run", run)
             self._trials[run] = trial
-            pipeline.write_recipes(plan)
+            plan.write_recipes()
             yield cluster.Job(run, ("train",), plan.run_folder(run), self._variables_of(values), plan.elsewhere)
 
-    def _new_trials(self) -> Iterator[Any]:
-        waiting = [self._optuna.trial.TrialState.WAITING]  # all trials of a grid, from the start
+    def _new_trials(self) -> Iterator["optuna.trial.Trial"]:
+        waiting = [TrialState.WAITING]  # all trials of a grid, from the start
         wanted = 0 if self._sweep.method == "grid" else self._sweep.trials
         while len(self._study.trials) < wanted or self._study.get_trials(states=waiting):
             yield self._study.ask()
 
-    def _stop(self, job: Any, epoch: int, score: float) -> bool:
+    def _stop(self, job: cluster.Job, epoch: int, score: float) -> bool:
         trial = self._trials[job.run]
         trial.report(score, epoch)
         if is_worse := trial.should_prune():
-            self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
+            self._study.tell(trial, state=TrialState.PRUNED)
         return is_worse
 
     def _write(self) -> None:
@@ -234,12 +231,10 @@ class Search:
         print(table.to_string(index=False, float_format=lambda value: f"{value:.{DIGITS}g}", na_rep=""))
         if table[SCORE].isna().all():
             return
-        from lib.evaluation import plots
-
         with warnings.catch_warnings():
             # Optuna calls the function experimental, and matplotlib widens an axis of one value.
             warnings.simplefilter("ignore")
-            axes = self._optuna.visualization.matplotlib.plot_slice(self._study, target_name=SCORE)
+            axes = optuna.visualization.matplotlib.plot_slice(self._study, target_name=SCORE)
         figure = np.ravel(axes)[0].figure
         figure.suptitle(f"{self._name}: trials by parameter")
         plots.save(figure, self.folder / FIGURE)
@@ -253,22 +248,3 @@ class Search:
         ]
         records.write_text(self.folder / BEST, "\n".join(lines))
         print(f"\nThe best recipe is {self.folder / BEST}, the figure {self.folder / FIGURE}.")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run a sweep from the command line, with the variables of make in the environment; see `machine.run_command`."""
-    parser = argparse.ArgumentParser(prog="python -m lib.sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("sweep", type=Path, help="a file such as notebooks/params/sweeps/lr.yaml")
-
-    def command(options: argparse.Namespace) -> None:
-        from lib import cluster  # an optional extra
-
-        errors = Search(options.sweep, cluster.variables()).run()
-        if errors:
-            raise UserError("\n".join(errors))
-
-    return machine.run_command(parser, command, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import lib
-from lib import predict, sweep
+from lib import paths, pipeline, predict
 from tests import small_model
 
 MODULES = ["dask", "distributed", "bokeh", "optuna", "fsspec", "fsspec.core", "s3fs", "mlflow"]
@@ -17,7 +17,7 @@ def bare(monkeypatch):
     """An environment without the optional extras."""
     for name in MODULES:
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("cluster", "scheduler"):
+    for name in ("cluster", "scheduler", "sweep"):
         monkeypatch.delitem(sys.modules, f"lib.{name}", raising=False)
         monkeypatch.delattr(lib, name, raising=False)
 
@@ -49,7 +49,7 @@ def test_a_cluster_needs_the_extra_cluster(bare, command, tmp_path, capsys, monk
     assert "pip install -e '.[cluster]'" in capsys.readouterr().err
 
 
-def test_a_sweep_needs_the_extra_cluster(bare, tmp_path, capsys):
-    (tmp_path / "rates.yaml").write_text("recipe: cnn4\nparameters: {learning_rate: [0.001]}\n")
-    assert sweep.main([str(tmp_path / "rates.yaml")]) == 2
+def test_a_sweep_needs_the_extra_cluster(bare, capsys, monkeypatch):
+    monkeypatch.setenv("SWEEP", str(paths.PARAMS / "sweeps" / "lr.yaml"))
+    assert pipeline.main(["sweep"]) == 2
     assert "pip install -e '.[cluster]'" in capsys.readouterr().err

@@ -177,7 +177,7 @@ def test_the_name_of_the_committed_records_is_kept():
 def test_requests_are_written_where_they_changed_and_for_what_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
-    recipe = tmp_path / "outputs" / "sample" / "cnn4" / pipeline.RECIPE
+    recipe = tmp_path / "outputs" / "sample" / "cnn4" / records.RECIPE
     pipeline.write_requests(make_plan({}), {"data"})
     assert (tmp_path / "processed" / "sample" / pipeline.REQUEST).exists() and not recipe.exists()
     pipeline.write_requests(make_plan({}), {"train"})
