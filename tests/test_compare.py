@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import records
+from lib import paths, records
 from lib.evaluation import compare, findings, intervals, metrics
 
 RUN = {
@@ -179,17 +179,18 @@ def test_corruption_loss_is_the_mean_over_all_corruptions(tmp_path):
     assert compare.robustness([tmp_path]).loss[0] == pytest.approx(0.25)
 
 
-def test_loss_recovered_is_relative_to_the_loss_of_the_base(tmp_path):
+def test_loss_recovered_is_relative_to_the_loss_of_the_base(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "ROBUSTNESS_BASE", "film")
     for name, unchanged, changed in [("film", 0.9, 0.5), ("uploads", 0.875, 0.775)]:
         (tmp_path / name).mkdir()
         rows = f"unchanged,,{unchanged}\nfaded,slight,{changed + 0.1}\nfaded,strong,{changed - 0.1}\n"
         (tmp_path / name / records.ROBUSTNESS).write_text(f"kind,strength,macro_f1\n{rows}")
     folders = [tmp_path / name for name in ("film", "uploads", "not-scored")]
-    table = compare.robustness(folders, base="film")
+    table = compare.robustness(folders)
     assert list(table.run) == ["uploads", "film"]
     # The base loses 0.4, the other 0.1: a quarter remains.
     assert list(table.loss) == pytest.approx([0.1, 0.4]) and list(table.loss_recovered) == pytest.approx([0.75, 0.0])
-    assert compare.robustness(folders[1:], base="film").loss_recovered.isna().all()
+    assert compare.robustness(folders[1:]).loss_recovered.isna().all()
 
 
 # ---------------------------------------------------------------- time to a target score
@@ -268,27 +269,29 @@ def test_runs_are_compared_with_the_best_one_on_the_same_pictures():
 # ---------------------------------------------------------------- published records, leakage, curves
 
 
-def test_runs_that_a_question_needs_come_from_the_records_where_they_are_not_here(tmp_path):
+def test_runs_that_a_question_needs_come_from_the_records_where_they_are_not_here(tmp_path, monkeypatch):
     here, published = tmp_path / "here", tmp_path / "published"
+    monkeypatch.setattr(paths, "PUBLISHED", published)
     evaluated_run(here / "cnn4")
     for name in ("cnn4", "cnn6"):
         evaluated_run(published / name)
-    assert compare.runs_with(here, "cnn4", published=published) == ([here / "cnn4"], "")
-    runs, note = compare.runs_with(here, "cnn4", "cnn6", published=published)
+    assert compare.runs_with(here, "cnn4") == ([here / "cnn4"], "")
+    runs, note = compare.runs_with(here, "cnn4", "cnn6")
     assert [run.parent for run in runs] == [published] * 2 and note == compare.FROM_RECORDS
-    runs, note = compare.runs_with(here, "cnn9", published=published)
+    runs, note = compare.runs_with(here, "cnn9")
     assert runs == [] and "cnn9 was not trained here" in note
 
 
-def test_a_table_beside_the_runs_comes_from_the_records_where_there_is_none(tmp_path):
+def test_a_table_beside_the_runs_comes_from_the_records_where_there_is_none(tmp_path, monkeypatch):
     here, published = tmp_path / "here", tmp_path / "published"
+    monkeypatch.setattr(paths, "PUBLISHED", published)
     records.write_table(published / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.9]}))
-    table, note = compare.table_beside(here, records.PRETRAINED, published)
+    table, note = compare.table_beside(here, records.PRETRAINED)
     assert table.macro_f1.tolist() == [0.9] and note == compare.FROM_RECORDS
     records.write_table(here / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.8]}))
-    table, note = compare.table_beside(here, records.PRETRAINED, published)
+    table, note = compare.table_beside(here, records.PRETRAINED)
     assert table.macro_f1.tolist() == [0.8] and note == ""
-    table, note = compare.table_beside(here, records.UNKNOWN, published)
+    table, note = compare.table_beside(here, records.UNKNOWN)
     assert table.empty and "there is no unknown.csv" in note
 
 
@@ -334,8 +337,8 @@ def test_runs_are_scored_on_the_labels_of_the_source_and_on_the_reviewed_ones(tm
     answers = predictions([0, 1, 1, 1])
     folders = [tmp_path / name for name in ("this", "other", "prepared-with-corrections")]
     labels = answers.actual, answers.actual, [0, 1, 1, 1]
-    for folder, paths, actual in zip(folders, (answers.paths, list("wxyz"), answers.paths), labels, strict=True):
-        table = metrics.predictions_table(paths, actual, answers.probabilities, NAMES)
+    for folder, pictures, actual in zip(folders, (answers.paths, list("wxyz"), answers.paths), labels, strict=True):
+        table = metrics.predictions_table(pictures, actual, answers.probabilities, NAMES)
         folder.mkdir()
         table.to_csv(folder / records.PREDICTIONS, index=False)
     verdicts = pd.DataFrame([("b", NAMES[1], "relabel")], columns=["path", "label", "verdict"])

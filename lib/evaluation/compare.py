@@ -15,6 +15,7 @@ from lib.evaluation import intervals, labels, metrics
 from lib.training.recipe import Recipe
 
 LEAKING_SPLITS = ("random", "resampled")
+BASE, ROBUSTNESS_BASE = "base", "springfield-frames-only"  # the runs that those of a series are compared with
 DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}  # of parameters newer than a run
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
 
@@ -28,32 +29,27 @@ def evaluated(runs_folder: Path) -> list[Path]:
     )
 
 
-def runs_with(runs_folder: Path, *needed: str, published: Path = paths.PUBLISHED) -> tuple[list[Path], str]:
+def runs_with(runs_folder: Path, *needed: str) -> tuple[list[Path], str]:
     """Choose the runs that a question can be answered with: those of a folder, or else the committed records.
 
-    Args:
-        runs_folder: Folder of the runs of one set of pictures.
-        *needed: Names of runs that must be among them.
-        published: Folder of the committed records.
-
     Returns:
-        The evaluated runs, none where neither folder has all that are needed, and a sentence that says where they are
-        from; empty for runs of `runs_folder` itself.
+        The evaluated runs, none where neither folder has all that are `needed`, by their names; and a sentence that
+        says where they are from, empty for runs of `runs_folder` itself.
     """
-    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
+    for folder, note in ((runs_folder, ""), (paths.PUBLISHED, FROM_RECORDS)):
         runs = evaluated(folder)
         if {*needed} <= {run.name for run in runs}:
             return runs, note
     return [], f"Nothing to show: {', '.join(needed)} was not trained here, and there are no committed records of them."
 
 
-def table_beside(runs_folder: Path, name: str, published: Path = paths.PUBLISHED) -> tuple[pd.DataFrame, str]:
+def table_beside(runs_folder: Path, name: str) -> tuple[pd.DataFrame, str]:
     """Read a table that lies beside the run folders: that of a folder, or else that of the committed records.
 
     Returns:
         The table, empty where there is none, and a sentence that says so or where it is from; empty for `runs_folder`.
     """
-    for folder, note in ((runs_folder, ""), (published, FROM_RECORDS)):
+    for folder, note in ((runs_folder, ""), (paths.PUBLISHED, FROM_RECORDS)):
         if (folder / name).is_file():
             return pd.read_csv(records.verified(folder / name)), note
     return pd.DataFrame(), f"Nothing to show: there is no {name}."
@@ -167,12 +163,8 @@ def seeds(run_folders: list[Path]) -> pd.DataFrame:
     return table[["recipe", "run", "seed", "val_macro_f1", "macro_f1", "lowest_f1", "kaggle_macro_f1"]]
 
 
-def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
-    """Measure the effect of each change of a recipe on the validation score.
-
-    Args:
-        runs_folder: The folder of the trained runs.
-        base: The run that the others change.
+def ablation(runs_folder: Path) -> pd.DataFrame:
+    """Measure the effect of each change of the recipe `BASE` on the validation score of the runs that were trained.
 
     Returns:
         One row per run, best first: `run, changed, seed, epochs, train_pictures, val_macro_f1, minutes,
@@ -182,9 +174,9 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
     """
     folders = {record.parent.name: record.parent for record in Path(runs_folder).glob(f"*/{records.RUN_RECORD}")}
     rows = []
-    for name, folder in folders.items() if base in folders else ():
+    for name, folder in folders.items() if BASE in folders else ():
         run, own = records.read_run(folder), _parameters(folder)
-        changed = ", ".join(f"{key}={own[key]}" for key in _changed(own, _parameters(folders[base])))
+        changed = ", ".join(f"{key}={own[key]}" for key in _changed(own, _parameters(folders[BASE])))
         scores = map(run.get, ("epochs", "train_pictures", "best_val_macro_f1"))
         rows.append((name, changed, own["seed"], *scores, run["seconds"] / 60))
     columns = ["run", "changed", "seed", "epochs", "train_pictures", "val_macro_f1", "minutes"]
@@ -193,25 +185,21 @@ def ablation(runs_folder: Path, base: str = "base") -> pd.DataFrame:
     return table.sort_values("val_macro_f1", ascending=False, ignore_index=True)
 
 
-def by_frames(runs_folder: Path, base: str = "base") -> pd.DataFrame:
-    """Measure how the validation score grows with the number of training frames.
-
-    Args:
-        runs_folder: The folder of the trained runs, as for `ablation`.
-        base: The run with all training frames.
+def by_frames(runs_folder: Path) -> pd.DataFrame:
+    """Measure how the validation score grows with the number of training frames, of the runs of an `ablation`.
 
     Returns:
         One row for the base and for each run that differs from it by training on a fraction of the frames, in other
         epochs, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
     """
-    table = ablation(runs_folder, base)
+    table = ablation(runs_folder)
     parameters = {run: _parameters(Path(runs_folder) / run) for run in table.run}
     on_fewer = [
         run
         for run, own in parameters.items()
-        if own["train_fraction"] < 1 and {*_changed(own, parameters[base])} <= {"train_fraction", "epochs"}
+        if own["train_fraction"] < 1 and {*_changed(own, parameters[BASE])} <= {"train_fraction", "epochs"}
     ]
-    chosen = table[table.run.isin([base, *on_fewer])]
+    chosen = table[table.run.isin([BASE, *on_fewer])]
     chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
     return chosen.sort_values("train_pictures", ignore_index=True)
 
@@ -228,16 +216,13 @@ def power_law(table: pd.DataFrame) -> tuple[float, float]:
     return float(np.exp(logarithm)), float(exponent)
 
 
-def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -> pd.DataFrame:
+def robustness(run_folders: list[Path]) -> pd.DataFrame:
     """Compare scores on corrupted pictures with those on the same pictures unchanged.
 
-    Args:
-        run_folders: Runs; those without the `robustness.csv` that `05_robustness` writes are left out.
-        base: Name of the run that the others' loss is compared with.
-
     Returns:
-        One row per run, the smallest loss first: `run`; the macro F1 `unchanged` and, averaged over kinds and
-        strengths, `corrupted`; `loss`; and `loss_recovered`, 1 minus its ratio to the base's (NaN without the base).
+        One row per run with the `robustness.csv` that `05_robustness` writes, the smallest loss first: `run`; the macro
+        F1 `unchanged` and, averaged over kinds and strengths, `corrupted`; `loss`; and `loss_recovered`, 1 minus its
+        ratio to that of `ROBUSTNESS_BASE` (NaN without it).
     """
     rows = []
     for run_folder in run_folders:
@@ -247,15 +232,12 @@ def robustness(run_folders: list[Path], base: str = "springfield-frames-only") -
             rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
     table = pd.DataFrame(rows, columns=["run", "unchanged", "corrupted"])
     table["loss"] = table.unchanged - table.corrupted
-    table["loss_recovered"] = 1 - table.loss / table.set_index("run").loss.get(base, np.nan)
+    table["loss_recovered"] = 1 - table.loss / table.set_index("run").loss.get(ROBUSTNESS_BASE, np.nan)
     return table.sort_values("loss", ignore_index=True)
 
 
 def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
-    """Choose two runs to compare on each kind of corruption.
-
-    Args:
-        run_folder: A run folder with `robustness.csv`.
+    """Choose two runs with `robustness.csv` to compare on each kind of corruption.
 
     Returns:
         The scores of this run and of the first other one beside it, by name, or else of two committed runs; and a
@@ -264,7 +246,7 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
     others = sorted({path.parent for path in run_folder.parent.glob(f"*/{records.ROBUSTNESS}")} - {run_folder})
     chosen, note = [run_folder, *others[:1]], ""
     if not others:
-        chosen = [paths.PUBLISHED / run for run in ("springfield-18", "springfield-frames-only")]
+        chosen = [paths.PUBLISHED / run for run in ("springfield-18", ROBUSTNESS_BASE)]
         note = FROM_RECORDS
     if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
         return {}, "It takes two runs that were scored on corrupted pictures."
@@ -311,7 +293,7 @@ def validation_curves(run_folders: list[Path]) -> pd.DataFrame:
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
+def leakage(run_folders: list[Path]) -> pd.DataFrame:
     """Measure what near-duplicates and copies in train add to the score.
 
     The two splits have different test pictures, so the scores are resampled independently and their differences give
@@ -320,7 +302,6 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     Args:
         run_folders: Runs, to which those in a folder `leakage` beside them are added; those of a leaking split are
             named `<run>-random` or `<run>-resampled`.
-        seed: Seed of the bootstrap.
 
     Returns:
         One row for each run and leaking split: `run`, `split`, `grouped` and `macro_f1` (the scores on the grouped
@@ -330,13 +311,13 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     """
     columns = "run split grouped macro_f1 gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
     rows = []
-    for name, split, pair in _leaking_pairs(run_folders):
-        clean, leaky = (records.read_metrics(folder) for folder in pair)
+    for name, split, *pair in _leaking_pairs(run_folders):
+        clean, leaky = map(records.read_metrics, pair)
         official = [scores.get("kaggle_test", {}).get("macro_f1", np.nan) for scores in (clean, leaky)]
         rows.append(
             (
                 *(name, split, clean["macro_f1"], leaky["macro_f1"], leaky["macro_f1"] - clean["macro_f1"]),
-                *intervals.percentile_interval(_resampled_gains(*pair, seed)),
+                *intervals.percentile_interval(_resampled_gains(*pair)),
                 leaky["near_duplicates_in_train"] / leaky["test_pictures"],
                 *(leaky.get(f"accuracy_of_{which}", np.nan) for which in ("near_duplicates", "others")),
                 official[1] - official[0],
@@ -345,7 +326,7 @@ def leakage(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_kaggle"])
 
 
-def leakage_over_seeds(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
+def leakage_over_seeds(run_folders: list[Path]) -> pd.DataFrame:
     """Average the gains of `leakage` over the seeds of a recipe, named `<run>`, `<run>-seed-1` and so on.
 
     Returns:
@@ -355,40 +336,37 @@ def leakage_over_seeds(run_folders: list[Path], seed: int = 0) -> pd.DataFrame:
     """
     columns = "recipe split seeds gain low high smallest_gain largest_gain"
     table, rows = leakage(run_folders), []
-    gains = [_resampled_gains(*pair, seed) for _, _, pair in _leaking_pairs(run_folders)]
+    gains = [_resampled_gains(*pair) for _, _, *pair in _leaking_pairs(run_folders)]
     table["recipe"] = table.run.str.replace(r"-seed-\d+$", "", regex=True)
     for (recipe, split), found in table.groupby(["recipe", "split"], sort=False):
         if len(found) > 1:
             of_seeds = np.array([gains[row] for row in found.index])
-            drawn = np.random.default_rng(seed).integers(len(found), size=of_seeds.shape)
+            drawn = np.random.default_rng(0).integers(len(found), size=of_seeds.shape)
             interval = intervals.percentile_interval(np.take_along_axis(of_seeds, drawn, axis=0).mean(axis=0))
             rows.append((recipe, split, len(found), found.gain.mean(), *interval, found.gain.min(), found.gain.max()))
     return pd.DataFrame(rows, columns=columns.split())
 
 
-def _leaking_pairs(run_folders: list[Path]) -> list[tuple[str, str, tuple[Path, Path]]]:
+def _leaking_pairs(run_folders: list[Path]) -> list[tuple[str, str, Path, Path]]:
     """Pair each run of the grouped split with those of the leaking ones: its name, the split, and both folders."""
     more = [run for parent in sorted({run.parent for run in run_folders}) for run in evaluated(parent / "leakage")]
     by_name = {run_folder.name: run_folder for run_folder in [*run_folders, *more]}
     pairs = itertools.product(by_name, LEAKING_SPLITS)
-    return [
-        (name, split, (by_name[name], by_name[f"{name}-{split}"]))
-        for name, split in pairs
-        if f"{name}-{split}" in by_name
-    ]
+    return [(run, at, by_name[run], by_name[f"{run}-{at}"]) for run, at in pairs if f"{run}-{at}" in by_name]
 
 
-def _resampled_gains(clean: Path, leaky: Path, seed: int) -> np.ndarray:
+def _resampled_gains(clean: Path, leaky: Path) -> np.ndarray:
     """Resample what the second run scores above the first, float `(intervals.RESAMPLES,)`."""
-    scores = []
-    for offset, folder in enumerate((clean, leaky)):
-        found = metrics.read_predictions(folder / records.PREDICTIONS)
-        of_both = found.actual, found.predicted, len(found.characters), found.groups
-        scores.append(intervals.resampled_scores(*of_both, seed + offset)[1])
-    return scores[1] - scores[0]
+    before, after = (metrics.read_predictions(folder / records.PREDICTIONS) for folder in (clean, leaky))
+    return _resampled(after, after.groups, seed=1) - _resampled(before, before.groups, seed=0)
 
 
-def differences(predictions: dict[str, metrics.Predictions], best: str, seed: int = 0) -> pd.DataFrame:
+def _resampled(answers: metrics.Predictions, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """Give the macro F1 of resamples, float `(intervals.RESAMPLES,)`."""
+    return intervals.resampled_scores(answers.actual, answers.predicted, len(answers.characters), groups, seed)[1]
+
+
+def differences(predictions: dict[str, metrics.Predictions], best: str) -> pd.DataFrame:
     """Measure how far each run is below the best one, on the same pictures.
 
     Both are scored on the same resamples. A picture that is hard for one network is often hard for the other, so this
@@ -397,25 +375,22 @@ def differences(predictions: dict[str, metrics.Predictions], best: str, seed: in
     Args:
         predictions: Answers of each run, by the run's name.
         best: Name of the run to compare the others with.
-        seed: Seed of the bootstrap.
 
     Returns:
         One row per run: `run, below_best, low, high`, macro F1 of the best minus that of the run with its 95 %
         interval; NaN for a run with predictions of other pictures.
     """
-    reference = predictions[best]
+    reference, rows = predictions[best], []
 
-    def scored(answers: metrics.Predictions) -> tuple[float, np.ndarray]:
-        given = len(answers.characters), reference.groups, seed  # the same seed draws the same groups
-        resampled = intervals.resampled_scores(answers.actual, answers.predicted, *given)[1]
-        return metrics.macro_f1(answers.actual, answers.predicted), resampled
+    def scores(answers: metrics.Predictions) -> np.ndarray:  # the first on the pictures, the others on resamples
+        resampled = _resampled(answers, reference.groups, seed=0)  # the same seed draws the same groups
+        return np.array([metrics.macro_f1(answers.actual, answers.predicted), *resampled])
 
-    best_score, best_resampled = scored(reference)
-    rows = []
+    best_scores = scores(reference)
     for run, answers in predictions.items():
         rows.append([run, np.nan, np.nan, np.nan])
         if (answers.paths, answers.characters) == (reference.paths, reference.characters):
-            score, resampled = scored(answers)
-            rows[-1][1:] = best_score - score, *intervals.percentile_interval(best_resampled - resampled)
+            below, *resampled = best_scores - scores(answers)
+            rows[-1][1:] = below, *intervals.percentile_interval(resampled)
     table = pd.DataFrame(rows, columns=["run", "below_best", "low", "high"])
     return table.sort_values("below_best", ignore_index=True)
