@@ -283,7 +283,7 @@ def test_a_notebook_gets_a_picture_about_900_pixels_wide():
 
 
 def test_save_writes_the_figure(tmp_path):
-    plots.save(FIGURES["grid of 1"](), tmp_path / "figures" / "grid.png", dpi=50)
+    plots.save(FIGURES["grid of 1"](), tmp_path / "figures" / "grid.png")
     assert (tmp_path / "figures" / "grid.png").read_bytes().startswith(PNG)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["grid.png"]
 
@@ -338,9 +338,10 @@ def test_prediction_grid_marks_right_and_wrong_by_a_sign(drawn):
     assert texts.count("Homer Simpson") == 2
 
 
-def test_worst_mistakes_are_the_most_confident_wrong_answers(drawn):
+def test_worst_mistakes_are_the_most_confident_wrong_answers(drawn, monkeypatch):
+    monkeypatch.setattr(plots, "WORST", 2)
     actual, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 0])
-    figure = plots.worst_mistakes(pictures(4), actual, predicted, np.array([1, 0.4, 0.9, 0.6]), TWO, top=2)
+    figure = plots.worst_mistakes(pictures(4), actual, predicted, np.array([1, 0.4, 0.9, 0.6]), TWO)
     text = written(drawn(figure))
     assert "2 most confident of 3 mistakes among 4 pictures" in text
     assert text.index("✗ Homer Simpson 90%") < text.index("✗ Homer Simpson 60%")

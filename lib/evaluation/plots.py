@@ -40,6 +40,8 @@ DASHED = {"color": INK, "linestyle": "--", "linewidth": 1, "zorder": 1}  # lines
 PERCENT, THOUSANDS = "{x:.0%}", "{x:,.0f}"  # formats of tick labels
 NO_TICKS = {"xticklabels": False, "yticklabels": False}  # of seaborn's; see `_name_cells`
 
+WORST = 12  # mistakes that are shown
+
 FONT = "DejaVu Sans"  # comes with matplotlib
 LAST_RESORT = "lastresort"  # fonts that have a box for every letter
 STYLE = {
@@ -107,16 +109,10 @@ def _code_points(path: str) -> Set[int]:
     return FT2Font(path).get_charmap().keys()
 
 
-def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure, atomically.
-
-    Args:
-        figure: A figure that one of the functions below returned.
-        path: Name of the file, whose suffix decides the format.
-        dpi: Dots per inch; 150 gives pictures about 1350 px wide.
-    """
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, atomically, about 1350 px wide; the suffix of its name decides the format."""
     with records.atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, format=Path(path).suffix.removeprefix("."))
+        figure.savefig(temporary, dpi=150, format=Path(path).suffix.removeprefix("."))
 
 
 # ---------------------------------------------------------------- training
@@ -377,8 +373,8 @@ def prediction_grid(
         f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%"
         for (sign, _), answer, probability in zip(verdicts, predicted, probabilities, strict=True)
     ]
-    figure, frames = _grid(images, [display_name(characters[label]) for label in actual], below, 4, heading)
-    for axes, (_, colour) in zip(frames, verdicts, strict=True):
+    figure = picture_grid(images, [display_name(characters[label]) for label in actual], 4, below, heading)
+    for axes, (_, colour) in zip(figure.axes, verdicts, strict=False):
         axes.xaxis.label.set_color(colour)
         for spine in axes.spines.values():
             spine.set(visible=True, color=colour, linewidth=2.5)
@@ -392,14 +388,13 @@ def worst_mistakes(
     predicted: np.ndarray,
     probabilities: np.ndarray,
     characters: Sequence[str],
-    top: int = 12,
 ) -> Chart:
-    """Show the wrong answers with the highest probabilities, at most `top`, as a `prediction_grid`.
+    """Show the wrong answers with the highest probabilities, at most `WORST`, as a `prediction_grid`.
 
     Arguments are those of `prediction_grid`, for all test pictures, with at least one mistake.
     """
     mistakes = np.flatnonzero(actual != predicted)
-    worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:top]
+    worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:WORST]
     heading = (
         f"The {len(worst)} most confident of {len(mistakes):,} mistakes among {len(actual):,} pictures "
         "(above: the actual name, below: the answer)"
@@ -410,58 +405,51 @@ def worst_mistakes(
 
 @styled
 def picture_grid(
-    images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 6, heading: str = ""
+    images: Sequence[np.ndarray],
+    titles: Sequence[str] = (),
+    columns: int = 6,
+    below: Sequence[str] = (),
+    heading: str = "",
 ) -> Chart:
-    """Show pictures, each with a title.
+    """Show pictures with texts, which are broken into lines where too long.
 
     Args:
         images: RGB uint8 `(height, width, 3)` each, at least one; sizes may differ.
-        titles: One per picture, broken into lines where too long; or none at all.
+        titles: One above each picture, or none at all.
         columns: Pictures side by side.
+        below: One below each picture, or none at all.
         heading: A line above all pictures.
     """
-    blanks = [""] * len(images)
-    figure, frames = _grid(images, titles or blanks, blanks, columns, heading)
-    for axes in frames:
-        axes.spines[:].set_visible(False)
-    return figure
-
-
-def _grid(
-    images: Sequence[np.ndarray], above: Sequence[str], below: Sequence[str], columns: int, heading: str
-) -> tuple[Chart, list[Axes]]:
-    """Make a figure with rows of pictures, each with a text above and below; surplus axes stay blank."""
     letters = int(WIDTH / columns / LETTER)  # that fit above a picture
-    above, below = ([fill(text, letters) for text in texts] for texts in (above, below))
-    lines = sum(max(text.count("\n") + bool(text) for text in texts) for texts in (above, below))
+    texts = [[fill(text, letters) for text in given or [""] * len(images)] for given in (titles, below)]
+    lines = sum(max(text.count("\n") + bool(text) for text in each) for each in texts)
     rows = -(-len(images) // columns)
-    figure = blank(WIDTH, rows * (WIDTH / columns + 0.16 * lines + 0.1) + (0.35 if heading else 0))
+    height = rows * (WIDTH / columns + 0.16 * lines + 0.1) + (0.35 if heading else 0)
+    figure, frames = panels(height, columns, rows=rows, squeeze=False)
     figure.get_layout_engine().set(w_pad=0.07)
-    frames = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in frames[len(images) :]:
+    for axes in frames.flat[len(images) :]:
         axes.set_axis_off()
-    for axes, image, title, answer in zip(frames[: len(images)], images, above, below, strict=True):
+    for axes, image, title, answer in zip(frames.flat, images, *texts, strict=False):
         axes.imshow(image, interpolation="bicubic")
         axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
         axes.set_title(title, fontsize=8.5, loc="center")
         axes.set_xlabel(answer, fontsize=8.5)
     if heading:
         figure.suptitle(heading, x=0.01, ha="left", fontsize=11)
-    return figure, list(frames[: len(images)])
+    return figure
 
 
 # ---------------------------------------------------------------- parts
 
 
-def blank(width: float, height: float) -> Chart:
-    """Make an empty figure, in inches; without pyplot, which would show it a second time and keep it in memory."""
-    return Chart(figsize=(width, height), layout="constrained")
+def panels(height: float, columns: int = 1, width: float = WIDTH, rows: int = 1, **options: Any) -> tuple[Chart, Any]:
+    """Make a figure, in inches, and its axes (an array of them from two on); options as in `subplots`.
 
-
-def panels(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> tuple[Chart, Any]:
-    """Make a figure, in inches, and its axes side by side (an array of them from two on); options as in `subplots`."""
-    figure = blank(width, height)
-    return figure, figure.subplots(1, columns, **options)
+    Without pyplot, which would show the figure a second time and keep it in memory.
+    """
+    figure = Chart(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
 
 
 def name_rows(axes: Axes, names: Sequence[str], above: float = 0.5, below: float = 0.5, **text: Any) -> None:
