@@ -41,6 +41,7 @@ NEEDED = {
     "predict": ("IMAGE", "Say which picture, for example `make predict IMAGE=homer.jpg`."),
     "sweep": ("SWEEP", "Say what to try, for example `make sweep SWEEP=notebooks/params/sweeps/lr.yaml`."),
 }
+GENERATED = re.compile("(?s)(?<=<!-- written by `make docs` -->\n).*(?=\n<!-- end -->)")  # table in a page of the docs
 FOR_PICTURES = {"data", "sweep", "unknown", "review"}  # the goals that make something of pictures alone
 FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
 
@@ -446,11 +447,6 @@ def programs() -> dict[str, list[str]]:
     }
 
 
-def become(program: str) -> None:
-    """Go on as one of `programs`, which gets signals and the terminal in place of this process."""
-    os.execv(sys.executable, [sys.executable, "-m", *programs()[program]])
-
-
 def _goals() -> set[str]:
     return set(os.environ.get("GOALS", "").split())
 
@@ -461,24 +457,20 @@ def _run_of_interest() -> str:
 
 def write_docs(plan: Plan) -> None:
     """Write the tables in `docs/` that are generated from the code."""
-    for name, table in generated_tables().items():
-        path = paths.DOCS / name
-        records.write_text(path, with_table(path.read_text(encoding="utf-8"), table))
+    for page, text in generated_pages().items():
+        records.write_text(page, text)
 
 
-def generated_tables() -> dict[str, str]:
-    """Give the tables of the docs that are generated from the code, by file name."""
+def generated_pages() -> dict[Path, str]:
+    """Give the pages of the docs with a table that is generated from the code, between two marks."""
     variables = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items())
-    return {
-        "recipes.md": Recipe.markdown(),
-        "configuration.md": f"| variable | meaning |\n|---|---|\n{variables}\n\n{Preparation.markdown()}",
-    }
-
-
-def with_table(text: str, table: str) -> str:
-    """Replace what stands between the two marks of a page."""
-    start, end = "<!-- written by `make docs` -->\n", "\n<!-- end -->"
-    return re.sub(f"(?s)(?<={start}).*?(?={end})", lambda _: table, text)
+    settings = f"| variable | meaning |\n|---|---|\n{variables}\n\n{Preparation.markdown()}"
+    pages = {}
+    for name, table in {"recipes.md": Recipe.markdown(), "configuration.md": settings}.items():
+        page = paths.DOCS / name
+        before, after = GENERATED.split(page.read_text(encoding="utf-8"))
+        pages[page] = before + table + after
+    return pages
 
 
 COMMANDS = {"plan": print_plan, "fetch": fetch, "cluster": run_on_cluster, "summary": summary, "compare": compare}
@@ -497,7 +489,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command in STEPS:
             _run_step(STEPS[options.command], plan, options.run)
         elif options.command in programs():
-            become(options.command)
+            # It gets signals and the terminal in place of this process.
+            os.execv(sys.executable, [sys.executable, "-m", *programs()[options.command]])
         else:
             COMMANDS[options.command](plan)
 
