@@ -38,17 +38,13 @@ DONE, FAILED, STOPPED = "done", "failed", "stopped"  # how a job ends
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Steps of one run, with the variables of make that define it.
-
-    Attributes:
-        elsewhere: Variables that differ for a worker that has the prepared pictures alone.
-    """
+    """Steps of one run, with the variables of make that define it."""
 
     run: str
     steps: tuple[str, ...]
     folder: Path
     variables: dict[str, str]
-    elsewhere: dict[str, str]
+    elsewhere: dict[str, str]  # that differ for a worker that has the prepared pictures alone
 
 
 # ---------------------------------------------------------------- the client
@@ -196,10 +192,9 @@ def execute(root: Path, marker: Path, code: str, copy: str, job: Job) -> tuple[s
 
     Args:
         root: The client's repository.
-        marker: A file in the folder of the runs, by which a worker knows that it shares it; epochs are reported under
-            its name.
+        marker: From `_marker`; epochs are reported under its name.
         code: The `version` of the client's code.
-        copy: Name of the folder with what a worker needs that does not share the folder of the runs.
+        copy: From `files_on_workers`: what a worker needs that does not share the folder of the runs.
         job: What is to be done.
 
     Returns:

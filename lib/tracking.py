@@ -15,7 +15,7 @@ from lib.errors import UserError, import_extra
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 TAG = "training"  # of a run on the server: the digest of its `run.json`
-# Of MLflow: it would try for minutes whether a server comes back, and report its use to its makers.
+# Settings of MLflow: it would try for minutes whether a server comes back, and report its use to its makers.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_DISABLE_TELEMETRY": "true"}
 SENT = ("*.ipynb", "*.json", "*.csv", "*.keras", "*.tflite")
 CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@")  # in an address; not printed
