@@ -243,30 +243,24 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
         The scores of this run and of the first other one beside it, by name, or else of two committed runs; and a
         sentence that says where they are from, empty for the former.
     """
-    others = sorted({path.parent for path in run_folder.parent.glob(f"*/{records.ROBUSTNESS}")} - {run_folder})
-    chosen, note = [run_folder, *others[:1]], ""
-    if not others:
-        chosen = [paths.PUBLISHED / run for run in ("springfield-18", ROBUSTNESS_BASE)]
-        note = FROM_RECORDS
-    if not all((folder / records.ROBUSTNESS).is_file() for folder in chosen):
-        return {}, "It takes two runs that were scored on corrupted pictures."
-    return {folder.name: pd.read_csv(records.verified(folder / records.ROBUSTNESS)) for folder in chosen}, note
+    others = sorted({*run_folder.parent.glob(f"*/{records.ROBUSTNESS}")} - {run_folder / records.ROBUSTNESS})
+    published = [paths.PUBLISHED / run / records.ROBUSTNESS for run in ("springfield-18", ROBUSTNESS_BASE)]
+    for files, note in (([run_folder / records.ROBUSTNESS, *others[:1]], ""), (published, FROM_RECORDS)):
+        if len(files) == 2 and all(map(Path.is_file, files)):
+            return {path.parent.name: pd.read_csv(records.verified(path)) for path in files}, note
+    return {}, "It takes two runs that were scored on corrupted pictures."
 
 
 def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
-    """Measure how long each run trained until it reached the score that one of them ended with.
-
-    Args:
-        run_folders: Trained runs. Those on another split, whose validation pictures differ, and on another machine
-            are left out.
-        reference: Name of the run whose last validation macro F1 is the target.
+    """Measure how long each trained run took to reach the validation macro F1 that the run `reference` ended with.
 
     Returns:
         One row per run that reached it, soonest first: `run`, `epoch`, `minutes`, and `relative_time`, divided by that
-        of `reference`. Empty where `reference` is not among the runs.
+        of `reference`. Empty where `reference` is not among the runs. Runs on another split, whose validation pictures
+        differ, and on another machine are left out.
     """
     runs = {run_folder: records.read_run(run_folder) for run_folder in run_folders}
-    conditions = {folder: [run.get(key) for key in ("manifest_sha256", "machine")] for folder, run in runs.items()}
+    conditions = {folder: (run.get("manifest_sha256"), run.get("machine")) for folder, run in runs.items()}
     of_reference = [condition for folder, condition in conditions.items() if folder.name == reference]
     curves = validation_curves([folder for folder in runs if conditions[folder] in of_reference])
     target = curves.val_macro_f1[curves.run == reference].tail(1)
@@ -313,16 +307,12 @@ def leakage(run_folders: list[Path]) -> pd.DataFrame:
     rows = []
     for name, split, *pair in _leaking_pairs(run_folders):
         clean, leaky = map(records.read_metrics, pair)
+        low, high = intervals.percentile_interval(_resampled_gains(*pair))
         official = [scores.get("kaggle_test", {}).get("macro_f1", np.nan) for scores in (clean, leaky)]
-        rows.append(
-            (
-                *(name, split, clean["macro_f1"], leaky["macro_f1"], leaky["macro_f1"] - clean["macro_f1"]),
-                *intervals.percentile_interval(_resampled_gains(*pair)),
-                leaky["near_duplicates_in_train"] / leaky["test_pictures"],
-                *(leaky.get(f"accuracy_of_{which}", np.nan) for which in ("near_duplicates", "others")),
-                official[1] - official[0],
-            )
-        )
+        found = {"run": name, "split": split, "grouped": clean["macro_f1"], "low": low, "high": high}
+        found |= {"gain": leaky["macro_f1"] - clean["macro_f1"], "gain_on_kaggle": official[1] - official[0]}
+        found["near_duplicates"] = leaky["near_duplicates_in_train"] / leaky["test_pictures"]
+        rows.append(leaky | found)
     return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_kaggle"])
 
 
@@ -336,11 +326,11 @@ def leakage_over_seeds(run_folders: list[Path]) -> pd.DataFrame:
     """
     columns = "recipe split seeds gain low high smallest_gain largest_gain"
     table, rows = leakage(run_folders), []
-    gains = [_resampled_gains(*pair) for _, _, *pair in _leaking_pairs(run_folders)]
+    pairs = {(name, split): pair for name, split, *pair in _leaking_pairs(run_folders)}
     table["recipe"] = table.run.str.replace(r"-seed-\d+$", "", regex=True)
     for (recipe, split), found in table.groupby(["recipe", "split"], sort=False):
         if len(found) > 1:
-            of_seeds = np.array([gains[row] for row in found.index])
+            of_seeds = np.array([_resampled_gains(*pairs[run, split]) for run in found.run])
             drawn = np.random.default_rng(0).integers(len(found), size=of_seeds.shape)
             interval = intervals.percentile_interval(np.take_along_axis(of_seeds, drawn, axis=0).mean(axis=0))
             rows.append((recipe, split, len(found), found.gain.mean(), *interval, found.gain.min(), found.gain.max()))

@@ -152,14 +152,14 @@ def classification_report(actual: np.ndarray, probabilities: np.ndarray, charact
     """
     table = per_character(actual, probabilities, characters)
     scores, support = table[["precision", "recall", "f1"]], table["support"]
-    accuracy = (actual == probabilities.argmax(axis=1)).mean()
-    rows = [
-        ["accuracy", *[accuracy] * 3, support.sum()],
-        ["macro average", *scores[support > 0].mean(), support.sum()],
-        ["weighted average", *np.average(scores, axis=0, weights=support), support.sum()],
-    ]
     table["character"] = table["character"].map(display_name)
-    return pd.concat([table, pd.DataFrame(rows, columns=table.columns)], ignore_index=True)
+    for name, average in (
+        ("accuracy", [(actual == probabilities.argmax(axis=1)).mean()] * 3),
+        ("macro average", scores[support > 0].mean()),
+        ("weighted average", np.average(scores, axis=0, weights=support)),
+    ):
+        table.loc[len(table)] = [name, *average, len(actual)]
+    return table
 
 
 def macro_f1(actual: np.ndarray, predicted: np.ndarray) -> float:
@@ -183,7 +183,7 @@ def summary(
 
     Args:
         actual, probabilities, characters, groups: As in all of this module.
-        seed: Seed of the bootstrap.
+        seed: Of the bootstrap.
         threshold: Probability from which a character is named, chosen on validation pictures. Chosen on test pictures
             it would be too optimistic.
         frequent: The characters of the study, to give their scores by themselves too; empty if there are no others.
@@ -233,10 +233,7 @@ def log_loss(actual: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def ensemble_agreement(predictions: Sequence[Predictions]) -> dict[str, Any]:
-    """Compute the ensemble score and the shared errors of several networks.
-
-    Args:
-        predictions: Answers of each network, at least one, to the same pictures in the same order.
+    """Compute the ensemble score and the shared errors of networks, at least one, on the same pictures in one order.
 
     Returns:
         `networks` and `test_pictures` (counts), `mean_macro_f1` (of the mean of the networks' probabilities), and the
@@ -267,11 +264,7 @@ def confusion(actual: np.ndarray, predicted: np.ndarray, characters: Sequence[st
 
 
 def most_confused(confusion: pd.DataFrame, top: int = 10) -> pd.DataFrame:
-    """List the most frequent mistakes.
-
-    Args:
-        confusion: Counts, as from `confusion`.
-        top: Number of pairs at most.
+    """List the most frequent mistakes, at most `top`, among counts from `confusion`.
 
     Returns:
         Columns `actual`, `predicted`, `pictures` and `fraction` (of the actual character's pictures). Most pictures
