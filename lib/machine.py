@@ -60,9 +60,7 @@ def training_slot(folder: Path) -> Iterator[dict[str, str]]:
     """Wait until a training may start beside those that `make -j` runs at the same time.
 
     As many run at once as make asks for, as there are cores, and as fit into memory; the cores are divided among them.
-
-    Args:
-        folder: Where the lock files of the slots are kept.
+    The folder keeps the lock files of their slots.
 
     Yields:
         Environment variables that limit the threads of the training.
@@ -85,12 +83,8 @@ def training_slot(folder: Path) -> Iterator[dict[str, str]]:
 def lock(path: Path, timeout: float = -1) -> Iterator[bool]:
     """Lock a file, which is made, and removed afterwards; the lock ends with its process.
 
-    Args:
-        path: The file.
-        timeout: Seconds to wait for another process; endless if negative.
-
     Yields:
-        Whether it is locked.
+        Whether it is locked, after waiting for at most `timeout` seconds, endlessly if that is negative.
     """
     guard = filelock.FileLock(path)
     with contextlib.suppress(filelock.Timeout):
@@ -122,11 +116,6 @@ def run_command(
     parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], arguments: list[str] | None
 ) -> int:
     """Run a command that may train for hours: it ends with its parent, and tells mistakes without a traceback.
-
-    Args:
-        parser: Reads the arguments.
-        command: What is done with them.
-        arguments: None for those of the process.
 
     Returns:
         The exit status: 0, 2 for a mistake, 130 for Ctrl-C.

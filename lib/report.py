@@ -25,11 +25,9 @@ COMPARISON += ["macro F1", "95 % interval", "lowest character", "archive's own t
 
 
 def table(results: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Write the results of runs as people read them: numbers rounded, names spelt out.
+    """Write results, as from `compare.results`, as people read them: numbers rounded, names spelt out.
 
-    Args:
-        results: As from `compare.results`.
-        columns: Headings, `SUMMARY`, `COMPARISON` or some of them.
+    The columns are headings: `SUMMARY`, `COMPARISON` or some of them.
     """
     texts = {
         "run": results.run,
@@ -42,16 +40,15 @@ def table(results: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
         "minutes": (results.seconds / 60).map("{:.1f}".format),
         "accuracy": results.accuracy.map("{:.3f}".format),
         "macro F1": results.macro_f1.map("{:.3f}".format),
-        "95 % interval": list(map(_interval, results.macro_f1_low, results.macro_f1_high)),
+        "95 % interval": [
+            f"{low:.3f} to {high:.3f}" if pd.notna(low) else ""
+            for low, high in zip(results.macro_f1_low, results.macro_f1_high, strict=True)
+        ],
         "lowest character": results.lowest_character.map(display_name) + results.lowest_f1.map(" {:.3f}".format),
         "archive's own test": results.kaggle_macro_f1.map("{:.3f}".format, na_action="ignore").fillna(""),
         "near-duplicates in train": results.near_duplicates_in_train,
     }
     return pd.DataFrame(texts)[columns]
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}" if pd.notna(low) else ""
 
 
 def summary(run_folders: list[Path], source: str, command: str) -> str:
@@ -62,10 +59,11 @@ def summary(run_folders: list[Path], source: str, command: str) -> str:
         source: Source of the pictures; `"sample"` adds what scores on drawings can and cannot show.
         command: What opens one of the reports.
     """
-    reports = "\n".join(f"  {paths.shown(folder / 'evaluate.ipynb')}" for folder in run_folders)
-    text = f"Reports (`{command}` opens one):\n{reports}\n"
-    text += f"\n{table(compare.results(run_folders), SUMMARY).to_string(index=False)}\n"
-    return text + (f"\n{SAMPLE_SENTENCE}\n" if source == "sample" else "")
+    lines = [f"Reports (`{command}` opens one):"]
+    lines += [f"  {paths.shown(folder / 'evaluate.ipynb')}" for folder in run_folders]
+    lines += ["", table(compare.results(run_folders), SUMMARY).to_string(index=False)]
+    lines += ["", SAMPLE_SENTENCE] if source == "sample" else []
+    return "\n".join(lines) + "\n"
 
 
 def write_pages(run_folder: Path) -> list[Path]:
@@ -82,15 +80,14 @@ def write_pages(run_folder: Path) -> list[Path]:
     notebooks = [path for name in REPORTS if (path := run_folder / f"{name}.ipynb").exists()]
     if not notebooks:
         raise UserError(f"There is no report in {paths.shown(run_folder)} yet. `make train evaluate` writes them.")
-    pages = [notebook.with_suffix(".html") for notebook in notebooks]
-    for notebook, page in zip(notebooks, pages, strict=True):
+    for notebook in notebooks:
         try:
             text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
         except Exception as problem:  # nbformat raises many kinds for damaged files
             reason = textwrap.shorten(str(problem), 150, placeholder=" …")
             raise UserError(f"{paths.shown(notebook)} is damaged: {reason}. Delete it to see the others.") from None
-        records.write_text(page, text)
-    return pages
+        records.write_text(notebook.with_suffix(".html"), text)
+    return [notebook.with_suffix(".html") for notebook in notebooks]
 
 
 def timelines(answers: Path) -> list[Path]:
