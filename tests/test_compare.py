@@ -306,7 +306,7 @@ def leaking(tmp_path):
         scores |= {"near_duplicates_in_train": 1, "accuracy_of_near_duplicates": 1.0, "accuracy_of_others": 1.0}
         beside = tmp_path / "leakage" if "-seed-1" in name else tmp_path
         folder = evaluated_run(beside / name, scores=scores)
-        table = metrics.predictions_table(found.paths, found.actual, found.probabilities, found.characters)
+        table = metrics.predictions_table(found)
         records.write_csv(folder / records.PREDICTIONS, table)
     return compare.evaluated(tmp_path)
 
@@ -336,9 +336,9 @@ def test_leakage_is_averaged_over_the_seeds_of_a_recipe(leaking):
 def test_runs_are_scored_on_the_labels_of_the_source_and_on_the_reviewed_ones(tmp_path):
     answers = predictions([0, 1, 1, 1])
     folders = [tmp_path / name for name in ("this", "other", "prepared-with-corrections")]
-    labels = answers.actual, answers.actual, [0, 1, 1, 1]
-    for folder, pictures, actual in zip(folders, (answers.paths, list("wxyz"), answers.paths), labels, strict=True):
-        table = metrics.predictions_table(pictures, actual, answers.probabilities, NAMES)
+    changes = {}, {"paths": list("wxyz")}, {"actual": [0, 1, 1, 1]}
+    for folder, changed in zip(folders, changes, strict=True):
+        table = metrics.predictions_table(answers._replace(**changed))
         folder.mkdir()
         table.to_csv(folder / records.PREDICTIONS, index=False)
     verdicts = pd.DataFrame([("b", NAMES[1], "relabel")], columns=["path", "label", "verdict"])

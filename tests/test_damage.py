@@ -50,7 +50,7 @@ def intact(tmp_path_factory):
     run = small_model.write_run(folder / "run")
     table = pd.DataFrame({"epoch": [1], "loss": [0.5], "accuracy": [0.9], "val_loss": [0.6], "val_accuracy": [0.8]})
     records.write_csv(run / records.HISTORY, table)
-    answers = metrics.predictions_table(["a", "b"], np.array([0, 1]), np.eye(2), ["bart", "lisa"])
+    answers = metrics.predictions_table(metrics.Predictions(["a", "b"], np.array([0, 1]), np.eye(2), ["bart", "lisa"]))
     records.write_csv(run / records.PREDICTIONS, answers)
     model = records.file_sha256(run / records.LITERT_MODEL)
     record = records.read_json(run / records.RUN_RECORD) | {"model_sha256": model, "recipe": {"seed": 0}}

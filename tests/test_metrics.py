@@ -32,17 +32,21 @@ def simulated(num_pictures=600, num_characters=18, seed=0):
 PROBABILITIES = answers(PREDICTED)
 
 
+def given(actual=ACTUAL, probabilities=PROBABILITIES, characters=CHARACTERS, groups=None):
+    return metrics.Predictions([f"{n}.jpg" for n in range(len(actual))], actual, probabilities, characters, groups)
+
+
 # ---------------------------------------------------------------- scores per character
 
 
 def test_per_character_has_the_columns_that_readers_of_the_file_expect():
-    table = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS)
+    table = metrics.per_character(given())
     assert list(table) == ["character", "precision", "recall", "f1", "support"]
     assert list(table["character"]) == CHARACTERS
 
 
 def test_per_character_scores():
-    table = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS)
+    table = metrics.per_character(given())
     np.testing.assert_allclose(table["precision"], [2 / 3, 2 / 3, 0])
     np.testing.assert_allclose(table["recall"], [2 / 3, 2 / 2, 0])
     # bart: 2 * (2/3) * 1 / (2/3 + 1) = (4/3) / (5/3) = 4/5
@@ -51,12 +55,12 @@ def test_per_character_scores():
 
 
 def test_a_character_without_pictures_keeps_its_row():
-    table = metrics.per_character(ACTUAL[:5], answers(PREDICTED[:5]), CHARACTERS)
+    table = metrics.per_character(given(ACTUAL[:5], PROBABILITIES[:5]))
     assert table.iloc[2].tolist() == ["carl", 0, 0, 0, 0]
 
 
 def test_the_report_ends_with_the_averages():
-    report = metrics.classification_report(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character")
+    report = metrics.classification_report(given()).set_index("character")
     assert list(report.index) == ["Apu", "Bart", "Carl", "accuracy", "macro average", "weighted average"]
     assert report.loc["accuracy", "f1"] == pytest.approx(4 / 6)
     assert report.loc["macro average", "recall"] == pytest.approx((2 / 3 + 1 + 0) / 3)
@@ -83,7 +87,7 @@ def test_a_wrong_answer_that_names_an_absent_character_lowers_recall():
 def test_scores_agree_with_scikit_learn():
     actual, probabilities, characters = simulated()
     predicted = probabilities.argmax(axis=1)
-    summary = metrics.summary(actual, probabilities, characters)
+    summary = metrics.summary(given(actual, probabilities, characters))
     expected = sklearn_metrics.f1_score(actual, predicted, average=None)
     assert summary["macro_f1"] == pytest.approx(expected.mean())
     assert summary["lowest_f1"] == pytest.approx(expected.min())
@@ -96,7 +100,7 @@ def test_scores_agree_with_scikit_learn():
 
 
 def test_the_summary_is_plain_json_with_the_keys_that_readers_expect():
-    summary = metrics.summary(ACTUAL, PROBABILITIES.astype(np.float32), CHARACTERS, np.arange(6), threshold=0.8)
+    summary = metrics.summary(given(probabilities=PROBABILITIES.astype(np.float32), groups=np.arange(6)), threshold=0.8)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert set(summary) == {
         *("accuracy", "macro_f1", "log_loss", "test_pictures", "characters", "lowest_f1", "lowest_character"),
@@ -106,12 +110,12 @@ def test_the_summary_is_plain_json_with_the_keys_that_readers_expect():
     assert summary["characters"] == CHARACTERS
     assert (summary["lowest_character"], summary["lowest_f1"]) == ("carl", 0)
     assert summary["threshold"] == 0.8
-    f1 = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character").f1
+    f1 = metrics.per_character(given()).set_index("character").f1
     assert summary["confused"] == f1[f1 < 0.8].index.tolist()
 
 
 def test_the_lowest_character_is_one_that_has_pictures():
-    summary = metrics.summary(ACTUAL[:5], answers(PREDICTED[:5]), CHARACTERS)
+    summary = metrics.summary(given(ACTUAL[:5], PROBABILITIES[:5]))
     assert summary["lowest_character"] == "apu"
 
 
@@ -136,7 +140,7 @@ def test_log_loss_scales_rows_to_one():
 
 def test_the_intervals_contain_the_scores():
     actual, probabilities, characters = simulated()
-    summary = metrics.summary(actual, probabilities, characters)
+    summary = metrics.summary(given(actual, probabilities, characters))
     for score in ("accuracy", "macro_f1"):
         low, high = summary[f"{score}_interval"]
         assert 0 < low < summary[score] < high < 1
@@ -158,7 +162,7 @@ def test_the_interval_is_that_of_a_cluster_bootstrap(monkeypatch):
 
 
 def test_the_same_seed_gives_the_same_interval():
-    first, again, other = (metrics.summary(*simulated(), seed=seed) for seed in (3, 3, 4))
+    first, again, other = (metrics.summary(given(*simulated()), seed=seed) for seed in (3, 3, 4))
     assert first == again
     assert first["macro_f1_interval"] != other["macro_f1_interval"]
 
@@ -209,15 +213,8 @@ def test_nothing_is_confused_when_all_is_right():
 
 
 def written(tmp_path, **changes):
-    table = metrics.predictions_table(
-        **{
-            "paths": [f"a/{n},.jpg" for n in range(6)],
-            "actual": ACTUAL,
-            "probabilities": PROBABILITIES,
-            "characters": CHARACTERS,
-            **changes,
-        }
-    )
+    paths = [f"a/{n},.jpg" for n in range(6)]
+    table = metrics.predictions_table(given()._replace(**{"paths": paths} | changes))
     table.to_csv(tmp_path / "predictions.csv", index=False)
     return table, tmp_path / "predictions.csv"
 
@@ -237,7 +234,7 @@ def test_predictions_are_read_back_bit_for_bit(tmp_path):
     arrays = {"actual": actual, "probabilities": probabilities, "groups": groups}
     _, path = written(tmp_path, paths=paths, characters=characters, **arrays)
     first = metrics.read_predictions(path)
-    metrics.predictions_table(*first).to_csv(path, index=False)
+    metrics.predictions_table(first).to_csv(path, index=False)
     again = metrics.read_predictions(path)
     np.testing.assert_array_equal(first.probabilities, again.probabilities)
     np.testing.assert_allclose(first.probabilities, probabilities, rtol=1e-5)
@@ -340,25 +337,25 @@ def test_different_wrong_labels_are_not_the_same_wrong_label():
 
 def test_the_probability_of_nobody_is_kept(tmp_path):
     probabilities = np.array([[0.6, 0.1], [0.0, 0.05]])  # .3 and .95 are nobody's
-    table = metrics.predictions_table(["a", "b"], np.array([0, 1]), probabilities, ["bart", "homer"])
+    table = metrics.predictions_table(given(np.array([0, 1]), probabilities, ["bart", "homer"]))
     assert table["nobody"].tolist() == pytest.approx([0.3, 0.95])
     table.to_csv(tmp_path / "predictions.csv", index=False)
     np.testing.assert_array_equal(metrics.read_predictions(tmp_path / "predictions.csv").probabilities, probabilities)
 
 
 def test_a_network_that_knows_more_characters_is_also_scored_on_those_of_the_study():
-    summary = metrics.summary(ACTUAL, PROBABILITIES, CHARACTERS, frequent=CHARACTERS[:2])
-    table = metrics.per_character(ACTUAL, PROBABILITIES, CHARACTERS).set_index("character").f1[CHARACTERS[:2]]
+    summary = metrics.summary(given(), frequent=CHARACTERS[:2])
+    table = metrics.per_character(given()).set_index("character").f1[CHARACTERS[:2]]
     assert summary["frequent"] == {
         "characters": 2,
         "macro_f1": pytest.approx(table.mean()),
         "lowest_f1": table.min(),
         "lowest_character": table.idxmin(),
     }
-    assert "frequent" not in metrics.summary(ACTUAL, PROBABILITIES, CHARACTERS, frequent=CHARACTERS)
+    assert "frequent" not in metrics.summary(given(), frequent=CHARACTERS)
 
 
 def test_a_character_of_the_study_without_pictures_has_no_score():
-    of_apu = metrics.summary(ACTUAL[:3], PROBABILITIES[:3], CHARACTERS, frequent=["apu", "carl"])["frequent"]
+    of_apu = metrics.summary(given(ACTUAL[:3], PROBABILITIES[:3]), frequent=["apu", "carl"])["frequent"]
     assert (of_apu["characters"], of_apu["macro_f1"], of_apu["lowest_character"]) == (1, pytest.approx(0.8), "apu")
-    assert "frequent" not in metrics.summary(ACTUAL[:3], PROBABILITIES[:3], CHARACTERS, frequent=["carl"])
+    assert "frequent" not in metrics.summary(given(ACTUAL[:3], PROBABILITIES[:3]), frequent=["carl"])

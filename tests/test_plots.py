@@ -59,7 +59,7 @@ def confusion(characters):
 
 def scores(characters):
     actual, predicted, _ = labels(characters)
-    return metrics.per_character(actual, np.eye(len(characters))[predicted], characters)
+    return metrics.per_character(metrics.Predictions([], actual, np.eye(len(characters))[predicted], characters))
 
 
 def counts(characters):

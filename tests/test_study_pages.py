@@ -53,7 +53,9 @@ def pictures(tmp_path_factory) -> Path:
         )
         answers = np.eye(2)[data.labels[data.rows("test")]] * 0.8 + 0.1
         answers[errors] = answers[errors, ::-1]
-        table = metrics.predictions_table(test.path, data.labels[data.rows("test")], answers, data.characters)
+        table = metrics.predictions_table(
+            metrics.Predictions(test.path, data.labels[data.rows("test")], answers, data.characters)
+        )
         records.write_csv(folder / "outputs" / "tiny" / run / records.PREDICTIONS, table)
     return folder
 

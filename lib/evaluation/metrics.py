@@ -1,13 +1,8 @@
 """Scores of a finished run as functions of arrays, and the tables that keep what they are computed from.
 
-Everywhere `actual` holds labels (int, `(num_pictures,)`, 0 to num_characters - 1), `probabilities` the network's
-answers (float, `(num_pictures, num_characters)`, each row sums to one), `predicted` the labels of the highest
-probabilities (int, `(num_pictures,)`, the first of equals) and `characters` the names in label order. `groups` holds
-the near-duplicate group of each picture (int, `(num_pictures,)`); None puts each picture in its own group, which makes
-intervals too narrow where there are near-duplicates.
-
-A character without pictures has no recall, so averages (macro F1, lowest F1) are over the characters that have
-pictures. A wrong answer that names an absent character still lowers the recall of the right one.
+Arrays are those of `Predictions`. A character without pictures has no recall, so averages (macro F1, lowest F1) are over
+the characters that have pictures. A wrong answer that names an absent character still lowers the recall of the right
+one.
 """
 
 from collections.abc import Sequence
@@ -32,30 +27,27 @@ NOBODY = "nobody"  # column of the probability of no known character
 
 
 class Predictions(NamedTuple):
-    """Contents of `predictions.csv`, in the order of the arguments of `predictions_table`."""
+    """What a network answered; the contents of `predictions.csv`.
 
-    paths: list[str]
-    actual: np.ndarray  # int64 (num_pictures,)
-    probabilities: np.ndarray  # float64 (num_pictures, num_characters)
-    characters: list[str]
-    groups: np.ndarray | None  # int64 (num_pictures,), the same number for near-duplicates
+    Without `groups` each picture is in its own, which makes intervals too narrow where there are near-duplicates.
+    """
+
+    paths: Sequence[str]
+    actual: np.ndarray  # labels, int (num_pictures,), 0 to num_characters - 1
+    probabilities: np.ndarray  # float (num_pictures, num_characters); rows sum to one, or less with that of nobody
+    characters: Sequence[str]  # names in label order
+    groups: np.ndarray | None = None  # int (num_pictures,), the same number for near-duplicates
 
     @property
     def predicted(self) -> np.ndarray:
-        """The label of the highest probability of each picture, int `(num_pictures,)`."""
+        """The label of the highest probability of each picture, the first of equals, int `(num_pictures,)`."""
         return self.probabilities.argmax(axis=1)
 
 
 # ---------------------------------------------------------------- the tables of a run folder
 
 
-def predictions_table(
-    paths: Sequence[str],
-    actual: np.ndarray,
-    probabilities: np.ndarray,
-    characters: Sequence[str],
-    groups: np.ndarray | None = None,
-) -> pd.DataFrame:
+def predictions_table(answers: Predictions) -> pd.DataFrame:
     """Put every answer of a run into one table, from which all scores can be computed again.
 
     All probabilities are kept, because log loss, thresholds and ensembles need them, in six *significant* digits, about
@@ -67,17 +59,18 @@ def predictions_table(
         were given, then `probability_<character>` for every character in label order, and `nobody`, the probability of
         no known character, if the network has it. As a CSV file it is read by `read_predictions` bit for bit.
     """
-    rounded = np.char.mod(f"%.{SIGNIFICANT_DIGITS}g", np.asarray(probabilities, np.float64)).astype(np.float64)
-    names = np.asarray(characters, dtype=object)
+    exact = np.asarray(answers.probabilities, np.float64)
+    rounded = np.char.mod(f"%.{SIGNIFICANT_DIGITS}g", exact).astype(np.float64)
+    names = np.asarray(answers.characters, dtype=object)
     columns = {
-        "path": list(paths),
-        "character": names[actual],
+        "path": list(answers.paths),
+        "character": names[answers.actual],
         "predicted": names[rounded.argmax(axis=1)],
         "probability": rounded.max(axis=1),
     }
-    if groups is not None:
-        columns["group"] = groups
-    columns |= {PROBABILITY_PREFIX + name: rounded[:, label] for label, name in enumerate(characters)}
+    if answers.groups is not None:
+        columns["group"] = answers.groups
+    columns |= {PROBABILITY_PREFIX + name: rounded[:, label] for label, name in enumerate(answers.characters)}
     nobody = 1 - rounded.sum(axis=1)
     if (nobody > SUM_TOLERANCE).any():  # else a network without that answer
         columns[NOBODY] = np.clip(nobody, 0, 1).round(SIGNIFICANT_DIGITS)
@@ -129,20 +122,26 @@ def _read_table(path: Path, columns: Sequence[str], advice: str, **options: Any)
 # ---------------------------------------------------------------- scores per character
 
 
-def per_character(actual: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
+def per_character(answers: Predictions) -> pd.DataFrame:
     """Score each character, in label order.
 
     Returns:
         Columns `character`, `precision`, `recall`, `f1` (0 where the denominator is 0) and `support` (its pictures).
     """
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        actual, probabilities.argmax(axis=1), labels=range(len(characters)), zero_division=0
+        answers.actual, answers.predicted, labels=range(len(answers.characters)), zero_division=0
     )
-    columns = {"character": list(characters), "precision": precision, "recall": recall, "f1": f1, "support": support}
+    columns = {
+        "character": list(answers.characters),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "support": support,
+    }
     return pd.DataFrame(columns)
 
 
-def classification_report(actual: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]) -> pd.DataFrame:
+def classification_report(answers: Predictions) -> pd.DataFrame:
     """Lay out the scores of every character for reading, and below them three averages.
 
     Returns:
@@ -150,15 +149,15 @@ def classification_report(actual: np.ndarray, probabilities: np.ndarray, charact
         each picture has one name and gets one answer; in `macro average` each character that has pictures counts the
         same, in `weighted average` each picture.
     """
-    table = per_character(actual, probabilities, characters)
+    table = per_character(answers)
     scores, support = table[["precision", "recall", "f1"]], table["support"]
     table["character"] = table["character"].map(display_name)
     for name, average in (
-        ("accuracy", [(actual == probabilities.argmax(axis=1)).mean()] * 3),
+        ("accuracy", [(answers.actual == answers.predicted).mean()] * 3),
         ("macro average", scores[support > 0].mean()),
         ("weighted average", np.average(scores, axis=0, weights=support)),
     ):
-        table.loc[len(table)] = [name, *average, len(actual)]
+        table.loc[len(table)] = [name, *average, support.sum()]
     return table
 
 
@@ -171,19 +170,13 @@ def macro_f1(actual: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def summary(
-    actual: np.ndarray,
-    probabilities: np.ndarray,
-    characters: Sequence[str],
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-    threshold: float = 0.5,
-    frequent: Sequence[str] = (),
+    answers: Predictions, seed: int = 0, threshold: float = 0.5, frequent: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Summarise a run in numbers that `metrics.json` can hold as they are.
 
     Args:
-        actual, probabilities, characters, groups: As in all of this module.
-        seed: Of the bootstrap.
+        answers: To the test pictures.
+        seed: Seed of the bootstrap.
         threshold: Probability from which a character is named, chosen on validation pictures. Chosen on test pictures
             it would be too optimistic.
         frequent: The characters of the study, to give their scores by themselves too; empty if there are no others.
@@ -195,13 +188,13 @@ def summary(
         `CONFUSED_F1`. If there are characters besides the frequent ones, `frequent` has the number of those with
         pictures as `characters`, and their scores.
     """
-    predicted = probabilities.argmax(axis=1)
-    table = per_character(actual, probabilities, characters)
+    _, actual, probabilities, characters, groups = answers
+    table = per_character(answers)
     present = table[table["support"] > 0]
-    accuracies, macro_f1s = intervals.resampled_scores(actual, predicted, len(characters), groups, seed)
+    accuracies, macro_f1s = intervals.resampled_scores(actual, answers.predicted, len(characters), groups, seed)
     result = {
-        "accuracy": float(metrics.accuracy_score(actual, predicted)),
-        "macro_f1": macro_f1(actual, predicted),
+        "accuracy": float(metrics.accuracy_score(actual, answers.predicted)),
+        "macro_f1": macro_f1(actual, answers.predicted),
         "log_loss": log_loss(actual, probabilities),
         "test_pictures": len(actual),
         "characters": list(characters),
