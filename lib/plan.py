@@ -117,7 +117,7 @@ class Plan:
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
         suffix = "" if self.preparation.split == "grouped" else f"-{self.preparation.split}"
-        return paths.PUBLISHED / (run + suffix + (paths.CORRECTED if self.corrections else ""))
+        return paths.PUBLISHED / (run + suffix + (f"-{paths.CORRECTED}" if self.corrections else ""))
 
 
 def make_plan(variables: Mapping[str, str]) -> Plan:
@@ -152,7 +152,7 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}.")
     if mistakes:
         raise UserError("\n".join(mistakes))
-    data_name = raw_name + _suffix(source, preparation) + (paths.CORRECTED if corrections else "")
+    data_name = raw_name + _suffix(source, preparation, bool(corrections))
     return Plan(
         source, raw_name, data_name, outputs, preparation, runs, given["MODEL"] == "1", corrections, given["CLUSTER"]
     )
@@ -185,17 +185,19 @@ def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
     return Preparation.of(source, settings, {name: variable for variable, name in PREPARATION_VARIABLES.items()})
 
 
-def _suffix(source: str, preparation: Preparation) -> str:
+def _suffix(source: str, chosen: Preparation, is_corrected: bool) -> str:
     """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
     default = Preparation.of(source, {})
-    parts = [preparation.split] if preparation.split != "grouped" else []
-    parts += ["no-kaggle-test"] if preparation.exclude_kaggle_test else []
-    parts += [f"{preparation.picture_size}px"] if preparation.picture_size != default.picture_size else []
-    parts += [preparation.resize_mode] if preparation.resize_mode != "stretch" else []
-    near = (preparation.near_rms, preparation.near_bits, preparation.same_rms)
-    if near != (default.near_rms, default.near_bits, default.same_rms):
-        parts.append("near-" + "-".join(str(value).removesuffix(".0") for value in near))
-    return "".join(f"-{part}" for part in parts)
+    near, default_near = ((each.near_rms, each.near_bits, each.same_rms) for each in (chosen, default))
+    parts = {
+        chosen.split: chosen.split != default.split,
+        "no-kaggle-test": chosen.exclude_kaggle_test,
+        f"{chosen.picture_size}px": chosen.picture_size != default.picture_size,
+        chosen.resize_mode: chosen.resize_mode != default.resize_mode,
+        "-".join(["near", *(str(limit).removesuffix(".0") for limit in near)]): near != default_near,
+        paths.CORRECTED: is_corrected,
+    }
+    return "".join(f"-{part}" for part, is_given in parts.items() if is_given)
 
 
 def _runs(given: Mapping[str, str], source: str, mistakes: list[str]) -> dict[str, Run]:

@@ -101,8 +101,6 @@ def _changed(parameters: dict[str, Any], reference: dict[str, Any]) -> list[str]
 def differing_parameters(run_folders: list[Path]) -> pd.DataFrame:
     """Say of each trained run in which parameters it differs from the most similar one before it.
 
-    As a table of all parameters by all runs, eleven runs would not fit on a page.
-
     Returns:
         Columns `run`, `differs from` and `in`, a row for each run but the first.
     """
@@ -118,16 +116,13 @@ def differing_parameters(run_folders: list[Path]) -> pd.DataFrame:
 
 
 def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Score runs on the labels of the source and on the reviewed ones.
-
-    Args:
-        run_folders: Runs; those without a corrected test picture are left out.
-        verdicts: Corrections, as from `corrections.read`.
+    """Score runs on the labels of the source and on the reviewed ones, as from `corrections.read`.
 
     Returns:
-        One row per run: `run`, `test_pictures`, `corrected` (how many of them were relabelled or excluded), `accuracy`
-        and `macro_f1`, and the same on the reviewed labels; then `trained_on_reviewed_macro_f1`, the score of the
-        published run with that recipe whose pictures were prepared with corrections, None where there is none.
+        One row per run with a corrected test picture: `run`, `test_pictures`, `corrected` (how many of them were
+        relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels; and
+        `trained_on_reviewed_macro_f1`, the score of the published run with that recipe whose pictures were prepared
+        with corrections, None where there is none.
     """
     rows = []
     for folder in run_folders:
@@ -137,7 +132,7 @@ def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
             rows.append([folder.name, len(answers.paths), number])
             for each in (answers, corrected):
                 rows[-1] += [(each.predicted == each.actual).mean(), metrics.macro_f1(each.actual, each.predicted)]
-            trained_on_them = folder.with_name(folder.name + paths.CORRECTED)
+            trained_on_them = folder.with_name(f"{folder.name}-{paths.CORRECTED}")
             record = trained_on_them / records.METRICS_RECORD
             rows[-1].append(records.read_metrics(trained_on_them)["macro_f1"] if record.exists() else None)
     names = ["run", "test_pictures", "corrected", "accuracy", "macro_f1", "reviewed_accuracy", "reviewed_macro_f1"]

@@ -1,8 +1,8 @@
 """Scores of a finished run as functions of arrays, and the tables that keep what they are computed from.
 
-Arrays are those of `Predictions`. A character without pictures has no recall, so averages (macro F1, lowest F1) are over
-the characters that have pictures. A wrong answer that names an absent character still lowers the recall of the right
-one.
+Arrays are those of `Predictions`. A character without pictures has no recall, so averages (macro F1, lowest F1) are
+over the characters that have pictures. A wrong answer that names an absent character still lowers the recall of the
+right one.
 """
 
 from collections.abc import Sequence
