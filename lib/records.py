@@ -178,7 +178,8 @@ def verified(path: Path) -> Path:
     for name in names if path.exists() else ():
         record = path.with_name(name)
         digests_in = path.name if name == INPUTS else "files"
-        expected = read_record(record).get(digests_in, {}).get(path.name) if record.exists() else None
+        found = read_record(record).get(digests_in) if record.exists() else None
+        expected = found.get(path.name) if isinstance(found, dict) else None
         if expected and file_sha256(path) != expected:
             raise UserError(_was_changed(path, path if name == INPUTS else record))
     return path

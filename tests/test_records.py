@@ -279,6 +279,12 @@ def test_a_table_beside_the_runs_has_a_record_of_its_own(tmp_path):
         records.verified(path)
 
 
+def test_an_entry_of_makes_record_that_is_none_says_nothing(tmp_path):
+    (tmp_path / records.ROBUSTNESS).write_text("kind,strength,macro_f1\n")
+    records.write_json(tmp_path / records.INPUTS, {records.ROBUSTNESS: "by hand"})
+    assert records.verified(tmp_path / records.ROBUSTNESS) == tmp_path / records.ROBUSTNESS
+
+
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1+1", "@SUM(A1)", "\t=1", "\n=1", " =1"])
 def test_no_cell_of_a_table_is_a_formula(text, tmp_path):
     records.write_csv(tmp_path / "table.csv", pd.DataFrame({text: [text, "bart"], "number": [-1.5, 2]}))
