@@ -101,6 +101,8 @@ def _changed(parameters: dict[str, Any], reference: dict[str, Any]) -> list[str]
 def differing_parameters(run_folders: list[Path]) -> pd.DataFrame:
     """Say of each trained run in which parameters it differs from the most similar one before it.
 
+    As a table of all parameters by all runs, eleven runs would not fit on a page.
+
     Returns:
         Columns `run`, `differs from` and `in`, a row for each run but the first.
     """

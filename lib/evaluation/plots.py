@@ -429,7 +429,7 @@ def picture_grid(
     figure.get_layout_engine().set(w_pad=0.07)
     for axes in frames.flat[len(images) :]:
         axes.set_axis_off()
-    for axes, image, title, answer in zip(frames.flat, images, *texts, strict=False):
+    for axes, (image, title, answer) in zip(frames.flat, zip(images, *texts, strict=True), strict=False):
         axes.imshow(image, interpolation="bicubic")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
