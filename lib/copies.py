@@ -1,8 +1,8 @@
 """Executed copies of the notebooks in `docs/study/`, for readers on a code host.
 
 `make study` runs the notebooks on the drawn sample and on the published records. A copy has the text of today's
-notebook and the outputs of its last execution, and holds a digest of both: `stale` names the copies that are to be
-written again. No copy shows a film frame, since none was made from any.
+notebook and the outputs of its last execution, and holds the `digest` of what it was made from, so that a test notices
+which are to be written again. No copy shows a film frame, since none was made from any.
 """
 
 import base64
@@ -46,12 +46,6 @@ def digest(notebook: Path) -> str:
     """Hash what a copy is made from: the cells of its notebook, prose included, and the modules that decide outputs."""
     cells = [(cell.cell_type, cell.source) for cell in nbformat.read(notebook, as_version=4).cells]
     return records.digest([cells, inputs.code_digests(notebook)])
-
-
-def stale() -> list[str]:
-    """Name the copies that were made from another state of their notebook or its modules."""
-    made = {name: nbformat.read(paths.STUDY / f"{name}.ipynb", as_version=4).metadata["study"] for name in EXECUTED}
-    return [name for name in EXECUTED if made[name]["digest"] != digest(paths.NOTEBOOKS / f"{name}.ipynb")]
 
 
 def copy(notebook: Path, executed: Path) -> NotebookNode:
