@@ -67,8 +67,7 @@ def draw(found: dict[str, Rule]) -> plots.Chart:
         for row, name in enumerate(here):
             at[name] = (number * (BOX[0] + GAP[0]), (row - (len(here) - 1) / 2) * (BOX[1] + GAP[1]))
     right, top = (max(abs(place[axis]) for place in at.values()) for axis in (0, 1))
-    figure = plots.blank(right + BOX[0] + 0.2, 2 * top + BOX[1] + 0.2)
-    axes = figure.subplots()
+    figure, axes = plots.panels(2 * top + BOX[1] + 0.2, width=right + BOX[0] + 0.2)
     axes.set_axis_off()
     axes.set(xlim=(-0.1, right + BOX[0] + 0.1), ylim=(-top - BOX[1] / 2 - 0.1, top + BOX[1] / 2 + 0.1))
     for name, rule in found.items():
