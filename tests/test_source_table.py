@@ -1,17 +1,23 @@
 """Which sources are taken and how: a row for each case of layout, names, encodings, links and archives."""
 
+import contextlib
 import gzip
 import io
 import os
+import signal
 import stat
 import struct
+import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 import zlib
 from typing import NamedTuple
 
 import pytest
 
+from lib import paths
 from lib.data import archives, sources
 from lib.errors import UserError
 
@@ -518,6 +524,37 @@ def test_time_and_memory_of_reading_an_archive_are_limited(bomb, tmp_path, monke
 def test_an_honest_archive_is_copied_by_the_other_process(tmp_path):
     make_zip(tmp_path / "a.zip", TWO)
     assert fetched(tmp_path / "a.zip", tmp_path / "raw") == sorted(TWO)
+
+
+def in_another_process(code, *arguments):
+    """Start Python code as a process of a group of its own, with what it says on standard error kept."""
+    command = [sys.executable, "-c", f"import sys; from lib.data import archives, sources; {code}", *arguments]
+    return subprocess.Popen(command, cwd=paths.ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.skipif(archives.resource is None, reason="there are no such limits")
+def test_an_archive_is_read_within_a_limit_that_the_user_has_set(tmp_path):
+    make_zip(tmp_path / "a.zip", TWO)
+    code = "limits = archives.resource; limits.setrlimit(limits.RLIMIT_CPU, (5, 5)); "
+    code += "sources.fetch(*sys.argv[1:3], sources.Path(sys.argv[3]))"
+    with in_another_process(code, str(tmp_path / "a.zip"), "it", str(tmp_path)) as process:
+        assert process.communicate()[1] == ""
+    assert (tmp_path / "it/lisa/1.jpg").is_file()
+
+
+def test_ctrl_c_while_an_archive_is_read_is_told_by_one_process(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")  # a reader waits there
+    code = "archives.copy_isolated(*map(sources.Path, sys.argv[1:]))"
+    with in_another_process(code, str(tmp_path / "a.tar"), str(tmp_path)) as process:
+        writer = None
+        while writer is None:
+            time.sleep(0.05)
+            with contextlib.suppress(OSError):  # the other process has not opened it yet
+                writer = os.open(tmp_path / "a.tar", os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.3)  # until it reads
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate()[1].count("Traceback") == 1  # that of the code above
+        os.close(writer)
 
 
 def test_a_changed_byte_of_a_gzip_is_found_by_its_checksum(tmp_path):

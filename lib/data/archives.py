@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -331,7 +332,9 @@ def copy_isolated(source: Path, folder: Path) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", __name__, str(source), str(folder)]
     path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))  # this very `lib`
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}, check=False)
+    environment = os.environ | {"PYTHONPATH": path}
+    # Ctrl-C reaches this process alone, which then ends the other: both would print what interrupted them.
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, process_group=0, check=False)
     try:
         answer = json.loads(done.stdout)
     except ValueError:
@@ -352,7 +355,8 @@ def _allow_seconds(seconds: float) -> None:
     """Limit the processor time of this process."""
     if resource:
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (round(seconds), hard))
+        allowed = math.inf if hard == resource.RLIM_INFINITY else hard - 1  # at the hard limit nothing says why
+        resource.setrlimit(resource.RLIMIT_CPU, (min(round(seconds), allowed), hard))
 
 
 def main() -> None:
