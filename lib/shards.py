@@ -321,14 +321,17 @@ def write(
     parquet = import_extra("pyarrow.parquet", "predictions")
     with records.lock(out):
         count = _list_once(out, arguments, network, every)
+        request = records.file_sha256(out / REQUEST)
         done = errors = 0
         for shard in out.glob(SHARDS):
             try:
                 table = parquet.read_table(shard, page_checksum_verification=True)
             except (OSError, ValueError):  # damaged: made again
                 shard.unlink()
-            else:
-                done, errors = done + len(table), errors + len(table["error"].drop_null())
+                continue
+            if table.schema.metadata != _place(request, shard):
+                raise UserError(f"{shard} holds answers of another folder or place. Move it away; it is made again.")
+            done, errors = done + len(table), errors + len(table["error"].drop_null())
         if done < count:
             answered = _answered(_missing(out), network, read, address)
             seconds = 0.5 if sys.stderr.isatty() else 10
@@ -337,11 +340,17 @@ def write(
                 tqdm(total=count, initial=done, unit=" pictures", mininterval=seconds) as bar,
             ):
                 for shard, found in answered:
+                    table = _table(found).replace_schema_metadata(_place(request, shard))
                     with records.atomic_write(shard) as temporary:
-                        parquet.write_table(_table(found), temporary, compression="zstd", write_page_checksum=True)
+                        parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
                     errors += sum(row["error"] is not None for row in found)
                     bar.update(len(found))
         return count, errors
+
+
+def _place(request: str, shard: Path) -> dict[bytes, bytes]:
+    """Say which answers a file holds, in its metadata: the digest of what was asked for, and its own name."""
+    return {b"request": request.encode(), b"part": shard.name.encode()}
 
 
 def _missing(out: Path) -> Iterator[tuple[Path, list[str]]]:

@@ -118,6 +118,23 @@ def test_a_damaged_part_is_made_again(damage, frames, run_dir, tmp_path):
     assert len(rows(tmp_path / "out")) == COUNT
 
 
+def test_a_part_that_another_one_replaced_is_named(frames, run_dir, tmp_path):
+    write([frames], tmp_path / "out", run_dir)
+    part, other = (tmp_path / "out" / f"part-{number:06}.parquet" for number in (3, 4))
+    write([frames / "below"], tmp_path / "other", run_dir)
+    foreign = (tmp_path / "other" / part.name).read_bytes()
+    for contents in (other.read_bytes(), foreign):
+        part.write_bytes(contents)
+        with pytest.raises(UserError, match=r"part-000003\.parquet holds answers of another folder or place\. Move it"):
+            write([frames], tmp_path / "out", run_dir)
+    parquet.write_table(parquet.read_table(part).select(["name"]).replace_schema_metadata(), part)
+    with pytest.raises(UserError, match="holds answers of another folder"):
+        write([frames], tmp_path / "out", run_dir)
+    part.unlink()
+    assert write([frames], tmp_path / "out", run_dir) == (COUNT, 1)
+    assert len(rows(tmp_path / "out")) == COUNT
+
+
 def test_answers_in_files_of_another_length_are_not_continued(frames, run_dir, tmp_path, monkeypatch):
     # Else pictures would be lost between the files of one length and those of another.
     write([frames], tmp_path / "out", run_dir)
