@@ -98,10 +98,27 @@ def _named(argument: str) -> Iterator[str]:
         with Path(argument).open(encoding="utf-8-sig", errors="surrogateescape") as file:
             yield from (_absolute(line.rstrip("\n")) for line in file if line.strip())
     elif glob.has_magic(argument) and not Path(argument).exists():
-        found = glob.iglob(argument, recursive=True)  # noqa: PTH207 (Path has no absolute patterns)
-        yield from (_absolute(path) for path in found if _is_picture(path) or is_video(path))
+        yield from (_absolute(path) for path in _matching(argument) if _is_picture(path) or is_video(path))
     else:
         yield _absolute(argument)
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """List the paths that a pattern names; below `**` each folder is entered once, however many links lead to it."""
+    pattern = re.sub(r"(?<![^/])\*\*$", "**/*", pattern)
+    before, *after = re.split(r"(?<![^/])(?:\*\*/)+", pattern, maxsplit=1)
+    for found in glob.iglob(before or "./"):  # noqa: PTH207 (Path has no absolute patterns)
+        if not after:
+            yield found
+            continue
+        entered = set()
+        for folder, below, _ in os.walk(found, followlinks=True):
+            below[:] = [name for name in below if not name.startswith(".")]
+            if (real := os.path.realpath(folder)) in entered:
+                below.clear()
+            else:
+                entered.add(real)
+                yield from _matching(str(Path(glob.escape(folder), after[0])))
 
 
 def pictures_below(folder: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ import functools
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -157,6 +158,19 @@ def test_a_pattern_and_a_list_name_pictures(frames, run_dir, tmp_path):
     (tmp_path / "list.txt").write_bytes(f"\ufeff{frames}/000.png\r\n{frames}/below/001.png\r\n\r\n".encode())
     assert write([tmp_path / "list.txt"], tmp_path / "list", run_dir) == (2, 0)
     assert list(rows(tmp_path / "list")) == [f"{frames}/000.png", f"{frames}/below/001.png"]
+
+
+@pytest.mark.parametrize("pattern", ["{}/**/*.png", "{}/**", "{}/**/below/*.png", "{}/b*/../**/0*.png", "{}/**/**/*"])
+def test_links_in_a_circle_end_a_pattern_and_name_no_picture_twice(pattern, frames, tmp_path):
+    folder = tmp_path / "frames [1]"
+    shutil.copytree(frames, folder)
+    for name in ("one", "below/two"):
+        (folder / name).symlink_to(folder)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "below/001.png").rename(tmp_path / "elsewhere/0.png")
+    (folder / "below/link").symlink_to(tmp_path / "elsewhere")
+    found = list(shards.listed(pattern.format(tmp_path / "frames*")))
+    assert len({os.path.realpath(name) for name in found}) == len(found) == (27 if "/below" in pattern else COUNT)
 
 
 def test_a_name_that_is_no_text_is_escaped(run_dir, tmp_path):
