@@ -3,7 +3,7 @@
 `Settings` is a pydantic model that rejects unknown names, and whose mistakes are told in one line each.
 """
 
-import contextlib
+import re
 import typing
 from typing import Any
 
@@ -19,6 +19,7 @@ TYPE_NAMES = {
     str: "text",
     dict: "a list of names and values",
 }
+EXPONENT = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?[eE][-+]?[0-9]+")  # `float` also takes 010, 1_0 and other digits
 
 
 class Settings(BaseModel):
@@ -31,9 +32,8 @@ class Settings(BaseModel):
     def _number_from_text(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
         """Accept 1e-3, which YAML 1.1 reads as text; a whole number may be written 40.0."""
         expected = cls.model_fields[info.field_name].annotation
-        if expected is float and isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                return float(value)
+        if expected is float and isinstance(value, str) and EXPONENT.fullmatch(value):
+            return float(value)
         return int(value) if expected is int and isinstance(value, float) and value.is_integer() else value
 
     @classmethod

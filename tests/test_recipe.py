@@ -102,8 +102,8 @@ def test_overrides_replace_the_values_of_the_file():
 
 
 def test_1e_3_is_a_number_as_every_user_means_it(params):
-    params(mine="network: cnn\nlearning_rate: 1e-3\nepochs: 40.0\n")
-    assert Recipe.load("mine").learning_rate == 0.001
+    params(mine="network: cnn\nlearning_rate: 1e-3\nweight_decay: 1.5E-4\nepochs: 40.0\n")
+    assert (Recipe.load("mine").learning_rate, Recipe.load("mine").weight_decay) == (0.001, 0.00015)
     assert Recipe.load("mine").epochs == 40
 
 
@@ -123,6 +123,9 @@ def test_1e_3_is_a_number_as_every_user_means_it(params):
         ("learning_rate: [1]", "`learning_rate` must be a number from 1e-08 to 1, not [1]."),
         ("epochs: 010", "`epochs` must be a whole number from 1 to 100000, not '010'."),
         ("epochs: 1:30", "`epochs` must be a whole number from 1 to 100000, not '1:30'."),
+        ("learning_rate: 0_1", "`learning_rate` must be a number from 1e-08 to 1, not '0_1'."),
+        ("zoom: 01", "`zoom` must be a number from 0 to 4, not '01'."),
+        ("zoom: \uff11", "`zoom` must be a number from 0 to 4, not '\uff11'."),
         ("optimizer: lion", "`optimizer` must be one of rmsprop, sgd, adamw, muon, not 'lion'."),
         ("conv_layers: 5", "`conv_layers` must be one of 4, 6, not 5."),
         ("progressive_fraction: 0.5", "`progressive_fraction` must be 0 for the network cnn"),
