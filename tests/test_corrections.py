@@ -60,12 +60,15 @@ def test_a_verdict_is_taken_back(tmp_path):
         ("path,sha256,label,verdict,who,when\na,0,b\0c,relabel,x,y\n", "a must have the label of a character, not"),
         ("path,sha256,label,verdict,who,when\na,0,Train,relabel,x,y\n", "a must have the label of a character, not"),
         ("", "cannot be read as a table of corrections"),
-        ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\na,0,b,keep,x,y,z\n", "in line 3, saw 7."),
+        ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\na,0,b,keep,x,y,z\n", "in line 3, saw 7"),
+        ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\nb,1,bart", "the row of b ends before its verdict"),
+        ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\nb,1,bart,", "the row of b ends before its verdict"),
+        ("path,sha256,label\na,0,b\n".encode("utf-16"), "separated by commas, in UTF-8."),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, text, says):
     file = tmp_path / "corrections.csv"
-    file.write_text(text)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=r"corrections\.csv") as problem:
         corrections.read(file)
     assert says in str(problem.value)

@@ -43,15 +43,18 @@ def from_text(text: str, name: str) -> pd.DataFrame:
 
 
 def _parsed(source: Path | io.StringIO, where: str) -> pd.DataFrame:
+    expected = f"expected the columns {', '.join(COLUMNS)}, separated by commas"
     try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8")
+        # pandas' other engine takes what a short row lacks for empty.
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8", engine="python")
     except (OSError, ValueError) as problem:
-        raise UserError(f"{where} cannot be read as a table of corrections: {str(problem).strip()}.") from None
+        reason = str(problem).strip()
+        raise UserError(f"{where} cannot be read as a table of corrections: {reason}; {expected}, in UTF-8.") from None
     if missing := [name for name in COLUMNS if name not in table]:
-        raise UserError(
-            f"{where} is no table of corrections: expected the columns {', '.join(COLUMNS)}, separated by commas; "
-            f"missing: {', '.join(missing)}."
-        )
+        raise UserError(f"{where} is no table of corrections: {expected}; missing: {', '.join(missing)}.")
+    table, is_short = table.fillna(""), table.isna().any(axis=1)
+    if (cut := table.path[is_short & (table.verdict == "")]).size:
+        raise UserError(f"{where} is damaged: the row of {cut.iloc[0]} ends before its verdict. Complete or remove it.")
     table = table[table.verdict != ""]  # the page writes the pictures that nobody corrected too
     if unknown := sorted(set(table.verdict) - set(VERDICTS)):
         raise UserError(f"{where}: the verdict must be one of {', '.join(VERDICTS)}, not {unknown[0]!r}.")
