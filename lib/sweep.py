@@ -6,6 +6,7 @@ on validation choose.
 """
 
 import itertools
+import math
 import os
 import shlex
 import typing
@@ -32,6 +33,7 @@ TrialState = optuna.trial.TrialState
 JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
 SCORE = "validation macro F1"
 DIGITS = 4  # of a proposed number: the name of the run has them
+MAX_GRID = 1000  # combinations: Optuna takes 10 s to note them, and four times as long for twice as many
 WARM_UP = 0.25  # fraction of the epochs in which no trial is stopped
 
 
@@ -70,7 +72,7 @@ def distribution_of(name: str, given: Any) -> "optuna.distributions.BaseDistribu
     try:
         if isinstance(given, list) and given:
             return optuna.distributions.CategoricalDistribution(given)
-        if isinstance(given, dict) and not choices:
+        if isinstance(given, dict) and not choices and isinstance(given.get("log", False), bool):
             low, high = Recipe.limits(name)
             kind = "IntDistribution" if annotation is int else "FloatDistribution"
             return getattr(optuna.distributions, kind)(**{"low": low, "high": high} | given)
@@ -94,7 +96,8 @@ class Search:
     """
 
     def __init__(self, path: Path, variables: dict[str, str]):
-        self._sweep = Sweep.check(records.read_yaml(path), {"recipe": path.name})
+        given = records.read_yaml(path)
+        self._sweep = Sweep.check(given, dict.fromkeys(Sweep.model_fields | given, path.name))
         self._variables, self._name, self._space = variables, path.stem, {}
         self._base = self._plan({})
         if len(self._base.runs) != 1:
@@ -110,6 +113,12 @@ class Search:
             raise UserError(
                 f"{path.name}: `parameters` must hold what to try, such as `learning_rate: [0.001, 0.01]`; a grid "
                 f"needs a list of values for each, not a range as for {', '.join(ranges) or 'none'}."
+            )
+        size = math.prod(len(getattr(found, "choices", ())) for found in self._space.values())
+        if self._sweep.method == "grid" and size > MAX_GRID:
+            raise UserError(
+                f"{path.name}: a grid may have {MAX_GRID:,} combinations, not {size:,}. Leave values out, or choose "
+                "the method random or optuna, which try as many as `trials`."
             )
         self.folder = self._base.folder / "sweeps" / self._name
         self._trials: dict[str, Any] = {}  # by run

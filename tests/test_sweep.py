@@ -200,6 +200,8 @@ def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
         ({"batch_size": {"low": "few"}}, "`batch_size` must have a list of values"),
         ({"learning_rate": 0.1}, "parameters: `learning_rate` must have a list of values, such as [1, 2], or `low`"),
         ({"learning_rate": []}, "parameters: `learning_rate` must have a list of values"),
+        ({"dropout": {"low": 0.1, "high": 0.5, "log": "false"}}, "parameters: `dropout` must have a list of values"),
+        ({"seed": [*range(40)], "dropout": [n / 100 for n in range(40)]}, "may have 1,000 combinations, not 1,600."),
         ({"network": {"low": 1}}, "parameters: `network` must have a list of values"),
         ({"dropout": {"log": True}}, "`low > 0` must hold for `log=True`"),
         ({7: [1]}, "parameters: there is no parameter `7`."),
@@ -212,6 +214,11 @@ def test_a_mistake_is_named(run, parameters, says):
     with pytest.raises(UserError) as problem:
         run(method="grid", parameters=parameters)
     assert says in str(problem.value)
+
+
+def test_the_file_of_a_mistake_is_named(run):
+    with pytest.raises(UserError, match=r"^rates\.yaml: `trials` .*\nrates\.yaml: there is no parameter `epochs`"):
+        run(trials=0, parameters={"seed": [1]}, epochs=3)
 
 
 @pytest.mark.parametrize("recipe", ["all", "cnn4 cnn6", ""])
