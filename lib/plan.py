@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import paths, records
-from lib.data import sources
+from lib.data import names, sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError, did_you_mean
 from lib.training import recipe as recipes
@@ -222,6 +222,11 @@ def _runs(given: Mapping[str, str], source: str, mistakes: list[str]) -> dict[st
                 raise recipes.unknown(name)
             if not recipes.NAME.fullmatch(name):
                 raise UserError(f"A run cannot be named {name!r}. Rename the recipe: letters, digits and . _ + - only.")
+            if len(Path(name + suffix).name) > names.MAX_NAME_BYTES:
+                raise UserError(
+                    f"SET has too many changes: the run would have a name of {len(name + suffix)} letters, of at most "
+                    f"{names.MAX_NAME_BYTES}. Write them into a recipe of your own in notebooks/params/."
+                )
             recipe_name = _recipe_name(source, name)
             found[name + suffix] = Run(recipe_name, overrides, Recipe.load(recipe_name, origins, **overrides))
     return found

@@ -140,6 +140,7 @@ def test_a_changed_recipe_is_a_run_named_after_its_changes():
         ({"CORRECTIONS": "~nobody-of-this-name/a.csv"}, "CORRECTIONS: there is no file"),
         ({"SIZE": "0100"}, "SIZE: `picture_size` must be a whole number from 16 to 512, not '0100'."),
         ({"MODEL": "yes"}, "MODEL must be 0 or 1, not 'yes'."),
+        ({"SET": "seed=1." + 200 * "0"}, "SET has too many changes: the run would have a name of 212 letters, of at"),
         ({"SET": "seed"}, "SET must hold `name=value` pairs"),
         ({"SET": "seed=1 seed=2"}, "SET names `seed` twice."),
         ({"SET": "sed=1"}, "SET: there is no parameter `sed`. Did you mean seed?"),
