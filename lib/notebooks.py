@@ -32,9 +32,21 @@ ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def defaults(notebook: Path) -> dict[str, Any]:
-    """Read the parameters of a notebook with their default values."""
-    found = papermill.inspect_notebook(str(notebook))
-    return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+    """Read the parameters of a notebook with their default values.
+
+    Raises:
+        UserError: It is no notebook, or a parameter is no plain value.
+    """
+    try:
+        found = papermill.inspect_notebook(str(notebook))
+        return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+    except OSError:
+        raise
+    except Exception as problem:  # nbformat and papermill raise many kinds
+        reason = " ".join(str(problem).split())
+        raise UserError(
+            f"{notebook} cannot be read: {reason}. Repair it in JupyterLab, or restore it by `git checkout`."
+        ) from None
 
 
 def checked(values: dict[str, Any], known: dict[str, Any], origin: str) -> dict[str, Any]:

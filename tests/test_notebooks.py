@@ -167,6 +167,16 @@ def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd,
     assert f"`number` must be a whole number, not {value!r}" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("{", "<<<<<<< HEAD\n{"), ('"cells"', '"sells"'), ("number = 1", "number = 2 * 3")]
+)
+def test_a_notebook_that_cannot_be_read_is_named(notebook, tmp_path, old, new):
+    book = notebook()
+    book.write_text(book.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=r"book\.ipynb cannot be read: [^\n]+ Repair it in JupyterLab, or restore"):
+        notebooks.run(book, tmp_path / "product.ipynb", {})
+
+
 def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, monkeypatch):
     tries = []
 
