@@ -185,6 +185,18 @@ def verified(path: Path) -> Path:
     return path
 
 
+def committed(path: Path, sha256: str) -> Path:
+    """Check a file that comes with the repository against its digest; returns its path.
+
+    Raises:
+        UserError: It is missing, damaged or another one.
+    """
+    if not path.is_file() or file_sha256(path) != sha256:
+        shown = paths.shown(path)
+        raise UserError(f"{shown} is missing, damaged or another one. Bring it back by `git checkout {shown}`.")
+    return path
+
+
 def _was_changed(path: Path, record: Path) -> str:
     return f"{path} is damaged, or was changed since it was written. Delete {record} and run the command of make again."
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import records
-from lib.data import archives, dataset, manifest, sources
+from lib.data import archives, boxes, clipart, dataset, manifest, sources
 from lib.data.preparation import Preparation
 from lib.errors import UserError
 from lib.evaluation import metrics, strangers
@@ -113,6 +113,19 @@ def test_damage_is_noticed_or_without_effect(name, intact, tmp_path):
             assert str((damaged / name).parent) in str(problem), how
         else:
             assert found == expected, how
+
+
+@pytest.mark.parametrize(("module", "name"), [(boxes, "KAGGLE_BOXES"), (clipart, "CLIPART")])
+def test_a_file_of_the_repository_that_is_not_as_it_was_committed_is_named(module, name, tmp_path, monkeypatch):
+    read = boxes.read if module is boxes else lambda: clipart.load.__wrapped__("test", 16, "bounded")
+    contents = getattr(module, name).read_bytes()
+    monkeypatch.setattr(module, name, tmp_path / "file")
+    for damage in DAMAGE.values():
+        (tmp_path / "file").unlink(missing_ok=True)
+        if (changed := damage(contents)) is not None:
+            (tmp_path / "file").write_bytes(changed)
+        with pytest.raises(UserError, match=r"file is missing, damaged or another one\. Bring it back by `git"):
+            read()
 
 
 @pytest.mark.parametrize(

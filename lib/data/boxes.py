@@ -7,12 +7,13 @@ and about one box in thirty is wrong.
 import numpy as np
 import pandas as pd
 
-from lib import paths
+from lib import paths, records
 from lib.data import pictures
 from lib.data.dataset import Dataset
 from lib.data.pictures import Framing
 
 KAGGLE_BOXES = paths.DATA / "kaggle_boxes.csv"
+SHA256 = "81958cea760e6855c3d991b771ca75ae214d7c3d4f7373fab92baa51b3eff1cc"
 
 
 def read() -> dict[str, np.ndarray]:
@@ -21,8 +22,11 @@ def read() -> dict[str, np.ndarray]:
     Returns:
         For each path, such as `bart_simpson/pic_0001.jpg`, its box, `float64 (4,)`: left, top, right, bottom as
         fractions of the picture.
+
+    Raises:
+        UserError: The table is missing, damaged or another one.
     """
-    table = pd.read_csv(KAGGLE_BOXES)
+    table = pd.read_csv(records.committed(KAGGLE_BOXES, SHA256))
     return dict(zip(table.path, table[["left", "top", "right", "bottom"]].to_numpy(), strict=True))
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib import paths
+from lib import paths, records
 from lib.data import pictures
 
 CLIPART = paths.DATA / "clipart.zip"
+SHA256 = "00caf788c8f3d3a003a4b7b5abf3561e6ad88affa0a792581292ba439313cc15"
 SPLIT_ENDS = {"train": 0.6, "validation": 0.8, "test": 1.0}
 
 
@@ -24,8 +25,11 @@ def load(split: str, picture_size: int, resize_mode: str) -> np.ndarray:
 
     Returns:
         `uint8 (n, picture_size, picture_size, 3)`, RGB, sorted by name.
+
+    Raises:
+        UserError: The file is missing, damaged or another one.
     """
-    with zipfile.ZipFile(CLIPART) as archive:
+    with zipfile.ZipFile(records.committed(CLIPART, SHA256)) as archive:
         names = sorted(archive.namelist())
         contents = [archive.read(names[number]) for number in split_by_name(names)[split]]
     return np.stack([pictures.decode(each, picture_size, resize_mode) for each in contents])
