@@ -284,6 +284,8 @@ def read_picture(picture: str, allow_private: bool, any_address: bool = False) -
             raise UserError("This is a video. Its frames are looked at with --out FOLDER --every SECONDS.")
         return recogniser.read_file(picture)
     if any_address and not is_web_page(picture):
+        if "::http" in picture.lower() and not allow_private:  # fsspec would follow it wherever it leads
+            raise UserError("This is in an archive at a web address. Download it; or add --allow-private-addresses.")
         return _read_address(picture)
     from lib.serving import fetch  # its import takes a third of a second, which only URLs need
 

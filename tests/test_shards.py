@@ -426,6 +426,14 @@ def test_pictures_are_read_from_an_archive_at_its_address(run_dir, tmp_path, add
     }
 
 
+@pytest.mark.parametrize("address", ["zip://0.png::http://127.0.0.1:9/a.zip", "filecache://x::HTTPS://127.0.0.1/a.png"])
+def test_an_archive_at_a_web_address_leads_nowhere_unless_that_is_allowed(address, monkeypatch):
+    monkeypatch.setattr(shards, "_read_address", lambda address: b"read")
+    with pytest.raises(UserError, match="Download it; or add --allow-private-addresses"):
+        shards.read_picture(address, allow_private=False, any_address=True)
+    assert shards.read_picture(address, allow_private=True, any_address=True) == b"read"
+
+
 def test_a_folder_of_an_address_that_cannot_be_listed_is_not_passed_over(run_dir, tmp_path, monkeypatch):
     def ls(self, path, **options):
         if path.endswith("below"):
