@@ -19,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib import machine, records, shards
+from lib.data import formats
 from lib.errors import UserError, printable, report_error
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
@@ -178,6 +179,8 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}. Make it, or choose another.")
     if path.exists() and not path.is_file():
         raise UserError(f"{path} cannot be written: it is a folder or a device. Name a file.")
+    if formats.is_picture(path.name, b""):  # a picture would be lost where the name of the table was forgotten
+        raise UserError(f"{path} cannot be written: it is named as a picture. Name a table, such as answers.csv.")
     try:
         with (
             records.atomic_write(path) as temporary,

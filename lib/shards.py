@@ -279,7 +279,8 @@ def read_picture(picture: str, allow_private: bool, any_address: bool = False) -
         if frame := FRAME.fullmatch(picture):
             return _read_frame(frame[1], float(frame[2]))
         if is_folder(picture):
-            raise UserError(f"The folder holds no pictures ({', '.join(formats.FORMATS)}), or may not be read.")
+            found = f"holds no pictures ({', '.join(formats.FORMATS)}), may not be read"
+            raise UserError(f"The folder {found}, or is in a list, which names pictures alone.")
         if is_video(picture):
             raise UserError("This is a video. Its frames are looked at with --out FOLDER --every SECONDS.")
         return recogniser.read_file(picture)

@@ -258,12 +258,12 @@ def test_csv_keeps_names_with_line_breaks_and_invalid_bytes(folder, predicted):
         assert list(csv.reader(file))[1][0] == name
 
 
-@pytest.mark.parametrize("target", ["nowhere/answers.csv", "album", "/dev/null", "homer.png/answers.csv"])
+@pytest.mark.parametrize("target", ["nowhere/answers.csv", "album", "/dev/null", "homer.png/answers.csv", "marge.png"])
 def test_a_csv_that_cannot_be_written_is_an_error_before_the_first_picture(folder, predicted, target):
     status, out, err = predicted("homer.png", "--csv", target)
     assert (status, out) == (2, [])
     assert "cannot be written" in err[0]
-    assert not Path("nowhere").exists()
+    assert not Path("nowhere").exists() and not Path("marge.png").exists()
 
 
 def test_an_interrupted_command_leaves_an_existing_csv_unchanged(folder, predicted, monkeypatch):

@@ -426,6 +426,11 @@ def test_pictures_are_read_from_an_archive_at_its_address(run_dir, tmp_path, add
     }
 
 
+def test_a_folder_in_a_list_is_said_to_be_one(frames):
+    with pytest.raises(UserError, match="or is in a list, which names pictures alone"):
+        READ(str(frames))
+
+
 @pytest.mark.parametrize("address", ["zip://0.png::http://127.0.0.1:9/a.zip", "filecache://x::HTTPS://127.0.0.1/a.png"])
 def test_an_archive_at_a_web_address_leads_nowhere_unless_that_is_allowed(address, monkeypatch):
     monkeypatch.setattr(shards, "_read_address", lambda address: b"read")
