@@ -101,6 +101,10 @@ def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
             f"{notebook.stem}: the kernel was killed or ran out of memory. What it had done is in {failed}, its last "
             f"messages in {last}; the same command continues from the last finished epoch."
         ) from None
+    except OSError as problem:
+        if problem.filename or not problem.strerror:
+            raise
+        raise UserError(f"{product} cannot be written: {problem.strerror}. Make room there and try again.") from None
     finally:
         log.unlink(missing_ok=True)
     temporary.replace(product)

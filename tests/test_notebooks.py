@@ -1,5 +1,6 @@
 """How notebooks are stored, and how `lib.notebooks` runs them."""
 
+import errno
 import os
 import pty
 import re
@@ -175,6 +176,15 @@ def test_a_notebook_that_cannot_be_read_is_named(notebook, tmp_path, old, new):
     book.write_text(book.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=r"book\.ipynb cannot be read: [^\n]+ Repair it in JupyterLab, or restore"):
         notebooks.run(book, tmp_path / "product.ipynb", {})
+
+
+def test_a_full_disk_is_told_with_the_notebook_that_could_not_be_written(notebook, tmp_path, monkeypatch):
+    def execute(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    with pytest.raises(UserError, match=r"done\.ipynb cannot be written: No space left on device\. Make room there"):
+        notebooks.run(notebook("1"), tmp_path / "done.ipynb", {})
 
 
 def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, monkeypatch):
