@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import paths, records
+from lib import inputs, paths, records
+from lib.errors import UserError
 from lib.evaluation import compare, findings, intervals, metrics
 
 RUN = {
@@ -56,6 +59,16 @@ def test_only_evaluated_runs_are_listed(tmp_path):
 def test_results_have_one_row_per_run(tmp_path):
     row = compare.results([evaluated_run(tmp_path / "cnn4")]).iloc[0]
     assert (row.run, row.conv_layers, row.macro_f1, row.macro_f1_low, row.macro_f1_high) == ("cnn4", 4, 0.9, 0.85, 0.94)
+
+
+@pytest.mark.parametrize("name", [records.RUN_RECORD, records.METRICS_RECORD])
+def test_a_record_that_the_one_of_another_run_replaced_is_named(tmp_path, name):
+    run, other = evaluated_run(tmp_path / "cnn4"), evaluated_run(tmp_path / "cnn6", scores={"macro_f1": 0.95}, epochs=9)
+    inputs.write(run / name, {})
+    compare.results([run, other])
+    shutil.copy(other / name, run / name)
+    with pytest.raises(UserError, match=rf"cnn4/{name} is damaged, or was changed since it was written"):
+        compare.results([run, other])
 
 
 def test_results_read_the_keys_of_the_first_format(tmp_path):

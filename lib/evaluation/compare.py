@@ -67,6 +67,8 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
     columns += " kaggle_macro_f1 num_characters"
     rows = []
     for run_folder in run_folders:
+        for name in (records.RUN_RECORD, records.METRICS_RECORD):
+            records.verified(run_folder / name)  # a record of another run is whole too
         run, scores = records.read_run(run_folder), records.read_metrics(run_folder)
         low, high = scores.get("macro_f1_interval") or (None, None)
         official = scores.get("kaggle_test", {}).get("macro_f1")
