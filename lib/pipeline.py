@@ -162,7 +162,7 @@ def _corrections(plan: Plan) -> dict[str, str]:
 
 
 def _source_digest(plan: Plan, run: str) -> dict[str, str]:
-    return {"source": records.read_json(plan.raw / sources.RECORD).get("pictures_sha256", "")} | _corrections(plan)
+    return {"source": sources.record_of(plan.raw).get("pictures_sha256", "")} | _corrections(plan)
 
 
 def _pictures_digests(plan: Plan, run: str) -> dict[str, str]:

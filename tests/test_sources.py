@@ -110,7 +110,7 @@ def test_record_names_the_source_of_the_pictures(tmp_path):
     source = make_zip(tmp_path / "a.zip", KAGGLE | CLUTTER)
     raw = sources.fetch(str(source), "it", tmp_path / "raw")
     record, sums = json.loads((raw / "source.json").read_text()), raw / "SHA256SUMS"
-    assert record.pop("fetched") and record.pop("signature") and record.pop("examples")
+    assert record.pop("fetched") and record.pop("signature") and record.pop("examples") and record.pop("digest")
     assert record == {
         "origin": str(source),
         "kind": "archive",
@@ -124,6 +124,7 @@ def test_record_names_the_source_of_the_pictures(tmp_path):
         # .DS_Store, ._pic, __MACOSX, .hidden / annotation, number_pic_char, Thumbs.db / the nested copy
         "passed_over": {"hidden": 4, "not a picture": 3, "not in a character's folder": 2},
         "licence": "CC BY-NC-SA 4.0, by Alexandre Attia",
+        "files": {},
     }
 
 
@@ -189,9 +190,17 @@ def test_another_source_under_the_same_name_is_rejected(tmp_path):
 
 def test_folder_that_was_not_fetched_is_left_alone(tmp_path):
     own = make_folder(tmp_path / "raw" / "it", TWO)
-    with pytest.raises(UserError, match=r"no readable source\.json.*Move it away"):
+    with pytest.raises(UserError, match=r"no undamaged source\.json.*Move the folder away"):
         sources.fetch(str(make_zip(tmp_path / "a.zip", TWO)), "it", tmp_path / "raw")
     assert listing(own) == set(TWO)
+
+
+def test_a_record_of_the_copy_that_lost_a_key_is_named(tmp_path):
+    copy = sources.fetch(str(make_folder(tmp_path / "source", TWO)), "it", tmp_path / "raw")
+    record = copy / sources.RECORD
+    record.write_text(record.read_text().replace('"characters"', '"charakters"'))
+    with pytest.raises(UserError, match=r"no undamaged source\.json"):
+        sources.summary(copy)
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -232,8 +232,7 @@ def _write_images(
 
 def _check_copy(raw: Path, table: pd.DataFrame) -> None:
     """Make sure that the pictures are those that were copied from the source."""
-    record = raw / sources.RECORD
-    expected = records.read_json(record).get("pictures_sha256") if record.exists() else None
+    expected = sources.record_of(raw).get("pictures_sha256") if (raw / sources.RECORD).exists() else None
     found = dict(zip(table.path, table.sha256, strict=True))
     if expected in (None, archives.sums_sha256(found)):
         return

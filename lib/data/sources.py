@@ -106,7 +106,7 @@ def check(source: str) -> None:
 
 def is_stale(source: str, target: Path) -> bool:
     """Say whether `fetch` must look at a folder again: its source is another, or changed by times and sizes."""
-    record = _record(target)
+    record = record_of(target)
     if record.get("origin") != _origin(source):
         return True
     removed = source not in GENERATED and not path_of(source).exists()  # after it was copied
@@ -115,7 +115,7 @@ def is_stale(source: str, target: Path) -> bool:
 
 def summary(folder: Path) -> str:
     """Describe in one line what a folder of `data/raw` holds, and what was skipped or renamed."""
-    record = records.read_json(folder / RECORD)
+    record = record_of(folder)
     passed_over = layout.PassedOver(record.get("passed_over", {}), record.get("examples", {}))
     splits = "; it has splits of its own, which SPLIT=given keeps" if record.get("given_splits") else ""
     counts = f"{record['pictures']:,} pictures of {record['characters']} characters{splits}"
@@ -133,7 +133,7 @@ def _make(source: str, target: Path) -> None:
     partial.mkdir()
     try:
         record = _identity(source) | (_draw if source == "sample" else _copy)(source, partial)
-        records.write_json(partial / RECORD, record | {"fetched": records.now()})
+        records.write_record(partial / RECORD, record | {"fetched": records.now()}, {})
         if target.exists():
             target.rename(old)
         partial.rename(target)
@@ -148,10 +148,10 @@ def _remove(*folders: Path) -> None:
 
 def _renew(source: str, target: Path) -> None:
     """Copy a changed source again; of one that was only touched or moved, keep that in mind."""
-    record = _record(target)
+    record = record_of(target)
     check(source)
     if _same_content(source, record):
-        records.write_json(target / RECORD, record | _identity(source))
+        records.write_record(target / RECORD, record | _identity(source), {})
     elif record["origin"] == _origin(source):
         print(f"{source} has changed since its pictures were copied; copying them again.", flush=True)
         _make(source, target)
@@ -207,12 +207,17 @@ def _download() -> Path:
 # ---------------------------------------------------------------- whose copy it is, and of what
 
 
-def _record(target: Path) -> dict[str, Any]:
+def record_of(target: Path) -> dict[str, Any]:
+    """Read what `fetch` recorded of a folder of `data/raw`.
+
+    Raises:
+        UserError: It recorded nothing, or that was changed.
+    """
     try:
-        return records.read_json(target / RECORD)
+        return records.read_record(target / RECORD)
     except UserError:
         raise UserError(
-            f"{target} has no readable {RECORD}, so it was not made by this program. Move it away or use another name."
+            f"{target} has no undamaged {RECORD}, as this program writes. Move the folder away, or use another name."
         ) from None
 
 
@@ -246,7 +251,7 @@ def _belongs_to_another(source: str, target: Path) -> bool:
     """Say whether a folder holds the pictures of another source; a moved one is the same."""
     if not target.exists():
         return False
-    record = _record(target)
+    record = record_of(target)
     return record.get("origin") != _origin(source) and path_of(source).exists() and not _same_content(source, record)
 
 
