@@ -35,11 +35,15 @@ def import_extra(module: str, extra: str) -> ModuleType:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name that is most like a misspelt one; where none is, list all, variants of a recipe as one."""
+    """Suggest the known name that is most like a misspelt one; where none is, list all, variants of a recipe as one.
+
+    Upper and lower case make no difference.
+    """
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    spelt = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), spelt, n=1)
     listed = dict.fromkeys(f"{each.partition('/')[0]}/…" if "/" in each else each for each in known)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(listed)}."
+    return f"Did you mean {spelt[near[0]]}?" if near else f"Known: {', '.join(listed)}."
 
 
 def printable(text: str) -> str:

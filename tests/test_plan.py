@@ -146,6 +146,8 @@ def test_a_changed_recipe_is_a_run_named_after_its_changes():
         ({"SET": "sed=1"}, "SET: there is no parameter `sed`. Did you mean seed?"),
         ({"DATA": "/"}, "DATA must be sample, kaggle, or the path of an archive or a folder of pictures, not '/'."),
         ({"GIVEN": "EPOCH"}, "There is no variable EPOCH. Did you mean EPOCHS?"),
+        ({"GIVEN": "data"}, "There is no variable data. Did you mean DATA?"),
+        ({"RUNS": "CNN4"}, "There is no recipe 'CNN4'. Did you mean cnn4?"),
         ({"GIVEN": "XYZZY"}, "There is no variable XYZZY. Known: DATA, RUNS,"),
     ],
 )
