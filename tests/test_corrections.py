@@ -85,7 +85,7 @@ def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys)
     raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
     decided = [("bart/00.png", "relabel", "lisa"), ("bart/01.png", "exclude", ""), ("bart/02.png", "second", "lisa")]
     decided = [row(*each, sha256=records.file_sha256(raw / each[0])) for each in decided]
-    others = [row("gone/09.png", "exclude", ""), row("bart/05.png", "relabel", "lisa", sha256="0")]
+    others = [row("a\x1b[2J/09.png", "exclude", ""), row("bart/05.png", "relabel", "lisa", sha256="0")]
     corrections.update(file, rows(*decided, *others))
     table = prepare(raw, tmp_path / "processed", corrected=corrections.read(file)).set_index("path")
     assert table.character["bart/00.png"] == "lisa" and table.label_before["bart/00.png"] == "bart"
@@ -94,7 +94,8 @@ def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys)
     assert table.verdict["lisa/03.png"] == ""
     # Nor is a picture relabelled that was another one when a person looked at it.
     assert table.verdict["bart/05.png"] == "" and table.character["bart/05.png"] == "bart"
-    assert "2 of 5 corrections are about pictures that are not here" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 of 5 corrections are about pictures that are not here" in said and "a\\x1b[2J/09.png" in said
     data = dataset.load(tmp_path / "processed")
     assert dataset.counts(data.table).sum(axis=1).to_dict() == {"bart": 18, "lisa": 21}  # 20 - 2, 20 + 1
 

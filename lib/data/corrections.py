@@ -18,7 +18,7 @@ import pandas as pd
 from lib import machine, paths, records
 from lib.data import names
 from lib.data.layout import RESERVED
-from lib.errors import UserError
+from lib.errors import MAX_LETTERS, UserError, printable
 
 KAGGLE = paths.DATA / "kaggle_corrections.csv"  # of the Kaggle archive, reviewed for this project
 COLUMNS = ("path", "sha256", "label", "verdict", "who", "when")
@@ -142,7 +142,7 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     if len(missing):
         print(
             f"{len(missing):,} of {len(corrections):,} corrections are about pictures that are not here, or not the "
-            f"same any more, such as {missing.path.iloc[0]}; they change nothing.",
+            f"same any more, such as {printable(missing.path.iloc[0][:MAX_LETTERS])}; they change nothing.",
             flush=True,
         )
     same = {names.compared(character): character for character in table.character}

@@ -16,7 +16,7 @@ from typing import Any
 
 from lib import machine, paths, records
 from lib.data import archives, layout, names
-from lib.errors import UserError
+from lib.errors import UserError, printable
 
 KAGGLE_HANDLE = "alexattia/the-simpsons-characters-dataset/versions/4"  # with a version, no network once it is cached
 KAGGLE_PAGE = "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset"
@@ -153,7 +153,7 @@ def _renew(source: str, target: Path) -> None:
     if _same_content(source, record):
         records.write_record(target / RECORD, record | _identity(source), {})
     elif record["origin"] == _origin(source):
-        print(f"{source} has changed since its pictures were copied; copying them again.", flush=True)
+        print(f"{printable(source)} has changed since its pictures were copied; copying them again.", flush=True)
         _make(source, target)
     else:
         raise UserError(
