@@ -13,6 +13,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # float type or backend, and a `matplotlibrc` other figures.
 os.environ["KERAS_HOME"] = str(Path(__file__).resolve().parents[1] / ".make" / "keras")
 os.environ["MATPLOTLIBRC"] = os.devnull
+# Nor does a backend of the user's, which may be one that matplotlib no longer has; a notebook's stays.
+if "inline" not in os.environ.get("MPLBACKEND", ""):
+    os.environ.pop("MPLBACKEND", None)
 # jsonschema, which reads notebooks, loads this package where it can: it compiles 39 grammars at import, five seconds
 # here, to check international addresses that no notebook has. Without it jsonschema leaves that check out.
 sys.modules.setdefault("rfc3987_syntax", None)

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import warnings
 
 import matplotlib
@@ -10,6 +13,7 @@ from matplotlib import font_manager, pyplot
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
+from lib import paths
 from lib.data.preparation import Preparation
 from lib.evaluation import data_plots, metrics, plots, run_plots, score_plots, timeline, training_plots
 from lib.evaluation.occlusion import Occlusion
@@ -485,3 +489,11 @@ def test_letters_that_the_default_font_lacks_come_from_another_font(drawn, stand
 def test_letters_without_any_font_are_named(drawn, stand_in_font):
     with pytest.warns(UserWarning, match="HANGUL SYLLABLE HO.* missing from font"):
         drawn(plots.counts_bar(pd.DataFrame({"train": [2, 3]}, index=["ゴ", "호"])))
+
+
+@pytest.mark.parametrize(("own", "used"), [("Qt4Agg", ""), ("module://matplotlib_inline.backend_inline", "inline")])
+def test_a_backend_of_the_users_own_is_not_used_and_that_of_a_notebook_stays(own, used):
+    code = "import os, lib, matplotlib; print(os.environ.get('MPLBACKEND', '').removeprefix('module://matplotlib_'))"
+    environment = os.environ | {"MPLBACKEND": own, "PYTHONPATH": str(paths.ROOT)}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.partition(".")[0].strip() == used
