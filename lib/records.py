@@ -506,10 +506,11 @@ def provenance() -> dict[str, Any]:
 
 def _git() -> dict[str, Any] | None:
     """Name the commit and say whether tracked files differ from it; None outside a repository."""
-
+    # A hook of git names another repository there.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
         return {"commit": said.removesuffix("-dirty"), "dirty": said.endswith("-dirty")}
     except (OSError, subprocess.CalledProcessError):
         return None

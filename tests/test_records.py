@@ -244,6 +244,12 @@ def test_provenance_names_versions_and_machine():
     assert found["machine"]["cores"] >= 1
 
 
+def test_the_commit_is_that_of_this_repository_also_in_a_hook_of_another(tmp_path, monkeypatch):
+    expected = records.provenance()["git"]
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert records.provenance()["git"] == expected
+
+
 # ---------------------------------------------------------------- digests
 
 
