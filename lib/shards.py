@@ -37,6 +37,8 @@ LIST, REQUEST, SHARDS = "pictures.jsonl", "request.json", "part-*.parquet"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=(\d+\.\d+)", re.IGNORECASE | re.DOTALL)
 PASSWORD = re.compile(r"(?<!github:)//[^/@:]*:[^/]*@")  # github://organisation:repository@branch has none
+# What a video may claim of itself: the header of a small file could fill the disk with a list of its moments.
+LEAST_FRAME_BYTES, LEAST_RATE = 16, 0.1
 DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
 TOP = 3  # characters of a row
 
@@ -196,7 +198,9 @@ def _moments(video: str, every: float) -> Iterator[float]:
     """Give the seconds of a video that are looked at; the first alone where its length is unknown."""
     film = cv2.VideoCapture(os.fsencode(video))  # OpenCV crashes at a name that is no valid text
     frames, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)
-    length = frames / rate if frames > 0 and rate > 0 else 0
+    length = 0.0
+    if frames > 0 and rate > 0:
+        length = min(frames, Path(video).stat().st_size / LEAST_FRAME_BYTES) / max(rate, LEAST_RATE)
     yield from itertools.takewhile(lambda second: second == 0 or second < length, itertools.count(0, every))
 
 

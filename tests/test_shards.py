@@ -256,6 +256,15 @@ def test_moments_far_into_a_video_are_as_exact_as_at_its_beginning(monkeypatch):
     assert list(shards.listed("/episode.mp4", every=0.04)) == expected
 
 
+def test_a_header_that_claims_endless_frames_is_not_believed(video):
+    contents = bytearray(video.read_bytes())
+    place = contents.index(b"strh") + 8
+    contents[place + 32 : place + 36] = b"\xff\xff\xff\x7f"  # their number
+    contents[place + 20 : place + 28] = b"\xff\xff\xff\x7f\1\0\0\0"  # and how many seconds each lasts
+    video.write_bytes(contents)
+    assert 1 < sum(1 for _ in shards.listed(str(video), 1)) < len(contents)
+
+
 def test_a_frame_of_a_film_in_4k_is_answered(run_dir, tmp_path):
     path = tmp_path / "film.avi"
     film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (3840, 2160))
