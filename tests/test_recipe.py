@@ -88,6 +88,8 @@ def test_a_damaged_file_and_an_editors_lock_stop_no_other_recipe(params, tmp_pat
     params(draft="epochs: [", good="network: cnn\n")
     (tmp_path / ".#good.yaml").symlink_to("nowhere")
     (tmp_path / "._good.yaml").write_bytes(b"\0\5\26\7")
+    (tmp_path / "gone.yaml").symlink_to("nowhere")
+    (tmp_path / "folder.yaml").mkdir()
     assert recipe.names() == ["draft", "good"]
     assert Recipe.load("good").network == "cnn"
     with pytest.raises(UserError, match=r"draft\.yaml is not a valid YAML file"):

@@ -164,7 +164,7 @@ def names() -> list[str]:
     A file that is damaged is one recipe, so that whoever asks for it, and nobody else, learns what is wrong with it.
     """
     found = []
-    for path in sorted(paths.PARAMS.glob(f"[!.]*{SUFFIX}")):
+    for path in sorted(filter(Path.is_file, paths.PARAMS.glob(f"[!.]*{SUFFIX}"))):
         variants: dict[str, Any] = {}
         with contextlib.suppress(UserError):
             _, variants = _with_variants(path)
