@@ -170,13 +170,18 @@ class Search:
         pictures = records.digests(self._base.prepared, "manifest.csv")
         asked = [self._sweep.model_dump(), run.recipe.model_dump(), pictures]
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * run.recipe.epochs))
-        self._study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal))),
-            study_name=records.digest(asked),
-            direction="maximize",
-            load_if_exists=True,
-            pruner=pruner if self._sweep.prune else optuna.pruners.NopPruner(),
-        )
+        try:
+            self._study = optuna.create_study(
+                storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal))),
+                study_name=records.digest(asked),
+                direction="maximize",
+                load_if_exists=True,
+                pruner=pruner if self._sweep.prune else optuna.pruners.NopPruner(),
+            )
+        except OSError:
+            raise
+        except Exception as problem:  # Optuna raises many kinds for damaged lines
+            raise UserError(f"{journal} is damaged ({problem!r}). Move it away; the sweep then starts anew.") from None
         # A seed of its own for each call: the same one would propose the same values again.
         seed = (self._sweep.seed + len(self._study.trials)) % 2**32
         proposing = optuna.samplers.TPESampler if self._sweep.method == "optuna" else optuna.samplers.RandomSampler

@@ -181,6 +181,17 @@ def test_a_sweep_goes_on_with_a_journal_whose_last_line_was_cut(run):
         pd.testing.assert_frame_equal(run(**given), before)
 
 
+def test_a_journal_that_is_damaged_inside_is_named(run):
+    given = {"method": "random", "trials": 2, "parameters": {"learning_rate": {"low": 0.001, "high": 0.01}}}
+    run(**given)
+    journal = run.folder / "journal.log"
+    whole = journal.read_text()
+    for damaged in (whole.replace("{", "[", 1), whole.replace("op_code", "op_kode", 1), f"{whole}\0\n"):
+        journal.write_text(damaged)
+        with pytest.raises(UserError, match=r"journal\.log is damaged \(.*\)\. Move it away; the sweep then"):
+            run(**given)
+
+
 def test_another_sweep_of_the_same_name_is_not_mixed_in(run):
     run(method="grid", parameters={"learning_rate": RATES})
     table = run(method="grid", parameters={"learning_rate": RATES[:1]})
