@@ -1,3 +1,4 @@
+import contextlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,3 +85,21 @@ def test_a_fold_is_trained_without_its_test_pictures(data, tmp_path):
     model, finished = fit.train(of_fold, tmp_path, RECIPE.model_copy(update={"precision": "float32"}))
     assert finished.epoch == 1
     assert model.predict_on_batch(data.images[of_fold.rows("test")]).shape == (len(of_fold.rows("test")), 2)
+
+
+def test_damaged_answers_and_those_of_another_fold_are_named(data, tmp_path):
+    first, second = (folds.answers_file(tmp_path, data, number) for number in range(2))
+    probabilities = np.full((5, len(data.characters)), 0.5, np.float32)
+    folds.write(first, np.arange(5), probabilities)
+    assert folds.read(tmp_path, data)[1].tolist() == probabilities.tolist()
+    whole = first.read_bytes()
+    folds.write(second, np.arange(5), probabilities)
+    for position in range(0, len(whole), 7):
+        first.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        with contextlib.suppress(UserError):
+            rows, found, _ = folds.read(tmp_path, data)
+            assert (rows.tolist(), found.tolist()) == (2 * [*range(5)], [*probabilities.tolist()] * 2)
+    for contents in (second.read_bytes(), b"", whole[:-1]):
+        first.write_bytes(contents)
+        with pytest.raises(UserError, match=r"answers-.*\.npz is damaged: .* Delete it"):
+            folds.read(tmp_path, data)

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +71,7 @@ def answers_file(where: Path, data: Dataset, number: int) -> Path:
 def write(path: Path, rows: np.ndarray, probabilities: np.ndarray) -> None:
     """Write the answers of a fold: rows of the images, int `(n,)`, and probabilities, float `(n, num_characters)`."""
     with records.atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, rows=rows, probabilities=probabilities)
+        np.savez(file, name=path.stem, rows=rows, probabilities=probabilities)
 
 
 def finished(where: Path, data: Dataset) -> list[Path]:
@@ -94,8 +93,10 @@ def read(where: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray, int]:
     for path in found:
         try:
             with np.load(path, allow_pickle=False) as answers:
+                if (name := str(answers.get("name", path.stem))) != path.stem:
+                    raise ValueError(f"it was {name}")
                 rows.append(answers["rows"])
-                probabilities.append(answers["probabilities"])
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+                probabilities.append(answers["probabilities"].reshape(len(rows[-1]), len(data.characters)))
+        except Exception as problem:  # numpy and zipfile raise many kinds for damaged bytes
             raise UserError(f"{path} is damaged: {problem}. Delete it; `make review` computes it again.") from None
     return np.concatenate(rows), np.concatenate(probabilities), len(found)
