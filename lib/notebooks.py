@@ -176,6 +176,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
 
     def command(options: argparse.Namespace) -> None:
+        for path in (options.notebook, options.product):
+            if path.suffix != ".ipynb" or (path.exists() and not path.is_file()):  # such as a device, to be replaced
+                raise UserError(f"{path} is not the name of a notebook. Expected a file such as 04_compare.ipynb.")
         known = defaults(options.notebook)
         # Text where the parameter is text, else what YAML makes of it.
         pairs = {

@@ -178,6 +178,16 @@ def test_a_notebook_that_cannot_be_read_is_named(notebook, tmp_path, old, new):
         notebooks.run(book, tmp_path / "product.ipynb", {})
 
 
+@pytest.mark.parametrize("name", ["", "done", "done.html", "pipe.ipynb", "folder.ipynb"])
+def test_nothing_but_a_notebook_is_read_or_replaced(notebook, tmp_path, capsys, name):
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    (tmp_path / "folder.ipynb").mkdir()
+    other = str(tmp_path / name) if name else ""
+    for arguments in ([str(notebook("1")), other], [other, str(tmp_path / "done.ipynb")]):
+        assert notebooks.main(arguments) == 2
+        assert "is not the name of a notebook. Expected a file such as" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_told_with_the_notebook_that_could_not_be_written(notebook, tmp_path, monkeypatch):
     def execute(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
