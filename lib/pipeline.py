@@ -487,6 +487,8 @@ def main(arguments: list[str] | None = None) -> int:
     def command(options: argparse.Namespace) -> None:
         plan = make_plan(os.environ)  # names every mistake in the variables
         if options.command in STEPS:
+            if options.run not in plan.runs and options.command != "prepare":
+                raise UserError(f"There is no run {options.run!r} in RUNS. Known: {', '.join(plan.runs)}.")
             _run_step(STEPS[options.command], plan, options.run)
         elif options.command in programs():
             # It gets signals and the terminal in place of this process.

@@ -241,6 +241,12 @@ def test_a_goal_that_cannot_be_reached_is_a_mistake(goal, says, monkeypatch):
         pipeline.print_plan(make_plan({}))
 
 
+def test_a_step_of_a_run_that_is_not_asked_for_is_a_mistake(monkeypatch, capsys):
+    monkeypatch.setenv("RUNS", "cnn4")
+    assert pipeline.main(["train", "cnn6"]) == 2
+    assert "There is no run 'cnn6' in RUNS. Known: cnn4." in capsys.readouterr().err
+
+
 def test_a_sweep_takes_no_runs(monkeypatch):
     monkeypatch.setenv("GOALS", "sweep")
     monkeypatch.setenv("SWEEP", "notebooks/params/sweeps/lr.yaml")
