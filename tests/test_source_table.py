@@ -295,6 +295,17 @@ def test_joined_tars_are_refused_since_only_the_first_would_be_read(pack, tmp_pa
         fetched(joined, tmp_path / "raw")
 
 
+def test_joined_zips_are_refused_since_only_the_last_would_be_read(tmp_path):
+    make_zip(tmp_path / "a.zip", TWO)
+    make_zip(tmp_path / "b.zip", pictures("moe/1.jpg", "apu/1.jpg"))
+    whole = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "joined.zip").write_bytes(whole + (tmp_path / "b.zip").read_bytes())
+    with pytest.raises(UserError, match="more precedes it, as where two archives were joined"):
+        fetched(tmp_path / "joined.zip", tmp_path / "raw")
+    (tmp_path / "unpacks-itself.zip").write_bytes(b"MZ program" + whole)
+    assert fetched(tmp_path / "unpacks-itself.zip", tmp_path / "raw") == sorted(TWO)
+
+
 def test_a_picture_that_is_too_large_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_PICTURE_BYTES", 1000)
     make_folder(tmp_path / "a", TWO | {"lisa/scan.tif": bytes(2000), "film.mkv": bytes(4000)})

@@ -187,6 +187,8 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
     try:
         if not is_gzip and not is_tar and zipfile.is_zipfile(path):  # by its end, which may be that of a zip in a tar
             with zipfile.ZipFile(path) as archive:
+                if head.startswith(b"PK\3\4") and min((info.header_offset for info in archive.infolist()), default=1):
+                    raise zipfile.BadZipFile("more precedes it, as where two archives were joined")
                 yield _zip_entries(archive, path, passed_over)
         else:
             reader = gzip.open if is_gzip else open
