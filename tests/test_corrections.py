@@ -74,6 +74,15 @@ def test_a_damaged_file_is_named(tmp_path, text, says):
     assert says in str(problem.value)
 
 
+def test_a_file_that_is_too_large_or_none_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "corrections.csv"
+    corrections.update(file, rows(row("a")))
+    monkeypatch.setattr(corrections, "MAX_BYTES", 50)
+    for path, says in ((file, "it is larger than 0 MB"), (tmp_path, "it is not a regular file")):
+        with pytest.raises(UserError, match=f"cannot be read as a table of corrections: {says}"):
+            corrections.read(path)
+
+
 def test_corrections_of_the_page_find_their_pictures_by_digest():
     table = pd.DataFrame({"path": ["bart/1.png", "lisa/2.png"], "character": ["bart", "lisa"], "sha256": ["11", "22"]})
     page = rows(row("1.png", "relabel", "lisa", sha256="11"), row("2.png", "relabel", "lisa", sha256="22"))

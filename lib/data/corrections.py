@@ -11,6 +11,7 @@
 """
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,7 @@ from lib.errors import MAX_LETTERS, UserError, printable
 
 KAGGLE = paths.DATA / "kaggle_corrections.csv"  # of the Kaggle archive, reviewed for this project
 COLUMNS = ("path", "sha256", "label", "verdict", "who", "when")
+MAX_BYTES = 50_000_000  # 300,000 verdicts
 PICTURE = ["path", "sha256"]  # what a verdict is about: another file of that name is another picture
 KEEP, RELABEL, EXCLUDE, SECOND = VERDICTS = ("keep", "relabel", "exclude", "second")
 
@@ -34,19 +36,19 @@ def read(path: Path) -> pd.DataFrame:
     """
     if not Path(path).exists():
         return pd.DataFrame(columns=list(COLUMNS), dtype=str)
-    return _parsed(path, str(path))
+    return _parsed(lambda: records.read_bytes(Path(path), MAX_BYTES).decode(), str(path))
 
 
 def from_text(text: str, name: str) -> pd.DataFrame:
     """Read corrections from the contents of a file that somebody chose; `name` is for messages. See `read`."""
-    return _parsed(io.StringIO(text), name)
+    return _parsed(lambda: text, name)
 
 
-def _parsed(source: Path | io.StringIO, where: str) -> pd.DataFrame:
+def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     expected = f"expected the columns {', '.join(COLUMNS)}, separated by commas"
     try:
         # pandas' other engine takes what a short row lacks for empty.
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8", engine="python")
+        table = pd.read_csv(io.StringIO(read_text()), dtype=str, keep_default_na=False, engine="python")
     except (OSError, ValueError) as problem:
         reason = str(problem).strip()
         raise UserError(f"{where} cannot be read as a table of corrections: {reason}; {expected}, in UTF-8.") from None
