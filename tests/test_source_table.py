@@ -1,16 +1,13 @@
 """Which sources are taken and how: a row for each case of layout, names, encodings, links and archives."""
 
-import contextlib
 import gzip
 import io
 import os
-import signal
 import stat
 import struct
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -551,21 +548,6 @@ def test_an_archive_is_read_within_a_limit_that_the_user_has_set(tmp_path):
     with in_another_process(code, str(tmp_path / "a.zip"), "it", str(tmp_path)) as process:
         assert process.communicate()[1] == ""
     assert (tmp_path / "it/lisa/1.jpg").is_file()
-
-
-def test_ctrl_c_while_an_archive_is_read_is_told_by_one_process(tmp_path):
-    os.mkfifo(tmp_path / "a.tar")  # a reader waits there
-    code = "archives.copy_isolated(*map(sources.Path, sys.argv[1:]))"
-    with in_another_process(code, str(tmp_path / "a.tar"), str(tmp_path)) as process:
-        writer = None
-        while writer is None:
-            time.sleep(0.05)
-            with contextlib.suppress(OSError):  # the other process has not opened it yet
-                writer = os.open(tmp_path / "a.tar", os.O_WRONLY | os.O_NONBLOCK)
-        time.sleep(0.3)  # until it reads
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.communicate()[1].count("Traceback") == 1  # that of the code above
-        os.close(writer)
 
 
 def test_a_changed_byte_of_a_gzip_is_found_by_its_checksum(tmp_path):

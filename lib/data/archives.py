@@ -334,9 +334,7 @@ def copy_isolated(source: Path, folder: Path) -> dict[str, Any]:
     """
     command = [sys.executable, "-m", __name__, str(source), str(folder)]
     path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))  # this very `lib`
-    environment = os.environ | {"PYTHONPATH": path}
-    # Ctrl-C reaches this process alone, which then ends the other: both would print what interrupted them.
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, process_group=0, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}, check=False)
     try:
         answer = json.loads(done.stdout)
     except ValueError:
