@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import yaml
+from matplotlib import pyplot
 from pydantic import Field
 
 from lib import cluster, machine, records, scheduler
@@ -252,6 +253,7 @@ class Search:
         figure = np.ravel(axes)[0].figure
         figure.suptitle(f"{self._name}: trials by parameter")
         plots.save(figure, self.folder / FIGURE)
+        pyplot.close(figure)  # Optuna makes it with pyplot, which keeps it
         best = self._study.best_trial
         (run,) = self._plan(best.params).runs.values()
         given = {name: value for name, value in self._variables_of(best.params).items() if name in VARIABLES and value}
