@@ -50,11 +50,6 @@ def test_a_box_contains_the_maximum_and_nothing_apart_from_it():
     assert left <= x <= right and top <= y <= bottom
 
 
-def test_a_maximum_at_the_border_moves_inwards():
-    x, y = class_map.peak(map_with((0, 2, 0, 2, 1, 1.0))[:, :, 0])
-    assert 1 / 6 > x > 0.02 and y == pytest.approx(0.5, abs=0.02)
-
-
 def test_a_uniform_map_is_one_box():
     assert class_map.box_of(np.full((4, 4), 0.3)) == (0, 0, 1, 1)
 
