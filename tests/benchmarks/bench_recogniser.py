@@ -26,7 +26,7 @@ from tests.benchmarks.bench_decode import draw_frames
 WIDTH, HEIGHT = 400, 300  # as the frames of the real archive
 # Those of the published network.
 CHARACTERS = 18
-PICTURE_SIZE = 96
+PICTURE_SIZE = 112
 ANSWERS = 150  # timed one by one
 KERAS_EVERY = 5  # answers of the recogniser for one of Keras, which is slower
 ROUNDS = 3  # of the folder
