@@ -31,8 +31,7 @@ ENVIRONMENT := $(if $(ACTIVE),,.venv/.installed)
 	echo "Making the environment .venv with $$python" >&2; \
 	uv=$$(command -v uv) || { "$$python" -m venv .venv && .venv/bin/python -m pip install --quiet --disable-pip-version-check uv && uv=.venv/bin/uv; } || exit 2; \
 	"$$uv" venv --quiet --allow-existing --python "$$python" .venv && \
-	"$$uv" pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt
-	@touch $@
+	"$$uv" pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]' -c constraints.txt && touch $@
 
 constraints: ## resolve the dependencies of pyproject.toml again into constraints.txt (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-annotate --no-header --upgrade -q -o constraints.txt
