@@ -222,5 +222,6 @@ def test_the_recogniser_takes_a_network_with_a_fixed_batch():
 
     interpreter = Interpreter(model_content=contents)
     (inputs,) = interpreter.get_input_details()
-    assert inputs["shape_signature"].tolist() == inputs["shape"].tolist() == [1, 96, 96, 3]
+    side = recogniser.picture_size
+    assert inputs["shape_signature"].tolist() == inputs["shape"].tolist() == [1, side, side, 3]
     assert isinstance(recogniser, Recogniser)
