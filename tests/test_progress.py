@@ -49,7 +49,11 @@ def test_progress_within_an_epoch_is_drawn_on_the_terminal_and_cleared(monkeypat
     progress.on_epoch_begin(4)
     progress.on_train_batch_end(4, {"loss": 0.5})
     progress.on_epoch_end(4, SCORES)
-    assert os.read(terminal, 1_000).decode() == "\r\x1b[Kepoch 5/6: 25%, loss 0.500\r\x1b[K"
+    expected = b"\r\x1b[Kepoch 5/6: 25%, loss 0.500\r\x1b[K"
+    drawn = b""
+    while len(drawn) < len(expected):  # a terminal hands over in parts
+        drawn += os.read(terminal, 1_000)
+    assert drawn == expected
 
 
 def test_a_terminal_that_is_gone_stops_no_training(monkeypatch):
