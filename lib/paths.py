@@ -16,7 +16,6 @@ OUTPUTS = ROOT / "outputs"
 PUBLISHED = OUTPUTS / "published"
 DOCS = ROOT / "docs"
 STUDY = DOCS / "study"  # the executed copies of the notebooks
-CORRECTED = "corrected"  # ends the name of pictures, and of a published run, with corrected labels
 SETTINGS = ROOT / ".make"  # in place of the user's own settings of programs
 
 

@@ -53,6 +53,7 @@ MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `m
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 PROJECT_FOLDERS += tuple(f"outputs/{name}" for name in MADE_ANEW)
 # What the name of differently prepared pictures may end with; see `_suffix`.
+CORRECTED = "corrected"  # ends the name of pictures, and of a published run, with corrected labels
 SUFFIX = r"-(random|resampled|given|no-kaggle-test|\d+px|pad|bounded|near-[\d.e-]+|corrected)$"
 
 
@@ -117,7 +118,7 @@ class Plan:
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
         suffix = "" if self.preparation.split == "grouped" else f"-{self.preparation.split}"
-        return paths.PUBLISHED / (run + suffix + (f"-{paths.CORRECTED}" if self.corrections else ""))
+        return paths.PUBLISHED / (run + suffix + (f"-{CORRECTED}" if self.corrections else ""))
 
 
 def make_plan(variables: Mapping[str, str]) -> Plan:
@@ -195,7 +196,7 @@ def _suffix(source: str, chosen: Preparation, is_corrected: bool) -> str:
         f"{chosen.picture_size}px": chosen.picture_size != default.picture_size,
         chosen.resize_mode: chosen.resize_mode != default.resize_mode,
         "-".join(["near", *(str(limit).removesuffix(".0") for limit in near)]): near != default_near,
-        paths.CORRECTED: is_corrected,
+        CORRECTED: is_corrected,
     }
     return "".join(f"-{part}" for part, is_given in parts.items() if is_given)
 

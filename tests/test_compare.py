@@ -358,9 +358,6 @@ def test_runs_are_scored_on_the_labels_of_the_source_and_on_the_reviewed_ones(tm
     (row,) = compare.reviewed(folders, verdicts).itertuples()
     assert (row.run, row.test_pictures, row.corrected) == ("this", 4, 1)
     assert (row.accuracy, row.reviewed_accuracy, row.reviewed_macro_f1) == (0.75, 1, 1)
-    assert row.trained_on_reviewed_macro_f1 is None
-    evaluated_run(tmp_path / "this-corrected", scores={"macro_f1": 0.875})
-    assert compare.reviewed(folders, verdicts).trained_on_reviewed_macro_f1.item() == 0.875
 
 
 def test_validation_curves_sum_the_minutes_of_the_epochs(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_progress_within_an_epoch_is_drawn_on_the_terminal_and_cleared(monkeypat
     progress.on_epoch_end(4, SCORES)
     expected = b"\r\x1b[Kepoch 5/6: 25%, loss 0.500\r\x1b[K"
     drawn = b""
-    while len(drawn) < len(expected):  # a terminal hands over in parts
+    while len(drawn) < len(expected) and select.select([terminal], [], [], 10)[0]:  # it hands over in parts
         drawn += os.read(terminal, 1_000)
     assert drawn == expected
 

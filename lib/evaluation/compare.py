@@ -124,9 +124,7 @@ def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per run with a corrected test picture: `run`, `test_pictures`, `corrected` (how many of them were
-        relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels; and
-        `trained_on_reviewed_macro_f1`, the score of the published run with that recipe whose pictures were prepared
-        with corrections, None where there is none.
+        relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels.
     """
     rows = []
     for folder in run_folders:
@@ -136,11 +134,8 @@ def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
             rows.append([folder.name, len(answers.paths), number])
             for each in (answers, corrected):
                 rows[-1] += [(each.predicted == each.actual).mean(), metrics.macro_f1(each.actual, each.predicted)]
-            trained_on_them = folder.with_name(f"{folder.name}-{paths.CORRECTED}")
-            record = trained_on_them / records.METRICS_RECORD
-            rows[-1].append(records.read_metrics(trained_on_them)["macro_f1"] if record.exists() else None)
     names = ["run", "test_pictures", "corrected", "accuracy", "macro_f1", "reviewed_accuracy", "reviewed_macro_f1"]
-    return pd.DataFrame(rows, columns=[*names, "trained_on_reviewed_macro_f1"])
+    return pd.DataFrame(rows, columns=names)
 
 
 def seeds(run_folders: list[Path]) -> pd.DataFrame:
