@@ -52,8 +52,8 @@ MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `m
 # Of the repository, below which no runs are written.
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 PROJECT_FOLDERS += tuple(f"outputs/{name}" for name in MADE_ANEW)
-# What the name of differently prepared pictures may end with; see `_suffix`.
 CORRECTED = "corrected"  # ends the name of pictures, and of a published run, with corrected labels
+# What the name of differently prepared pictures may end with; see `_suffix`.
 SUFFIX = r"-(random|resampled|given|no-kaggle-test|\d+px|pad|bounded|near-[\d.e-]+|corrected)$"
 
 
