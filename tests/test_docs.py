@@ -488,7 +488,7 @@ def test_larger_pictures_and_more_epochs_are_compared_as_the_records_say():
 
 
 def test_a_training_on_all_frames_is_scored_on_pictures_that_no_training_has_seen():
-    more, less = [], []
+    more, less, gaps = [], [], []
     for first in (Published("springfield"), Published("springfield-96px")):
         shipped = first.record["refit"]
         rows = ((first.record, first.own_test), (shipped, shipped["scores"]))
@@ -502,12 +502,14 @@ def test_a_training_on_all_frames_is_scored_on_pictures_that_no_training_has_see
         )
         mistakes = [round((1 - scores["accuracy"]) * scores["test_pictures"]) for _, scores in rows]
         more.append(mistakes[1] - mistakes[0])
+        gaps.append(shipped["scores"]["calibration_error"])
         less.append(f"{100 * (1 - shipped['scores']['log_loss'] / first.own_test['log_loss']):.0f} %")
         assert (shipped["scores"]["test_pictures"], shipped["scores"]["near_duplicates_in_train"]) == (990, 0)
     assert more == [1, 4]
     assert not missing(
         paths.DOCS / "recipes.md",
-        f"One and four more of 990 pictures get a wrong name, the log loss is {' and '.join(less)} lower",
+        f"one and four more of 990 pictures get a wrong name, and the log loss is {' and '.join(less)} lower",
+        f"the calibration error of the file that ships is {gaps[0]:.3f} there",
     )
 
 
