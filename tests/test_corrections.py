@@ -105,6 +105,7 @@ def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys)
     assert table.verdict["bart/05.png"] == "" and table.character["bart/05.png"] == "bart"
     said = capsys.readouterr().out
     assert "2 of 5 corrections are about pictures that are not here" in said and "a\\x1b[2J/09.png" in said
+    assert "empty the column sha256" in said
     data = dataset.load(tmp_path / "processed")
     assert dataset.counts(data.table).sum(axis=1).to_dict() == {"bart": 18, "lisa": 21}  # 20 - 2, 20 + 1
 

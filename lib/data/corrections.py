@@ -144,7 +144,8 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     if len(missing):
         print(
             f"{len(missing):,} of {len(corrections):,} corrections are about pictures that are not here, or not the "
-            f"same any more, such as {printable(missing.path.iloc[0][:MAX_LETTERS])}; they change nothing.",
+            f"same any more, such as {printable(missing.path.iloc[0][:MAX_LETTERS])}; they change nothing. "
+            "If they are the same pictures in another size, empty the column sha256: then the path alone counts.",
             flush=True,
         )
     same = {names.compared(character): character for character in table.character}
