@@ -110,6 +110,29 @@ def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys)
     assert dataset.counts(data.table).sum(axis=1).to_dict() == {"bart": 18, "lisa": 21}  # 20 - 2, 20 + 1
 
 
+@pytest.mark.parametrize("split", ["grouped", "random"])
+def test_corrections_move_no_other_picture_to_another_split(tmp_path, split):
+    raw = write_two_characters(tmp_path / "raw")
+    before = prepare(raw, tmp_path / "before", split=split).set_index("path")
+    # The first two are corrected, the others get a character that the source does not have.
+    decided = [row("bart/00.png", "relabel", "lisa"), row("lisa/01.png", "exclude", "")]
+    new = [f"{name}/{number:02}.png" for name in ("bart", "lisa") for number in range(10, 14)]
+    corrected = rows(*decided, *(row(path, "relabel", "milhouse") for path in new))
+    after = prepare(raw, tmp_path / "after", corrected=corrected, split=split).set_index("path")
+    same = after.index.difference([*new, "lisa/01.png"])
+    assert after.split[same].tolist() == before.split[same].tolist()
+    assert after.split["lisa/01.png"] == "" and set(after.split[new]) == {"train", "validation", "test"}
+
+
+def test_what_cannot_be_divided_by_the_labels_of_the_source_is_divided_by_the_corrected_ones(tmp_path):
+    raw = write_two_characters(tmp_path / "raw")
+    for picture in (raw / "lisa").iterdir():  # one character alone
+        picture.rename(raw / "bart" / f"lisa-{picture.name}")
+    corrected = rows(*(row(f"bart/lisa-{number:02}.png", "relabel", "lisa") for number in range(20)))
+    table = prepare(raw, tmp_path / "processed", corrected=corrected)
+    assert dataset.counts(table).to_numpy().tolist() == [[14, 3, 3]] * 2
+
+
 def test_a_correction_without_a_digest_is_about_what_has_its_path():
     table = pd.DataFrame({"path": ["bart/1.png"], "character": "bart", "sha256": ["11"]})
     assert corrections.apply(table, rows(row("bart/1.png", "relabel", "lisa"))).character.tolist() == ["lisa"]

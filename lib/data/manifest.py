@@ -251,8 +251,14 @@ def _divide(
 
     Frequent characters are divided first, as if there were no others. A network that knows more characters is then
     tested on the same pictures of the frequent ones as a network that knows only these, and trained on none of them.
+    Corrected labels leave each group in the split that it has by the labels of the source.
     `pairs` are rows of the images, `int64 (m, 2)`; `same_picture` says which are one and the same, `bool (m,)`.
     """
+    before = None
+    if "label_before" in table and preparation.split != "resampled":
+        by_source = table.assign(character=table.label_before).drop(columns=list(dataset.CORRECTION_COLUMNS))
+        with contextlib.suppress(UserError):  # the labels of the source cannot be divided
+            before = _divide(by_source, pairs, same_picture, preparation)[0].split.to_numpy()
     readable = np.flatnonzero(table.image >= 0)
     official_test = dataset.in_official_test(table).to_numpy()
     is_of_test = official_test[readable[pairs]]
@@ -282,11 +288,31 @@ def _divide(
     others = used & ~official_test & (split == "")
     if others.any():
         split[others] = _assign(table.character[others].to_numpy(), groups[others], preparation.seed)
+    if before is not None:
+        split = _kept_splits(before, split, groups, table.character.where(used & ~official_test, "").to_numpy())
     split[official_test] = dataset.TEST_SET
     table["split"] = np.where(used, split, "")
     _check_splits(table, preparation)
     correction_columns = [name for name in dataset.CORRECTION_COLUMNS if name in table]
     return table[[*dataset.COLUMNS, *correction_columns]], pairs
+
+
+def _kept_splits(before: np.ndarray, split: np.ndarray, groups: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Give each group the split that it had before labels were corrected, so that scores before and after compare.
+
+    A character that would have no picture in one of the splits, such as a new one, is divided by its new labels.
+
+    Args:
+        before, split: Split of each picture by the labels of the source and by the corrected ones; empty for none.
+        groups: Group of each picture, of near-duplicates that stay together.
+        names: Corrected character of each frame in use; empty for other pictures.
+    """
+    known = np.isin(before, list(dataset.SPLIT_FRACTIONS))
+    of_group = dict(zip(groups[known], before[known], strict=True))
+    kept = np.array([of_group.get(group, new) for group, new in zip(groups, split, strict=True)], dtype=object)
+    found = pd.crosstab(names, kept).reindex(columns=list(dataset.SPLIT_FRACTIONS), fill_value=0)
+    lacking = [name for name in found.index[(found == 0).any(axis=1)] if name]
+    return np.where(np.isin(groups, groups[np.isin(names, lacking)]), split, kept)
 
 
 def _exclusion_reasons(
