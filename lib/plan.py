@@ -9,7 +9,7 @@ from typing import Any
 
 from lib import paths, records
 from lib.data import names, sources
-from lib.data.preparation import Preparation
+from lib.data.preparation import CORRECTED, Preparation
 from lib.errors import UserError, did_you_mean
 from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
@@ -52,7 +52,6 @@ MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `m
 # Of the repository, below which no runs are written.
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 PROJECT_FOLDERS += tuple(f"outputs/{name}" for name in MADE_ANEW)
-CORRECTED = "corrected"  # ends the name of pictures, and of a published run, with corrected labels
 # What the name of differently prepared pictures may end with; see `_suffix`.
 SUFFIX = r"-(random|resampled|given|no-kaggle-test|\d+px|pad|bounded|near-[\d.e-]+|corrected)$"
 

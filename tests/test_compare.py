@@ -358,6 +358,14 @@ def test_runs_are_scored_on_the_labels_of_the_source_and_on_the_reviewed_ones(tm
     (row,) = compare.reviewed(folders, verdicts).itertuples()
     assert (row.run, row.test_pictures, row.corrected) == ("this", 4, 1)
     assert (row.accuracy, row.reviewed_accuracy, row.reviewed_macro_f1) == (0.75, 1, 1)
+    assert np.isnan(row.trained_on_reviewed) and np.isnan(row.gain)
+    # The same recipe trained on the reviewed labels.
+    (tmp_path / "this-corrected").mkdir()
+    again = metrics.predictions_table(predictions([1, 1, 1, 1])._replace(actual=[0, 1, 1, 1]))
+    again.to_csv(tmp_path / "this-corrected" / records.PREDICTIONS, index=False)
+    (row,) = compare.reviewed(folders, verdicts).itertuples()
+    assert row.trained_on_reviewed == pytest.approx(3 / 7)
+    assert row.gain == pytest.approx(3 / 7 - 1) and row.low <= row.gain <= row.high <= 0
 
 
 def test_validation_curves_sum_the_minutes_of_the_epochs(tmp_path):

@@ -13,6 +13,7 @@ SETTINGS = "settings.json"
 MANIFEST = "manifest.csv"
 
 TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
+CORRECTED = "corrected"  # ends the name of pictures, and of a published run, with corrected labels
 GIVEN_SPLITS = ("train", "validation", "test")  # the folders of a split that a source brings with it
 
 # The study's characters, those of the original project. They are divided before the others; see `manifest`.

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from lib import paths, records
+from lib.data.preparation import CORRECTED
 from lib.evaluation import intervals, labels, metrics
 from lib.training.recipe import Recipe
 
 LEAKING_SPLITS = ("random", "resampled")
+OTHER_PICTURES = (*LEAKING_SPLITS, CORRECTED)  # how the names of runs end that repeat another one on other pictures
 BASE, ROBUSTNESS_BASE = "base", "springfield-frames-only"  # the runs that those of a series are compared with
 DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}  # of parameters newer than a run
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
@@ -124,18 +126,29 @@ def reviewed(run_folders: list[Path], verdicts: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per run with a corrected test picture: `run`, `test_pictures`, `corrected` (how many of them were
-        relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels.
+        relabelled or excluded), `accuracy` and `macro_f1`, and the same on the reviewed labels. Where the same recipe
+        was also trained on the reviewed labels, as the run `<run>-corrected`: its score, `trained_on_reviewed`, what it
+        gains on these labels by that, `gain`, and the 95 % interval `low` and `high`; else NaN.
     """
     rows = []
     for folder in run_folders:
         answers = metrics.read_predictions(folder / records.PREDICTIONS)
         corrected, number = labels.relabelled(answers, verdicts)
-        if number:
-            rows.append([folder.name, len(answers.paths), number])
-            for each in (answers, corrected):
-                rows[-1] += [(each.predicted == each.actual).mean(), metrics.macro_f1(each.actual, each.predicted)]
-    names = ["run", "test_pictures", "corrected", "accuracy", "macro_f1", "reviewed_accuracy", "reviewed_macro_f1"]
-    return pd.DataFrame(rows, columns=names)
+        if not number:
+            continue
+        found = {"run": folder.name, "test_pictures": len(answers.paths), "corrected": number}
+        for before, each in (("", answers), ("reviewed_", corrected)):
+            found[f"{before}accuracy"] = (each.predicted == each.actual).mean()
+            found[f"{before}macro_f1"] = metrics.macro_f1(each.actual, each.predicted)
+        trained = folder.with_name(f"{folder.name}-{CORRECTED}") / records.PREDICTIONS
+        if trained.exists():
+            again = metrics.read_predictions(trained)
+            found["trained_on_reviewed"] = metrics.macro_f1(again.actual, again.predicted)
+            gain = differences({"": corrected, CORRECTED: again}, best=CORRECTED).set_index("run").loc[""]
+            found |= {"gain": gain.below_best, "low": gain.low, "high": gain.high}
+        rows.append(found)
+    names = "run test_pictures corrected accuracy macro_f1 reviewed_accuracy reviewed_macro_f1 trained_on_reviewed"
+    return pd.DataFrame(rows, columns=[*names.split(), "gain", "low", "high"])
 
 
 def seeds(run_folders: list[Path]) -> pd.DataFrame:
