@@ -29,6 +29,7 @@ EXECUTED = {
 }
 COLOURS = 96  # of a picture's palette: a quarter of the bytes, and the difference is hard to see
 WIDGET = "application/vnd.jupyter.widget-view+json"
+NEEDS_KERNEL = "*A button or a form is here in a running notebook; `make lab` opens it.*"
 TERMINAL = "terminal"  # tag of a cell whose output is for the terminal
 PAGE = """# The study, executed
 
@@ -72,8 +73,7 @@ def copy(notebook: Path, executed: Path) -> NotebookNode:
             ran = by_id.get(cell.id)
             if ran is None or ran.source != cell.source:
                 raise UserError(f"{executed} was made from another {notebook.name}. Delete it and run `make study`.")
-            # A widget lives in its kernel: its view alone would be an empty place.
-            cell.outputs = [_smaller(output) for output in ran.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = list(map(_for_readers, ran.outputs))
             cell.execution_count = ran.execution_count
         cells.append(cell)
         if "parameters" in tags:
@@ -84,8 +84,10 @@ def copy(notebook: Path, executed: Path) -> NotebookNode:
     return result
 
 
-def _smaller(output: NotebookNode) -> NotebookNode:
+def _for_readers(output: NotebookNode) -> NotebookNode:
     """Write the picture of an output with a palette, and leave out what only the kernel knew."""
+    if WIDGET in output.get("data", {}):  # without its kernel it would be an empty place
+        return nbformat.v4.new_output("display_data", {"text/markdown": NEEDS_KERNEL})
     if "data" in output and "image/png" in output.data:
         picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGB")
         contents = io.BytesIO()

@@ -61,6 +61,8 @@ def executed(tmp_path, source="1 + 1", **metadata):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(picture, "PNG")
     data = {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": "<Chart>"}
     book.cells[2].outputs = [nbformat.v4.new_output("display_data", data), nbformat.v4.new_output("stream", text="2")]
+    button = {copies.WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}
+    book.cells[2].outputs.append(nbformat.v4.new_output("display_data", button))
     book.cells[2].source = source
     book.cells.insert(2, nbformat.v4.new_code_cell("number = 2", metadata={"tags": ["injected-parameters"]}))
     book.metadata["papermill"] = {"output_path": "/home/somebody"}
@@ -72,8 +74,9 @@ def test_a_copy_has_todays_text_the_outputs_and_smaller_pictures(tmp_path, elsew
     notebook, done = executed(tmp_path)
     book = copies.copy(notebook, done)
     assert [cell.id for cell in book.cells] == ["title", "parameters", "injected-parameters", "sum"]
-    picture, said = book.cells[3].outputs
+    picture, said, button = book.cells[3].outputs
     assert said.text == "2" and picture.data.keys() == {"image/png"}
+    assert button.data == {"text/markdown": copies.NEEDS_KERNEL}  # a widget is nothing without its kernel
     before = nbformat.read(done, as_version=4).cells[3].outputs[0].data["image/png"]
     assert len(picture.data["image/png"]) < len(before)
     assert "papermill" not in book.metadata
