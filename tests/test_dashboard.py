@@ -17,6 +17,7 @@ from PIL import Image
 from lib import notebooks, paths
 from lib.drawing.figures import FEATURES
 from lib.errors import UserError
+from lib.inference import recogniser
 from lib.serving import fetch, page, widget
 from tests import small_model
 
@@ -192,12 +193,17 @@ def test_drawings_follow_from_the_seed_and_show_known_characters(networks):
     assert Image.open(io.BytesIO(drawings[0]["picture"])).size == (page.DRAWING_SIDE, page.DRAWING_SIDE)
 
 
-def test_the_drawing_that_is_named_best_comes_first(networks):
-    shares = []
-    for drawing in page.drawings(networks.first, 8, seed=0):
-        given = {guess.name: guess.probability for guess in networks.first.predict(drawing["picture"]).all}
-        shares.append(given[drawing["name"]])
-    assert len(shares) == 3 and shares == sorted(shares, reverse=True)
+def test_the_drawing_that_is_named_best_and_outlined_largest_comes_first(networks):
+    published = recogniser.Recogniser.load(paths.PUBLISHED / "springfield")
+    for network in (networks.first, published):
+        places = []
+        for drawing in page.drawings(network, 8, seed=0):
+            answer = network.predict(drawing["picture"])
+            given = {guess.name: guess.probability for guess in answer.all}
+            boxes = [found.box for found in answer.found if found.name == drawing["name"] and found.box]
+            places.append((round(given[drawing["name"]], 1), sum((b[2] - b[0]) * (b[3] - b[1]) for b in boxes)))
+        assert places == sorted(places, reverse=True)
+        assert len(places) == 3 if network is networks.first else len(set(places)) == 8
 
 
 def test_without_a_network_there_are_drawings_all_the_same():

@@ -245,22 +245,27 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
         seed: Determines the drawings.
 
     Returns:
-        For each `character`, `name` and `picture` (JPEG, square, `DRAWING_SIDE` pixels); the one that the network names
-        best comes first.
+        For each `character`, `name` and `picture` (JPEG, square, `DRAWING_SIDE` pixels); those that the network names
+        best come first, and of those with about the same probability the one with the largest outline.
     """
     from lib.drawing import sample
     from lib.drawing.figures import FEATURES
 
-    def draw(place: tuple[int, str]) -> tuple[float, str, bytes]:
+    def draw(place: tuple[int, str]) -> tuple[tuple[float, float], str, bytes]:
         index, character = place
         drawing = _square(sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index])))
         picture = _encode(".jpg", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
-        probabilities = answer_record(recogniser.predict(picture))["probabilities"] if recogniser else {}
-        return probabilities.get(character, 0.0), character, picture
+        if recogniser is None:
+            return (0.0, 0.0), character, picture
+        answer = recogniser.predict(picture)
+        probability = max(guess.probability for guess in answer.all if guess.character == character)
+        outlines = [found.box for found in answer.found if found.character == character and found.box]
+        areas = ((right - left) * (bottom - top) for left, top, right, bottom in outlines)
+        return (round(probability, 1), max(areas, default=0.0)), character, picture
 
     known = [place for place in enumerate(FEATURES) if recogniser is None or place[1] in recogniser.characters]
     with ThreadPoolExecutor(cores()) as executor:  # OpenCV and LiteRT release Python's lock
-        drawn = sorted(executor.map(draw, known), key=lambda one: -one[0])
+        drawn = sorted(executor.map(draw, known), key=lambda one: one[0], reverse=True)
     return [
         {"character": character, "name": display_name(character), "picture": picture}
         for _, character, picture in drawn[:number]
