@@ -1,5 +1,7 @@
 """Boxes follow their pictures, composites know both characters, the targets say so, and a network trains on them."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from lib.training import augmentation, losses, networks, scenes
 from lib.training.recipe import Recipe
 from lib.training.scenes import Character, Scene
+from tests import small_data
 
 UNKNOWN_BOX = np.full(4, np.nan)
 
@@ -149,10 +152,11 @@ def recipe(**settings):
     return Recipe(network="springfield", class_map=True, batch_size=8, width=16, dropout=0.0, **settings)
 
 
-def batches_of(images, labels, places, settings, training=True):
+def batches_of(images, labels, places, settings, training=True, seconds=None):
     white = np.full((2, SIZE, SIZE, 3), 255, "uint8")
     given = (images, labels, np.arange(len(images)), NUM_CHARACTERS, settings, training)
-    return scenes.SceneBatches(*given, places=places, nobody=white, figures=white * 0)
+    seconds = np.full(len(images), -1) if seconds is None else seconds
+    return scenes.SceneBatches(*given, places=places, seconds=seconds, nobody=white, figures=white * 0)
 
 
 def make(rows=20, training=True, **settings):
@@ -179,6 +183,22 @@ def test_validation_shows_every_picture_once_as_it_is():
 def test_composites_divide_the_probability():
     _, targets = epoch(make(composites=1.0))
     assert {0.5, 1.0} == set(targets["probabilities"].max(axis=1))
+
+
+def test_a_second_character_that_a_reviewer_saw_is_learnt_and_is_somewhere():
+    data = small_data.dataset(SIZE)
+    train, test = (data.table.path[data.table.split == split].iloc[0] for split in ("train", "test"))
+    seen = {train: "lisa_simpson", data.table.path[1]: "somebody else", data.table.path[2]: data.table.character[2]}
+    seconds = data.table.path.map(seen | {test: "bart_simpson"}).fillna("")
+    data = dataclasses.replace(data, table=data.table.assign(second_character=seconds))
+    made = scenes.for_training(data, recipe(drawings_per_character=0, composites=1.0))
+    assert made.seconds[made.rows].tolist() == [2] + [-1] * (len(made.rows) - 1)
+    scene = made._augmented(made.rows[0], np.random.default_rng(0))
+    assert [each.label for each in scene.characters] == [0, 2] and not scene.characters[1].exact
+    assert scenes.target(scene, NUM_CHARACTERS).tolist() == [0.5, 0, 0.5, 0]
+    assert (scenes.cell_target(scene, NUM_CHARACTERS, 2)[:, :, 2] == scenes.SOMEWHERE).all()
+    # The score of an epoch counts one label a picture.
+    assert (scenes.for_validation(data, recipe()).seconds == -1).all()
 
 
 def test_nobody_is_the_last_output_and_has_no_place():

@@ -68,6 +68,17 @@ class Dataset:
         by_image[used.image.to_numpy()] = np.searchsorted(self.characters, used.character)
         return by_image
 
+    @functools.cached_property
+    def second_labels(self) -> np.ndarray:
+        """The label of a second known character that a reviewer saw, `int64 (num_images,)`; -1 for none."""
+        by_image = np.full(len(self.images), -1, np.int64)
+        if "second_character" in self.table:
+            is_other = self.table.second_character != self.table.character
+            is_other &= self.table.second_character.isin(self.characters)
+            used = self.table[is_other & (self.table.split != "")]
+            by_image[used.image.to_numpy()] = np.searchsorted(self.characters, used.second_character)
+        return by_image
+
     def rows(self, split: str) -> np.ndarray:
         """Return the rows of `images` that are in a split, `int64 (n,)`, in the order of the table."""
         return self.table.image[self.table.split == split].to_numpy()

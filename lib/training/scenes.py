@@ -1,8 +1,9 @@
 """Batches for networks that also answer "nobody" and where each character is.
 
-Frames with two characters have one label and one box, so a network that trains on frames alone learns to name one. A
-composite of two pictures has both labels. Beside a known character there may also be a stranger: then there is one
-label, and the network learns that the other half of a picture need not be a second character.
+Frames with two characters have one label and one box, so a network that trains on frames alone learns to name one; a
+reviewer may have named the second. A composite of two pictures has both labels. Beside a known character there may also
+be a stranger: then there is one label, and the network learns that the other half of a picture need not be a second
+character.
 """
 
 import math
@@ -80,6 +81,7 @@ class SceneBatches(batches.Batches):
     Args:
         *given: As for `Batches`.
         places: The box of the character of each image, fractions of the picture, `float (n, 4)`; NaN where unknown.
+        seconds: The label of a second character in each image, somewhere, `int (n,)`; -1 for none.
         nobody: Clip-art without known characters, `uint8 (k, size, size, 3)`.
         figures: Invented figures, `uint8 (size, size, 3)` each.
 
@@ -87,8 +89,15 @@ class SceneBatches(batches.Batches):
     `float32 (batch_size, cells, cells, num_characters)`.
     """
 
-    def __init__(self, *given, places: np.ndarray, nobody: Sequence[np.ndarray], figures: Sequence[np.ndarray]):
-        self.places, self.nobody, self.figures = places, nobody, figures
+    def __init__(
+        self,
+        *given,
+        places: np.ndarray,
+        seconds: np.ndarray,
+        nobody: Sequence[np.ndarray],
+        figures: Sequence[np.ndarray],
+    ):
+        self.places, self.seconds, self.nobody, self.figures = places, seconds, nobody, figures
         super().__init__(*given)
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
@@ -111,7 +120,9 @@ class SceneBatches(batches.Batches):
     def _augmented(self, row: int, rng: np.random.Generator) -> Scene:
         recipe = self.recipe
         scene = self._known(row) if row >= 0 else Scene(self._nobody(rng))
-        if row >= 0 and rng.random() < recipe.composites:
+        if row >= 0 and self.seconds[row] >= 0:
+            scene = scene._replace(characters=(*scene.characters, Character(int(self.seconds[row]), WHOLE, False)))
+        elif row >= 0 and rng.random() < recipe.composites:
             scene = self._composite(scene, rng)
             # The figures of a composite are small already.
             less = {"shrink_and_paste": 0.0, "background_swap": 0.0, "random_erasing": recipe.random_erasing / 2}
@@ -182,10 +193,13 @@ def for_training(data: Dataset, recipe: Recipe) -> SceneBatches:
     size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
     places = np.full((len(images), 4), np.nan)
     places[: len(data.images)] = boxes.of_dataset(data)
+    seconds = np.full(len(images), -1)
+    seconds[: len(data.images)] = data.second_labels
     figures = [strangers.invented_figure(np.random.default_rng((recipe.seed, number))) for number in range(FIGURES)]
     return SceneBatches(
         *(images, labels, rows, len(data.characters), recipe, True),
         places=places,
+        seconds=seconds,
         nobody=clipart.load("train", size, resize_mode),
         figures=[pictures.resize(figure, size, resize_mode) for figure in figures],
     )
@@ -194,7 +208,8 @@ def for_training(data: Dataset, recipe: Recipe) -> SceneBatches:
 def for_validation(data: Dataset, recipe: Recipe) -> SceneBatches:
     """Make the batches that select the best epoch: the validation split, in order and as it is."""
     given = (data.images, data.labels, data.rows("validation"), len(data.characters), recipe, False)
-    return SceneBatches(*given, places=boxes.of_dataset(data), nobody=[], figures=[])
+    seconds = np.full(len(data.images), -1)  # the score of an epoch counts one label a picture
+    return SceneBatches(*given, places=boxes.of_dataset(data), seconds=seconds, nobody=[], figures=[])
 
 
 # ---------------------------------------------------------------- composites
