@@ -380,7 +380,7 @@ def compare(plan: Plan) -> None:
 def unknown(plan: Plan) -> None:
     """Leave characters out of a training, and compare the scores that tell them from known ones."""
     with records.lock(plan.folder / "unknown"):
-        parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": plan.recipe_name("unknown")}
+        parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": plan.recipe_name("springfield")}
         _run_notebook("07_unknown", plan.folder / "unknown.ipynb", parameters)
 
 
@@ -397,7 +397,7 @@ def write_study(plan: Plan) -> None:
 
 def review(plan: Plan) -> None:
     """Open the label review, while networks answer every frame out of fold in the background."""
-    command = [sys.executable, "-m", "lib.training.folds", plan.data_name, plan.recipe_name("review")]
+    command = [sys.executable, "-m", "lib.training.folds", plan.data_name, plan.recipe_name("springfield-short")]
     log = plan.prepared / "review.log"
     with log.open("w") as messages:
         # The page must answer at once, so the networks take what it leaves of the processor.

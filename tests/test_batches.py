@@ -81,13 +81,14 @@ def test_augmentation_does_not_change_the_source(pictures):
     np.testing.assert_array_equal(pictures, before)
 
 
-def test_pictures_are_small_in_the_progressive_epochs(pictures):
-    made = make(pictures, progressive_size=8, progressive_fraction=0.5, epochs=4)
+@pytest.mark.parametrize(("progressive_size", "side"), [(8, 8), (64, 16)])  # no picture is enlarged
+def test_pictures_are_small_in_the_progressive_epochs(pictures, progressive_size, side):
+    made = make(pictures, progressive_size=progressive_size, progressive_fraction=0.5, epochs=4)
     sizes = []
     for number in range(4):
         made.begin(number)
         sizes.append(made[0][0].shape[1:3])
-    assert sizes == [(8, 8), (8, 8), (16, 16), (16, 16)]
+    assert sizes == [(side, side), (side, side), (16, 16), (16, 16)]
 
 
 def test_fit_sees_each_epoch_by_its_own_number(pictures):

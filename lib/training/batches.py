@@ -81,8 +81,8 @@ class Batches(keras.utils.PyDataset):
         rows = self.order[position * self.batch_size :][: self.batch_size]
         shown, contents = zip(*(self._example(row, rng) for row in rows), strict=True)
         if self.epoch < progressive_epochs(self.recipe):
-            size = (self.recipe.progressive_size, self.recipe.progressive_size)
-            shown = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in shown]
+            side = min(self.recipe.progressive_size, len(shown[0]))
+            shown = [cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA) for picture in shown]
         return np.stack(shown), self._targets(contents, len(shown[0]))
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:

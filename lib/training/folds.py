@@ -13,7 +13,7 @@ from lib.data import dataset, folds
 from lib.training import export, fit, networks
 from lib.training.recipe import Recipe
 
-RECIPE = "review"
+RECIPE = "springfield-short"
 
 
 def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
