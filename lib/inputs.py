@@ -15,10 +15,10 @@ from lib.errors import UserError
 
 MISSING = "it is missing"
 
-# Rooms from left to right, as data flows; no module imports from a room to its right.
-ROOMS = ("drawing", "data", "training", "inference", "evaluation", "study", "serving")
-# What lies to the right of a step's own room only shows what the step has made, and decides no product.
-ROOM_OF_STEP = {
+# The packages of `lib` from left to right, as data flows; no module imports from a package to its right.
+PACKAGES = ("drawing", "data", "training", "inference", "evaluation", "study", "serving")
+# What lies to the right of a step's own package only shows what the step has made, and decides no product.
+PACKAGE_OF_STEP = {
     "01_prepare": "data",
     "02_train": "training",
     "03_evaluate": "evaluation",
@@ -27,21 +27,21 @@ ROOM_OF_STEP = {
 
 
 def files(notebook: Path) -> list[Path]:
-    """List the files of `lib` that decide what a notebook writes; of one that is no step, those of all rooms count.
+    """List the files of `lib` that decide what a notebook writes; of one that is no step, those of all packages count.
 
     Returns:
         Paths of the modules that its cells import and of those that these import, with the tables (YAML) beside
         them, sorted.
     """
-    rooms = ROOMS[: ROOMS.index(ROOM_OF_STEP.get(notebook.stem, ROOMS[-1])) + 1]
+    packages = PACKAGES[: PACKAGES.index(PACKAGE_OF_STEP.get(notebook.stem, PACKAGES[-1])) + 1]
     waiting, found = set(_imported("\n".join(_code_cells(notebook)))), set()
     while waiting:
         path = waiting.pop()
-        room = path.relative_to(paths.ROOT).parts[1]
-        if path not in found and (room in rooms or room.endswith(".py")):
+        package = path.relative_to(paths.ROOT).parts[1]
+        if path not in found and (package in packages or package.endswith(".py")):
             found.add(path)
             waiting |= _imported(path.read_text(encoding="utf-8"))
-    tables = {table for path in found if path.parent.name in rooms for table in path.parent.glob("*.yaml")}
+    tables = {table for path in found if path.parent.name in packages for table in path.parent.glob("*.yaml")}
     return sorted(found | tables)
 
 

@@ -20,7 +20,7 @@ VARIABLES = {
     "DATA": "sample, kaggle, or the path of an archive or a folder of pictures",
     "RUNS": "names of recipes in notebooks/params/, or all",
     "EPOCHS": "instead of the recipe's",
-    "SET": "changes of the recipe, such as 'learning_rate=0.001 seed=1'; the run is named after them",
+    "SET": "changes of the recipe, such as 'dropout=0.5 seed=1'; the run is named after them",
     "SPLIT": "grouped; random: near-duplicates may cross it; resampled: copies too; or given: that of the source",
     "SIZE": "side of a prepared picture, pixels",
     "RESIZE": "how a picture becomes square: stretch, pad or bounded",
@@ -237,11 +237,11 @@ def _recipe_name(source: str, name: str) -> str:
 
 
 def _changes(text: str) -> dict[str, str]:
-    """Read `learning_rate=0.001 seed=1`."""
+    """Read `dropout=0.5 seed=1`."""
     changes: dict[str, str] = {}
     for word in text.split():
         if not re.fullmatch(r"\w+=[\w.+-]+", word):
-            raise UserError(f"SET must hold `name=value` pairs, such as 'learning_rate=0.001 seed=1', not {word!r}.")
+            raise UserError(f"SET must hold `name=value` pairs, such as 'dropout=0.5 seed=1', not {word!r}.")
         name, _, value = word.partition("=")
         if name in changes:
             raise UserError(f"SET names `{name}` twice.")

@@ -100,11 +100,11 @@ def test_the_table_of_notebooks_has_the_question_of_each():
     assert listed == {notebook: question[1] if question else "the page" for notebook, question in asked.items()}
 
 
-def test_every_module_of_a_room_is_in_the_table_of_rooms():
+def test_every_module_of_a_package_is_in_the_table_of_packages():
     listed = {
-        row["room"].strip("`"): set(re.findall(r"`(\w+)`", row["modules"]))
+        row["package"].strip("`"): set(re.findall(r"`(\w+)`", row["modules"]))
         for row in table_rows(paths.DOCS / "architecture.md")
-        if "room" in row
+        if "package" in row
     }
     found = {
         folder.name: {module.stem for module in folder.glob("*.py")} - {"__init__"}
@@ -421,7 +421,7 @@ def test_the_network_of_the_page_is_measured_as_its_records_say():
     of_18 = np.isin(np.array(answers.characters)[answers.actual], BEST.record["characters"])
     on_theirs = metrics.macro_f1(answers.actual[of_18], answers.predicted[of_18])
     assert not missing(
-        README, f"(macro F1 {scores['macro_f1']:.3f}; on the test pictures of these 18, {on_theirs:.3f})"
+        README, f"macro F1 {scores['macro_f1']:.3f}, and on the test pictures of these 18 {on_theirs:.3f}"
     )
     assert not missing(
         RESULTS,

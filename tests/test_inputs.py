@@ -9,7 +9,7 @@ import pytest
 from lib import inputs, paths, records
 from lib.errors import UserError
 
-NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.ROOM_OF_STEP}
+NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.PACKAGE_OF_STEP}
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def copy(tmp_path, monkeypatch):
 
 
 def digests(copy):
-    return {stem: inputs.code_digests(copy / "notebooks" / f"{stem}.ipynb") for stem in inputs.ROOM_OF_STEP}
+    return {stem: inputs.code_digests(copy / "notebooks" / f"{stem}.ipynb") for stem in inputs.PACKAGE_OF_STEP}
 
 
 def steps_changed(copy, before):

@@ -13,6 +13,7 @@ from lib.training.calibration import KEPT
 # Nats that the loss of an untrained network may be off: random weights prefer some characters, those of a residual
 # network by half a nat. Pictures in the wrong range cost more.
 FIRST_LOSS_TOLERANCE = 1.0
+LOSS_NOISE = 0.02  # fraction by which the validation loss of an epoch may be above the lowest by chance
 
 
 def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
@@ -42,18 +43,19 @@ def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -
 
     Args:
         run: Its name.
-        history: One row per epoch, with `val_macro_f1`, `accuracy` and `val_accuracy`.
+        history: One row per epoch, with `val_macro_f1` and `val_loss`.
         best_epoch: The epoch whose weights were kept.
         seconds: Its duration.
     """
     best = history[history.epoch == best_epoch].iloc[0]
-    gap = 100 * (best.accuracy - best.val_accuracy)
-    fit = "Training and validation accuracy agree within a percentage point, so it does not overfit"
-    if gap >= 1:
-        fit = f"Training accuracy is {gap:.0f} percentage points higher, so it overfits"
-    elif gap <= -1:
-        fit = f"Training accuracy is {-gap:.0f} percentage points lower, since dropout and augmentation make training "
-        fit += "harder, so it does not overfit"
+    lowest = history.loc[history.val_loss.idxmin()]
+    rise = history.val_loss.iloc[-1] / lowest.val_loss - 1
+    fit = "The validation loss does not rise again, so nothing says that it overfits"
+    if rise > LOSS_NOISE:
+        fit = (
+            f"The validation loss is lowest in epoch {lowest.epoch:.0f} and {100 * rise:.0f} % higher at the end: from "
+        )
+        fit += "there on it overfits"
     return (
         f"**Found:** `{run}` reaches macro F1 {best.val_macro_f1:.3f} on validation, in epoch {best_epoch} of "
         f"{len(history)}; the training took {tables.duration(seconds)}. {fit}."

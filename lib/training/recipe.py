@@ -60,7 +60,9 @@ class Recipe(Settings):
     progressive_fraction: float = Field(
         0.0, ge=0, le=1, description="fraction of the epochs, the first ones, that train on small pictures; cnn needs 0"
     )
-    progressive_size: int = Field(64, ge=8, le=1024, description="side of a small picture, pixels, at most that of the prepared ones")
+    progressive_size: int = Field(
+        64, ge=8, le=1024, description="side of a small picture, pixels, at most that of the prepared ones"
+    )
 
     shift: float = Field(0.1, ge=0, le=0.5, description="largest shift in width and height, fraction of the picture")
     flip: bool = Field(True, description="mirror half of the pictures")
