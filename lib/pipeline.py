@@ -78,6 +78,15 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
             f"DATA={plan.source} has the name of the committed records, which only `make compare` reads. Rename your "
             "archive or folder."
         )
+    if plan.raw_name == PUBLISHED and goals & {"report", "explore"}:
+        raise UserError(
+            f"DATA={plan.source} names the committed records, which hold neither pictures nor reports. "
+            "docs/study/ has executed reports; `make compare DATA=published` compares the records."
+        )
+    if "review" in goals and plan.preparation.split == "resampled":
+        raise UserError(
+            "SPLIT=resampled has pictures several times. Review with SPLIT=grouped; its verdicts are about both."
+        )
     if "publish" in goals:
         _check_publishing(plan)
     if not making:
@@ -277,9 +286,14 @@ def publish(plan: Plan) -> None:
     for name in records.BESIDE_RUNS:
         table = plan.folder / name
         record = table.with_suffix(".json")
-        if record.exists() and plan.preparation.split == "grouped":
-            _copy(records.verified(table), paths.PUBLISHED)
-            _copy(record, paths.PUBLISHED)
+        if not record.exists() or plan.preparation.split != "grouped":
+            continue
+        of, before = (_pictures_of(each / record.name) for each in (plan.folder, paths.PUBLISHED))
+        if before not in ("", of):
+            print(f"{name} is left as it is: the published one is of {before}, this one of {of}.", file=sys.stderr)
+            continue
+        _copy(records.verified(table), paths.PUBLISHED)
+        _copy(record, paths.PUBLISHED)
     for run in plan.runs:
         source, target = plan.run_folder(run), plan.published_folder(run)
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
@@ -292,6 +306,11 @@ def publish(plan: Plan) -> None:
             records.write_text(target / records.MODEL_CARD, card.model_card(target))
             records.write_json(paths.PUBLISHED / records.DEFAULT, {"run": run})
         print(paths.shown(target))
+
+
+def _pictures_of(record: Path) -> str:
+    """Say of which prepared pictures a table beside the runs is; empty where there is none."""
+    return records.read_record(record).get("data_name", "other pictures") if record.exists() else ""
 
 
 def publish_refit(refit: Path, target: Path) -> None:

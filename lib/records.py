@@ -51,6 +51,8 @@ FIGURES = "figures"
 MODEL_CARD = "MODEL_CARD.md"
 STRANGERS = "strangers.json"
 SCORES = (METRICS_RECORD, ROBUSTNESS, STRANGERS)  # of one training
+# What else its evaluation left: tables, and the executed notebooks.
+BESIDE_SCORES = (PREDICTIONS, PER_CHARACTER, CONFUSION, "evaluate.ipynb", "robustness.ipynb")
 REFIT = "refit"  # folder in that of a run: the same network, trained once more on all frames
 TRAINING_STATE = "state.npz"  # of a training that is not finished
 
@@ -144,9 +146,9 @@ def write_run(run_folder: Path, record: dict[str, Any]) -> None:
 
 
 def remove_scores(run_folder: Path) -> None:
-    """Remove the scores of a training whose record is about to be replaced."""
-    for name in SCORES:
-        (run_folder / name).unlink(missing_ok=True)
+    """Remove what an evaluation wrote, of a training whose record is about to be replaced."""
+    for path in (*map(run_folder.joinpath, (*SCORES, *BESIDE_SCORES)), *run_folder.glob(f"{FIGURES}/*.png")):
+        path.unlink(missing_ok=True)
 
 
 def read_record(path: Path, missing: str = "") -> dict[str, Any]:
@@ -244,9 +246,9 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def write_table(path: Path, table: "pd.DataFrame") -> None:
-    """Write a table that no record of a run stands for, and a record of its digest beside it."""
+    """Write a table that no record of a run stands for, and a record beside it: of its digest and its pictures."""
     write_csv(path, table)
-    write_record(path.with_suffix(".json"), {}, digests(path.parent, path.name))
+    write_record(path.with_suffix(".json"), {"data_name": path.parent.name}, digests(path.parent, path.name))
 
 
 # ---------------------------------------------------------------- reading

@@ -90,6 +90,23 @@ def test_corrections_of_the_page_find_their_pictures_by_digest():
     assert found[["path", "verdict"]].to_numpy().tolist() == [["bart/1.png", "relabel"], ["lisa/2.png", "keep"]]
 
 
+def test_corrections_from_elsewhere_are_about_the_very_picture():
+    table = pd.DataFrame({"path": ["bart/1.png", "lisa/2.png"], "character": ["bart", "lisa"], "sha256": "11"})
+    both = rows(row("bart/1.png", sha256="11"), row("lisa/2.png", "exclude", "", sha256="11"))
+    found = corrections.of_pictures(both, table)  # copies of one another
+    assert found[["path", "verdict"]].to_numpy().tolist() == [["bart/1.png", "keep"], ["lisa/2.png", "exclude"]]
+    another = rows(row("bart/1.png", "exclude", "", sha256="22"))  # a picture of that name in another source
+    assert corrections.of_pictures(another, table).empty
+
+
+def test_a_kept_label_that_is_not_said_is_that_of_the_manifest(tmp_path):
+    table = pd.DataFrame({"path": ["bart/1.png"], "character": ["bart"], "sha256": ["11"]})
+    found = corrections.of_pictures(rows(row("bart/1.png", label="")), table)
+    assert found[["label", "verdict", "sha256"]].to_numpy().tolist() == [["bart", "keep", "11"]]
+    corrections.update(tmp_path / "corrections.csv", found)
+    assert len(corrections.read(tmp_path / "corrections.csv")) == 1
+
+
 def test_the_preparation_applies_them_and_the_manifest_says_so(tmp_path, capsys):
     raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
     decided = [("bart/00.png", "relabel", "lisa"), ("bart/01.png", "exclude", ""), ("bart/02.png", "second", "lisa")]
@@ -135,7 +152,10 @@ def test_what_cannot_be_divided_by_the_labels_of_the_source_is_divided_by_the_co
 
 def test_a_correction_without_a_digest_is_about_what_has_its_path():
     table = pd.DataFrame({"path": ["bart/1.png"], "character": "bart", "sha256": ["11"]})
-    assert corrections.apply(table, rows(row("bart/1.png", "relabel", "lisa"))).character.tolist() == ["lisa"]
+    by_hand = rows(row("bart/1.png", "relabel", "lisa"))
+    assert corrections.apply(table, by_hand).character.tolist() == ["lisa"]
+    assert corrections.of_each(table, by_hand).verdict.tolist() == ["relabel"]
+    assert corrections.about(table, by_hand).sha256.tolist() == ["11"]
 
 
 def test_a_label_that_differs_by_case_and_spaces_alone_makes_no_second_character():

@@ -56,6 +56,15 @@ def test_a_recogniser_that_sees_everything_scores_full_marks(tmp_path, monkeypat
     assert found["named_strangers"]["patterns"] < 1
 
 
+def test_pictures_of_one_character_make_no_pair(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(recogniser._Network, "__call__", by_halves)
+    metadata = {"nobody": True, "threshold": 0.5, "second_threshold": 0.7}
+    network = Recogniser.load(small_model.write_run(tmp_path / "run", metadata=metadata))
+    originals = [np.full((32, 32, 3), (250, 0, 0), np.uint8)] * 3
+    found = strangers.summary(network, originals, np.zeros(3, int), np.full((3, 4), np.nan))
+    assert "both_found" not in found and found["named"] == 1
+
+
 def test_without_a_class_map_places_are_not_measured(tmp_path, few):
     network = Recogniser.load(small_model.write_run(tmp_path / "run"))
     originals = [np.full((32, 32, 3), (250, 0, 0), np.uint8)] * 3

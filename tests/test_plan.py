@@ -1,10 +1,12 @@
 """What make's variables mean, and what is said of mistakes in them."""
 
+import dataclasses
 import os
 import re
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lib import inputs, paths, pipeline, records
@@ -174,7 +176,28 @@ def test_the_name_of_the_committed_records_is_kept():
     for goal in ("train", "clean"):
         with pytest.raises(UserError, match="only `make compare` reads"):
             pipeline.write_requests(plan, {goal})
+    for goal in ("report", "explore"):
+        with pytest.raises(UserError, match="which hold neither pictures nor reports"):
+            pipeline.write_requests(plan, {goal})
     pipeline.write_requests(plan, {"compare"})
+
+
+def test_a_resampled_set_is_not_reviewed():
+    with pytest.raises(UserError, match="SPLIT=resampled has pictures several times"):
+        pipeline.write_requests(make_plan({"SPLIT": "resampled"}), {"review"})
+
+
+def test_a_published_table_of_other_pictures_is_left_as_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
+    for data_name, score in (("kaggle", 0.4), ("mine", 0.9), ("kaggle", 0.5)):
+        plan = dataclasses.replace(
+            make_plan({}), source=data_name, raw_name=data_name, data_name=data_name, outputs=str(tmp_path), runs={}
+        )
+        records.write_table(plan.folder / records.BASELINES, pd.DataFrame({"macro_f1": [score]}))
+        pipeline.publish(plan)
+        kept = pd.read_csv(records.verified(tmp_path / "published" / records.BASELINES)).macro_f1.tolist()
+        assert kept == [0.4 if data_name == "mine" else score]
+    assert "baselines.csv is left as it is: the published one is of kaggle, this one of mine" in capsys.readouterr().err
 
 
 def test_requests_are_written_where_they_changed_and_for_what_is_made(tmp_path, monkeypatch):

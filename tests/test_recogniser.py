@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+from lib import paths
 from lib.data import pictures
 from lib.errors import UserError
 from lib.inference import recogniser
@@ -293,6 +294,12 @@ def test_runs_are_ordered_the_published_default_first_then_by_score(tmp_path):
         "sample/cnn6",
     ]
     assert recogniser.load_best(tmp_path).run_dir == tmp_path / "published/springfield-18-seed-2"
+
+
+def test_a_relative_outputs_folder_counts_from_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OUTPUTS", "outputs")
+    assert recogniser.load_best().run_dir == paths.PUBLISHED / "springfield"
 
 
 def test_a_damaged_run_is_skipped_if_there_is_another(tmp_path):

@@ -180,11 +180,15 @@ def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path):
 
 
 def test_the_scores_of_the_training_before_are_removed_with_its_record(tmp_path):
-    for name in (records.HISTORY, records.KERAS_MODEL, records.LITERT_MODEL, *records.SCORES):
+    own = {records.HISTORY, records.KERAS_MODEL, records.LITERT_MODEL}
+    (tmp_path / "figures").mkdir()
+    evaluated = {"metrics.json", "robustness.csv", "strangers.json", "predictions.csv", "per_character.csv"}
+    evaluated |= {"confusion.csv", "evaluate.ipynb", "robustness.ipynb", "figures/confusion_matrix.png"}
+    for name in own | evaluated:
         (tmp_path / name).write_text("old")
     records.write_run(tmp_path, RUN)
-    assert records.read_run(tmp_path)["files"].keys() == {"history.csv", "model.keras", "model.tflite"}
-    assert not any((tmp_path / name).exists() for name in ("metrics.json", "robustness.csv", "strangers.json"))
+    assert records.read_run(tmp_path)["files"].keys() == own
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == own | {records.RUN_RECORD}
 
 
 def test_a_relative_outputs_folder_counts_from_the_repository(tmp_path, monkeypatch):

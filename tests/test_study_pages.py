@@ -127,6 +127,17 @@ def test_undo_leaves_the_verdict_on_a_picture_of_another_source(opened, tmp_path
     assert corrections.read(tmp_path / "corrections.csv").verdict.tolist() == ["keep"]
 
 
+def test_a_verdict_without_a_digest_is_shown_and_replaced(opened, tmp_path):
+    by_hand = pd.DataFrame([("bart/03.png", "", "lisa", "relabel", "bob", "2999")], columns=list(corrections.COLUMNS))
+    corrections.update(tmp_path / "corrections.csv", by_hand)
+    session = opened()
+    assert session.verdicts([3]).verdict.tolist() == ["relabel"]
+    session.decide("bart/03.png", "keep")
+    assert corrections.read(tmp_path / "corrections.csv").verdict.tolist() == ["keep"]
+    session.undo()
+    assert opened().verdicts([3]).verdict.tolist() == ["relabel"]
+
+
 def test_undo_brings_back_the_verdict_before(opened):
     session = opened()
     session.decide("bart/03.png", "exclude")
@@ -168,6 +179,25 @@ def test_the_conclusion_gives_the_share_of_wrong_labels(opened):
     session.decide("bart/03.png", "relabel", "lisa")
     session.decide("bart/04.png", "keep")
     assert "2 of 41 random pictures reviewed: 50.0 % of the labels are wrong" in session.conclusion()
+
+
+def test_the_share_of_wrong_labels_is_the_same_where_they_were_corrected(tmp_path):
+    raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
+    prepare(raw, tmp_path / "before", picture_size=16)
+    session = review.Review(raw, tmp_path / "before", tmp_path / "answers", file, "ann")
+    for number in range(20):
+        session.decide(f"bart/{number:02}.png", "exclude" if number < 10 else "keep")
+        session.decide(f"lisa/{number:02}.png", "keep")
+    prepare(raw, tmp_path / "after", picture_size=16, corrected=corrections.read(file))
+    again = review.Review(raw, tmp_path / "after", tmp_path / "answers", file, "ann")
+    assert again.conclusion() == session.conclusion()
+    assert "40 of 40 random pictures reviewed: 25.0 % of the labels are wrong" in again.conclusion()
+
+
+def test_a_picture_that_is_gone_is_shown_as_it_was_prepared(pictures, tmp_path):
+    places = (tmp_path / "none", pictures / "processed", pictures / "review", tmp_path / "corrections.csv")
+    _, shown = review.Review(*places, "ann")._card({"list": "random"})
+    assert shown[0].startswith(b"\xff\xd8")
 
 
 # ---------------------------------------------------------------- explore
@@ -268,6 +298,12 @@ def test_the_review_in_a_browser_keeps_every_verdict(pictures, tmp_path, chromiu
     with served(notebook, tmp_path) as (_, address):
         page = open_page(address)
         browser.expect(page.get_by_test_id("list-suspects")).to_contain_text("1/2")
+        other_kind = tmp_path / "notes.csv"
+        other_kind.write_text("a,b\n1,2\n")
+        page.get_by_test_id("merge").set_input_files(other_kind)
+        browser.expect(page.get_by_test_id("status")).to_contain_text("notes.csv is no table of corrections")
+        picture = page.locator("img.large")
+        assert picture.evaluate("async (img) => { await img.decode(); return img.naturalWidth; }")  # still shown
         page.get_by_test_id("merge").set_input_files(other)
         browser.expect(page.get_by_test_id("status")).to_contain_text("1 rows of bob.csv merged")
         assert verdicts() == {first: "relabel", "bart/05.png": "exclude"}

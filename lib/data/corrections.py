@@ -3,7 +3,7 @@
 `06_review` writes it, `01_prepare` applies it. A row is one picture and the last verdict on it:
 
     path     of the picture below the raw folder, such as `bart_simpson/pic_0001.jpg`
-    sha256   of the file that was looked at, 64 hexadecimal digits
+    sha256   of the file that was looked at, 64 hexadecimal digits; empty for whatever picture has the path
     label    the character; for the verdict `second`, the other character in the picture; empty for `exclude`
     verdict  keep, relabel, exclude, or second
     who      who decided
@@ -60,7 +60,7 @@ def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     table = table[table.verdict != ""]  # the page writes the pictures that nobody corrected too
     if unknown := sorted(set(table.verdict) - set(VERDICTS)):
         raise UserError(f"{where}: the verdict must be one of {', '.join(VERDICTS)}, not {unknown[0]!r}.")
-    for row in table[table.verdict.isin([RELABEL, SECOND])].itertuples():
+    for row in table[(table.label != "") | table.verdict.isin([RELABEL, SECOND])].itertuples():
         if names.safe(row.label) != row.label or row.label.casefold() in RESERVED:
             raise UserError(f"{where}: {row.path} must have the label of a character, not {row.label!r}.")
     return merge(table[list(COLUMNS)])  # files that were joined by hand may have several rows about a picture
@@ -74,15 +74,18 @@ def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         table: The manifest.
 
     Returns:
-        The rows about pictures of the manifest, by its digest or else its path, with the manifest's path, and `keep` or
-        `relabel` as its label demands.
+        The rows about pictures of the manifest, by path and digest, else by digest alone, or by path where a row has no
+        digest; with the manifest's path and digest, and `keep` or `relabel` as its label demands.
     """
     by_digest = table.drop_duplicates("sha256").set_index("sha256").path
     by_path = table.set_index("path")
-    path = rows.sha256.map(by_digest).fillna(rows.path.where(rows.path.isin(by_path.index)))
+    rows = _with_digests(table, rows)
+    exact = rows.set_index(PICTURE).index.isin(table.set_index(PICTURE).index)
+    path = rows.path.where(exact, rows.sha256.map(by_digest))
     known = rows.assign(path=path)[path.notna()].reset_index(drop=True)
-    labelled = known.verdict.isin([KEEP, RELABEL])
-    same = known.label.to_numpy() == by_path.character.reindex(known.path).to_numpy()
+    label = by_path.character.reindex(known.path).to_numpy()
+    known["label"] = known.label.mask((known.verdict == KEEP) & (known.label == ""), label)
+    labelled, same = known.verdict.isin([KEEP, RELABEL]), known.label.to_numpy() == label
     known.loc[labelled & same, "verdict"] = KEEP
     known.loc[labelled & ~same, "verdict"] = RELABEL
     return known.assign(sha256=by_path.sha256.reindex(known.path).to_numpy())
@@ -100,7 +103,7 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: tuple[str, str]
     Args:
         path: The file, or a link to it; made if missing.
         rows: Rows to merge in; None for none.
-        remove: Path and digest of a picture whose verdict is taken back.
+        remove: Path and digest of a picture whose verdict is taken back, also one without a digest.
 
     Returns:
         The rows of the file afterwards.
@@ -109,19 +112,28 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: tuple[str, str]
     path.parent.mkdir(parents=True, exist_ok=True)
     with machine.lock(Path(f"{path}.lock")):
         table = read(path)
-        table = merge(table[(table[PICTURE] != list(remove)).any(axis=1)], *([] if rows is None else [rows]))
+        path_of_it, digest = remove
+        gone = (table.path == path_of_it) & table.sha256.isin([digest, ""])
+        table = merge(table[~gone], *([] if rows is None else [rows]))
         records.write_csv(path, table)
     return table
 
 
 def about(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
-    """Keep the corrections that are about pictures of a manifest."""
+    """Keep the corrections that are about pictures of a manifest, all with digests."""
+    corrections = _with_digests(table, corrections)
     return corrections[corrections.set_index(PICTURE).index.isin(table.set_index(PICTURE).index)]
+
+
+def _with_digests(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Fill in the digests of rows without one, written by hand: each is about whatever picture has its path."""
+    at_path = corrections.path.map(table.drop_duplicates("path").set_index("path").sha256).fillna("")
+    return corrections.assign(sha256=corrections.sha256.where(corrections.sha256 != "", at_path))
 
 
 def of_each(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     """Give the last verdict on each picture of a manifest, row by row; empty texts where there is none."""
-    last = corrections.drop_duplicates(PICTURE, keep="last").set_index(PICTURE)
+    last = _with_digests(table, corrections).drop_duplicates(PICTURE, keep="last").set_index(PICTURE)
     return last.reindex(pd.MultiIndex.from_frame(table[PICTURE]), fill_value="").set_axis(table.index)
 
 
@@ -131,14 +143,11 @@ def apply(table: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The table with the corrected `character` and three more columns: `label_before` (the label of the source),
         `verdict` (empty where nobody looked) and `second_character` (empty where there is none). A row of the
-        corrections about a picture that is not there, or was replaced since, changes nothing; that is said. One
-        without a digest, written by hand, is about whatever picture has its path.
+        corrections about a picture that is not there, or was replaced since, changes nothing; that is said.
 
     Raises:
         UserError: A label differs from that of other pictures by case, spaces or underscores alone.
     """
-    at_path = corrections.path.map(table.set_index("path").sha256).fillna("")
-    corrections = corrections.assign(sha256=corrections.sha256.where(corrections.sha256 != "", at_path))
     found = of_each(table, corrections)
     missing = corrections.drop(about(table, corrections).index)
     if len(missing):

@@ -6,6 +6,7 @@ import numpy as np
 
 from lib import records
 from lib.data.dataset import SPLIT_FRACTIONS, Dataset
+from lib.errors import UserError
 
 
 def choose(data: Dataset, number: int, seed: int) -> list[str]:
@@ -13,17 +14,21 @@ def choose(data: Dataset, number: int, seed: int) -> list[str]:
 
     Args:
         data: Prepared pictures.
-        number: How many, 1 to the number of characters less two.
+        number: How many at most; two characters stay.
         seed: Decides which.
 
     Returns:
         The characters, the most frequent first.
 
     Raises:
-        ValueError: There are not enough characters.
+        UserError: There are fewer than three characters, or `number` is below 1.
     """
-    if not 1 <= number <= len(data.characters) - 2:
-        raise ValueError(f"Expected 1 to {len(data.characters) - 2} characters to leave out, not {number}")
+    if number < 1 or len(data.characters) < 3:
+        raise UserError(
+            f"At least one character is left out, not {number}, and two stay; the pictures have "
+            f"{len(data.characters)}. Use pictures of at least three characters."
+        )
+    number = min(number, len(data.characters) - 2)
     frames = data.table.character[data.table.split.isin(list(SPLIT_FRACTIONS))]
     by_frequency = frames.value_counts().sort_index().sort_values(ascending=False, kind="stable").index
     rng = np.random.default_rng(seed)

@@ -136,18 +136,23 @@ def summary(
         "declined_though_right": {kind: 1 - named(right) for kind, right in recognised.items() if len(right)},
     }
     if class_maps is not None:
-        result["both_found"] = _both_found(network, originals, actual, seed)
+        result |= _both_found(network, originals, actual, seed)
         result |= _places(network, originals, squares, class_maps, actual, places)
     return result
 
 
-def _both_found(network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int) -> float:
-    """Measure for which fraction of pairs of frames side by side both characters are found."""
+def _both_found(
+    network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int
+) -> dict[str, float]:
+    """Measure for which fraction of pairs of frames side by side both characters are found; empty without a pair."""
     pairs = np.random.default_rng(seed).integers(0, len(actual), (len(actual), 2))
     pairs = pairs[actual[pairs[:, 0]] != actual[pairs[:, 1]]]
+    if not len(pairs):
+        return {}
     made = (_side_by_side(originals[left], originals[right]) for left, right in pairs)
     _, found = _decisions(network, _squares(made, network.picture_size, network.resize_mode))
-    return float(np.mean([{*actual[pair]} <= {*labels} for pair, labels in zip(pairs, found, strict=True)]))
+    both = [{*actual[pair]} <= {*labels} for pair, labels in zip(pairs, found, strict=True)]
+    return {"both_found": float(np.mean(both))}
 
 
 def _places(

@@ -363,7 +363,7 @@ def load_best(outputs: Path | None = None) -> Recogniser:
     Raises:
         UserError: There is none; or all are damaged, in which case the error is that of the first.
     """
-    outputs = outputs or Path(os.environ.get("OUTPUTS") or paths.OUTPUTS)
+    outputs = outputs or paths.ROOT / (os.environ.get("OUTPUTS") or paths.OUTPUTS)
     problems = []
     for run in find_runs(outputs):
         try:

@@ -12,11 +12,12 @@ function render({ model, el }) {
   async function go(question, data = {}) {
     if (busy) return; // a key pressed twice must not decide on two pictures
     busy = true;
-    card.pictures?.forEach((address) => URL.revokeObjectURL(address));
     const answer = await ask(question, { ...place, index: card.index, path: card.path, ...data });
     busy = false;
     second = false;
+    if (answer.problem && !card.lists) return root.replaceChildren(answer.problem); // nothing was shown before
     if (answer.problem) return draw({ ...card, message: answer.problem });
+    card.pictures?.forEach((address) => URL.revokeObjectURL(address));
     draw(answer);
   }
 

@@ -53,7 +53,11 @@ class Review:
         self._raw, self._where = raw, where
         # As the source has them, in a set that was made with corrections too.
         self.given = self.table.get("label_before", self.table.character)
-        frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)))
+        # Those too that corrections took out: without them the share of wrong labels would be too low.
+        taken_out = (self.table.exclusion_reason == dataset.REVIEWED) | (
+            (self.table.exclusion_reason == dataset.TOO_FEW) & (self.given != self.table.character)
+        )
+        frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)) | taken_out)
         self._pairs = dataset.near_duplicates(processed)
         # Drawn without looking at any answer, so that its review gives the share of wrong labels.
         self._sample = np.random.default_rng(seed).permutation(frames)[:size]
@@ -208,7 +212,11 @@ class Review:
         return [(name := self.characters[at], display_name(name), float(probabilities[at])) for at in top]
 
     def _picture(self, position: int, side: int) -> bytes:
-        return jpeg(pictures.decode_full((self._raw / self.table.path[position]).read_bytes(), longest=side))
+        """Show a picture as it is in the source, or as it was prepared where the source is gone."""
+        path = self._raw / self.table.path[position]
+        if path.is_file():
+            return jpeg(pictures.decode_full(path.read_bytes(), longest=side))
+        return jpeg(self.data.images[self.table.image[position]])
 
 
 def _spelt(row: pd.Series) -> str:
