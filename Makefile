@@ -75,7 +75,7 @@ $(ROBUSTNESS_FILES): $(RUNS_DIR)/%/robustness.csv: $(RUNS_DIR)/%/run.json $(ROBU
 	$(STEP) robustness $*
 endif
 
-$(RUNS_DIR)/summary.txt: $(EVALUATED)
+$(RUNS_DIR)/summary.txt: $(EVALUATED) $(RUNS_DIR)/summary.json
 	$(STEP) summary
 
 data: $(PREPARED)/manifest.csv ## prepare the pictures of DATA: manifest, splits, images.npy

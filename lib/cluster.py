@@ -99,7 +99,8 @@ def run(
         task = functools.partial(execute, paths.ROOT, marker, scheduler.version(), copy)
 
         def submit(job: Job) -> "distributed.Future":
-            future = client.submit(task, job, pure=False, resources={TRAININGS: 1})
+            begun = _contents([job.folder], job.folder) if copy else {}
+            future = client.submit(task, job, begun, pure=False, resources={TRAININGS: 1})
             running[job.run] = job, future
             return future
 
@@ -187,7 +188,9 @@ class _Room(distributed.WorkerPlugin):
 # ---------------------------------------------------------------- the worker
 
 
-def execute(root: Path, marker: Path, code: str, copy: str, job: Job) -> tuple[str, dict[str, bytes]]:
+def execute(
+    root: Path, marker: Path, code: str, copy: str, job: Job, begun: dict[str, bytes]
+) -> tuple[str, dict[str, bytes]]:
     """Run the steps of a job on the worker that this is called on.
 
     Args:
@@ -196,6 +199,7 @@ def execute(root: Path, marker: Path, code: str, copy: str, job: Job) -> tuple[s
         code: The `version` of the client's code.
         copy: From `files_on_workers`: what a worker needs that does not share the folder of the runs.
         job: What is to be done.
+        begun: What the run folder has already, for a worker that does not share it.
 
     Returns:
         The error, if any, and the files of the run folder, unless the worker shares it.
@@ -211,6 +215,10 @@ def execute(root: Path, marker: Path, code: str, copy: str, job: Job) -> tuple[s
             raise UserError(f"The worker {worker.address} does not share {job.folder}, as the first ones did.")
         folder, root = there / job.folder.relative_to(root), there
         job = dataclasses.replace(job, folder=folder, variables=job.variables | job.elsewhere)
+        for name, contents in begun.items():
+            if not (folder / name).exists():  # it is newer here where the task was begun by this worker
+                with records.atomic_write(folder / name) as temporary:
+                    temporary.write_bytes(contents)
     errors = (_run_step(step, job, root, marker.name, worker) for step in job.steps)
     return next(filter(None, errors), ""), {} if shared else _contents([job.folder], job.folder)
 

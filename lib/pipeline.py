@@ -23,7 +23,7 @@ from lib import inputs, machine, paths, records, tracking
 from lib.data import sources
 from lib.data.preparation import MANIFEST, SETTINGS, Preparation
 from lib.errors import UserError
-from lib.plan import PREPARATION_VARIABLES, PUBLISHED, VARIABLES, Plan, make_plan
+from lib.plan import PREPARATION_VARIABLES, PUBLISHED, VARIABLES, Plan, backend, make_plan
 from lib.training.recipe import Recipe
 
 # What is published: no figure with frames in it, and a network only on request, since everyone clones it.
@@ -35,6 +35,8 @@ PUBLISHED_FILES = (
 )
 
 REQUEST = "request.json"
+SUMMARISED = "summary.json"  # which runs the printed table is of
+BEGUN = "begun.json"  # code and pictures that a training was begun with
 MAX_LETTERS = 300  # of the reasons that a step gives for running again
 # Goals that need a variable, and what is said where it is missing.
 NEEDED = {
@@ -101,6 +103,8 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
     records.write_if_changed(plan.prepared / REQUEST, request)
     if goals & FOR_RUNS:
         plan.write_recipes()
+    if "evaluate" in goals:
+        records.write_if_changed(plan.folder / SUMMARISED, {"runs": [*plan.runs]})
 
 
 def _age_what_make_did_not_finish(plan: Plan) -> None:
@@ -144,7 +148,8 @@ class Step:
     def made_from(self, plan: Plan, run: str) -> dict[str, Any]:
         """Give digests and values of all that decides the product, as they are now."""
         decisive = plan.runs[run].recipe.model_dump() if self.name == "train" else self._values(plan, run)
-        return inputs.code_digests(self.notebook) | {"parameters": decisive} | self.data(plan, run)
+        code = inputs.code_digests(self.notebook) | (backend() if self.name == "train" else {})
+        return code | {"parameters": decisive} | self.data(plan, run)
 
     def execute(self, plan: Plan, run: str) -> None:
         """Run the notebook."""
@@ -215,10 +220,21 @@ def _run_step(step: Step, plan: Plan, run: str = "") -> None:
         with slot as limits:
             os.environ |= limits
             print(f"{step.doing} {run or plan.data_name}{again}", file=sys.stderr, flush=True)
+            if is_training:
+                _begin(product.parent, {name: value for name, value in now.items() if name != "parameters"})
             step.execute(plan, run)
         inputs.write(product, now, step.beside)
         if mlflow and run:
             tracking.send(mlflow, product.parent, plan.data_name)
+
+
+def _begin(folder: Path, code: dict[str, Any]) -> None:
+    """Note what a training is begun with; one that was begun with other code does not go on."""
+    state, begun = folder / records.TRAINING_STATE, folder / BEGUN
+    if state.exists() and begun.exists() and records.read_json(begun) != code:
+        print("The code or the pictures changed since this training began; it starts afresh.", file=sys.stderr)
+        state.unlink()
+    records.write_if_changed(begun, code)
 
 
 def run_on_cluster(plan: Plan) -> None:
@@ -268,6 +284,11 @@ def _check_publishing(plan: Plan) -> None:
             f"The published records of {', '.join(others)} are of other pictures than {plan.data_name}. Remove them "
             "first, or give your run a name of its own."
         )
+    networks = [run for run, folder in folders.items() if (folder / records.LITERT_MODEL).exists()]
+    if networks and not plan.publish_model:
+        raise UserError(
+            f"The network of {', '.join(networks)} is published too. Add MODEL=1, which replaces it with its record."
+        )
 
 
 def check_refit(run_folder: Path) -> None:
@@ -299,6 +320,8 @@ def publish(plan: Plan) -> None:
         for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
             if (source / name).exists():
                 _copy(records.verified(source / name), (target / name).parent)
+            else:  # of an earlier training
+                (target / name).unlink(missing_ok=True)
         if plan.publish_model:
             publish_refit(source / records.REFIT, target)
             from lib.evaluation import card  # pandas, which no other command here needs
@@ -400,6 +423,7 @@ def unknown(plan: Plan) -> None:
     """Leave characters out of a training, and compare the scores that tell them from known ones."""
     with records.lock(plan.folder / "unknown"):
         parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": plan.recipe_name("springfield")}
+        parameters["overrides"] = next(iter(plan.runs.values())).overrides  # EPOCHS and SET are the same for all
         _run_notebook("07_unknown", plan.folder / "unknown.ipynb", parameters)
 
 

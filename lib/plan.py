@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `m
 # Of the repository, below which no runs are written.
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 PROJECT_FOLDERS += tuple(f"outputs/{name}" for name in MADE_ANEW)
+LEAST_SIZE_OF_SIX = 22  # pixels that three blocks of two unpadded convolutions and a pooling need
 # What the name of differently prepared pictures may end with; see `_suffix`.
 SUFFIX = r"-(random|resampled|given|no-kaggle-test|\d+px|pad|bounded|near-[\d.e-]+|corrected)$"
 
@@ -108,7 +110,7 @@ class Plan:
     def write_recipes(self) -> None:
         """Write the recipe of each run into its folder, where it changed."""
         for name, run in self.runs.items():
-            records.write_if_changed(self.run_folder(name) / records.RECIPE, run.recipe.model_dump())
+            records.write_if_changed(self.run_folder(name) / records.RECIPE, run.recipe.model_dump() | backend())
 
     def recipe_name(self, name: str) -> str:
         """The recipe that stands for one on these pictures."""
@@ -150,12 +152,25 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
     if _is_of_the_project((paths.ROOT / outputs).resolve()):
         mistakes.append(f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}.")
+    if not mistakes and preparation.picture_size < LEAST_SIZE_OF_SIX:
+        six = [name for name, run in runs.items() if run.recipe.network == "cnn" and run.recipe.conv_layers == 6]
+        if six:
+            mistakes.append(
+                f"SIZE must be at least {LEAST_SIZE_OF_SIX} for {', '.join(six)}, not {preparation.picture_size}; "
+                "networks with four layers and springfield take 16."
+            )
     if mistakes:
         raise UserError("\n".join(mistakes))
     data_name = raw_name + _suffix(source, preparation, bool(corrections))
     return Plan(
         source, raw_name, data_name, outputs, preparation, runs, given["MODEL"] == "1", corrections, given["CLUSTER"]
     )
+
+
+def backend() -> dict[str, str]:
+    """Say on which backend of Keras a network is trained, where that is not the usual one."""
+    chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    return {} if chosen == "tensorflow" else {"backend": chosen}
 
 
 @contextlib.contextmanager

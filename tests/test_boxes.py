@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.data import boxes, dataset, pictures
@@ -9,9 +10,17 @@ from tests.noise_pictures import noise, prepare, write, write_two_characters
 
 
 def test_the_archives_boxes_are_complete_and_within_the_pictures():
-    found = np.array(list(boxes.read().values()))
+    every = pd.read_csv(boxes.KAGGLE_BOXES)
+    found = np.array(list(boxes.read(every).values()))
     assert found.shape == (6_100, 4) and found.min() >= 0 and found.max() <= 1
     assert (found[:, :2] < found[:, 2:]).all()
+
+
+def test_other_pictures_of_the_same_names_have_no_boxes():
+    every = pd.read_csv(boxes.KAGGLE_BOXES)
+    of_bart = every[every.path.str.startswith("bart_simpson/")]
+    assert boxes.read(of_bart[:50]) == {}  # such as the drawn sample
+    assert boxes.read(of_bart).keys() == {*of_bart.path}
 
 
 @pytest.mark.parametrize("shape", [(96, 128), (240, 80), (100, 100)])
@@ -36,7 +45,7 @@ def test_a_prepared_picture_whose_borders_were_cropped_has_no_box(tmp_path, monk
     prepare(folder, tmp_path / "processed", resize_mode="bounded", picture_size=96)
     data = dataset.load(tmp_path / "processed")
     box = np.array([0.2, 0.3, 0.6, 0.7])
-    monkeypatch.setattr(boxes, "read", lambda: dict.fromkeys(data.table.path, box))
+    monkeypatch.setattr(boxes, "read", lambda table: dict.fromkeys(data.table.path, box))
     found = dict(zip(data.table.path, boxes.of_dataset(data)[data.table.image], strict=True))
     assert np.isnan(found.pop("bart/border.png")).all()
     assert np.array(list(found.values())) == pytest.approx(np.tile(box, (40, 1)))

@@ -78,7 +78,7 @@ def test_a_sweep_survives_the_kill_of_a_worker_and_a_trial_that_fails(checkout, 
 ELSEWHERE = """
 import contextlib, pathlib, sys
 from lib import cluster, pipeline
-cluster._marker = lambda folder: contextlib.nullcontext(pathlib.Path("/nowhere"))
+cluster._marker = lambda folder: contextlib.nullcontext(pathlib.Path("missing-marker"))
 sys.exit(pipeline.main(["cluster"]))
 """
 
@@ -91,6 +91,12 @@ def test_a_worker_that_shares_no_folder_sends_the_run_back(checkout, workers):
     folder = checkout.out / "cnn4"
     assert records.read_run(folder)["recipe"]["epochs"] == 1
     assert records.read_metrics(folder)["macro_f1"] >= 0
+    # A finished training is not repeated where only its scores are missing.
+    before = (folder / records.RUN_RECORD).read_bytes()
+    (folder / records.METRICS_RECORD).unlink()
+    made = run_here(checkout, ELSEWHERE, goals)
+    assert made.returncode == 0 and "epoch 1/1" not in made.stdout, made.stderr
+    assert (folder / records.RUN_RECORD).read_bytes() == before and (folder / records.METRICS_RECORD).exists()
     # What came back is up to date by its content.
     made = checkout.make("train", "evaluate", "RUNS=cnn4", "EPOCHS=1", f"CLUSTER={workers.address}")
     assert (made.returncode, "epoch 1/1" in made.stdout) == (0, False), made.stderr
@@ -121,7 +127,7 @@ def test_another_version_of_the_project_on_a_worker_is_said(workers):
     here = cluster.paths.ROOT
     job = cluster.Job("cnn4", ("train",), here, {}, {})
     with scheduler.connect(workers.address, 1) as client:
-        task = client.submit(cluster.execute, here, here, "another", "", job)
+        task = client.submit(cluster.execute, here, here, "another", "", job, {})
         assert "has another version of this project" in str(task.exception())
 
 

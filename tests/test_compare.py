@@ -126,6 +126,7 @@ def test_seeds_are_runs_of_one_recipe_on_the_same_pictures(tmp_path):
     evaluated_run(tmp_path / "cnn4")
     evaluated_run(tmp_path / "cnn4-again", recipe={"seed": 1})
     evaluated_run(tmp_path / "cnn6", recipe={"conv_layers": 6})
+    evaluated_run(tmp_path / "cnn6-by-hand", recipe={"conv_layers": 6})  # the same seed is no other one
     evaluated_run(tmp_path / "other-pictures", recipe={"seed": 2}, data_name="other")
     evaluated_run(tmp_path / "prepared-again", recipe={"seed": 3}, manifest_sha256="f" * 64)
     table = compare.seeds(compare.evaluated(tmp_path))
@@ -178,6 +179,8 @@ def test_mistakes_by_frames_follow_a_power_law(tmp_path):
     # 4 / √10,000 = 0.04, and 1 / √2 = 0.71.
     said = findings.more_frames(table, scale, exponent, 10_000)
     assert "71 % of the mistakes" in said and "0.040 instead of 0.050 on 6,400" in said
+    trained_run(tmp_path / "half", recipe={"train_fraction": 0.5}, best_val_macro_f1=1.0, train_pictures=3200)
+    assert "half" not in compare.by_frames(tmp_path).run.tolist()  # no mistakes have no logarithm
 
 
 # ---------------------------------------------------------------- robustness

@@ -117,7 +117,7 @@ def test_damage_is_noticed_or_without_effect(name, intact, tmp_path):
 
 @pytest.mark.parametrize(("module", "name"), [(boxes, "KAGGLE_BOXES"), (clipart, "CLIPART")])
 def test_a_file_of_the_repository_that_is_not_as_it_was_committed_is_named(module, name, tmp_path, monkeypatch):
-    read = boxes.read if module is boxes else lambda: clipart.load.__wrapped__("test", 16, "bounded")
+    read = (lambda: boxes.read(None)) if module is boxes else lambda: clipart.load.__wrapped__("test", 16, "bounded")
     contents = getattr(module, name).read_bytes()
     monkeypatch.setattr(module, name, tmp_path / "file")
     for damage in DAMAGE.values():

@@ -89,3 +89,18 @@ def test_robustness_names_the_hardest_and_the_easiest_corruption():
     text = findings.robustness("cnn4", pd.DataFrame(rows, columns=["kind", "strength", "macro_f1"]))
     assert "falls from 0.900 on unchanged pictures to 0.600" in text
     assert "The hardest is jpeg quality (0.500), the easiest rotation (0.700)" in text
+
+
+def test_a_loss_is_no_fall_where_nothing_falls():
+    rows = [("unchanged", "", 0.1), ("jpeg_quality", "strong", 0.2)]
+    text = findings.robustness("cnn4", pd.DataFrame(rows, columns=["kind", "strength", "macro_f1"]))
+    assert "does not fall from 0.100 on unchanged pictures to 0.200" in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [(-0.08, -0.02, "more than chance"), (-0.01, 0.02, "no more than chance"), (0.01, 0.02, "more than chance")],
+)
+def test_a_gain_is_more_than_chance_where_its_interval_excludes_zero(low, high, says):
+    (row,) = pd.DataFrame({"gain": [(low + high) / 2], "low": [low], "high": [high]}).itertuples()
+    assert findings._gain(row).endswith(f", {says} could give")

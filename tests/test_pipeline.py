@@ -65,6 +65,14 @@ def test_a_second_call_does_nothing(trained):
     assert checkout.make("-q", "train", "evaluate").returncode == 0
 
 
+def test_the_table_is_of_the_runs_that_are_asked_for(trained):
+    checkout, _ = trained
+    one = checkout.make("evaluate", "RUNS=cnn4")
+    assert "cnn4" in one.stdout and "cnn6" not in one.stdout and steps_run(one) == []
+    both = checkout.make("train", "evaluate")
+    assert "cnn6" in (checkout.out / "summary.txt").read_text() and "cnn6" in both.stdout and steps_run(both) == []
+
+
 def test_the_records_have_what_others_rely_on(trained):
     checkout, _ = trained
     run, metrics = (json.loads((checkout.out / "cnn4" / name).read_text()) for name in ("run.json", "metrics.json"))

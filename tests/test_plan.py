@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from lib import inputs, paths, pipeline, records
+from lib import plan as plan_module
 from lib.errors import UserError
 from lib.plan import make_plan
 
@@ -283,3 +284,50 @@ def test_the_makefile_names_what_each_step_depends_on():
     assert lines["RUN_NAMES"] == "cnn4 cnn6"
     assert "lib/training/batches.py" in lines["TRAIN_CODE"].split()
     assert "lib/training/batches.py" not in lines["EVALUATE_CODE"].split()
+
+
+def test_pictures_too_small_for_six_layers_are_a_mistake_before_anything_runs():
+    for size in (16, plan_module.LEAST_SIZE_OF_SIX - 1):
+        with pytest.raises(UserError, match=f"SIZE must be at least 22 for cnn6, not {size}"):
+            make_plan({"SIZE": str(size)})
+    make_plan({"SIZE": str(plan_module.LEAST_SIZE_OF_SIX)})
+    make_plan({"SIZE": "16", "RUNS": "cnn4 springfield"})
+
+
+def test_a_training_on_another_backend_is_another_one(tmp_path, monkeypatch):
+    plan = dataclasses.replace(make_plan({"RUNS": "cnn4"}), outputs=str(tmp_path))
+    monkeypatch.setattr(pipeline, "_pictures_digests", lambda plan, run: {})
+    step = dataclasses.replace(pipeline.STEPS["train"], data=lambda plan, run: {})
+    product = step.product(plan, "cnn4")
+    records.write_text(product, "{}")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    inputs.write(product, step.made_from(plan, "cnn4"))
+    for chosen, reasons in (("tensorflow", []), ("jax", ["backend changed"])):
+        monkeypatch.setenv("KERAS_BACKEND", chosen)
+        assert inputs.changed(product, step.made_from(plan, "cnn4")) == reasons
+    plan.write_recipes()
+    assert records.read_json(plan.run_folder("cnn4") / records.RECIPE)["backend"] == "jax"
+
+
+def test_a_training_does_not_go_on_with_other_code(tmp_path, capsys):
+    state = tmp_path / records.TRAINING_STATE
+    for code, goes_on in ((1, True), (1, True), (2, False)):
+        state.write_text("")
+        pipeline._begin(tmp_path, {"lib/training/augmentation.py": code})
+        assert state.exists() == goes_on
+    assert "The code or the pictures changed since this training began" in capsys.readouterr().err
+
+
+def test_what_an_earlier_training_published_goes_and_a_network_is_replaced_with_its_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
+    plan = dataclasses.replace(make_plan({"RUNS": "cnn4"}), source="mine", data_name="mine", outputs=str(tmp_path))
+    records.write_record(
+        plan.run_folder("cnn4") / records.RUN_RECORD, {"data_name": "mine", "format_version": 2, "finished": True}, {}
+    )
+    target = plan.published_folder("cnn4")
+    records.write_text(target / records.ROBUSTNESS, "of the training before")
+    pipeline.publish(plan)
+    assert [path.name for path in target.iterdir()] == [records.RUN_RECORD]
+    (target / records.LITERT_MODEL).write_bytes(b"")
+    with pytest.raises(UserError, match=r"The network of cnn4 is published too\. Add MODEL=1"):
+        pipeline.write_requests(plan, {"publish"})

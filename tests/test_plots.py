@@ -497,3 +497,13 @@ def test_a_backend_of_the_users_own_is_not_used_and_that_of_a_notebook_stays(own
     environment = os.environ | {"MPLBACKEND": own, "PYTHONPATH": str(paths.ROOT)}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.partition(".")[0].strip() == used
+
+
+def test_every_run_has_a_curve_of_its_own():
+    axes = run_plots.curves_over_each_other(curves(9)).axes[0]
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}
+    assert len(axes.get_lines()) == len(looks) == 9
+
+
+def test_a_grid_of_no_picture_says_so():
+    assert [text.get_text() for text in plots.picture_grid([], []).axes[0].texts] == ["There is nothing to show."]

@@ -62,6 +62,15 @@ def test_a_network_that_has_seen_everything_is_not_scored():
         dataset.as_trained(small_data.dataset(), {"name": "tiny", "refit_of": "0"})
 
 
+def test_a_refit_divides_the_rate_after_as_many_steps(loaded, monkeypatch):
+    record = records.read_run(loaded)
+    record["recipe"] |= {"schedule": "step", "drop_every": 3}
+    monkeypatch.setattr(records, "read_run", lambda folder: record)
+    monkeypatch.setattr(fit, "train", lambda data, folder, recipe: pytest.fail(f"{recipe.epochs} {recipe.drop_every}"))
+    with pytest.raises(pytest.fail.Exception, match="2 2"):  # of 4 and 3, of 28 pictures instead of 16
+        refit.refit(loaded)
+
+
 def test_a_refit_keeps_the_thresholds_and_is_not_repeated(loaded, run):
     folder = refit.refit(loaded)
     before, after = records.read_run(loaded), records.read_run(folder)

@@ -165,6 +165,7 @@ def seeds(run_folders: list[Path]) -> pd.DataFrame:
         seed=[run["recipe"]["seed"] for run in runs],
         val_macro_f1=[run["best_val_macro_f1"] for run in runs],
     )
+    table = table.drop_duplicates(["recipe", "seed"])  # a run by hand may repeat one
     table = table[table.duplicated("recipe", keep=False)].sort_values(["recipe", "seed"], ignore_index=True)
     table["recipe"] = table.groupby("recipe").run.transform("first")
     return table[["recipe", "run", "seed", "val_macro_f1", "macro_f1", "lowest_f1", "kaggle_macro_f1"]]
@@ -197,7 +198,8 @@ def by_frames(runs_folder: Path) -> pd.DataFrame:
 
     Returns:
         One row for the base and for each run that differs from it by training on a fraction of the frames, in other
-        epochs, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro F1 on validation.
+        epochs, if it makes mistakes, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro
+        F1 on validation.
     """
     table = ablation(runs_folder)
     parameters = {run: _parameters(Path(runs_folder) / run) for run in table.run}
@@ -208,6 +210,7 @@ def by_frames(runs_folder: Path) -> pd.DataFrame:
     ]
     chosen = table[table.run.isin([BASE, *on_fewer])]
     chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
+    chosen = chosen[chosen.mistakes > 0]  # zero has no logarithm
     return chosen.sort_values("train_pictures", ignore_index=True)
 
 

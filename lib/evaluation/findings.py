@@ -152,7 +152,7 @@ def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:
 
 def _gain(row: Any) -> str:
     change = f"{'gain' if row.gain >= 0 else 'lose'} {abs(row.gain):.3f} macro F1 ({row.low:.3f} to {row.high:.3f})"
-    return f"seems to {change}, {'more than' if row.low > 0 else 'no more than'} chance could give"
+    return f"seems to {change}, {'more than' if row.low > 0 or row.high < 0 else 'no more than'} chance could give"
 
 
 def more_frames(table: pd.DataFrame, scale: float, exponent: float, more: int) -> str:
@@ -176,9 +176,9 @@ def robustness(run: str, scores: pd.DataFrame) -> str:
     unchanged = scores.macro_f1[scores.kind == "unchanged"].iloc[0]
     hardest, easiest = (name.replace("_", " ") for name in (kinds.index[0], kinds.index[-1]))
     return (
-        f"**Found:** The macro F1 of `{run}` falls from {unchanged:.3f} on unchanged pictures to {kinds.mean():.3f} on "
-        f"average over the corruptions. The hardest is {hardest} ({kinds.iloc[0]:.3f}), the easiest {easiest} "
-        f"({kinds.iloc[-1]:.3f})."
+        f"**Found:** The macro F1 of `{run}` {'falls' if kinds.mean() < unchanged else 'does not fall'} from "
+        f"{unchanged:.3f} on unchanged pictures to {kinds.mean():.3f} on average over the corruptions. The hardest is "
+        f"{hardest} ({kinds.iloc[0]:.3f}), the easiest {easiest} ({kinds.iloc[-1]:.3f})."
     )
 
 

@@ -414,12 +414,17 @@ def picture_grid(
     """Show pictures with texts, which are broken into lines where too long.
 
     Args:
-        images: RGB uint8 `(height, width, 3)` each, at least one; sizes may differ.
+        images: RGB uint8 `(height, width, 3)` each; sizes may differ.
         titles: One above each picture, or none at all.
         columns: Pictures side by side.
         below: One below each picture, or none at all.
         heading: A line above all pictures.
     """
+    if not len(images):
+        figure, axes = panels(0.4)
+        axes.set_axis_off()
+        axes.text(0, 0.5, "There is nothing to show.", va="center")
+        return figure
     letters = int(WIDTH / columns / LETTER)  # that fit above a picture
     texts = [[fill(text, letters) for text in given or [""] * len(images)] for given in (titles, below)]
     lines = sum(max(text.count("\n") + bool(text) for text in each) for each in texts)

@@ -39,13 +39,15 @@ def curves_over_each_other(table: pd.DataFrame, target: float | None = None) -> 
 
     Args:
         table: One row per run and epoch: `run`, `epoch`, `minutes` and `val_macro_f1`, as from
-            `compare.validation_curves`. Runs beyond the eighth, for which there is no colour, are not drawn.
+            `compare.validation_curves`. Runs beyond the eighth have the colours of the first, dashed.
         target: A score to reach, as a horizontal line.
     """
     figure, (by_epoch, by_time) = plots.panels(4.2, 2, sharey=True)
-    for run, colour, marker in zip(table["run"].unique(), plots.PALETTE, plots.MARKERS, strict=False):
+    colours = len(plots.PALETTE)
+    for number, run in enumerate(table["run"].unique()):
         rows = table[table["run"] == run]
-        look = {"color": colour, "linewidth": 1.5, "marker": marker, "markersize": 5}
+        look = {"color": plots.PALETTE[number % colours], "linewidth": 1.5, "markersize": 5}
+        look |= {"marker": plots.MARKERS[number % colours], "linestyle": "--" if number >= colours else "-"}
         look["markevery"] = max(1, len(rows) // 6)  # colours alone would not do for everybody
         by_epoch.plot(rows["epoch"], rows["val_macro_f1"], label=run, **look)
         by_time.plot(rows["minutes"], rows["val_macro_f1"], **look)

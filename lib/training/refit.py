@@ -44,8 +44,9 @@ def refit(run_folder: Path) -> Path:
     epochs = record["best_epoch"] if recipe.patience else recipe.epochs
     drawings = recipe.drawings_per_character * len(FEATURES.keys() & set(data.characters))
     before, now = (len(batches.training_rows(each, recipe)) + drawings for each in (data, everything))
-    epochs = max(1, round(epochs * before / now))  # so many that it takes as many steps
-    recipe = recipe.model_copy(update={"epochs": epochs, "patience": 0})
+    # So many that it takes as many steps, and the rate is divided after as many.
+    epochs, drop_every = (max(1, round(number * before / now)) for number in (epochs, recipe.drop_every))
+    recipe = recipe.model_copy(update={"epochs": epochs, "drop_every": drop_every, "patience": 0})
     _, training = fit.train(everything, folder, recipe)
     # As the run stores them: the frames that would show which weights are precise enough were trained on.
     stored = recipe.model_copy(update={"export_weights": record["exported_weights"]})
