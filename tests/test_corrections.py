@@ -74,6 +74,11 @@ def test_a_damaged_file_is_named(tmp_path, text, says):
     assert says in str(problem.value)
 
 
+def test_what_a_visitor_of_the_page_said_is_no_label_of_an_excluded_picture():
+    text = "path,sha256,label,verdict,who,when\na,0,Who is this?,exclude,page,y\nb,1,bart,keep,page,y\n"
+    assert corrections.from_text(text, "answers.csv").label.tolist() == ["", "bart"]
+
+
 def test_a_file_that_is_too_large_or_none_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "corrections.csv"
     corrections.update(file, rows(row("a")))

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import paths
+from lib import paths, records
 from lib.data import pictures
 from lib.drawing import sample
 from lib.drawing.figures import FEATURES
 from lib.inference import class_map
 from lib.inference.recogniser import Recogniser, load_best
 from lib.serving import site
+from tests import small_model
 
 try:
     from tests import browser
@@ -213,6 +214,15 @@ def test_two_runs_of_one_name_are_refused(tmp_path):
     with pytest.raises(UserError, match="same name"):
         site.build([load_best().run_dir] * 2, tmp_path / "site")
     assert not (tmp_path / "site").exists()
+
+
+def test_what_a_model_file_says_decides_no_path_and_leaves_no_rule_out(tmp_path):
+    run = small_model.write_run(tmp_path / "runs" / "one", metadata={"run": "../../../#", "threshold": None})
+    made = site.build([run], tmp_path / "site")
+    digest = records.file_sha256(run / records.LITERT_MODEL)[:16]
+    assert {name for name in made if "tflite" in name} == {f"networks/{digest}.tflite", f"networks/{digest}.tflite.gz"}
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "site"}
+    assert '"threshold": 0.5' in (tmp_path / "site" / "about.js").read_text()
 
 
 def test_the_recogniser_takes_a_network_with_a_fixed_batch():

@@ -437,6 +437,41 @@ def test_a_part_can_be_looked_at_by_pointer_and_by_keys(visit):
     visit.page.keyboard.press("Shift+ArrowLeft")
     visit.page.keyboard.press("Enter")
     browser.expect(visit["prediction"]).to_have_text(HOMER)
+    assert visit.page.evaluate("document.activeElement !== document.body")
+    visit.thumbnails.last.click()
+    browser.expect(visit["prediction"]).to_contain_text(NOBODY)
+    browser.expect(visit.page.locator("#marking")).to_have_count(0)  # Enter pressed no button
+
+
+def test_a_part_that_is_too_small_is_said(visit):
+    visit.choose(halves())
+    visit["mark"].click()
+    box = visit.page.locator(".marking").bounding_box()
+    visit.page.mouse.move(box["x"] + 20, box["y"] + 20)
+    visit.page.mouse.down()
+    visit.page.mouse.move(box["x"] + 24, box["y"] + 90)
+    visit.page.mouse.up()
+    browser.expect(visit.page.get_by_role("status").filter(has_text="too small")).to_have_count(1)
+    browser.expect(visit.thumbnails).to_have_count(1)
+
+
+def test_a_flat_picture_is_sent_as_high_as_it_must_be(same_visit):
+    same_visit.choose(file(encoded(np.full((100, 4000, 3), RED, np.uint8)), "flat.png"))
+    browser.expect(same_visit["prediction"]).to_have_text(HOMER)
+
+
+@pytest.mark.parametrize("width", [300, 900])  # sent as it is; shrunk
+def test_a_file_that_is_gone_can_still_be_explained(visit, tmp_path, width):
+    path = tmp_path / "gone.png"
+    path.write_bytes(encoded(np.full((200, width, 3), RED, np.uint8)))
+    visit.page.locator("input[type=file]").first.set_input_files(path)
+    browser.expect(visit["prediction"]).to_have_text(HOMER)
+    path.unlink()
+    visit["explain"].click()
+    browser.expect(visit["heat-map"]).to_be_visible()
+    browser.expect(visit["error"]).to_be_hidden()
+    visit["network"].nth(1).check()
+    browser.expect(visit["prediction"]).to_have_count(2)
 
 
 # ---------------------------------------------------------------- corrections
@@ -649,8 +684,9 @@ def test_several_characters_are_named_and_outlined_each_with_its_own_heat_map(ch
     folder = tmp_path / "below" / "a path"
     with browser.static_site(tmp_path, [outputs / "published" / "springfield"]) as address:
         facts = (folder / "about.js").read_text()
-        rule = '"nobody": true, "second_threshold": 0.7, '
+        rule = '"nobody": true, '
         facts = facts.replace('"confused": []', '"confused": ["krusty_the_clown"]')
+        facts = facts.replace('"second_threshold": 1.0', '"second_threshold": 0.7')
         (folder / "about.js").write_text(facts.replace('"metadata": {', '"metadata": {' + rule))
         (network,) = folder.glob("networks/*.tflite")
         contents = site.fix_batch(small_model.network(3, 16, cells=4))
@@ -710,9 +746,10 @@ def test_pictures_that_wait_for_a_network_that_does_not_come_all_end(chromium, a
     context.close()
 
 
-def test_a_network_that_does_not_come_leaves_the_others_their_answers(open_page, device_only):
+def test_a_network_that_does_not_come_leaves_the_others_their_answers(open_page, address, device_only):
     visit = open_page(service_workers="block")
-    visit.page.route("**/networks/cnn4*", lambda route: route.abort())
+    second = visit.page.evaluate("async () => (await import('./about.js')).about.networks[1].file")
+    visit.page.route(f"**/{second}*", lambda route: route.abort())
     visit.choose(red_file())
     browser.expect(visit["prediction"]).to_have_text(HOMER)
     cards = visit.page.get_by_role("article")
@@ -723,6 +760,9 @@ def test_a_network_that_does_not_come_leaves_the_others_their_answers(open_page,
         browser.expect(visit["prediction"]).to_have_text(name)
         browser.expect(cards.nth(1)).to_contain_text("could not be loaded")
         browser.expect(visit.page.locator(".waiting")).to_have_count(0)
+    visit.page.unroute(f"**/{second}*")
+    visit.thumbnails.first.click()  # asks again, and nothing is lost
+    browser.expect(cards.nth(1).get_by_test_id("prediction")).to_have_text(HOMER)  # it exchanges colours
     visit.faults.clear()  # that it could not be loaded
 
 
@@ -754,7 +794,10 @@ def test_pictures_stay_in_the_browser_if_the_visitor_wants(visit, device_only):
     with visit.page.expect_download() as download:
         visit.page.get_by_role("button", name="Download").click()
     assert hashlib.sha256(small_model.picture(RED)).hexdigest() in download.value.path().read_text()  # not of the copy
-    visit.page.get_by_label("Keep them in this browser").uncheck()
+    keep = visit.page.get_by_label("Keep them in this browser")
+    keep.uncheck()
+    keep.check()
+    keep.uncheck()  # at once: one change after the other
     visit.page.reload()
     browser.expect(visit["drop-zone"]).to_be_visible()
     browser.expect(visit.thumbnails).to_have_count(0)

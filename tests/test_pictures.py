@@ -105,6 +105,12 @@ def test_transparent_grey_level_of_16_bits_is_white():
     assert (picture[:, 1::2] == 0x80).all()
 
 
+def test_transparent_colour_of_16_bits_is_white():
+    rows = (b"\0" + struct.pack(">HHH", 300, 600, 900) * 16) * 32
+    transparent = chunk(b"tRNS", struct.pack(">HHH", 300, 600, 900))
+    assert (pictures.decode_full(png(16, 32, 16, 2, rows, transparent)) == 255).all()
+
+
 @pytest.mark.parametrize(("bits", "black_and_next"), [(1, 2 * b"\x55"), (2, 4 * b"\x11"), (4, 8 * b"\x01")])
 def test_transparent_grey_level_of_few_bits_is_white(bits, black_and_next):
     contents = png(16, 16, bits, 0, (b"\0" + black_and_next) * 16, chunk(b"tRNS", struct.pack(">H", 1)))

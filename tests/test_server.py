@@ -39,7 +39,7 @@ from tests import small_model
 from tests.running_server import PATIENCE, Running, Visit, command, running, until
 
 RED = small_model.picture((255, 0, 0))  # the colour of the first character
-TOKEN = "a-token-that-nobody-guesses"
+TOKEN = "a+token/that=nobody-guesses"  # as `openssl rand -base64` may give
 SECRET = "what stands beside the notebook"
 
 
@@ -106,7 +106,15 @@ def test_a_token_comes_from_the_environment_or_a_file(tmp_path):
 
 
 def test_a_token_file_that_never_ends_is_read_up_to_a_limit():
-    assert len(server.read_token("0.0.0.0", {"TOKEN_FILE": "/dev/zero"})) == server.MAX_TOKEN_LETTERS
+    with pytest.raises(UserError, match="must hold a token of 1 to 1000 letters"):
+        server.read_token("0.0.0.0", {"TOKEN_FILE": "/dev/zero"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_an_empty_token_file_neither_opens_nor_locks_the_server(host, tmp_path):
+    (tmp_path / "token").write_text(" \n")
+    with pytest.raises(UserError, match="must hold a token of 1 to 1000 letters"):
+        server.read_token(host, {"TOKEN_FILE": str(tmp_path / "token")})
 
 
 def test_a_token_on_makes_command_line_is_refused():
@@ -746,7 +754,7 @@ def test_after_some_wrong_tokens_none_is_looked_at_for_a_while(monkeypatch):
     gate = handlers.Gate(types.SimpleNamespace(get_handler_delegate=lambda *asked: asked[2]), TOKEN)
 
     def status(token: str) -> int:
-        asked = {"query_arguments": {"token": [token.encode()]}, "cookies": {}, "headers": {}, "method": "GET"}
+        asked = {"query": f"token={token}", "cookies": {}, "headers": {}, "method": "GET"}
         request = types.SimpleNamespace(host="localhost", path="/", remote_ip="203.0.113.7", **asked)
         answer = gate.find_handler(request)
         return answer["message"][0] if "message" in answer else 303

@@ -60,6 +60,7 @@ def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     table = table[table.verdict != ""]  # the page writes the pictures that nobody corrected too
     if unknown := sorted(set(table.verdict) - set(VERDICTS)):
         raise UserError(f"{where}: the verdict must be one of {', '.join(VERDICTS)}, not {unknown[0]!r}.")
+    table.loc[table.verdict == EXCLUDE, "label"] = ""  # the page writes what a visitor said there
     for row in table[(table.label != "") | table.verdict.isin([RELABEL, SECOND])].itertuples():
         if names.safe(row.label) != row.label or row.label.casefold() in RESERVED:
             raise UserError(f"{where}: {row.path} must have the label of a character, not {row.label!r}.")

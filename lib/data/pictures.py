@@ -379,6 +379,8 @@ def _decoded(image: ImageFile.ImageFile, orientation: int | None, wanted: tuple[
             image.draft(None, (DRAFT_FACTOR * width, DRAFT_FACTOR * height))
         if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
             image.info["transparency"] *= GREY_STEPS.get(image.tile[0][3], 1)
+        if image.format == "PNG" and "transparency" in image.info and image.tile[0][3] == "RGB;16B":
+            image.info["transparency"] = tuple(level >> 8 for level in image.info["transparency"])
         image.load()
         rgb = _on_white(image)
         if orientation in UPRIGHT:

@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -161,7 +162,8 @@ class Gate(routing.Router):
         if cookie is not None and secrets.compare_digest(cookie.value.encode(), self._cookie.encode()):
             return None
         scheme, _, header = request.headers.get("Authorization", "").partition(" ")
-        given = request.query_arguments.get("token", [b""])[-1]
+        query = urllib.parse.parse_qs(request.query.replace("+", "%2B"))  # a token is no form, where + is a space
+        given = query.get("token", [""])[-1].encode()
         if scheme.lower() == "bearer":
             given = header.strip().encode()
         if not given:
@@ -242,8 +244,9 @@ class HealthHandler(Handler):
             recogniser = predictor.recogniser()
             self.write({"status": "ok", "model": recogniser.name, "digest": recogniser.digest} | report)
         except UserError as problem:
-            self.set_status(503)
-            self.write({"status": "no model", "error": str(problem)} | report)
+            log.warning("No network can answer: %s", problem)
+            self.set_status(503)  # to strangers too, so without the names of folders
+            self.write({"status": "no model", "error": "No network can answer; the server's log says why."} | report)
 
 
 class Predictor:

@@ -249,10 +249,12 @@ def read_token(host: str, environment: Mapping[str, str]) -> str:
     if path := environment.get("TOKEN_FILE"):
         try:
             with Path(path).open(encoding="utf-8") as file:
-                token = file.read(MAX_TOKEN_LETTERS).strip()  # a pipe may hold it, a device never ends
+                token = file.read(MAX_TOKEN_LETTERS + 1).strip()  # a pipe may hold it, a device never ends
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             raise UserError(f"TOKEN_FILE={path} cannot be read: {reason}.") from None
+        if not 0 < len(token) <= MAX_TOKEN_LETTERS:
+            raise UserError(f"TOKEN_FILE={path} must hold a token of 1 to {MAX_TOKEN_LETTERS} letters.")
     return token or ("" if is_loopback(host) else secrets.token_urlsafe(16))
 
 

@@ -140,12 +140,12 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
         contents = (run / records.LITERT_MODEL).read_bytes()
-        facts["file"] = f"networks/{recogniser.name}-{recogniser.digest[:8]}.tflite"
+        facts["file"] = f"networks/{recogniser.digest[:16]}.tflite"  # a name may be anything
         (site / facts["file"]).write_bytes(fix_batch(contents))
         facts["bytes"] = _compress(site / facts["file"])
         facts["metadata"] = recognisers.read_metadata(contents, run)
         facts["metadata"]["names"] = [display_name(character) for character in recogniser.characters]
-        facts["metadata"].setdefault("threshold", recogniser.threshold)
+        facts["metadata"] |= {"threshold": recogniser.threshold, "second_threshold": recogniser.second_threshold}
         facts["metadata"]["confused"] = recogniser.confused
     script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
     about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}

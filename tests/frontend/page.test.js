@@ -56,6 +56,14 @@ test("the size of a picture that no browser opens is read from its header", asyn
   assert.equal(await declaredSize(new Blob(["notes, longer than a header is"])), null);
 });
 
+test("what only begins like a picture is none", async () => {
+  const bmw = new Blob(["BMW is a maker of cars, as everybody knows."]);
+  assert.equal(await declaredSize(bmw), null);
+  assert.match(await whyNot(bmw), /not a picture/);
+  assert.match(await whyNot(new Blob(["RIFF0000WAVEfmt and so on and on"])), /not a picture/);
+  assert.match(await whyNot(new Blob(["0000ftypavif and so on and on and on"])), /damaged/);
+});
+
 test("an answer comes back to its question", async () => {
   const sent = [];
   const questions = new Questions((message) => sent.push(message));
@@ -96,9 +104,10 @@ test("what a visitor says becomes a verdict of the label review", () => {
 test("the table has every answer, corrected or not", () => {
   const answer = { character: null, name: null, probability: 0.25 };
   const entry = { name: "a.png", sha256: "ba78", truth: null, when: "2026-01-01T00:00:00Z", answers: { one: answer } };
-  const [header, row] = table({ pictures: [entry], nameOf: (key) => key }).split("\r\n");
+  const [header, row, ofForgotten] = table({ pictures: [entry], forgotten: [entry], nameOf: (key) => key }).split("\r\n");
   assert.ok(header.startsWith('"path","sha256","label","verdict","who","when"'));
   assert.equal(row, '"a.png","ba78","","","","2026-01-01T00:00:00Z","one","","","0.2500"');
+  assert.equal(ofForgotten, row);
 });
 
 const unreadable = { size: 4096, slice: () => unreadable, arrayBuffer: () => Promise.reject(new Error("NotFoundError")) };
@@ -124,7 +133,7 @@ test("pictures of two tabs, and of two visits, have different numbers", () => {
 /** A page of which nothing is drawn. */
 function undrawn(shelf) {
   const drawn = { draw() {}, drawProblems() {}, drawAnswer() {}, history: { draw() {} } };
-  const nothing = { ...drawn, problems: [], pictures: [], lastPicture: 0, isSaved: true, shelf };
+  const nothing = { ...drawn, problems: [], pictures: [], forgotten: [], lastPicture: 0, isSaved: true, shelf };
   return Object.assign(Object.create(Page.prototype), nothing);
 }
 
@@ -172,4 +181,25 @@ test("of the kept pictures the oldest go too", async () => {
   page.pictures = Array.from({ length: 302 }, (_, index) => ({ id: 1000 - index, url: "blob:x", veils: {} }));
   page.forgetOldest();
   assert.deepEqual([page.pictures.length, removed], [300, [700, 699]]);
+});
+
+test("what a visitor says is dated when it is said", () => {
+  globalThis.document = { getElementById: () => null };
+  const entry = { truth: null, when: "2026-01-01T00:00:00.000Z" };
+  const before = new Date().toISOString();
+  undrawn({ isOn: false }).correct(entry, { label: "homer", name: "Homer" });
+  assert.ok(entry.when >= before);
+});
+
+test("answers outlast the pictures that had to make room", () => {
+  const page = undrawn({ isOn: false });
+  const answers = { one: { character: "homer", name: "Homer", probability: 0.9 } };
+  page.pictures = Array.from({ length: 320 }, (_, number) => ({ name: `${number}.png`, answers, veils: {}, when: "" }));
+  page.pictures.at(-1).truth = { label: "marge", name: "Marge" };
+  page.nameOf = (key) => key;
+  page.forgetOldest();
+  assert.equal(page.pictures.length, 300);
+  const rows = table(page).trim().split("\r\n");
+  assert.equal(rows.length, 1 + 320);
+  assert.ok(rows.some((row) => row.startsWith('"319.png"') && row.includes('"relabel"')));
 });

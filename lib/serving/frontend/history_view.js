@@ -13,7 +13,7 @@ export function historyView(page) {
     save(table(page), "text/csv", "answers.csv");
     page.isSaved = true;
   };
-  const keep = make("input", { id: "keep", type: "checkbox", onchange: () => page.toggleShelf() });
+  const keep = make("input", { id: "keep", type: "checkbox", onchange: () => page.toggleShelf(keep.checked) });
   const box = make(
     "section.history",
     { "aria-labelledby": "history-title" },

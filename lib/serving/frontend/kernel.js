@@ -1,10 +1,12 @@
 // The widget: the page under Voila and JupyterLab, whose questions the kernel answers (`lib/serving/widget.py`).
 
-import { pictureOf } from "./decode.js";
+import { OPENED_SIDE, pictureOf } from "./decode.js";
+import { LARGEST_SIDE, pixelsOf } from "./network.js";
 import { Page } from "./page.js";
 import { copyOf } from "./pictures.js";
 import { Problem } from "./problem.js";
 import { Questions } from "./questions.js";
+import { framing } from "./square.js";
 
 const PATIENCE_MS = 20_000; // for an answer
 const PATIENCE_AFAR_MS = 45_000; // for an address: 10 s at most, and others may have to be read before
@@ -53,14 +55,20 @@ class Kernel {
     return this.questions.ask(content, buffers, patience);
   }
 
-  /** Makes a picture small enough to travel. */
+  /** Makes a picture small enough to travel; of one with a wide border, so that the part inside is not too small. */
   async small(picture) {
     const { source, width, height } = picture;
-    const { keptSide, keptBytes } = this.about.limits;
-    const isSmall = Math.max(width, height) <= keptSide && source.size <= keptBytes;
-    const decoded = picture.preview ? pictureOf(picture.preview) : picture;
-    const blob = isSmall && KEPT_TYPES.includes(source.type) ? source : await copyOf(decoded, keptSide);
-    return blob.arrayBuffer();
+    const { keptSide, keptBytes, side } = this.about.limits;
+    const [longest, shortest] = [Math.max(width, height), Math.min(width, height)];
+    const isSmall = longest <= keptSide && source.size <= keptBytes;
+    if (isSmall && KEPT_TYPES.includes(source.type)) return source.arrayBuffer();
+    const preview = picture.preview && pictureOf(picture.preview);
+    const pixels = await pixelsOf(preview ?? picture, OPENED_SIDE);
+    const [left, top, right, bottom] = framing(pixels, 1, "bounded").box;
+    const larger = Math.max(pixels.width, pixels.height) / Math.max(right - left, bottom - top);
+    const wanted = Math.max(Math.min(LARGEST_SIDE, Math.ceil(larger * keptSide)), Math.ceil((side * longest) / shortest));
+    const copy = await copyOf(preview && wanted <= OPENED_SIDE ? preview : picture, wanted);
+    return copy.arrayBuffer();
   }
 
   leave() {

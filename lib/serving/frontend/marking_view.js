@@ -36,6 +36,8 @@ export function markingView(page, entry, button) {
   };
   const done = () => {
     end();
+    page.answerBox.tabIndex = -1;
+    page.answerBox.focus(); // the button will be gone, and the answer comes here
     page.takePart(entry, [...box]);
   };
   const place = ({ clientX, clientY }) => {
@@ -43,13 +45,16 @@ export function markingView(page, entry, button) {
     return [(clientX - left) / width, (clientY - top) / height].map((share) => Math.min(1, Math.max(0, share)));
   };
   let start = null;
+  let hasMoved = false;
   surface.onpointerdown = (event) => {
     start = place(event);
+    hasMoved = false;
     surface.setPointerCapture(event.pointerId);
     event.preventDefault();
   };
   surface.onpointermove = (event) => {
     if (!start) return;
+    hasMoved = true;
     const end = place(event);
     box.splice(0, 4, ...[0, 1].map((axis) => Math.min(start[axis], end[axis])), ...[0, 1].map((axis) => Math.max(start[axis], end[axis])));
     draw();
@@ -57,11 +62,16 @@ export function markingView(page, entry, button) {
   surface.onpointercancel = () => (start = null);
   surface.onpointerup = () => {
     start = null;
+    if (!hasMoved) return;
     if (Math.min(box[2] - box[0], box[3] - box[1]) >= SMALLEST) done();
+    else page.status.textContent = "This part is too small. Drag a larger one.";
   };
   surface.onkeydown = (event) => {
     const direction = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, -1], ArrowDown: [1, 1] }[event.key];
-    if (event.key === "Enter") done();
+    if (event.key === "Enter") {
+      event.preventDefault(); // or the button that gets the focus would be pressed by it
+      done();
+    }
     if (event.key === "Escape") end();
     if (!direction) return;
     event.preventDefault();

@@ -6,7 +6,7 @@ import { OPENED_SIDE, decode, pictureOf } from "./decode.js";
 import { covered, importance, overlay, patches } from "./occlusion.js";
 import { boxInPicture, framing, rgbOf, toSquare } from "./square.js";
 
-const LARGEST_SIDE = 4096; // pixels that are looked at where only a small part of a picture is used
+export const LARGEST_SIDE = 4096; // pixels that are looked at where only a small part of a picture is used
 
 /** A network that is ready to answer. */
 export class Network {
@@ -119,7 +119,7 @@ function mirror({ width, height, data }) {
 }
 
 /** Decodes a picture on white, its longer side of so many pixels at most. */
-async function pixelsOf(picture, longest) {
+export async function pixelsOf(picture, longest) {
   const bitmap = await decode(picture, longest);
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });

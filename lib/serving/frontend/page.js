@@ -31,11 +31,24 @@ function inFew(names) {
   return [...first, others, ": "];
 }
 
+/** Gives a picture that can still be read, its small copy where the file was moved or deleted since. */
+async function readable({ picture, shown }) {
+  if (!(picture?.source instanceof Blob)) return picture ?? pictureOf(await createImageBitmap(shown));
+  try {
+    await picture.source.slice(0, 1).arrayBuffer();
+    return picture;
+  } catch {
+    const { width, height } = await createImageBitmap(shown);
+    return { source: shown, width, height };
+  }
+}
+
 export class Page {
   constructor(transport, el, surface) {
     this.transport = transport;
     this.el = el;
     this.pictures = []; // newest first; see `newPicture`
+    this.forgotten = []; // what had to go to make room, without pictures, for the table of answers
     this.current = null; // the picture that is shown, perhaps not yet answered
     this.problems = [];
     this.chosen = []; // keys of networks
@@ -203,6 +216,7 @@ export class Page {
       shown: null, // a small copy
       url: null, // of that
       answers: {}, // by key of the network
+      files: {}, // of the networks that gave them, by key: a page that is made anew may have others of that key
       veils: {}, // by key and label
       shownVeil: null,
       truth: null, // { label, name }; the label is "" for somebody unknown
@@ -246,7 +260,7 @@ export class Page {
 
   /** Looks at a part as at a picture of its own; `box` as fractions. */
   takePart(entry, box) {
-    return this.takeOne(`part of ${entry.name}`, () => copyOf(entry.picture, PART_SIDE, box));
+    return this.takeOne(`part of ${entry.name}`, async () => copyOf(await readable(entry), PART_SIDE, box));
   }
 
   /**
@@ -267,7 +281,7 @@ export class Page {
         this.show(entry);
       }
       const asked = this.chosen;
-      entry.answers = await this.transport.recognise({ ...entry.picture, preview }, asked);
+      this.answered(entry, await this.transport.recognise({ ...entry.picture, preview }, asked));
       entry.sha256 = await digest;
       entry.before = null;
       preview.close();
@@ -305,7 +319,9 @@ export class Page {
   forgetOldest() {
     for (const old of this.pictures.splice(KEPT)) {
       if (this.shelf.isOn) this.useShelf(() => this.shelf.remove(old.id));
+      this.forgotten.unshift(old);
       if (old === this.current) continue;
+      old.picture = old.shown = null;
       for (const url of [old.url, ...Object.values(old.veils).map((veil) => veil.url)]) URL.revokeObjectURL(url);
     }
   }
@@ -315,10 +331,15 @@ export class Page {
     const keys = this.chosen.filter((key) => !entry.answers[key] || entry.answers[key].problem);
     if (!keys.length) return;
     const failed = (problem) => Object.fromEntries(keys.map((key) => [key, { problem: inWords(problem) }]));
-    Object.assign(entry.answers, await this.transport.recognise(entry.picture, keys).catch(failed));
+    this.answered(entry, await readable(entry).then((picture) => this.transport.recognise(picture, keys)).catch(failed));
     this.keep(entry);
     if (entry === this.current) this.say(entry);
     this.drawAfter(entry);
+  }
+
+  answered(entry, answers) {
+    Object.assign(entry.answers, answers);
+    for (const key of Object.keys(answers)) entry.files[key] = this.networkOf(key)?.file;
   }
 
   async look() {
@@ -353,7 +374,7 @@ export class Page {
   }
 
   async newVeil(entry, key, character) {
-    const { name, before, after, veil } = await this.transport.explain(entry.picture, key, character);
+    const { name, before, after, veil } = await this.transport.explain(await readable(entry), key, character);
     const falls = `falls from ${percent(before)} to ${percent(after ?? before)}`;
     const words =
       after === null
@@ -366,6 +387,7 @@ export class Page {
 
   correct(entry, truth) {
     this.isSaved &&= truth === entry.truth; // null, of a form that was left empty
+    if (truth !== entry.truth) entry.when = new Date().toISOString();
     entry.truth = truth;
     entry.isCorrecting = false;
     this.keep(entry);
@@ -379,7 +401,7 @@ export class Page {
     this.chosen = this.about.networks.map((network) => network.key).filter((one) => wanted.has(one));
     this.drawNetworks();
     this.draw();
-    if (this.pictures.includes(this.current)) this.askOthers(this.current); // else when it is answered
+    if (this.current && Object.keys(this.current.answers).length) this.askOthers(this.current); // else when it is answered
   }
 
   // ------------------------------------------------ what is kept in the browser, if the visitor wants
@@ -389,12 +411,15 @@ export class Page {
     if (this.shelf.isOn) await this.useShelf(() => this.shelf.put(entry));
   }
 
-  toggleShelf() {
-    return this.useShelf(async () => {
-      await this.restored;
-      if (this.shelf.isOn) await this.shelf.clear();
+  /** Keeps the pictures, or nothing any more; one change after the other. */
+  toggleShelf(isWanted) {
+    const before = this.restored;
+    this.restored = this.useShelf(async () => {
+      await before;
+      if (!isWanted) await this.shelf.clear();
       else for (const entry of [...this.pictures].reverse()) await this.shelf.put(entry);
     });
+    return this.restored;
   }
 
   /** Changes what is kept; where that fails, what the visitor said is not safe. */
@@ -404,7 +429,8 @@ export class Page {
     } catch (problem) {
       this.fail(problem);
     }
-    this.isSaved = this.shelf.isOn || this.pictures.every((entry) => !entry.truth);
+    const notKept = this.shelf.isOn ? this.forgotten : [...this.pictures, ...this.forgotten];
+    this.isSaved = notKept.every((entry) => !entry.truth);
     this.history.draw();
   }
 
@@ -418,6 +444,20 @@ export class Page {
     this.pictures.push(...entries.reverse());
     this.forgetOldest();
     this.draw();
+    this.askAgain(entries);
+  }
+
+  /** Asks anew where a network of the same key is another one by now. */
+  async askAgain(entries) {
+    for (const entry of entries) {
+      const isOld = (key) => this.networkOf(key) && this.networkOf(key).file !== entry.files[key];
+      const keys = Object.keys(entry.answers).filter(isOld);
+      const answers = keys.length && (await this.transport.recognise(entry.picture, keys).catch(() => null));
+      if (!answers) continue; // without a connection the next visit tries again
+      this.answered(entry, answers);
+      this.keep(entry);
+      this.drawAfter(entry);
+    }
   }
 
   // ------------------------------------------------ for those who listen, and on narrow screens

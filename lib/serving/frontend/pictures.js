@@ -70,20 +70,27 @@ export async function declaredSize(file) {
   const start = header.getUint32(0);
   if (start === 0x89504e47) return [header.getUint32(16), header.getUint32(20)];
   if (start === 0x47494638) return [header.getUint16(6, true), header.getUint16(8, true)];
-  if (header.getUint16(0) === 0x424d) return [header.getInt32(18, true), Math.abs(header.getInt32(22, true))];
+  if (isBmp(header)) return [header.getInt32(18, true), Math.abs(header.getInt32(22, true))];
   return null;
+}
+
+/** Says whether a file begins as a BMP does: a text may begin with BM, too. */
+function isBmp(header) {
+  const lengths = [40, 52, 56, 64, 108, 124]; // of the header's second part
+  return header.byteLength >= 18 && header.getUint16(0) === 0x424d && lengths.includes(header.getUint32(14, true));
 }
 
 /** Says why a browser cannot show a file. */
 export async function whyNot(file) {
-  const start = String.fromCharCode(...new Uint8Array(await startOf(file, 12)));
+  const bytes = await startOf(file, 26);
+  const start = String.fromCharCode(...new Uint8Array(bytes.slice(0, 12)));
   if (start.slice(4, 8) === "ftyp" && HEIC.includes(start.slice(8, 12))) {
     return (
       "This browser cannot read HEIC pictures. Open it in your photo app and export it as JPEG; or set an iPhone to " +
       "take JPEGs: Settings, Camera, Formats, Most Compatible."
     );
   }
-  if (/^(\xff\xd8\xff|\x89PNG|RIFF|GIF8|BM)/.test(start)) {
+  if (/^(\xff\xd8\xff|\x89PNG|RIFF[^]{4}WEBP|GIF8|[^]{4}ftypavi[fs])/.test(start) || isBmp(new DataView(bytes))) {
     return "The file begins like a picture but is damaged or incomplete. Check it in a picture viewer, and save it again.";
   }
   return "This is not a picture that can be read. Expected a JPEG, PNG, WebP, AVIF, GIF or BMP file.";

@@ -5,7 +5,7 @@ import { open } from "./download.js";
 import { Network } from "./network.js";
 import { Problem, inWords } from "./problem.js";
 
-const LOST = "The recogniser could not be loaded. Check the connection, then load the page again.";
+const LOST = "The recogniser could not be loaded. Check the connection, then try again; if that does not help, load the page again.";
 const OLD = "This browser cannot run a network (WebAssembly is missing or switched off). Use a current one.";
 const DAMAGED = "This picture is damaged or incomplete. Check it in a picture viewer, and save or download it again.";
 
@@ -51,9 +51,12 @@ async function explain(network, { picture, character }) {
   return { ...facts, veil: await canvas.convertToBlob() };
 }
 
-/** Loads a network once. */
+/** Loads a network, once where that succeeds. */
 function network(key, onProgress) {
-  if (!loading.has(key)) loading.set(key, load(about.networks.find((one) => one.key === key), onProgress));
+  if (!loading.has(key)) {
+    loading.set(key, load(about.networks.find((one) => one.key === key), onProgress));
+    loading.get(key).catch(() => loading.delete(key)); // the next question tries again
+  }
   return loading.get(key);
 }
 
@@ -63,7 +66,10 @@ async function load({ file, bytes, metadata }, onProgress) {
   let done = 0;
   const onBytes = (count) => onProgress(Math.min(1, (done += count) / total));
   try {
-    runtime ??= loadRuntime(onBytes);
+    runtime ??= loadRuntime(onBytes).catch((problem) => {
+      runtime = null;
+      throw problem;
+    });
     const [litert, contents] = await Promise.all([
       runtime,
       open(file, CACHE, onBytes).then((stream) => new Response(stream).arrayBuffer()),

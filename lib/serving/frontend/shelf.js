@@ -2,7 +2,8 @@
 
 import { Problem } from "./problem.js";
 
-const NAME = "who-is-it";
+// Pages at other paths of a host are other pages.
+const NAME = `who-is-it ${new URL("./", globalThis.document?.baseURI ?? "http://localhost").pathname}`;
 const STORE = "pictures";
 const FULL = "This browser keeps no more pictures: its storage is full or forbidden. Download the answers before you leave.";
 
@@ -18,9 +19,9 @@ export class Shelf {
   }
 
   /** Keeps a picture, in the size that is shown, with its answers and what the visitor said of it. */
-  async put({ id, name, sha256, shown: source, answers, truth, when }) {
+  async put({ id, name, sha256, shown: source, answers, files, truth, when }) {
     const { width, height } = await createImageBitmap(source);
-    const entry = { id, name, sha256, answers, truth, when, picture: { source, width, height } };
+    const entry = { id, name, sha256, answers, files, truth, when, picture: { source, width, height } };
     await this.run("readwrite", (store) => store.put(entry));
     this.isOn = true;
   }
@@ -58,6 +59,7 @@ export class Shelf {
     } catch (problem) {
       console.error(problem);
       this.isOn = false;
+      this.database = null; // which the browser may have closed; the next try opens it anew
       throw new Problem(FULL);
     }
   }

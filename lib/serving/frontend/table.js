@@ -19,7 +19,7 @@ export function verdictOf(truth, answer) {
 /** Gives a row for each picture and network. */
 export function table(page) {
   const rows = [COLUMNS];
-  for (const { name: path, sha256, truth, when, answers } of page.pictures) {
+  for (const { name: path, sha256, truth, when, answers } of [...page.pictures, ...page.forgotten]) {
     for (const [key, answer] of Object.entries(answers)) {
       if (answer.problem) continue;
       const network = page.nameOf(key);
