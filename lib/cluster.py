@@ -215,8 +215,11 @@ def execute(
             raise UserError(f"The worker {worker.address} does not share {job.folder}, as the first ones did.")
         folder, root = there / job.folder.relative_to(root), there
         job = dataclasses.replace(job, folder=folder, variables=job.variables | job.elsewhere)
+        finished, here = begun.get(records.RUN_RECORD), folder / records.RUN_RECORD
+        if finished and (not here.exists() or here.read_bytes() != finished):
+            shutil.rmtree(folder, ignore_errors=True)  # of an earlier call
         for name, contents in begun.items():
-            if not (folder / name).exists():  # it is newer here where the task was begun by this worker
+            if not (folder / name).exists():  # it is newer here where this worker began the task
                 with records.atomic_write(folder / name) as temporary:
                     temporary.write_bytes(contents)
     errors = (_run_step(step, job, root, marker.name, worker) for step in job.steps)

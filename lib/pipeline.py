@@ -89,6 +89,8 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
         raise UserError(
             "SPLIT=resampled has pictures several times. Review with SPLIT=grouped; its verdicts are about both."
         )
+    if goals & FOR_RUNS:
+        plan.check_size()
     if "publish" in goals:
         _check_publishing(plan)
     if not making:
@@ -237,6 +239,11 @@ def _begin(folder: Path, code: dict[str, Any]) -> None:
     records.write_if_changed(begun, code)
 
 
+def _code_of_training(plan: Plan) -> dict[str, Any]:
+    """Give digests of what decides a training on these pictures, beside its recipe."""
+    return inputs.code_digests(STEPS["train"].notebook) | backend() | _pictures_digests(plan, "")
+
+
 def run_on_cluster(plan: Plan) -> None:
     """Run the steps that make's goals need, of all runs that are not up to date, on the cluster named in CLUSTER."""
     from lib import cluster, scheduler
@@ -311,7 +318,10 @@ def publish(plan: Plan) -> None:
             continue
         of, before = (_pictures_of(each / record.name) for each in (plan.folder, paths.PUBLISHED))
         if before not in ("", of):
-            print(f"{name} is left as it is: the published one is of {before}, this one of {of}.", file=sys.stderr)
+            print(
+                f"{name} is left as it is: the published one is of {before}, this one of {of}. Remove that one first.",
+                file=sys.stderr,
+            )
             continue
         _copy(records.verified(table), paths.PUBLISHED)
         _copy(record, paths.PUBLISHED)
@@ -399,6 +409,7 @@ def refit(plan: Plan) -> None:
         folder = plan.run_folder(name)
         folder.mkdir(exist_ok=True)
         print(f"Training {run} on all frames", file=sys.stderr, flush=True)
+        _begin(folder, _code_of_training(plan))
         log = folder / "train.log"
         with machine.training_slot(paths.ROOT / plan.outputs) as limits, log.open("w") as messages:  # TensorFlow's too
             command = [sys.executable, "-m", "lib.training.refit", str(folder.parent)]
@@ -424,6 +435,7 @@ def unknown(plan: Plan) -> None:
     with records.lock(plan.folder / "unknown"):
         parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": plan.recipe_name("springfield")}
         parameters["overrides"] = next(iter(plan.runs.values())).overrides  # EPOCHS and SET are the same for all
+        _begin(plan.folder / "unknown", _code_of_training(plan))
         _run_notebook("07_unknown", plan.folder / "unknown.ipynb", parameters)
 
 
@@ -440,16 +452,20 @@ def write_study(plan: Plan) -> None:
 
 def review(plan: Plan) -> None:
     """Open the label review, while networks answer every frame out of fold in the background."""
+    from lib.data import folds  # scikit-learn, without which the other steps start sooner
+
     command = [sys.executable, "-m", "lib.training.folds", plan.data_name, plan.recipe_name("springfield-short")]
+    for number in range(folds.FOLDS):
+        _begin(folds.folder(plan.data_name) / f"fold-{number}", _code_of_training(plan))
     log = plan.prepared / "review.log"
     with log.open("w") as messages:
         # The page must answer at once, so the networks take what it leaves of the processor.
-        folds = subprocess.Popen(["nice", "-n", "10", *command], cwd=paths.ROOT, stdout=messages, stderr=messages)
+        networks = subprocess.Popen(["nice", "-n", "10", *command], cwd=paths.ROOT, stdout=messages, stderr=messages)
     print(f"Networks answer every frame in the background; {paths.shown(log)} says how far they are.", file=sys.stderr)
     try:
         _serve("06_review", plan, CORRECTIONS_FILE=plan.corrections)
     finally:
-        folds.terminate()
+        networks.terminate()
 
 
 def explore(plan: Plan) -> None:

@@ -112,6 +112,16 @@ class Plan:
         for name, run in self.runs.items():
             records.write_if_changed(self.run_folder(name) / records.RECIPE, run.recipe.model_dump() | backend())
 
+    def check_size(self) -> None:
+        """Raise a `UserError` if the pictures are too small for a run."""
+        size, runs = self.preparation.picture_size, self.runs.items()
+        six = [name for name, run in runs if run.recipe.network == "cnn" and run.recipe.conv_layers == 6]
+        if six and size < LEAST_SIZE_OF_SIX:
+            raise UserError(
+                f"SIZE must be at least {LEAST_SIZE_OF_SIX} for {', '.join(six)}, not {size}; networks with four "
+                "layers and springfield take 16."
+            )
+
     def recipe_name(self, name: str) -> str:
         """The recipe that stands for one on these pictures."""
         return _recipe_name(self.source, name)
@@ -152,13 +162,6 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
     if _is_of_the_project((paths.ROOT / outputs).resolve()):
         mistakes.append(f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}.")
-    if not mistakes and preparation.picture_size < LEAST_SIZE_OF_SIX:
-        six = [name for name, run in runs.items() if run.recipe.network == "cnn" and run.recipe.conv_layers == 6]
-        if six:
-            mistakes.append(
-                f"SIZE must be at least {LEAST_SIZE_OF_SIX} for {', '.join(six)}, not {preparation.picture_size}; "
-                "networks with four layers and springfield take 16."
-            )
     if mistakes:
         raise UserError("\n".join(mistakes))
     data_name = raw_name + _suffix(source, preparation, bool(corrections))

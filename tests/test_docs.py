@@ -386,6 +386,16 @@ def test_the_scores_of_unknown_characters_are_those_of_the_records():
     for row in pd.read_csv(paths.PUBLISHED / records.UNKNOWN).to_dict("records"):
         shares = " | ".join(f"{100 * row[name]:.1f} %" for name in columns)
         assert not missing(RESULTS, f"| {row['score']} | {row['auroc']:.3f} | {row['fpr_at_95_tpr']:.3f} | {shares} |")
+    table = pd.read_csv(paths.PUBLISHED / records.UNKNOWN).set_index("score")
+    best, rule = table.iloc[0], table.loc["probability of all that the map shows"]
+    named = [f"{100 * each.unknown_named:.1f} %" for each in (best, rule)]
+    without = table.loc["largest probability, without nobody"].strangers_named
+    assert not missing(
+        RESULTS,
+        f"on test its AUROC is {best.auroc - rule.auroc:.3f} higher",
+        f"it names {named[0]} of the left-out characters instead of {named[1]}",
+        f'{100 * rule.strangers_named:.1f} % of it is named; where the answer "nobody" is left out, {100 * without:.1f} %',
+    )
 
 
 def test_the_baselines_are_those_of_the_records():

@@ -289,9 +289,9 @@ def test_the_makefile_names_what_each_step_depends_on():
 def test_pictures_too_small_for_six_layers_are_a_mistake_before_anything_runs():
     for size in (16, plan_module.LEAST_SIZE_OF_SIX - 1):
         with pytest.raises(UserError, match=f"SIZE must be at least 22 for cnn6, not {size}"):
-            make_plan({"SIZE": str(size)})
-    make_plan({"SIZE": str(plan_module.LEAST_SIZE_OF_SIX)})
-    make_plan({"SIZE": "16", "RUNS": "cnn4 springfield"})
+            pipeline.write_requests(make_plan({"SIZE": str(size)}), {"train"})
+    make_plan({"SIZE": str(plan_module.LEAST_SIZE_OF_SIX)}).check_size()
+    make_plan({"SIZE": "16", "RUNS": "cnn4 springfield"}).check_size()
 
 
 def test_a_training_on_another_backend_is_another_one(tmp_path, monkeypatch):

@@ -38,6 +38,12 @@ def test_the_network_is_small(network):
     assert (FOLDER / records.LITERT_MODEL).stat().st_size <= 4_000_000
 
 
+@pytest.mark.parametrize("name", records.BESIDE_RUNS)
+def test_a_table_beside_the_runs_says_of_which_pictures_it_is(name):
+    record = records.read_record((paths.PUBLISHED / name).with_suffix(".json"))
+    assert record["data_name"].startswith("the-simpsons-characters-dataset-no-kaggle-test")
+
+
 def test_the_model_card_is_written_from_the_records():
     # To write it again: (FOLDER / records.MODEL_CARD).write_text(card.model_card(FOLDER), encoding="utf-8")
     assert (FOLDER / records.MODEL_CARD).read_text(encoding="utf-8") == card.model_card(FOLDER)

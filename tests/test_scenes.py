@@ -201,6 +201,20 @@ def test_a_second_character_that_a_reviewer_saw_is_learnt_and_is_somewhere():
     assert (scenes.for_validation(data, recipe()).seconds == -1).all()
 
 
+def test_where_a_second_character_was_seen_nothing_is_taken_for_nobody(monkeypatch):
+    images = np.zeros((4, SIZE, SIZE, 3), "uint8")
+    places = np.tile([0.4, 0.4, 0.6, 0.6], (4, 1))
+    made = batches_of(images, np.zeros(4, int), places, recipe(), seconds=np.array([1, 1, 1, -1]))
+    asked = []
+    monkeypatch.setattr(scenes, "CLIPART_FRACTION", 0)
+    monkeypatch.setattr(scenes, "BACKGROUND_FRACTION", 1)
+    monkeypatch.setattr(scenes, "beside", lambda picture, box, rng: asked.append(picture) or picture)
+    images[3] = 255
+    for number in range(20):
+        made._nobody(np.random.default_rng(number))
+    assert len(asked) == 20 and all(picture.min() == 255 for picture in asked)
+
+
 def test_nobody_is_the_last_output_and_has_no_place():
     pictures, targets = epoch(make(nobody=0.5))
     nobody = targets["probabilities"][:, -1] == 1

@@ -194,6 +194,22 @@ def test_the_share_of_wrong_labels_is_the_same_where_they_were_corrected(tmp_pat
     assert "40 of 40 random pictures reviewed: 25.0 % of the labels are wrong" in again.conclusion()
 
 
+def test_the_random_sample_is_the_same_where_labels_were_corrected(tmp_path):
+    raw, file = write_two_characters(tmp_path / "raw"), tmp_path / "corrections.csv"
+    for number in range(3):
+        write(raw / "maggie" / f"{number:02}.png", noise(500 + number))
+    samples = []
+    for name, label in (("before", ""), ("after", "bart")):
+        if label:  # a picture of a character with too few becomes one of bart, and one of bart is excluded
+            rows = [("maggie/00.png", "", label, "relabel"), ("bart/01.png", "", "", "exclude")]
+            rows = pd.DataFrame([(*row, "ann", "2026") for row in rows], columns=list(corrections.COLUMNS))
+            corrections.update(file, rows)
+        prepare(raw, tmp_path / name, picture_size=16, corrected=corrections.read(file) if label else None)
+        session = review.Review(raw, tmp_path / name, tmp_path / "answers", file, "ann", size=10)
+        samples.append(session.table.path[session.lists["random"]].tolist())
+    assert samples[0] == samples[1] and len(samples[0]) == 10
+
+
 def test_a_picture_that_is_gone_is_shown_as_it_was_prepared(pictures, tmp_path):
     places = (tmp_path / "none", pictures / "processed", pictures / "review", tmp_path / "corrections.csv")
     _, shown = review.Review(*places, "ann")._card({"list": "random"})

@@ -35,7 +35,7 @@ COLUMNS = {
     "detail": str,
 }
 # In a manifest that was made with corrections (`lib.data.corrections`), and only there.
-CORRECTION_COLUMNS = {"label_before": str, "verdict": str, "second_character": str}
+CORRECTION_COLUMNS = {"label_before": str, "verdict": str, "second_character": str, "split_before": str}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@
     near_duplicates.npy  int64 (pairs, 2), the positions of two near-duplicates in the manifest
     settings.json        the settings that the pictures were prepared with
     manifest.csv         path, character, width, height, sha256, group, split, exclusion_reason, image, detail; with
-                         corrections also label_before, verdict, second_character
+                         corrections also label_before, verdict, second_character, and split_before, by label_before
 
 Nothing is deleted: a picture that is not used has an empty `split` and the reason in `exclusion_reason`. `group`
 numbers the near-duplicates among the frames, and separately those among the archive's own test set.
@@ -256,7 +256,9 @@ def _divide(
     """
     before = None
     if "label_before" in table and preparation.split != "resampled":
-        by_source = table.assign(character=table.label_before).drop(columns=list(dataset.CORRECTION_COLUMNS))
+        by_source = table.assign(character=table.label_before).drop(
+            columns=list(dataset.CORRECTION_COLUMNS), errors="ignore"
+        )
         with contextlib.suppress(UserError):  # the labels of the source cannot be divided
             before = _divide(by_source, pairs, same_picture, preparation)[0].split.to_numpy()
     readable = np.flatnonzero(table.image >= 0)
@@ -292,6 +294,8 @@ def _divide(
         split = _kept_splits(before, split, groups, table.character.where(used & ~official_test, "").to_numpy())
     split[official_test] = dataset.TEST_SET
     table["split"] = np.where(used, split, "")
+    if "label_before" in table:
+        table["split_before"] = table.split if before is None else before
     _check_splits(table, preparation)
     correction_columns = [name for name in dataset.CORRECTION_COLUMNS if name in table]
     return table[[*dataset.COLUMNS, *correction_columns]], pairs

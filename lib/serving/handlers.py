@@ -243,10 +243,9 @@ class HealthHandler(Handler):
         try:
             recogniser = predictor.recogniser()
             self.write({"status": "ok", "model": recogniser.name, "digest": recogniser.digest} | report)
-        except UserError as problem:
-            log.warning("No network can answer: %s", problem)
+        except UserError:
             self.set_status(503)  # to strangers too, so without the names of folders
-            self.write({"status": "no model", "error": "No network can answer; the server's log says why."} | report)
+            self.write({"status": "no model", "error": "No network can answer; the page says why."} | report)
 
 
 class Predictor:

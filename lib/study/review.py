@@ -53,11 +53,9 @@ class Review:
         self._raw, self._where = raw, where
         # As the source has them, in a set that was made with corrections too.
         self.given = self.table.get("label_before", self.table.character)
-        # Those too that corrections took out: without them the share of wrong labels would be too low.
-        taken_out = (self.table.exclusion_reason == dataset.REVIEWED) | (
-            (self.table.exclusion_reason == dataset.TOO_FEW) & (self.given != self.table.character)
-        )
-        frames = np.flatnonzero(self.table.split.isin(list(dataset.SPLIT_FRACTIONS)) | taken_out)
+        # Those too that corrections took out, and none that they brought in: else the sample would be another one.
+        split = self.table.get("split_before", self.table.split)
+        frames = np.flatnonzero(split.isin(list(dataset.SPLIT_FRACTIONS)))
         self._pairs = dataset.near_duplicates(processed)
         # Drawn without looking at any answer, so that its review gives the share of wrong labels.
         self._sample = np.random.default_rng(seed).permutation(frames)[:size]

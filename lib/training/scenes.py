@@ -99,6 +99,8 @@ class SceneBatches(batches.Batches):
     ):
         self.places, self.seconds, self.nobody, self.figures = places, seconds, nobody, figures
         super().__init__(*given)
+        alone = self.rows[seconds[self.rows] < 0]
+        self._alone = alone if len(alone) else self.rows  # where nobody else was seen
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the rows of an epoch; -1 stands for nobody."""
@@ -139,7 +141,7 @@ class SceneBatches(batches.Batches):
         if rng.random() < STRANGER_FRACTION:
             other = Scene(self._nobody(rng))
         else:
-            other = self._known(self.rows[rng.integers(len(self.rows))])
+            other = self._known(self._alone[rng.integers(len(self._alone))])
         if other.characters and rng.random() < CUT_OUT_FRACTION:
             painted, figure = cut_out(other.picture, rng)
             if figure is not None and figure.mean() > MIN_CUT_OUT:
@@ -154,8 +156,8 @@ class SceneBatches(batches.Batches):
         if rng.random() < CLIPART_FRACTION:
             return self.nobody[rng.integers(len(self.nobody))]
         if rng.random() < BACKGROUND_FRACTION:
-            row = self.rows[rng.integers(len(self.rows))]
-            if not np.isnan(self.places[row, 0]):
+            row = self._alone[rng.integers(len(self._alone))]
+            if self.seconds[row] < 0 and not np.isnan(self.places[row, 0]):
                 part = beside(self.images[row], self.places[row], rng)
                 if part is not None:
                     return part

@@ -203,3 +203,17 @@ test("answers outlast the pictures that had to make room", () => {
   assert.equal(rows.length, 1 + 320);
   assert.ok(rows.some((row) => row.startsWith('"319.png"') && row.includes('"relabel"')));
 });
+
+test("a kept answer of a network that is another one now is asked for again, and stays where none comes", async () => {
+  const page = undrawn({ isOn: false });
+  page.pictures = [];
+  page.transport = {
+    about: { networks: [{ key: "a", file: "new-a" }, { key: "b", file: "new-b" }] },
+    recognise: async () => ({ a: { character: "homer" }, b: { problem: "It could not be loaded." } }),
+  };
+  const answers = { a: { character: "bart" }, b: { character: "lisa" } };
+  const entry = { answers, files: { a: "old-a", b: "old-b" }, picture: {} };
+  await page.askAgain([entry]);
+  assert.deepEqual(entry.answers, { a: { character: "homer" }, b: { character: "lisa" } });
+  assert.deepEqual(entry.files, { a: "new-a", b: "old-b" });
+});

@@ -11,6 +11,7 @@ export function historyView(page) {
   const list = make("ul");
   const download = () => {
     save(table(page), "text/csv", "answers.csv");
+    for (const entry of [...page.pictures, ...page.forgotten]) entry.isDownloaded = true;
     page.isSaved = true;
   };
   const keep = make("input", { id: "keep", type: "checkbox", onchange: () => page.toggleShelf(keep.checked) });

@@ -387,7 +387,7 @@ export class Page {
 
   correct(entry, truth) {
     this.isSaved &&= truth === entry.truth; // null, of a form that was left empty
-    if (truth !== entry.truth) entry.when = new Date().toISOString();
+    if (truth !== entry.truth) Object.assign(entry, { when: new Date().toISOString(), isDownloaded: false });
     entry.truth = truth;
     entry.isCorrecting = false;
     this.keep(entry);
@@ -430,7 +430,7 @@ export class Page {
       this.fail(problem);
     }
     const notKept = this.shelf.isOn ? this.forgotten : [...this.pictures, ...this.forgotten];
-    this.isSaved = notKept.every((entry) => !entry.truth);
+    this.isSaved = notKept.every((entry) => !entry.truth || entry.isDownloaded);
     this.history.draw();
   }
 
@@ -453,8 +453,9 @@ export class Page {
       const isOld = (key) => this.networkOf(key) && this.networkOf(key).file !== entry.files[key];
       const keys = Object.keys(entry.answers).filter(isOld);
       const answers = keys.length && (await this.transport.recognise(entry.picture, keys).catch(() => null));
-      if (!answers) continue; // without a connection the next visit tries again
-      this.answered(entry, answers);
+      const good = Object.entries(answers || {}).filter(([, answer]) => !answer.problem);
+      if (!good.length) continue; // the next visit tries again
+      this.answered(entry, Object.fromEntries(good));
       this.keep(entry);
       this.drawAfter(entry);
     }
