@@ -37,7 +37,7 @@ class Client:
     def __init__(self, outcomes):
         self.outcomes, self.markers = outcomes, []
 
-    def submit(self, task, job, **options):
+    def submit(self, task, job, begun, **options):
         self.markers.append(task.args[1])
         return Ended(self.outcomes[job.run])
 
@@ -105,4 +105,4 @@ def test_a_worker_that_comes_later_and_does_not_share_the_folder_is_named(tmp_pa
     monkeypatch.setattr(scheduler, "this_worker", lambda code: worker)
     job = cluster.Job("cnn4", ("train",), tmp_path / "cnn4", {}, {})
     with pytest.raises(UserError, match=r"The worker tcp://later:1 does not share .*/cnn4, as the first ones did\."):
-        cluster.execute(tmp_path, tmp_path / "marker", "code", "", job)
+        cluster.execute(tmp_path, tmp_path / "marker", "code", "", job, {})
