@@ -373,6 +373,8 @@ def test_the_scores_on_reviewed_labels_are_those_of_the_records():
         assert (row["test pictures"], row["corrected"]) == (f"{found.test_pictures:,.0f}", f"{found.corrected:.0f}")
         assert row["macro F1"] == f"{found.macro_f1:.3f}"
         assert row["macro F1, reviewed"] == f"{found.reviewed_macro_f1:.3f}"
+        gain = f"{found.gain:.3f} ({found.low:.3f} to {found.high:.3f})", f"{found.trained_on_reviewed:.3f}"
+        assert (row["gain, 95 % interval"], row["trained on them too"]) == (("", "") if np.isnan(found.gain) else gain)
     number = verdicts.verdict.value_counts()
     assert len(rows) == 6 and not missing(
         paths.DOCS / "labels.md",
