@@ -133,8 +133,10 @@ def test_ctrl_c_when_a_step_has_touched_its_product_removes_nothing(edited):
     command = checkout.command("train", "RUNS=cnn4")
     with subprocess.Popen(command, cwd=checkout.folder, start_new_session=True, **quiet) as make:
         while record.stat().st_mtime_ns == before:
-            assert make.poll() is None
-        os.killpg(make.pid, signal.SIGINT)
+            # On a busy machine make may end between two looks.
+            assert make.poll() is None or record.stat().st_mtime_ns != before
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(make.pid, signal.SIGINT)
     assert record.is_file()
 
 
