@@ -52,10 +52,8 @@ def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -
     rise = history.val_loss.iloc[-1] / lowest.val_loss - 1
     fit = "The validation loss does not rise again, so nothing says that it overfits"
     if rise > LOSS_NOISE:
-        fit = (
-            f"The validation loss is lowest in epoch {lowest.epoch:.0f} and {100 * rise:.0f} % higher at the end: from "
-        )
-        fit += "there on it overfits"
+        since = f"lowest in epoch {lowest.epoch:.0f} and {100 * rise:.0f} % higher at the end"
+        fit = f"The validation loss is {since}: from there on it overfits"
     return (
         f"**Found:** `{run}` reaches macro F1 {best.val_macro_f1:.3f} on validation, in epoch {best_epoch} of "
         f"{len(history)}; the training took {tables.duration(seconds)}. {fit}."

@@ -6,7 +6,7 @@ import { Page } from "./page.js";
 import { copyOf } from "./pictures.js";
 import { Problem } from "./problem.js";
 import { Questions } from "./questions.js";
-import { framing } from "./square.js";
+import { framing, surplus } from "./square.js";
 
 const PATIENCE_MS = 20_000; // for an answer
 const PATIENCE_AFAR_MS = 45_000; // for an address: 10 s at most, and others may have to be read before
@@ -64,8 +64,7 @@ class Kernel {
     if (isSmall && KEPT_TYPES.includes(source.type)) return source.arrayBuffer();
     const preview = picture.preview && pictureOf(picture.preview);
     const pixels = await pixelsOf(preview ?? picture, OPENED_SIDE);
-    const [left, top, right, bottom] = framing(pixels, 1, "bounded").box;
-    const larger = Math.max(pixels.width, pixels.height) / Math.max(right - left, bottom - top);
+    const larger = surplus(pixels, framing(pixels, 1, "bounded"));
     const wanted = Math.max(Math.min(LARGEST_SIDE, Math.ceil(larger * keptSide)), Math.ceil((side * longest) / shortest));
     const copy = await copyOf(preview && wanted <= OPENED_SIDE ? preview : picture, wanted);
     return copy.arrayBuffer();

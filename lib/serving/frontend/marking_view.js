@@ -1,6 +1,7 @@
 // Marks a part of a picture, by pointer or by keys, to look at it alone.
 
 import { make } from "./dom.js";
+import { Problem } from "./problem.js";
 
 const SMALLEST = 0.08; // of the picture's side
 const STEP = 0.04; // of the picture's side, for an arrow key
@@ -64,7 +65,7 @@ export function markingView(page, entry, button) {
     start = null;
     if (!hasMoved) return;
     if (Math.min(box[2] - box[0], box[3] - box[1]) >= SMALLEST) done();
-    else page.status.textContent = "This part is too small. Drag a larger one.";
+    else page.fail(new Problem("This part is too small. Drag a larger one."));
   };
   surface.onkeydown = (event) => {
     const direction = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, -1], ArrowDown: [1, 1] }[event.key];

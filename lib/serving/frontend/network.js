@@ -4,7 +4,7 @@ import { cellsOf, withMirrored } from "./class_map.js";
 import { decide } from "./decision.js";
 import { OPENED_SIDE, decode, pictureOf } from "./decode.js";
 import { covered, importance, overlay, patches } from "./occlusion.js";
-import { boxInPicture, framing, rgbOf, toSquare } from "./square.js";
+import { boxInPicture, framing, rgbOf, surplus, toSquare } from "./square.js";
 
 export const LARGEST_SIDE = 4096; // pixels that are looked at where only a small part of a picture is used
 
@@ -69,8 +69,7 @@ export class Network {
     const longest = Math.max(picture.width, picture.height);
     let pixels = await pixelsOf(picture.preview ? pictureOf(picture.preview) : picture, OPENED_SIDE);
     let frame = framing(pixels, size, mode);
-    const [left, top, right, bottom] = frame.box;
-    const larger = Math.max(pixels.width, pixels.height) / Math.max(right - left, bottom - top);
+    const larger = surplus(pixels, frame);
     if (longest > OPENED_SIDE && larger > 1) {
       pixels = await pixelsOf(picture, Math.min(LARGEST_SIDE, Math.ceil(larger * OPENED_SIDE)));
       frame = framing(pixels, size, mode);

@@ -33,7 +33,7 @@ function inFew(names) {
 
 /** Gives a picture that can still be read, its small copy where the file was moved or deleted since. */
 async function readable({ picture, shown }) {
-  if (!(picture?.source instanceof Blob)) return picture ?? pictureOf(await createImageBitmap(shown));
+  if (!(picture.source instanceof Blob)) return picture;
   try {
     await picture.source.slice(0, 1).arrayBuffer();
     return picture;

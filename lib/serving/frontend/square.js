@@ -40,6 +40,11 @@ export function framing(picture, size, resizeMode) {
   return { box, inner };
 }
 
+/** Says how many times as long as the used part of it a picture is, by the longer sides. */
+export function surplus(picture, { box: [left, top, right, bottom] }) {
+  return Math.max(picture.width, picture.height) / Math.max(right - left, bottom - top);
+}
+
 /** Resizes a picture to a square; padding repeats the pixels of its border. */
 export function toSquare(picture, size, resizeMode, frame = framing(picture, size, resizeMode)) {
   const { box, inner } = frame;
