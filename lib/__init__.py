@@ -19,3 +19,7 @@ if "inline" not in os.environ.get("MPLBACKEND", ""):
 # jsonschema, which reads notebooks, loads this package where it can: it compiles 39 grammars at import, five seconds
 # here, to check international addresses that no notebook has. Without it jsonschema leaves that check out.
 sys.modules.setdefault("rfc3987_syntax", None)
+
+# Ctrl-C while a command still loads its modules is no mistake with a traceback; once it runs, it says how to go on.
+_report = sys.excepthook
+sys.excepthook = lambda kind, *rest: None if issubclass(kind, KeyboardInterrupt) else _report(kind, *rest)

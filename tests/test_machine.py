@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -57,3 +60,13 @@ def test_a_training_that_does_not_fit_into_memory_waits(tmp_path, monkeypatch):
 
 def test_the_processor_has_a_name():
     assert machine.processor_name()
+
+
+def test_ctrl_c_while_a_command_loads_its_modules_prints_no_traceback():
+    code = "import lib, sys; raise (KeyboardInterrupt if sys.argv[1:] else RuntimeError)('pressed')"
+    interrupted, mistaken = (
+        subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True)
+        for given in (["ctrl-c"], [])
+    )
+    assert (interrupted.returncode, interrupted.stderr) == (-signal.SIGINT, "")
+    assert mistaken.returncode == 1 and mistaken.stderr.endswith("RuntimeError: pressed\n")
