@@ -85,6 +85,17 @@ def test_runs_with_near_duplicates_in_train_rank_last(tmp_path):
     assert list(ranked.run) == ["best", "honest", "leaky"] and list(ranked.index) == [0, 1, 2]
 
 
+def test_runs_on_other_pictures_rank_after_those_that_compare(tmp_path):
+    for name, score, manifest, near_duplicates in [
+        *[("good", 0.8, "a", 0), ("best", 0.9, "a", 0), ("more-characters", 0.95, "b", 0)],
+        *[("corrected", 0.85, "c", 0), ("leaky", 0.99, "d", 7), ("leaky-too", 0.98, "d", 7), ("leaky-3", 0.97, "d", 7)],
+    ]:
+        scores = {"macro_f1": score, "near_duplicates_in_train": near_duplicates}
+        evaluated_run(tmp_path / name, scores=scores, manifest_sha256=manifest * 64)
+    ranked = list(compare.ranked(compare.results(compare.evaluated(tmp_path))).run)
+    assert ranked == ["best", "good", "more-characters", "corrected", "leaky", "leaky-too", "leaky-3"]
+
+
 def test_runs_that_counted_no_near_duplicates_rank_by_score(tmp_path):
     for name, score in [("good", 0.8), ("best", 0.9)]:
         evaluated_run(tmp_path / name, scores={"macro_f1": score})
@@ -156,6 +167,13 @@ def test_an_ablation_lists_what_each_run_changed(tmp_path):
     assert table.corruption_loss.isna().all()
 
 
+def test_seed_noise_is_the_largest_difference_between_seeds_of_a_base():
+    runs = ["base", "base-seed-1", "base-seed-10", "sgd", "base-like"]
+    table = pd.DataFrame({"run": runs, "val_macro_f1": [0.9, 0.905, 0.894, 0.5, 0.6]})
+    assert compare.seed_noise([table[:2], table]) == pytest.approx(0.011)
+    assert compare.seed_noise([table[3:], table[:1]]) is None
+
+
 def test_an_ablation_without_its_base_is_empty(tmp_path):
     trained_run(tmp_path / "sgd")
     assert compare.ablation(tmp_path).empty
@@ -174,11 +192,12 @@ def test_mistakes_by_frames_follow_a_power_law(tmp_path):
         trained_run(tmp_path / name, recipe=changed, best_val_macro_f1=score, train_pictures=pictures)
     table = compare.by_frames(tmp_path)
     assert list(table.run) == ["sixteenth", "quarter", "base"] and list(table.train_pictures) == [400, 1600, 6400]
-    scale, exponent = compare.power_law(table)
-    assert (scale, exponent) == (pytest.approx(4), pytest.approx(-0.5))
+    law = compare.power_law(table)
+    assert law == (pytest.approx(4), pytest.approx(-0.5))
     # 4 / √10,000 = 0.04, and 1 / √2 = 0.71.
-    said = findings.more_frames(table, scale, exponent, 10_000)
-    assert "71 % of the mistakes" in said and "0.040 instead of 0.050 on 6,400" in said
+    said = findings.more_frames(table, {"all": law}, 10_000)
+    assert "0.050 with 6,400 frames" in said
+    assert "0.040 by a line through all (twice as many frames leave 71 %)" in said
     trained_run(tmp_path / "half", recipe={"train_fraction": 0.5}, best_val_macro_f1=1.0, train_pictures=3200)
     assert "half" not in compare.by_frames(tmp_path).run.tolist()  # no mistakes have no logarithm
 

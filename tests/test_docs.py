@@ -273,7 +273,7 @@ def test_the_gain_by_depth_is_that_of_the_predictions():
     deep, shallow = predictions("cnn6-matched"), predictions("cnn4-matched")
     found = compare.differences({"deep": deep, "shallow": shallow}, best="deep").set_index("run").loc["shallow"]
     gain, bounds = f"gains {found.below_best:.3f} macro F1", interval(found.low, found.high)
-    assert not missing(README, f"{gain} (95 % interval {bounds})")
+    assert not missing(README, f"{gain} (95 % interval {bounds}")
     assert not missing(RESULTS, gain, f"The 95 % interval over test pictures is {bounds}")
 
 
@@ -434,7 +434,7 @@ def test_the_network_of_the_page_is_measured_as_its_records_say():
     of_18 = np.isin(np.array(answers.characters)[answers.actual], BEST.record["characters"])
     on_theirs = metrics.macro_f1(answers.actual[of_18], answers.predicted[of_18])
     assert not missing(
-        README, f"macro F1 {scores['macro_f1']:.3f}, and on the test pictures of these 18 {on_theirs:.3f}"
+        README, f"macro F1 {scores['macro_f1']:.3f}, and {on_theirs:.3f} on the test pictures of those 18 characters"
     )
     assert not missing(
         RESULTS,
@@ -542,14 +542,25 @@ def test_the_robustness_loss_is_that_of_the_records():
 
 def test_what_more_frames_bring_is_that_of_the_records():
     table = compare.by_frames(paths.PUBLISHED / "accuracy")
-    scale, exponent = compare.power_law(table)
-    number = table.train_pictures.max()
-    expected, now = (scale * n**exponent for n in (number / dataset.SPLIT_FRACTIONS["train"], number))
+    number, now = table.train_pictures.iloc[-1], table.mistakes.iloc[-1]
+    more = number / dataset.SPLIT_FRACTIONS["train"]
+    (scale, exponent), (scale_without, exponent_without) = compare.power_law(table), compare.power_law(table[1:])
     assert not missing(
         ABLATION,
-        f"Twice as many frames leave {percent(2**exponent)} of the mistakes",
-        f"about {number / dataset.SPLIT_FRACTIONS['train']:,.0f}, should come to {expected:.3f} "
-        f"where the fitted line has {now:.3f} for {number:,}",
+        f"leave {percent(2**exponent)} of it by a line through all four, and {percent(2**exponent_without)} by one",
+        f"about {more:,.0f}, should come to {scale * more**exponent:.3f} by the one and "
+        f"{scale_without * more**exponent_without:.3f} by the other, where {now:.3f} was measured for {number:,}",
+    )
+
+
+def test_what_two_seeds_differ_by_is_that_of_the_records():
+    noise = {
+        series: compare.seed_noise([compare.ablation(paths.PUBLISHED / series)]) for series in ("ablation", "accuracy")
+    }
+    assert not missing(
+        ABLATION,
+        f"`ablation/base` differ by {noise['ablation']:.3f}, two of `accuracy/base` by {noise['accuracy']:.3f}",
+        f"differences below {max(noise.values()):.3f} are ties",
     )
 
 

@@ -4,6 +4,7 @@ Everywhere `run_folders` are folders of runs that are trained and evaluated, unl
 """
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from lib.evaluation import intervals, labels, metrics
 from lib.training.recipe import Recipe
 
 LEAKING_SPLITS = ("random", "resampled")
-OTHER_PICTURES = (*LEAKING_SPLITS, CORRECTED)  # how the names of runs end that repeat another one on other pictures
 BASE, ROBUSTNESS_BASE = "base", "springfield-frames-only"  # the runs that those of a series are compared with
 DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}  # of parameters newer than a run
 FROM_RECORDS = "Not trained here, so this is from the committed records in `outputs/published/`, of the real archive."
@@ -66,7 +66,7 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
     """
     columns = "run conv_layers num_parameters epochs seconds seconds_per_epoch accuracy macro_f1 macro_f1_low"
     columns += " macro_f1_high lowest_character lowest_f1 log_loss test_pictures near_duplicates_in_train"
-    columns += " kaggle_macro_f1 num_characters"
+    columns += " kaggle_macro_f1 num_characters manifest_sha256"
     rows = []
     for run_folder in run_folders:
         for name in (records.RUN_RECORD, records.METRICS_RECORD):
@@ -83,12 +83,16 @@ def results(run_folders: list[Path]) -> pd.DataFrame:
 def ranked(results: pd.DataFrame) -> pd.DataFrame:
     """Sort runs, as from `results`, by macro F1, best first, and number them from 0.
 
-    Runs whose test pictures have near-duplicates in train come last: their scores are not comparable, however high.
+    First those on the pictures and labels that most runs have. Scores of the others do not compare with theirs: runs
+    that know other characters or have reviewed labels, and, last, runs whose test pictures have near-duplicates in
+    train.
     """
     # None, where a record counted no near-duplicates, is no greater than 0 either.
     leaky = results.near_duplicates_in_train.astype(float) > 0
-    order = results.assign(leaky=leaky).sort_values(["leaky", "macro_f1"], ascending=[True, False], ignore_index=True)
-    return order.drop(columns="leaky")
+    other = results.manifest_sha256 != results.manifest_sha256[~leaky].mode().max()
+    order = results.assign(leaky=leaky, other=other)
+    order = order.sort_values(["leaky", "other", "macro_f1"], ascending=[True, True, False], ignore_index=True)
+    return order.drop(columns=["leaky", "other"])
 
 
 def _parameters(run_folder: Path) -> dict[str, Any]:
@@ -193,6 +197,12 @@ def ablation(runs_folder: Path) -> pd.DataFrame:
     return table.sort_values("val_macro_f1", ascending=False, ignore_index=True)
 
 
+def seed_noise(tables: Iterable[pd.DataFrame]) -> float | None:
+    """Give the largest difference between two seeds of `BASE` in any of several tables of `ablation`; None without."""
+    of_seeds = [table.val_macro_f1[table.run.str.fullmatch(rf"{BASE}(-seed-\d+)?")] for table in tables]
+    return max((scores.max() - scores.min() for scores in of_seeds if len(scores) > 1), default=None)
+
+
 def by_frames(runs_folder: Path) -> pd.DataFrame:
     """Measure how the validation score grows with the number of training frames, of the runs of an `ablation`.
 
@@ -269,14 +279,18 @@ def time_to_target(run_folders: list[Path], reference: str) -> pd.DataFrame:
         of `reference`. Empty where `reference` is not among the runs. Runs on another split, whose validation pictures
         differ, and on another machine are left out.
     """
-    runs = {run_folder: records.read_run(run_folder) for run_folder in run_folders}
-    conditions = {folder: (run.get("manifest_sha256"), run.get("machine")) for folder, run in runs.items()}
-    of_reference = [condition for folder, condition in conditions.items() if folder.name == reference]
-    curves = validation_curves([folder for folder in runs if conditions[folder] in of_reference])
+    curves = validation_curves(like(run_folders, reference, "manifest_sha256", "machine"))
     target = curves.val_macro_f1[curves.run == reference].tail(1)
     reached = curves[curves.val_macro_f1 >= target.max()].drop_duplicates("run")
     table = reached[["run", "epoch", "minutes"]].sort_values("minutes", ignore_index=True)
     return table.assign(relative_time=table.minutes / table.minutes[table.run == reference].max())
+
+
+def like(run_folders: list[Path], reference: str, *keys: str) -> list[Path]:
+    """Choose the trained runs whose records have the same values as that of the run `reference`; none without it."""
+    values = {folder: [records.read_run(folder).get(key) for key in keys] for folder in run_folders}
+    of_reference = [found for folder, found in values.items() if folder.name == reference]
+    return [folder for folder, found in values.items() if found in of_reference]
 
 
 def validation_curves(run_folders: list[Path]) -> pd.DataFrame:

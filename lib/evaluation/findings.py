@@ -97,12 +97,13 @@ def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentenc
     )
 
 
-def depth(one_recipe: pd.DataFrame, original: pd.DataFrame) -> str:
-    """Answer the question of the study: is the deeper network better?
+def depth(one_recipe: pd.DataFrame, original: pd.DataFrame, results: pd.DataFrame) -> str:
+    """Answer the question of the study: is the deeper network better, and at what cost?
 
     Args:
         one_recipe: `compare.differences` of cnn4-matched below cnn6-matched.
         original: The same of cnn4 below cnn6, which differ in more than depth.
+        results: `compare.results` of these runs.
     """
     gains, verdicts = [], []
     asked = {"one recipe": (one_recipe, "cnn4-matched"), "the original recipes": (original, "cnn4")}
@@ -118,7 +119,17 @@ def depth(one_recipe: pd.DataFrame, original: pd.DataFrame) -> str:
         gains.append(f"{gain} ({row.low:.3f} to {row.high:.3f})")
         better = "the deeper network is better" if row.low > 0 else "these pictures do not settle it"
         verdicts.append(f"With {by} {'the deeper network is worse' if row.high < 0 else better}.")
-    return f"**Six layers {gains[0]} by one recipe for both, and {gains[1]} by the original two.** {' '.join(verdicts)}"
+    minutes, parameters = (
+        results.set_index("run")[column].loc[["cnn6-matched", "cnn4-matched"]] / unit
+        for column, unit in (("seconds", 60), ("num_parameters", 1e6))
+    )
+    cost = (
+        f"By one recipe six layers take {minutes.iloc[0]:.1f} minutes of training instead of {minutes.iloc[1]:.1f}, "
+        f"and have {parameters.iloc[0]:.1f} million parameters instead of {parameters.iloc[1]:.1f}. The intervals are "
+        "about the choice of test pictures; each network was trained once, so none says what another seed would give."
+    )
+    answer = f"**Six layers {gains[0]} by one recipe for both, and {gains[1]} by the original two.**"
+    return " ".join([answer, *verdicts, cost])
 
 
 def differences(table: pd.DataFrame, best: str) -> str:
@@ -128,9 +139,44 @@ def differences(table: pd.DataFrame, best: str) -> str:
     if others.empty:
         return f"**Found:** `{best}` is the only run on these pictures."
     if close.empty:
-        return f"**Found:** `{best}` is better than every other run on the same pictures."
+        return f"**Found:** `{best}` scores higher than every other run, by more than the choice of pictures explains."
     listed = ", ".join(f"`{run}`" for run in close)
     return f"**Found:** `{best}` scores highest, but these pictures do not distinguish it from {listed}."
+
+
+def baselines(table: pd.DataFrame) -> str:
+    """Say how far one comes without training: a table of `baselines.baselines`."""
+    best = table.loc[table.macro_f1.idxmax()]
+    return f"**Found:** Without training, macro F1 is {best.macro_f1:.3f} at best ({best.baseline})."
+
+
+def seeds(table: pd.DataFrame) -> str:
+    """Say how far apart the seeds of a recipe are: a table of `compare.seeds`."""
+    text = "**Found:**"
+    for recipe, scores in table.groupby("recipe").macro_f1:
+        text += f" {len(scores)} seeds of `{recipe}` have macro F1 {scores.min():.3f} to {scores.max():.3f}."
+    return text
+
+
+def reviewed(table: pd.DataFrame) -> str:
+    """Say what wrong labels of test pictures change: a table of `compare.reviewed`."""
+    change = table.reviewed_macro_f1 - table.macro_f1
+    same = [*table.macro_f1.rank()] == [*table.reviewed_macro_f1.rank()]
+    return (
+        f"**Found:** On reviewed labels of the test pictures macro F1 changes by {change.min():+.3f} to "
+        f"{change.max():+.3f}; the order of the runs {'stays' if same else 'changes'}."
+    )
+
+
+def ablation(table: pd.DataFrame, series: str, noise: float | None) -> str:
+    """Say which change of a series pays most and which costs most: a table of `compare.ablation` with its base."""
+    scores = table.set_index("run").val_macro_f1
+    effect = scores.drop("base") - scores["base"]
+    best, worst = (f"`{run}` ({effect[run]:+.3f})" for run in (effect.idxmax(), effect.idxmin()))
+    text = f"**Found:** Of the changes of `{series}/base`, {best} scores best and {worst} worst on validation"
+    if noise is None:
+        return f"{text}; one seed each."
+    return f"{text}; {(effect.abs() <= noise).sum()} of {len(effect)} change no more than another seed may."
 
 
 def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:
@@ -153,13 +199,22 @@ def _gain(row: Any) -> str:
     return f"seems to {change}, {'more than' if row.low > 0 or row.high < 0 else 'no more than'} chance could give"
 
 
-def more_frames(table: pd.DataFrame, scale: float, exponent: float, more: int) -> str:
-    """Say what more training frames should bring, by the law of `compare.power_law` for `compare.by_frames`."""
-    last, expected = table.iloc[-1], scale * more**exponent
+def more_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: int) -> str:
+    """Say what more training frames should bring.
+
+    Args:
+        table: As from `compare.by_frames`.
+        laws: What `compare.power_law` fits, by the name of what it was fitted to.
+        more: The larger number of frames.
+    """
+    last = table.iloc[-1]
+    expected = ", ".join(
+        f"{scale * more**exponent:.3f} by a line through {name} (twice as many frames leave {100 * 2**exponent:.0f} %)"
+        for name, (scale, exponent) in laws.items()
+    )
     return (
-        f"**Found:** Twice as many frames leave {100 * 2**exponent:.0f} % of the mistakes. On all {more:,} frames 1 - "
-        f"macro F1 should be {expected:.3f} instead of {scale * last.train_pictures**exponent:.3f} on "
-        f"{last.train_pictures:,}, by the fitted line; one seed each."
+        f"**Found:** 1 - macro F1 is {last.mistakes:.3f} with {last.train_pictures:,} frames. With all {more:,} it "
+        f"should be {expected}. Each training has one seed, so this is a rough guess."
     )
 
 

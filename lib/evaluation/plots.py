@@ -435,7 +435,7 @@ def picture_grid(
     for axes in frames.flat[len(images) :]:
         axes.set_axis_off()
     for axes, (image, title, answer) in zip(frames.flat, zip(images, *texts, strict=True), strict=False):
-        axes.imshow(image, interpolation="bicubic")
+        axes.imshow(image)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_title(title, fontsize=8.5, loc="center")

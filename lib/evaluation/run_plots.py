@@ -34,13 +34,16 @@ def forest(table: pd.DataFrame, best: str) -> plots.Chart:
 
 
 @plots.styled
-def curves_over_each_other(table: pd.DataFrame, target: float | None = None) -> plots.Chart:
+def curves_over_each_other(
+    table: pd.DataFrame, target: float | None = None, target_label: str = "target"
+) -> plots.Chart:
     """Draw the validation scores of several trainings by epoch, and by minutes, on logarithmic axes.
 
     Args:
         table: One row per run and epoch: `run`, `epoch`, `minutes` and `val_macro_f1`, as from
             `compare.validation_curves`. Runs beyond the eighth have the colours of the first, dashed.
         target: A score to reach, as a horizontal line.
+        target_label: What that line is.
     """
     figure, (by_epoch, by_time) = plots.panels(4.2, 2, sharey=True)
     colours = len(plots.PALETTE)
@@ -62,25 +65,26 @@ def curves_over_each_other(table: pd.DataFrame, target: float | None = None) -> 
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="both")
         if target is not None:
-            axes.axhline(target, **plots.DASHED, label="target")
+            axes.axhline(target, **plots.DASHED, label=target_label)
     figure.legend(handles=by_epoch.get_legend_handles_labels()[0], loc="outside lower left", ncols=4)
     return figure
 
 
 @plots.styled
-def ablation(table: pd.DataFrame, base: str = "base", noise: float | None = None) -> plots.Chart:
+def ablation(table: pd.DataFrame, series: str, base: str = "base", noise: float | None = None) -> plots.Chart:
     """Draw what each change of a recipe does to the validation score, the best first.
 
     Args:
         table: Columns `run` and `val_macro_f1`, as from `compare.ablation`.
+        series: Name of the series of runs.
         base: The run that the others change.
-        noise: Difference between two seeds of the base; drawn as a band around zero.
+        noise: Difference between two seeds of one recipe; drawn as a band around zero.
     """
     scores = table.set_index("run")["val_macro_f1"].sort_values(ascending=False)
     effect = scores.drop(base) - scores[base]
     figure, axes = plots.panels(0.34 * len(effect) + 1.3)
     if noise is not None:
-        axes.axvspan(-noise, noise, color=plots.PALE, label=f"between two seeds of {base}: {noise:.3f}")
+        axes.axvspan(-noise, noise, color=plots.PALE, label=f"as far apart as two seeds of one recipe: {noise:.3f}")
         figure.legend(loc="outside lower left")
     colours = np.where(effect < 0, plots.ORANGE, plots.BLUE)
     bars = axes.barh(range(len(effect)), effect, height=0.62, color=colours)
@@ -89,34 +93,33 @@ def ablation(table: pd.DataFrame, base: str = "base", noise: float | None = None
     plots.name_rows(axes, effect.index, above=0.8)
     axes.grid(axis="x")
     axes.margins(x=0.15)
-    axes.set_title(f"Change of macro F1 on validation against {base} ({scores[base]:.3f})")
+    axes.set_title(f"Change of macro F1 on validation against {series}/{base} ({scores[base]:.3f})")
     return figure
 
 
 @plots.styled
-def by_frames(table: pd.DataFrame, scale: float, exponent: float, more: int) -> plots.Chart:
-    """Draw mistakes on validation by the number of training frames, and the fitted power law.
+def by_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: int) -> plots.Chart:
+    """Draw mistakes on validation by the number of training frames, and the fitted power laws.
 
     Args:
         table: Columns `train_pictures` and `mistakes`, as from `compare.by_frames`.
-        scale: Of the power law, as from `compare.power_law`.
-        exponent: Likewise.
-        more: A larger number of frames, to which the line is extended.
+        laws: What `compare.power_law` fits, by the name of what it was fitted to.
+        more: A larger number of frames, to which the lines are extended.
     """
     figure, axes = plots.panels(3.6)
-    reach, expected = np.geomspace(table.train_pictures.min(), more), scale * more**exponent
-    axes.plot(reach, scale * reach**exponent, **plots.DASHED, label="fitted power law")
+    reach = np.geomspace(table.train_pictures.min(), more)
+    for (name, (scale, exponent)), line in zip(laws.items(), ("--", ":"), strict=False):
+        axes.plot(reach, scale * reach**exponent, **plots.DASHED | {"linestyle": line}, label=f"line through {name}")
+        axes.plot(more, scale * more**exponent, "o", color=plots.BLUE, markerfacecolor="white", markersize=7, zorder=3)
     axes.plot(table.train_pictures, table.mistakes, "o", color=plots.BLUE, markersize=7, label="trained")
-    look = {"color": plots.BLUE, "markerfacecolor": "white", "markersize": 7, "zorder": 3}
-    axes.plot(more, expected, "o", **look, label="expected of all frames")
-    for pictures, mistakes in [*table[["train_pictures", "mistakes"]].itertuples(index=False), (more, expected)]:
+    for pictures, mistakes in table[["train_pictures", "mistakes"]].itertuples(index=False):
         plots.write_above(axes, pictures, mistakes, f"{mistakes:.3f}")
     axes.set(xscale="log", yscale="log", xlabel="training frames", title="1 - macro F1 on validation, logarithmic")
     ticks = [*table.train_pictures, more]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(NullFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.margins(x=0.06, y=0.2)
     axes.grid(axis="both", which="both")
     figure.legend(loc="outside lower left", ncols=3)
