@@ -60,16 +60,20 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def in_words(problem: Exception) -> str:
+    """Give the text of an exception, of an error of the system with its file."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}." if problem.filename else f"{problem.strerror}."
+    return str(problem) or type(problem).__name__
+
+
 def report_error(problem: Exception) -> int:
     """Print what was wrong, without a traceback; returns the exit status of a mistake.
 
     Each line of the text is a mistake of its own, but for indented ones, which belong to the one before. Control
     characters are escaped, and a line ends after `MAX_LETTERS`.
     """
-    if isinstance(problem, OSError) and problem.strerror:
-        where = f"{problem.filename}: " if problem.filename else ""
-        problem = UserError(f"{where}{problem.strerror}.")
-    for text in str(problem).splitlines() or [type(problem).__name__]:
+    for text in in_words(problem).split("\n"):
         line = printable(text[:MAX_LETTERS] + "…" * (len(text) > MAX_LETTERS))
         print(line if line.startswith(" ") else f"error: {line}", file=sys.stderr)
     return EXIT_USAGE

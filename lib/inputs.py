@@ -34,22 +34,22 @@ def files(notebook: Path) -> list[Path]:
         them, sorted.
     """
     packages = PACKAGES[: PACKAGES.index(PACKAGE_OF_STEP.get(notebook.stem, PACKAGES[-1])) + 1]
-    waiting, found = set(_imported("\n".join(_code_cells(notebook)))), set()
+    waiting, found = set(_imported("\n".join(_code_cells(notebook)), notebook)), set()
     while waiting:
         path = waiting.pop()
         package = path.relative_to(paths.ROOT).parts[1]
         if path not in found and (package in packages or package.endswith(".py")):
             found.add(path)
-            waiting |= _imported(path.read_text(encoding="utf-8"))
+            waiting |= _imported(path.read_text(encoding="utf-8", errors="replace"), path)
     tables = {table for path in found if path.parent.name in packages for table in path.parent.glob("*.yaml")}
     return sorted(found | tables)
 
 
 @functools.cache
-def _imported(source: str) -> set[Path]:
+def _imported(source: str, origin: Path) -> set[Path]:
     """Find the modules of `lib` that a source imports, inside functions too."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source, origin)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -57,6 +57,13 @@ def _imported(source: str) -> set[Path]:
     places = [paths.ROOT.joinpath(*name.split(".")) for name in names if name.split(".")[0] == "lib"]
     found = {place.with_suffix(".py") for place in places} | {place / "__init__.py" for place in places}
     return {path for path in found if path.is_file()}
+
+
+def _tree(source: str, origin: Path) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError) as problem:
+        raise UserError(f"{origin} is no Python: {problem}. Mend it, or take back your change of it.") from None
 
 
 def _code_cells(notebook: Path) -> list[str]:
@@ -86,14 +93,19 @@ def _python(source: str) -> str:
     return source
 
 
-def code_digests(notebook: Path) -> dict[str, str]:
+def code_digests(notebook: Path, *more: Path) -> dict[str, str]:
     """Hash the code that decides what a notebook writes.
+
+    Args:
+        notebook: The notebook.
+        *more: Other modules that decide.
 
     Returns:
         A digest of each of its `files`, by its path below the repository, and of the notebook's code cells.
     """
-    found = {path: _digest(path, path.read_text(encoding="utf-8")) for path in files(notebook)}
-    found[notebook] = records.digest([ast.dump(ast.parse(cell)) for cell in _code_cells(notebook)])
+    sources = {path: path.read_text(encoding="utf-8", errors="replace") for path in (*files(notebook), *more)}
+    found = {path: _digest(path, source) for path, source in sources.items()}
+    found[notebook] = records.digest([_plain(ast.parse(cell)) for cell in _code_cells(notebook)])
     return {path.relative_to(paths.ROOT).as_posix(): digest for path, digest in found.items()}
 
 
@@ -102,13 +114,21 @@ def _digest(path: Path, source: str) -> str:
     """Hash the values of a table, or the syntax tree of a module without its docstrings."""
     if path.suffix == ".yaml":
         return records.digest(records.read_yaml(path))
-    tree = ast.parse(source)
+    tree = _tree(source, path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and len(node.body) > 1:
                 del node.body[0]
-    return records.digest(ast.dump(tree))
+    return records.digest(_plain(tree))
+
+
+def _plain(node: Any) -> Any:
+    """Give a syntax tree as lists, the same in every version of Python: what is empty is left out."""
+    if isinstance(node, ast.AST):
+        fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if value not in (None, []))
+        return [type(node).__name__, *fields]
+    return [_plain(each) for each in node] if isinstance(node, list) else repr(node)
 
 
 def changed(product: Path, inputs: dict[str, Any] | None = None, beside: tuple[str, ...] = ()) -> list[str]:

@@ -127,7 +127,7 @@ def run_command(
     except (UserError, OSError) as problem:
         return report_error(problem)
     except KeyboardInterrupt:
-        print("Interrupted. The same command continues from the last finished epoch.", file=sys.stderr)
+        print("Interrupted. The same command continues, a training after its last finished epoch.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 

@@ -26,12 +26,13 @@ from lib.errors import UserError
 from lib.plan import PREPARATION_VARIABLES, PUBLISHED, VARIABLES, Plan, backend, make_plan
 from lib.training.recipe import Recipe
 
-# What is published: no figure with frames in it, and a network only on request, since everyone clones it.
+# What is published: no figure with frames in it, and a network only on request, since everyone clones it. The records
+# that say that a run is whole come last.
 PUBLISHED_FILES = (
-    *(records.RUN_RECORD, records.HISTORY, records.METRICS_RECORD, records.PER_CHARACTER, records.CONFUSION),
-    *(records.PREDICTIONS, records.ROBUSTNESS, records.STRANGERS),
+    *(records.HISTORY, records.PER_CHARACTER, records.CONFUSION, records.PREDICTIONS),
     *(f"{records.FIGURES}/{name}.png" for name in ("confusion_matrix", "learning_curves", "per_character")),
     f"{records.FIGURES}/robustness.png",
+    *(records.ROBUSTNESS, records.STRANGERS, records.METRICS_RECORD, records.RUN_RECORD),
 )
 
 REQUEST = "request.json"
@@ -43,6 +44,7 @@ NEEDED = {
     "predict": ("IMAGE", "Say which picture, for example `make predict IMAGE=homer.jpg`."),
     "sweep": ("SWEEP", "Say what to try, for example `make sweep SWEEP=notebooks/params/sweeps/lr.yaml`."),
 }
+OWN_RECIPE = {"sweep": ("RUNS",), "review": ("RUNS", "SET", "EPOCHS")}  # goals, and what is not for them
 GENERATED = re.compile("(?s)(?<=<!-- written by `make docs` -->\n).*(?=\n<!-- end -->)")  # table in a page of the docs
 FOR_PICTURES = {"data", "sweep", "unknown", "review"}  # the goals that make something of pictures alone
 FOR_RUNS = {"train", "evaluate", "robustness", "refit", "publish"}  # and of the runs in RUNS
@@ -75,15 +77,10 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
         UserError: There is no such source, or the goals cannot be reached with it.
     """
     making = goals & (FOR_PICTURES | FOR_RUNS)
-    if plan.raw_name == PUBLISHED and (making or "clean" in goals):
+    if plan.raw_name == PUBLISHED and (making or goals & {"clean", "report", "explore"}):
         raise UserError(
-            f"DATA={plan.source} has the name of the committed records, which only `make compare` reads. Rename your "
-            "archive or folder."
-        )
-    if plan.raw_name == PUBLISHED and goals & {"report", "explore"}:
-        raise UserError(
-            f"DATA={plan.source} names the committed records, which hold neither pictures nor reports. "
-            "docs/study/ has executed reports; `make compare DATA=published` compares the records."
+            f"DATA={plan.source} has the name of the committed records, which only `make compare` reads; docs/study/ "
+            "has executed reports. Rename an archive or folder of yours that has this name."
         )
     if "review" in goals and plan.preparation.split == "resampled":
         raise UserError(
@@ -240,8 +237,9 @@ def _begin(folder: Path, code: dict[str, Any]) -> None:
 
 
 def _code_of_training(plan: Plan) -> dict[str, Any]:
-    """Give digests of what decides a training on these pictures, beside its recipe."""
-    return inputs.code_digests(STEPS["train"].notebook) | backend() | _pictures_digests(plan, "")
+    """Give digests of what decides a training outside of 02_train on these pictures, beside its recipe."""
+    more = [paths.ROOT / "lib" / "training" / f"{name}.py" for name in ("fit", "refit", "folds")]
+    return inputs.code_digests(STEPS["train"].notebook, *more) | backend() | _pictures_digests(plan, "")
 
 
 def run_on_cluster(plan: Plan) -> None:
@@ -298,6 +296,18 @@ def _check_publishing(plan: Plan) -> None:
         )
 
 
+def _check_characters(source: Path, target: Path) -> None:
+    """Raise a `UserError` if a published run knows other characters than the one that would replace it."""
+    if not (target / records.RUN_RECORD).exists():
+        return
+    new, old = (records.read_run(folder)["characters"] for folder in (source, target))
+    if new != old:
+        raise UserError(
+            f"{paths.shown(target)} knows {len(old)} characters and {paths.shown(source)} {len(new)}: was another "
+            "MIN_PICTURES meant? Remove the published one first, or give your run a name of its own."
+        )
+
+
 def check_refit(run_folder: Path) -> None:
     """Raise a `UserError` if a run was trained again since its network was trained on all frames."""
     refit = run_folder / records.REFIT
@@ -309,8 +319,10 @@ def check_refit(run_folder: Path) -> None:
 
 def publish(plan: Plan) -> None:
     """Copy the records of the runs to the committed ones; the network and its card too where asked for."""
-    for run in plan.runs if plan.publish_model else ():
-        check_refit(plan.run_folder(run))
+    for run in plan.runs:
+        _check_characters(plan.run_folder(run), plan.published_folder(run))
+        if plan.publish_model:
+            check_refit(plan.run_folder(run))
     for name in records.BESIDE_RUNS:
         table = plan.folder / name
         record = table.with_suffix(".json")
@@ -327,7 +339,7 @@ def publish(plan: Plan) -> None:
         _copy(record, paths.PUBLISHED)
     for run in plan.runs:
         source, target = plan.run_folder(run), plan.published_folder(run)
-        for name in (*PUBLISHED_FILES, *([records.LITERT_MODEL] if plan.publish_model else [])):
+        for name in (*([records.LITERT_MODEL] if plan.publish_model else []), *PUBLISHED_FILES):
             if (source / name).exists():
                 _copy(records.verified(source / name), (target / name).parent)
             else:  # of an earlier training
@@ -376,8 +388,15 @@ def print_plan(plan: Plan) -> None:
     is_run_given = "RUN" in os.environ.get("GIVEN", "").split()
     if is_run_given and _goals() & FOR_RUNS and not _goals() & {"report", "explore"}:
         raise UserError("RUN belongs to `make report` and `make explore`. Runs to be made are named in RUNS.")
-    if "sweep" in _goals() and not _goals() & FOR_RUNS and os.environ.get("RUNS", "").strip():
-        raise UserError("RUNS does not belong to `make sweep`, whose file names the recipe. Leave it out.")
+    for goal, variables in OWN_RECIPE.items():
+        given = [name for name in variables if os.environ.get(name, "").strip()]
+        if goal in _goals() and not _goals() & FOR_RUNS and given:
+            raise UserError(
+                f"{given[0]} does not belong to `make {goal}`, which has a recipe of its own. Leave it out."
+            )
+    if "unknown" in _goals() and [run.recipe.class_map for run in plan.runs.values()] != [True]:
+        listed = ", ".join(plan.runs)
+        raise UserError(f"`make unknown` needs one run with a class map in RUNS, such as springfield, not {listed}.")
     write_requests(plan, _goals())
     print(makefile(plan), end="")
 
@@ -409,7 +428,8 @@ def refit(plan: Plan) -> None:
         folder = plan.run_folder(name)
         folder.mkdir(exist_ok=True)
         print(f"Training {run} on all frames", file=sys.stderr, flush=True)
-        _begin(folder, _code_of_training(plan))
+        with records.lock(folder):  # which the training takes again
+            _begin(folder, _code_of_training(plan))
         log = folder / "train.log"
         with machine.training_slot(paths.ROOT / plan.outputs) as limits, log.open("w") as messages:  # TensorFlow's too
             command = [sys.executable, "-m", "lib.training.refit", str(folder.parent)]
@@ -432,9 +452,10 @@ def compare(plan: Plan) -> None:
 
 def unknown(plan: Plan) -> None:
     """Leave characters out of a training, and compare the scores that tell them from known ones."""
+    (run,) = plan.runs.values()
     with records.lock(plan.folder / "unknown"):
-        parameters = {"data_name": plan.data_name, "outputs": plan.outputs, "recipe": plan.recipe_name("springfield")}
-        parameters["overrides"] = next(iter(plan.runs.values())).overrides  # EPOCHS and SET are the same for all
+        parameters = {"data_name": plan.data_name, "outputs": plan.outputs}
+        parameters |= {"recipe": run.recipe_name, "overrides": run.overrides}
         _begin(plan.folder / "unknown", _code_of_training(plan))
         _run_notebook("07_unknown", plan.folder / "unknown.ipynb", parameters)
 
@@ -452,11 +473,17 @@ def write_study(plan: Plan) -> None:
 
 def review(plan: Plan) -> None:
     """Open the label review, while networks answer every frame out of fold in the background."""
-    from lib.data import folds  # scikit-learn, without which the other steps start sooner
+    from lib.data import dataset, folds  # scikit-learn, without which the other steps start sooner
 
     command = [sys.executable, "-m", "lib.training.folds", plan.data_name, plan.recipe_name("springfield-short")]
-    for number in range(folds.FOLDS):
-        _begin(folds.folder(plan.data_name) / f"fold-{number}", _code_of_training(plan))
+    try:
+        folds.parts(dataset.load(plan.prepared))
+    except UserError as problem:
+        print(problem, file=sys.stderr)
+        return _serve("06_review", plan, CORRECTIONS_FILE=plan.corrections)
+    with records.lock(folds.folder(plan.data_name)):  # which the networks take again
+        for number in range(folds.FOLDS):
+            _begin(folds.folder(plan.data_name) / f"fold-{number}", _code_of_training(plan))
     log = plan.prepared / "review.log"
     with log.open("w") as messages:
         # The page must answer at once, so the networks take what it leaves of the processor.

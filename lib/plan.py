@@ -22,14 +22,6 @@ VARIABLES = {
     "RUNS": "names of recipes in notebooks/params/, or all",
     "EPOCHS": "instead of the recipe's",
     "SET": "changes of the recipe, such as 'dropout=0.5 seed=1'; the run is named after them",
-    "SPLIT": "grouped; random: near-duplicates may cross it; resampled: copies too; or given: that of the source",
-    "SIZE": "side of a prepared picture, pixels",
-    "RESIZE": "how a picture becomes square: stretch, pad or bounded",
-    "MIN_PICTURES": "characters with fewer pictures are excluded",
-    "EXCLUDE_KAGGLE_TEST": "1 excludes the frames that match the archive's own test set",
-    "NEAR_RMS": "pictures whose thumbnails differ by fewer grey levels are near-duplicates",
-    "NEAR_BITS": "pictures whose difference hashes differ by at most so many bits are near-duplicates",
-    "SAME_RMS": "pictures whose thumbnails differ by fewer grey levels are the same picture",
     "CORRECTIONS": "file of corrected labels, such as `make review` writes",
     "OUTPUTS": "folder of the runs",
     "CLUSTER": "where runs are made and pictures decoded: local, or the address of a Dask scheduler; empty for here",
@@ -43,6 +35,7 @@ OTHER_VARIABLES = (
 PREPARATION_VARIABLES = {"SPLIT": "split", "SIZE": "picture_size", "RESIZE": "resize_mode"}
 PREPARATION_VARIABLES |= {"MIN_PICTURES": "min_pictures", "EXCLUDE_KAGGLE_TEST": "exclude_kaggle_test"}
 PREPARATION_VARIABLES |= {"NEAR_RMS": "near_rms", "NEAR_BITS": "near_bits", "SAME_RMS": "same_rms"}
+VARIABLES |= {name: f"sets `{field}` of the pictures, see below" for name, field in PREPARATION_VARIABLES.items()}
 # Variables that must have a form, and what it is.
 FORMS = {
     "OUTPUTS": (r"(?!-)[\w./-]+", "the path of a folder, of letters, digits and . _ - /"),
@@ -153,7 +146,8 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
     with _kept(mistakes):
         preparation = _preparation(source, given)
-    runs = _runs(given, source, mistakes) if raw_name != PUBLISHED else {}
+    usual = ("springfield",) if "unknown" in variables.get("GOALS", "").split() else ("cnn4", "cnn6")
+    runs = _runs(given, usual, source, mistakes) if raw_name != PUBLISHED else {}
     for name, (form, expected) in FORMS.items():
         if given[name] and not re.fullmatch(form, given[name]):
             mistakes.append(f"{name} must be {expected}, not {given[name]!r}.")
@@ -165,9 +159,23 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
     if mistakes:
         raise UserError("\n".join(mistakes))
     data_name = raw_name + _suffix(source, preparation, bool(corrections))
-    return Plan(
+    plan = Plan(
         source, raw_name, data_name, outputs, preparation, runs, given["MODEL"] == "1", corrections, given["CLUSTER"]
     )
+    _check_apart(plan)
+    return plan
+
+
+def _check_apart(plan: Plan) -> None:
+    """Raise a `UserError` if what make writes, and `make clean` removes, would be mixed with what the user gave."""
+    sources_given = [] if plan.source in sources.GENERATED else [sources.path_of(plan.source).resolve()]
+    for ours in (plan.prepared.resolve(), plan.folder.resolve()):
+        for theirs in [*sources_given, *([Path(plan.corrections)] if plan.corrections else [])]:
+            if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
+                raise UserError(
+                    f"{theirs} and {ours}, which make writes and `make clean` removes, are one folder or inside each "
+                    "other. Choose another OUTPUTS, or move what you give."
+                )
 
 
 def backend() -> dict[str, str]:
@@ -218,10 +226,10 @@ def _suffix(source: str, chosen: Preparation, is_corrected: bool) -> str:
     return "".join(f"-{part}" for part, is_given in parts.items() if is_given)
 
 
-def _runs(given: Mapping[str, str], source: str, mistakes: list[str]) -> dict[str, Run]:
-    """Load the recipe of each run, and add all mistakes of all runs."""
+def _runs(given: Mapping[str, str], usual: tuple[str, ...], source: str, mistakes: list[str]) -> dict[str, Run]:
+    """Load the recipe of each run, the usual ones where none is given, and add all mistakes of all runs."""
     known = recipes.names()
-    asked = given["RUNS"].replace(",", " ").split() or ["cnn4", "cnn6"]
+    asked = given["RUNS"].replace(",", " ").split() or list(usual)
     asked = [name for name in known if "/" not in name] if asked == ["all"] else asked
     changes: dict[str, str] = {}
     with _kept(mistakes):

@@ -200,7 +200,14 @@ def committed(path: Path, sha256: str) -> Path:
 
 
 def _was_changed(path: Path, record: Path) -> str:
-    return f"{path} is damaged, or was changed since it was written. Delete {record} and run the command of make again."
+    return f"{path} is damaged, or was changed since it was written. {_repair(record, 'run the command of make again')}"
+
+
+def _repair(path: Path, command: str) -> str:
+    """Say how to get a whole record; nothing makes a committed one again."""
+    if path.resolve().is_relative_to(paths.PUBLISHED):
+        return f"Bring it back by `git checkout {paths.shown(path)}`."
+    return f"Delete {path} and {command}."
 
 
 def digests(folder: Path, *names: str) -> dict[str, str]:
@@ -264,7 +271,7 @@ def read_json(path: Path, missing: str = "") -> dict[str, Any]:
     Raises:
         UserError: The file is missing, too large, too deeply nested, or no JSON object.
     """
-    repair = f"Delete {path} and run `make train evaluate` again."
+    repair = _repair(path, "run `make train evaluate` again")
     try:
         record = parse_json(read_bytes(path, MAX_DOCUMENT_BYTES).decode())
     except FileNotFoundError:

@@ -73,7 +73,7 @@ class Settings(BaseModel):
             return f"one of {', '.join(map(str, typing.get_args(field.annotation)))}"
         low, high = cls.limits(name)
         limits = f" from {_spelt(low)} to {_spelt(high)}" if low is not None and high is not None else ""
-        return TYPE_NAMES[field.annotation] + limits
+        return TYPE_NAMES.get(field.annotation, field.annotation.__name__) + limits
 
     @classmethod
     def limits(cls, name: str) -> tuple[float | None, float | None]:

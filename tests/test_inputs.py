@@ -114,6 +114,20 @@ def test_a_notebook_that_cannot_be_read_is_named(copy, source):
         inputs.files(path)
 
 
+def test_a_module_that_is_no_python_is_named(copy):
+    (copy / "lib" / "data" / "names.py").write_text("<<<<<<< HEAD\nx = 1\n")
+    with pytest.raises(UserError, match=r"data/names\.py is no Python: invalid syntax.* take back your change"):
+        inputs.files(copy / "notebooks" / "01_prepare.ipynb")
+
+
+def test_the_digest_of_code_is_the_same_in_every_version_of_python(copy):
+    code = "class A(object):\n    def b(self, *, c: int = 1):\n        return f'{c}'\n"
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(book, copy / "notebooks" / "page.ipynb")
+    digest = "e3db45732a2671d3"
+    assert inputs.code_digests(copy / "notebooks" / "page.ipynb") == {"notebooks/page.ipynb": digest}
+
+
 def test_a_product_is_up_to_date_until_one_of_its_inputs_changes(tmp_path):
     product = tmp_path / "run.json"
     assert inputs.changed(product, {"recipe": 1}) == [inputs.MISSING]

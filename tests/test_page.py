@@ -708,7 +708,7 @@ def test_several_characters_are_named_and_outlined_each_with_its_own_heat_map(ch
             # Between the middles of the first two of four cells, 1/8 and 3/8, the map falls to one half at 1/4.
             assert np.allclose(red, [0, 0, 0.25, 1], atol=0.02) and np.allclose(green, [0.25, 0, 0.75, 1], atol=0.02)
             visit.page.get_by_role("button", name=f"What mattered for {HOMER}?").click()
-            browser.expect(visit["explanation"]).to_contain_text(f"speak for “{HOMER}”")
+            browser.expect(visit["explanation"]).to_contain_text(f"sees “{HOMER}”")
             visit.choose(file(small_model.picture((0, 0, 0))))
             browser.expect(visit["prediction"]).to_contain_text(NOBODY)
 

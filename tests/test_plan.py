@@ -174,13 +174,28 @@ def test_nothing_is_written_for_a_source_that_there_is_not(tmp_path, monkeypatch
 def test_the_name_of_the_committed_records_is_kept():
     plan = make_plan({"DATA": "published"})
     assert plan.runs == {}
-    for goal in ("train", "clean"):
+    for goal in ("train", "clean", "report", "explore"):
         with pytest.raises(UserError, match="only `make compare` reads"):
             pipeline.write_requests(plan, {goal})
-    for goal in ("report", "explore"):
-        with pytest.raises(UserError, match="which hold neither pictures nor reports"):
-            pipeline.write_requests(plan, {goal})
     pipeline.write_requests(plan, {"compare"})
+
+
+@pytest.mark.parametrize(
+    "given", [{"DATA": "pictures", "OUTPUTS": "."}, {"DATA": "."}, {"CORRECTIONS": "sample-corrected/mine.csv"}]
+)
+def test_what_make_removes_is_apart_from_what_the_user_gives(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
+    for folder in ("pictures", "sample-corrected"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "sample-corrected" / "mine.csv").touch()
+    given = {name: str(tmp_path / value) for name, value in given.items()}
+    with pytest.raises(UserError, match="are one folder or inside each other. Choose another OUTPUTS"):
+        make_plan({"OUTPUTS": str(tmp_path)} | given)
+
+
+def test_unknown_characters_are_left_out_of_the_recipe_that_is_given():
+    assert [*make_plan({"GOALS": "unknown", "SET": "captions=0.2"}).runs] == ["springfield-captions-0.2"]
+    assert [*make_plan({"GOALS": "unknown", "RUNS": "springfield-18"}).runs] == ["springfield-18"]
 
 
 def test_a_resampled_set_is_not_reviewed():

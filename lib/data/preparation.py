@@ -44,7 +44,7 @@ class Preparation(Settings):
         "validation and test folders of the source",
     )
     exclude_kaggle_test: bool = Field(
-        False, description="exclude the frames that match a picture of the archive's own test set"
+        False, description="true or 1 excludes the frames that match a picture of the archive's own test set"
     )
     # Chosen by looking at pairs of the Simpsons archive: beyond these two limits other scenes begin.
     near_rms: float = Field(

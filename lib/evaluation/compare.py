@@ -364,7 +364,7 @@ def leakage_over_seeds(run_folders: list[Path]) -> pd.DataFrame:
 def _leaking_pairs(run_folders: list[Path]) -> list[tuple[str, str, Path, Path]]:
     """Pair each run of the grouped split with those of the leaking ones: its name, the split, and both folders."""
     more = [run for parent in sorted({run.parent for run in run_folders}) for run in evaluated(parent / "leakage")]
-    by_name = {run_folder.name: run_folder for run_folder in [*run_folders, *more]}
+    by_name = {run.name: run for run in run_folders} | {f"leakage/{run.name}": run for run in more}
     pairs = itertools.product(by_name, LEAKING_SPLITS)
     return [(run, at, by_name[run], by_name[f"{run}-{at}"]) for run, at in pairs if f"{run}-{at}" in by_name]
 

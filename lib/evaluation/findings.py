@@ -171,7 +171,9 @@ def reviewed(table: pd.DataFrame) -> str:
 def ablation(table: pd.DataFrame, series: str, noise: float | None) -> str:
     """Say which change of a series pays most and which costs most: a table of `compare.ablation` with its base."""
     scores = table.set_index("run").val_macro_f1
-    effect = scores.drop("base") - scores["base"]
+    effect = scores[~scores.index.str.fullmatch(r"base(-seed-\d+)?")] - scores["base"]
+    if effect.empty:
+        return ""
     best, worst = (f"`{run}` ({effect[run]:+.3f})" for run in (effect.idxmax(), effect.idxmin()))
     text = f"**Found:** Of the changes of `{series}/base`, {best} scores best and {worst} worst on validation"
     if noise is None:

@@ -110,7 +110,9 @@ def by_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: i
     reach = np.geomspace(table.train_pictures.min(), more)
     for (name, (scale, exponent)), line in zip(laws.items(), ("--", ":"), strict=False):
         axes.plot(reach, scale * reach**exponent, **plots.DASHED | {"linestyle": line}, label=f"line through {name}")
-        axes.plot(more, scale * more**exponent, "o", color=plots.BLUE, markerfacecolor="white", markersize=7, zorder=3)
+    expected = [scale * more**exponent for scale, exponent in laws.values()]
+    look = {"color": plots.BLUE, "markerfacecolor": "white", "markersize": 7, "zorder": 3}
+    axes.plot([more] * len(expected), expected, "o", **look, label="expected of all frames")
     axes.plot(table.train_pictures, table.mistakes, "o", color=plots.BLUE, markersize=7, label="trained")
     for pictures, mistakes in table[["train_pictures", "mistakes"]].itertuples(index=False):
         plots.write_above(axes, pictures, mistakes, f"{mistakes:.3f}")
@@ -121,8 +123,9 @@ def by_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: i
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.margins(x=0.06, y=0.2)
-    axes.grid(axis="both", which="both")
-    figure.legend(loc="outside lower left", ncols=3)
+    axes.grid(axis="x")
+    axes.grid(axis="y", which="both")
+    figure.legend(loc="outside lower left", ncols=4)
     return figure
 
 

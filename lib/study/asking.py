@@ -1,5 +1,6 @@
 """A widget whose front end asks questions and gets answers, each with a number, so that none is mixed up."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ import anywidget
 import cv2
 import numpy as np
 
-from lib.errors import UserError
+from lib.data import dataset, pictures
+from lib.data.dataset import Dataset
+from lib.errors import UserError, in_words
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +40,28 @@ class Asking(anywidget.AnyWidget):
 
     def _on_question(self, _: Any, question: dict[str, Any], __: Sequence[Any]) -> None:
         try:
-            answer, pictures = self._questions[question["ask"]](question)
-        except UserError as problem:
-            answer, pictures = {"problem": str(problem)}, []
+            answer, shown = self._questions[question["ask"]](question)
+        except (UserError, OSError) as problem:
+            answer, shown = {"problem": in_words(problem)}, []
         except Exception:
             log.exception("A question of the widget failed.")
-            answer, pictures = {"problem": FAILED}, []
-        self.send({"id": question.get("id")} | answer, pictures)
+            answer, shown = {"problem": FAILED}, []
+        self.send({"id": question.get("id")} | answer, shown)
+
+
+def picture(data: Dataset, raw: Path, position: int, side: int) -> np.ndarray:
+    """Read a picture as it is in the source, RGB, or as it was prepared where that is gone or was changed.
+
+    Args:
+        data: The prepared pictures.
+        raw: Folder of the unchanged ones.
+        position: Its row of the manifest.
+        side: The longest side, pixels.
+    """
+    row = data.table.iloc[position]
+    with contextlib.suppress(UserError):
+        return pictures.decode_full(dataset.original(raw, row), longest=side)
+    return data.images[row.image]
 
 
 def partners(pairs: np.ndarray, position: int) -> np.ndarray:

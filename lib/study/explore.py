@@ -12,11 +12,11 @@ import numpy as np
 
 from lib import paths, records
 from lib.characters import display_name
-from lib.data import dataset, pictures
+from lib.data import dataset
 from lib.errors import UserError
 from lib.evaluation import metrics, occlusion
 from lib.inference.recogniser import Recogniser
-from lib.study.asking import Asking, Reply, jpeg, partners
+from lib.study.asking import Asking, Reply, jpeg, partners, picture
 
 MOST_SHOWN = 60  # pictures of a cell; more would not be looked at one by one
 THUMBNAIL = (70, 70)  # pixels
@@ -113,7 +113,7 @@ class Explorer:
             "others": others,
             "near": [display_name(table.character[other]) for other in near],
         }
-        return answer, [jpeg(self._picture(at)) for at in (position, *near)]
+        return answer, [jpeg(picture(self.data, self._raw, at, SHOWN_SIDE)) for at in (position, *near)]
 
     def map(self, question: dict[str, Any]) -> Reply:
         """Darken the parts of a picture, as the network sees it, that do not speak for its answer."""
@@ -143,13 +143,6 @@ class Explorer:
     def _position(self, question: dict[str, Any]) -> int:
         """Give the position in the manifest of a picture of a split."""
         return int(np.flatnonzero(self.data.table.split == question["view"]["split"])[question["row"]])
-
-    def _picture(self, position: int) -> np.ndarray:
-        """Read a picture as it is in the source, or as it was prepared where the source is gone."""
-        path = self._raw / self.data.table.path[position]
-        if path.is_file():
-            return pictures.decode_full(path.read_bytes(), longest=SHOWN_SIDE)
-        return self.data.images[self.data.table.image[position]]
 
     def _top(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
         order = np.argsort(-probabilities, kind="stable")[:TOP]

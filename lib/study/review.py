@@ -4,19 +4,21 @@ A verdict is in the file of corrections before the next picture is shown, so not
 browser is killed.
 """
 
+import contextlib
 import getpass
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib import paths, records
+from lib import records
 from lib.characters import display_name
-from lib.data import corrections, dataset, folds, pictures
+from lib.data import corrections, dataset, folds
 from lib.errors import UserError
 from lib.evaluation import labels
-from lib.study.asking import Asking, Reply, jpeg, partners
+from lib.study.asking import Asking, Reply, jpeg, partners, picture
 
 SHOWN_SIDE = 384  # pixels
 NEAR_SIDE = 96
@@ -49,7 +51,7 @@ class Review:
         self.data = dataset.load(processed)
         self.table = self.data.table
         self.characters = self.data.characters
-        self.file, self.who = Path(file), who or getpass.getuser()
+        self.file, self.who = Path(file), who or _user()
         self._raw, self._where = raw, where
         # As the source has them, in a set that was made with corrections too.
         self.given = self.table.get("label_before", self.table.character)
@@ -194,7 +196,8 @@ class Review:
             "near": [display_name(self.given[other]) for other in near],
             "verdict": _spelt(verdicts.iloc[index]),
         }
-        return answer, [self._picture(position, SHOWN_SIDE), *(self._picture(other, NEAR_SIDE) for other in near)]
+        sides = {position: SHOWN_SIDE} | dict.fromkeys(near, NEAR_SIDE)
+        return answer, [jpeg(picture(self.data, self._raw, *each)) for each in sides.items()]
 
     def _positions(self, question: dict[str, Any]) -> np.ndarray:
         """Give the pictures of a list, as positions in the manifest; of one character or of all."""
@@ -209,20 +212,14 @@ class Review:
         top = np.argsort(-probabilities, kind="stable")[:TOP]
         return [(name := self.characters[at], display_name(name), float(probabilities[at])) for at in top]
 
-    def _picture(self, position: int, side: int) -> bytes:
-        """Show a picture as it is in the source, or as it was prepared where the source is gone."""
-        path = self._raw / self.table.path[position]
-        if path.is_file():
-            return jpeg(pictures.decode_full(path.read_bytes(), longest=side))
-        return jpeg(self.data.images[self.table.image[position]])
+
+def _user() -> str:
+    """Name the user; by number where there is no name, as in containers."""
+    with contextlib.suppress(KeyError, OSError):
+        return getpass.getuser()
+    return str(os.getuid())
 
 
 def _spelt(row: pd.Series) -> str:
     character = f" {display_name(row.label)}" if row.verdict in (corrections.RELABEL, corrections.SECOND) else ""
     return f"{row.verdict}{character} ({row.who})" if row.verdict else ""
-
-
-def open_review(data_name: str, raw_name: str, file: Path, who: str = "", size: int = 300, seed: int = 0) -> Review:
-    """Open the review of a set of prepared pictures by its names; arguments as in `Review`."""
-    folder = folds.folder(data_name)
-    return Review(paths.RAW / raw_name, paths.PROCESSED / data_name, folder, file, who, size, seed)

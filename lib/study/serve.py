@@ -10,8 +10,16 @@ from lib import paths
 from lib.errors import UserError
 
 PORT = 8867  # beside the dashboard's 8866
-# Ends with make, which it would outlive on its port.
-VOILA = "from lib import machine; machine.end_with_parent(); from voila.app import main; main()"
+# Ends with make, which it would outlive on its port. Voila allows any host name, by which a page of somebody else could
+# send requests from the user's own browser (DNS rebinding); Jupyter's check of the name is taken back.
+VOILA = """
+from lib import machine
+from voila.app import Voila
+machine.end_with_parent()
+settings = Voila.init_settings
+Voila.init_settings = lambda app: settings(app) | {"allow_remote_access": False}
+Voila.launch_instance()
+"""
 
 
 def command(notebook: Path, port: int) -> list[str]:
@@ -21,7 +29,7 @@ def command(notebook: Path, port: int) -> list[str]:
     """
     settings = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
     settings += ["--VoilaConfiguration.allow_template_override=NO", "--VoilaConfiguration.allow_theme_override=NO"]
-    settings += ["--VoilaConfiguration.file_allowlist=public/.*", "--Voila.log_level=WARN"]
+    settings += ["--VoilaConfiguration.file_allowlist=(?!)", "--Voila.log_level=WARN"]  # no file at all
     return [sys.executable, "-c", VOILA, str(notebook), *settings]
 
 
@@ -41,7 +49,11 @@ def page(notebook: Path, port: str, names: dict[str, str]) -> None:
     number = int(port or PORT)
     print(f"Open http://127.0.0.1:{number}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
     environment = os.environ | {name: value for name, value in names.items() if value}
-    if subprocess.run(command(notebook, number), cwd=paths.ROOT, env=environment).returncode:
+    try:
+        served = subprocess.run(command(notebook, number), cwd=paths.ROOT, env=environment)
+    except KeyboardInterrupt:
+        return
+    if served.returncode:
         raise UserError(
             f"The page could not be served: is another program listening on port {number}? Choose another PORT."
         )

@@ -48,7 +48,7 @@ class Progress(keras.callbacks.Callback):
         remaining = _duration(seconds * (self.epochs - self._epoch))
         of_validation = ("val_loss", "val_macro_f1") if "val_loss" in scores else ("macro_f1",)
         shown = "  ".join(f"{LABELS[name]} {scores[name]:.3f}" for name in ("loss", *of_validation))
-        number = f"{self._epoch:{len(str(self.epochs))}}"
+        number = str(self._epoch).rjust(len(str(self.epochs)))
         print(f"epoch {number}/{self.epochs}  {shown}  {seconds:4.0f} s  {remaining:>6} left", flush=True)
 
     def _draw(self, line: str) -> None:

@@ -56,7 +56,7 @@ def main() -> int:
     except UserError as problem:
         print(f"explore: not measured. {problem}")
         return 0
-    print(f"explore: {len(explorer.actual('test')):,} test pictures, {len(explorer.characters)} characters")
+    print(f"explore: {len(explorer.data.rows('test')):,} test pictures, {len(explorer.characters)} characters")
     with tempfile.TemporaryDirectory() as temporary, browser.chromium() as chromium:
         notebook = notebook_of(
             Path(temporary),

@@ -15,17 +15,20 @@ export function aboutView(page) {
   if (!network) return [];
   const { calibrated, characters, declines, threshold } = network;
   const can = [
-    `It knows ${characters.length} ${about.subject} and nobody else. ` +
+    `It knows ${characters.length} ${about.subject}. ` +
       (declines
-        ? "Where it sees none of them, it says so."
-        : `It was not trained to tell strangers: below ${percent(threshold)} it says that it recognises nobody, but of a cat or of yourself it may be wrongly sure.`),
-    "It does best where one character fills a good part of the picture. For several figures, look at a part.",
+        ? "Of most pictures that show no character at all it says so. Another character often gets one of these names."
+        : `It was not trained on pictures without them: below ${percent(threshold)} it says that it recognises nobody, but of a cat or of yourself it may be wrongly sure.`),
+    "It does best where one character fills a good part of the picture. " +
+      (declines
+        ? "Where it sees several, it names each, with the sum of their probabilities."
+        : "For several figures, look at a part."),
     `Tested: ${tested(network.tested)}. On pictures of another kind it is right less often.`,
   ];
   const how = [
     "A small convolutional network gives a probability to each character; below a threshold the page names nobody.",
     calibrated
-      ? "The probabilities are calibrated: of the answers with 80 %, about 80 of 100 are right."
+      ? "The probabilities are calibrated: of the answers with 80 %, about 80 of 100 are right, on pictures like those it was tested on. On others it may be too sure."
       : "The probabilities of this network are not calibrated: they say how sure it is, not how often it is right.",
     "“What mattered?” shows the network's class map where it has one. Otherwise parts of the picture are covered in " +
       "turn, and where the probability falls most is bright (occlusion sensitivity).",

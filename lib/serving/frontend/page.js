@@ -233,7 +233,7 @@ export class Page {
     if (!taken.length) return;
     this.begin();
     if (files.length > taken.length) {
-      this.fail(new Problem(`Of ${files.length} pictures only the first ${TOGETHER} are taken. Drop the others after.`));
+      this.fail(new Problem(`Of ${files.length} pictures only the first ${TOGETHER} are taken. Drop the rest afterwards.`));
     }
     const mine = (this.progress = { done: 0, of: taken.length });
     let first = true;
@@ -378,7 +378,7 @@ export class Page {
     const falls = `falls from ${percent(before)} to ${percent(after ?? before)}`;
     const words =
       after === null
-        ? `Bright parts speak for “${name}”.`
+        ? `Bright: where the network sees “${name}”.`
         : percent(before) === percent(after)
           ? `No single part decides: whatever is covered, “${name}” stays at ${percent(before)}.`
           : `Bright parts mattered most. With the most important part covered, “${name}” ${falls}.`;

@@ -10,5 +10,5 @@ export class Problem extends Error {
 export function inWords(problem) {
   if (problem instanceof Problem) return problem.message;
   console.error(problem);
-  return "It cannot be read. Try another picture, or load the page again.";
+  return "The picture cannot be read. Try another picture, or load the page again.";
 }
