@@ -25,6 +25,7 @@ import psutil
 from tqdm import tqdm
 
 from lib import machine, paths, plan, records, scheduler
+from lib.data import boxes, clipart, corrections
 from lib.errors import UserError
 from lib.scheduler import distributed
 
@@ -33,6 +34,7 @@ LAST_LINES = 40  # of a failed step
 EPOCH = re.compile(r"epoch +(\d+)/\d+ .* macro F1 (\d\.\d+|nan) ")  # begins a line of `lib.training.progress`
 PASSED_ON = (*plan.VARIABLES, "KERAS_BACKEND", "MLFLOW_TRACKING_URI")  # to a step; empty ones too
 TRAININGS = "trainings"  # the resource of a worker of which each task takes one
+COMMITTED = (boxes.KAGGLE_BOXES, corrections.KAGGLE, clipart.CLIPART)  # files of `data` that a training reads
 DONE, FAILED, STOPPED = "done", "failed", "stopped"  # how a job ends
 
 
@@ -88,15 +90,16 @@ def run(
     running: dict[str, tuple[Job, distributed.Future]] = {}
     lines: dict[str, tqdm] = {}
     with contextlib.ExitStack() as stack:
-        marker, copy = stack.enter_context(_marker(folder)), ""
-        if not all(client.run(marker.exists).values()):
+        # Of pictures that are there too: a shared folder of runs does not make those of a worker the same.
+        markers, copy = [stack.enter_context(_marker(place)) for place in (folder, *needed[:1])], ""
+        if not all(client.run(functools.partial(_sees, markers)).values()):
             if not folder.is_relative_to(paths.ROOT):
                 raise UserError(
                     f"A worker does not share {folder}, and results are sent back below {paths.ROOT} alone."
                 )
-            files = _contents([paths.ROOT / "lib", paths.NOTEBOOKS, *paths.DATA.glob("*.*"), *needed], paths.ROOT)
+            files = _contents([paths.ROOT / "lib", paths.NOTEBOOKS, *COMMITTED, *needed], paths.ROOT)
             copy = stack.enter_context(scheduler.files_on_workers(client, files))
-        task = functools.partial(execute, paths.ROOT, marker, scheduler.version(), copy)
+        task = functools.partial(execute, paths.ROOT, markers, scheduler.version(), copy)
 
         def submit(job: Job) -> "distributed.Future":
             begun = _contents([job.folder], job.folder) if copy else {}
@@ -104,7 +107,7 @@ def run(
             running[job.run] = job, future
             return future
 
-        client.subscribe_topic(marker.name, lambda event: events.put(event[1]))
+        client.subscribe_topic(markers[0].name, lambda event: events.put(event[1]))
         for job, event in scheduler.in_turn(jobs, submit, lambda: _room(client), events):
             if job is None:
                 name, epoch, score, line = event
@@ -173,6 +176,10 @@ def _marker(folder: Path) -> Iterator[Path]:
         yield Path(file.name)
 
 
+def _sees(markers: list[Path]) -> bool:
+    return all(marker.exists() for marker in markers)
+
+
 class _Room(distributed.WorkerPlugin):
     """Declares how many trainings a worker has memory and threads for."""
 
@@ -189,13 +196,13 @@ class _Room(distributed.WorkerPlugin):
 
 
 def execute(
-    root: Path, marker: Path, code: str, copy: str, job: Job, begun: dict[str, bytes]
+    root: Path, markers: list[Path], code: str, copy: str, job: Job, begun: dict[str, bytes]
 ) -> tuple[str, dict[str, bytes]]:
     """Run the steps of a job on the worker that this is called on.
 
     Args:
         root: The client's repository.
-        marker: From `_marker`; epochs are reported under its name.
+        markers: From `_marker`, in the folders that may be shared; epochs are reported under the name of the first.
         code: The `version` of the client's code.
         copy: From `files_on_workers`: what a worker needs that does not share the folder of the runs.
         job: What is to be done.
@@ -208,7 +215,7 @@ def execute(
         UserError: The worker has other code, or neither shares the folder nor has a copy.
     """
     worker = scheduler.this_worker(code)
-    shared = marker.exists()
+    shared = _sees(markers)
     if not shared:
         there = Path(worker.local_directory, copy)
         if not copy or not there.exists():
@@ -222,7 +229,7 @@ def execute(
             if not (folder / name).exists():  # it is newer here where this worker began the task
                 with records.atomic_write(folder / name) as temporary:
                     temporary.write_bytes(contents)
-    errors = (_run_step(step, job, root, marker.name, worker) for step in job.steps)
+    errors = (_run_step(step, job, root, markers[0].name, worker) for step in job.steps)
     return next(filter(None, errors), ""), {} if shared else _contents([job.folder], job.folder)
 
 

@@ -105,6 +105,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.cluster and not options.out:
         parser.error("--cluster needs --out, the folder of the answers")
+    if options.all and options.out:
+        parser.error(f"--out writes the {TOP} most probable characters of each picture; leave --all out")
     if options.every is not None and not (options.out and SHORTEST <= options.every < math.inf):
         parser.error(f"--every needs --out, the folder of the answers, and a number of seconds of at least {SHORTEST}")
     return options
@@ -112,6 +114,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _predict_to_folder(options: argparse.Namespace, network: Recogniser, read: Reader) -> int:
     """Write the answers for very many pictures to a folder; returns the exit status."""
+    for argument in options.pictures:  # those of a list are checked where they are read
+        shards.check_address(argument, options.allow_private_addresses)
     try:
         count, errors = shards.write(options.pictures, options.out, network, read, options.cluster, options.every)
     except OSError as problem:

@@ -20,6 +20,7 @@ distributed = import_extra("distributed", "cluster")
 LOCAL = "local"
 CONNECT_SECONDS = 15
 WORKER_SECONDS = 60  # until the first worker is there
+OTHER_CODE = "The worker {} has another version of this project than this machine. Install the same one on both."
 # Of a terminal, which sends it to workers too: this process ends them, and they would print a traceback each.
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
@@ -38,8 +39,9 @@ def connect(address: str, workers: int) -> Iterator["distributed.Client"]:
     """
     with contextlib.ExitStack() as stack:
         try:
+            scheduler: Any = address
             if address == LOCAL:
-                address = stack.enter_context(
+                scheduler = stack.enter_context(
                     distributed.LocalCluster(
                         n_workers=workers,
                         threads_per_worker=max(1, machine.cores() // workers),
@@ -49,14 +51,17 @@ def connect(address: str, workers: int) -> Iterator["distributed.Client"]:
                         preload=IGNORE_CTRL_C,
                     )
                 )
-            client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))
+            client = stack.enter_context(distributed.Client(scheduler, timeout=CONNECT_SECONDS))
             print(f"Dask shows its work at {client.dashboard_link}", file=sys.stderr, flush=True)
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, TypeError, RuntimeError) as problem:
             raise UserError(
                 f"No Dask scheduler with a worker answers at {address!r}: {problem}. Expected `local`, or an address "
                 "such as tcp://192.168.1.2:8786, from `dask scheduler`, and `dask worker ADDRESS` on each machine."
             ) from None
+        codes = client.run(version, on_error="return")  # an error where a worker's is too old to say
+        if others := [worker for worker, code in codes.items() if code != version()]:
+            raise UserError(OTHER_CODE.format(", ".join(others)))
         try:
             yield client
         except (distributed.KilledWorker, distributed.CancelledError, OSError) as problem:
@@ -111,7 +116,7 @@ def this_worker(code: str) -> "distributed.Worker":
     """
     worker = distributed.get_worker()
     if code != version():
-        raise UserError(f"The worker {worker.address} has another version of this project than this machine.")
+        raise UserError(OTHER_CODE.format(worker.address))
     return worker
 
 

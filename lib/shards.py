@@ -89,6 +89,8 @@ def listed(argument: str, every: float | None = None) -> Iterator[str]:
             yield from (f"{picture}#t={seconds:.3f}" for seconds in _moments(picture, every))
         elif picture == _absolute(argument):
             raise UserError(f"{argument} is a video. Say how many seconds apart its frames are: --every 1.")
+        elif argument.endswith(".txt"):  # named one by one, so it gets an answer, which says what is missing
+            yield picture
 
 
 def _named(argument: str) -> Iterator[str]:
@@ -97,8 +99,11 @@ def _named(argument: str) -> Iterator[str]:
     elif is_folder(argument):
         yield from pictures_below(str(Path(argument).absolute()))
     elif argument.endswith(".txt") and Path(argument).is_file():
-        with Path(argument).open(encoding="utf-8-sig", errors="surrogateescape") as file:
-            yield from (_absolute(line.rstrip("\n")) for line in file if line.strip())
+        try:
+            with Path(argument).open(encoding="utf-8-sig", errors="surrogateescape") as file:
+                yield from (_absolute(line.rstrip("\n")) for line in file if line.strip())
+        except OSError as problem:
+            raise UserError(f"The list {argument} cannot be read: {problem.strerror}.") from None
     elif glob.has_magic(argument) and not Path(argument).exists():
         yield from (_absolute(path) for path in _matching(argument) if _is_picture(path) or is_video(path))
     else:
@@ -114,13 +119,17 @@ def _matching(pattern: str) -> Iterator[str]:
             yield found
             continue
         entered = set()
-        for folder, below, _ in os.walk(found, followlinks=True):
+        for folder, below, _ in os.walk(found, followlinks=True, onerror=_refuse):
             below[:] = [name for name in below if not name.startswith(".")]
             if (real := os.path.realpath(folder)) in entered:
                 below.clear()
             else:
                 entered.add(real)
                 yield from _matching(str(Path(glob.escape(folder), after[0])))
+
+
+def _refuse(problem: OSError) -> None:
+    raise UserError(f"{problem.filename} cannot be listed: {problem.strerror}. Give a pattern that leaves it out.")
 
 
 def pictures_below(folder: str) -> Iterator[str]:
@@ -142,7 +151,7 @@ def pictures_below(folder: str) -> Iterator[str]:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir():
+                    if is_folder(entry.path) if entry.is_symlink() else entry.is_dir():  # a link may lead to itself
                         folders.append(entry.path)
                     elif _is_picture_file(entry):
                         yield entry.path
@@ -211,7 +220,7 @@ def _is_picture(name: str) -> bool:
 
 def _is_picture_file(entry: os.DirEntry) -> bool:
     if _is_picture(entry.name) or is_video(entry.name):
-        return entry.is_file() or entry.is_symlink()
+        return entry.is_symlink() or entry.is_file()
     try:
         with Path(entry.path).open("rb") if entry.is_file() else io.BytesIO() as file:
             return formats.format_of(file.read(formats.HEAD_BYTES)) is not None
@@ -225,15 +234,17 @@ def _absolute(picture: str) -> str:
     Raises:
         UserError: It is an address with a password, which would stand in the answers.
     """
-    if not is_url(picture):
-        return str(Path(picture).absolute()) if picture else ""
-    if PASSWORD.search(picture):
-        scheme = picture.partition("://")[0].upper()
-        raise UserError(
-            f"{PASSWORD.sub('//…@', picture)} has a password, which would stand beside every answer. Leave it out, and "
-            f"give it to fsspec: FSSPEC_{scheme}_USERNAME and FSSPEC_{scheme}_PASSWORD in the environment."
-        )
-    return picture
+    if is_url(picture.rpartition("::")[2]) and (found := PASSWORD.search(picture)):
+        scheme = re.findall(r"\w+(?=:$)", picture[: found.start()])
+        advice = "or download it" if is_web_page(picture) else "and give it to fsspec"
+        if scheme and not is_web_page(picture):
+            prefix = f"FSSPEC_{scheme[0].upper()}"
+            advice += f": {prefix}_USERNAME and {prefix}_PASSWORD in the environment"
+        shown = PASSWORD.sub("//…@", picture)
+        raise UserError(f"{shown} has a password, which would stand beside every answer. Leave it out, {advice}.")
+    if is_url(picture):
+        return picture
+    return str(Path(picture).absolute()) if picture else ""
 
 
 def _list_once(out: Path, arguments: list[str], network: Recogniser, every: float | None) -> int:
@@ -268,6 +279,12 @@ def _list_once(out: Path, arguments: list[str], network: Recogniser, every: floa
 # ---------------------------------------------------------------- reading
 
 
+def check_address(address: str, allow_private: bool) -> None:
+    """Raise a `UserError` if fsspec would follow an address to a web page that may be of this machine's own network."""
+    if "::http" in address.lower() and not allow_private:
+        raise UserError("This is in an archive at a web address. Download it; or add --allow-private-addresses.")
+
+
 def read_picture(picture: str, allow_private: bool, any_address: bool = False) -> bytes:
     """Give the bytes of a file, a frame of a video, or what stands at an address, up to the decoder's size limit.
 
@@ -289,8 +306,7 @@ def read_picture(picture: str, allow_private: bool, any_address: bool = False) -
             raise UserError("This is a video. Its frames are looked at with --out FOLDER --every SECONDS.")
         return recogniser.read_file(picture)
     if any_address and not is_web_page(picture):
-        if "::http" in picture.lower() and not allow_private:  # fsspec would follow it wherever it leads
-            raise UserError("This is in an archive at a web address. Download it; or add --allow-private-addresses.")
+        check_address(picture, allow_private)
         return _read_address(picture)
     from lib.serving import fetch  # its import takes a third of a second, which only URLs need
 
@@ -405,8 +421,8 @@ def _answered(
         task = functools.partial(_rows_on_worker, scheduler.version(), folder, read)
 
         def submit(shard: tuple[Path, list[str]]) -> Any:
-            first = "" if is_url(shard[1][0]) else str(Path(shard[1][0]).parent)
-            return client.submit(task, first if is_folder(first) else "", shard[1], pure=False)
+            parents = {str(Path(picture).parent) for picture in shard[1] if not is_url(picture)}
+            return client.submit(task, sorted(filter(is_folder, parents)), shard[1], pure=False)
 
         def room() -> int:
             return 2 * sum(client.nthreads().values())
@@ -431,14 +447,14 @@ def rows(network: Recogniser, read: Reader, items: list[str], at_once: int = 1) 
         return list(readers.map(record, items))
 
 
-def _rows_on_worker(code: str, network: str, read: Reader, folder: str, items: list[str]) -> Rows:
-    """Answer for a slice of the list on a worker, which must see a folder that this machine sees."""
+def _rows_on_worker(code: str, network: str, read: Reader, folders: list[str], items: list[str]) -> Rows:
+    """Answer for a slice of the list on a worker, which must see the folders that this machine sees."""
     from lib import scheduler
 
     worker = scheduler.this_worker(code)
-    if folder and not is_folder(folder):
+    if unseen := [folder for folder in folders if not is_folder(folder)]:
         raise UserError(
-            f"The worker {worker.address} does not see {folder}. Expected a folder that all workers share, or an "
+            f"The worker {worker.address} does not see {unseen[0]}. Expected a folder that all workers share, or an "
             "address such as s3://bucket/frames."
         )
     return rows(_network(Path(worker.local_directory, network)), read, items)
@@ -465,7 +481,7 @@ def _table(found: Rows) -> Any:
     columns |= {"known": arrow.bool_(), "top": arrow.list_(arrow.struct(guess))}
     columns |= {"found": arrow.list_(arrow.struct(place)), "error": text}
     for row in found:
-        frame = FRAME.fullmatch(row["picture"])
+        frame = None if is_url(row["picture"]) else FRAME.fullmatch(row["picture"])
         row["picture"], row["time"] = (frame[1], float(frame[2])) if frame else (row["picture"], None)
         row["picture"], row["error"] = _as_text(row["picture"]), row["error"] and _as_text(row["error"])
     return arrow.Table.from_pylist(found, arrow.schema(columns))

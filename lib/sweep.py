@@ -6,7 +6,6 @@ on validation choose.
 """
 
 import itertools
-import math
 import os
 import shlex
 import typing
@@ -21,10 +20,10 @@ import yaml
 from matplotlib import pyplot
 from pydantic import Field
 
-from lib import cluster, machine, records, scheduler
+from lib import cluster, inputs, machine, paths, records, scheduler
 from lib.errors import UserError, import_extra
 from lib.evaluation import plots
-from lib.plan import VARIABLES, Plan, make_plan
+from lib.plan import VARIABLES, Plan, backend, make_plan
 from lib.settings import Settings
 from lib.training.recipe import Recipe
 
@@ -34,7 +33,6 @@ TrialState = optuna.trial.TrialState
 JOURNAL, TABLE, FIGURE, BEST = "journal.log", "trials.csv", "trials.png", "best.yaml"
 SCORE = "validation macro F1"
 DIGITS = 4  # of a proposed number: the name of the run has them
-MAX_GRID = 1000  # combinations: Optuna takes 10 s to note them, and four times as long for twice as many
 WARM_UP = 0.25  # fraction of the epochs in which no trial is stopped
 
 
@@ -115,12 +113,6 @@ class Search:
                 f"{path.name}: `parameters` must hold what to try, such as `learning_rate: [0.001, 0.01]`; a grid "
                 f"needs a list of values for each, not a range as for {', '.join(ranges) or 'none'}."
             )
-        size = math.prod(len(getattr(found, "choices", ())) for found in self._space.values())
-        if self._sweep.method == "grid" and size > MAX_GRID:
-            raise UserError(
-                f"{path.name}: a grid may have {MAX_GRID:,} combinations, not {size:,}. Leave values out, or choose "
-                "the method random or optuna, which try as many as `trials`."
-            )
         self.folder = self._base.folder / "sweeps" / self._name
         self._trials: dict[str, Any] = {}  # by run
         self._errors: list[str] = []
@@ -167,9 +159,10 @@ class Search:
         if journal.is_file():  # Optuna would write on behind a line that a full disk or a crash has cut
             os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
         (run,) = self._base.runs.values()
-        # Trials of another sweep, recipe or set of pictures under this name are a study of their own.
+        # Trials of another sweep, recipe, set of pictures or code under this name are a study of their own.
         pictures = records.digests(self._base.prepared, "manifest.csv")
-        asked = [self._sweep.model_dump(), run.recipe.model_dump(), pictures]
+        code = inputs.code_digests(paths.NOTEBOOKS / "02_train.ipynb") | backend()
+        asked = [self._sweep.model_dump(), run.recipe.model_dump(), pictures, code]
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=int(WARM_UP * run.recipe.epochs))
         try:
             self._study = optuna.create_study(
@@ -187,9 +180,6 @@ class Search:
         seed = (self._sweep.seed + len(self._study.trials)) % 2**32
         proposing = optuna.samplers.TPESampler if self._sweep.method == "optuna" else optuna.samplers.RandomSampler
         self._study.sampler = proposing(seed=seed)
-        if self._sweep.method == "grid":
-            for values in itertools.product(*(found.choices for found in self._space.values())):
-                self._study.enqueue_trial(dict(zip(self._space, values, strict=True)), skip_if_exists=True)
 
     def _jobs(self) -> Iterator[cluster.Job]:
         """Yield the job of each trial: first those that an earlier call left unfinished."""
@@ -215,9 +205,18 @@ class Search:
             yield cluster.Job(run, ("train",), plan.run_folder(run), self._variables_of(values), plan.elsewhere)
 
     def _new_trials(self) -> Iterator["optuna.trial.Trial"]:
-        waiting = [TrialState.WAITING]  # all trials of a grid, from the start
-        wanted = 0 if self._sweep.method == "grid" else self._sweep.trials
-        while len(self._study.trials) < wanted or self._study.get_trials(states=waiting):
+        if self._sweep.method == "grid":
+            noted = {trial.number: trial.system_attrs["fixed_params"] for trial in self._study.trials}
+            waiting = [trial.number for trial in self._study.get_trials(states=[TrialState.WAITING])]
+            for choices in itertools.product(*(found.choices for found in self._space.values())):
+                values = dict(zip(self._space, choices, strict=True))
+                if values not in noted.values():  # Optuna's own check takes seeds above 100,000 for their neighbours
+                    self._study.enqueue_trial(values)
+                elif not any(noted[number] == values for number in waiting):
+                    continue
+                yield self._study.ask()
+            return
+        while len(self._study.trials) < self._sweep.trials:
             yield self._study.ask()
 
     def _stop(self, job: cluster.Job, epoch: int, score: float) -> bool:

@@ -132,7 +132,7 @@ def test_another_version_of_the_project_on_a_worker_is_said(workers):
     here = cluster.paths.ROOT
     job = cluster.Job("cnn4", ("train",), here, {}, {})
     with scheduler.connect(workers.address, 1) as client:
-        task = client.submit(cluster.execute, here, here, "another", "", job, {})
+        task = client.submit(cluster.execute, here, [here], "another", "", job, {})
         assert "has another version of this project" in str(task.exception())
 
 

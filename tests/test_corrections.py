@@ -88,6 +88,15 @@ def test_a_file_that_is_too_large_or_none_is_refused(tmp_path, monkeypatch):
             corrections.read(path)
 
 
+def test_a_comma_at_the_end_of_each_row_shifts_no_column(tmp_path):
+    lines = [",".join(corrections.COLUMNS), *("a.png,0,bart,keep,,2026-01-01,", "b.png,1,bart,keep,me,2026-01-01,")]
+    (tmp_path / "corrections.csv").write_text("\n".join(lines))
+    found = corrections.read(tmp_path / "corrections.csv")
+    assert found[["path", "label", "verdict", "who"]].to_numpy().tolist() == [
+        ["a.png", "bart", "keep", ""], ["b.png", "bart", "keep", "me"]
+    ]  # fmt: skip
+
+
 def test_corrections_of_the_page_find_their_pictures_by_digest():
     table = pd.DataFrame({"path": ["bart/1.png", "lisa/2.png"], "character": ["bart", "lisa"], "sha256": ["11", "22"]})
     page = rows(row("1.png", "relabel", "lisa", sha256="11"), row("2.png", "relabel", "lisa", sha256="22"))

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lib import paths
-from lib.data import dataset, duplicates, manifest, sources
+from lib.data import corrections, dataset, duplicates, manifest, sources
 from lib.errors import UserError
 from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
 
@@ -41,6 +41,25 @@ def raw(tmp_path):
 @pytest.fixture
 def processed(tmp_path):
     return tmp_path / "processed"
+
+
+def verdict(table, path, verdict):
+    row = row_of(table, path)
+    return (path, row.sha256, row.character, verdict, "me", "2026-01-01")
+
+
+def test_a_picture_that_was_kept_is_not_excluded_for_one_that_a_reviewer_excluded(raw, processed):
+    write(raw / "lisa" / "also.png", noise(3))  # which is bart/03.png
+    write(raw / "lisa" / "again.png", noise(100))  # which is lisa/00.png
+    table = prepare(raw, processed)
+    assert row_of(table, "lisa/also.png").exclusion_reason == dataset.TWO_LABELS
+    assert row_of(table, "lisa/again.png").exclusion_reason == dataset.EXACT_COPY or (
+        row_of(table, "lisa/00.png").exclusion_reason == dataset.EXACT_COPY
+    )
+    rows = [verdict(table, *each) for each in (("lisa/also.png", "exclude"), ("lisa/00.png", "exclude"))]
+    rows.append(verdict(table, "bart/03.png", "keep"))
+    table = prepare(raw, processed, corrected=pd.DataFrame(rows, columns=list(corrections.COLUMNS)))
+    assert row_of(table, "bart/03.png").exclusion_reason == row_of(table, "lisa/again.png").exclusion_reason == ""
 
 
 # ---------------------------------------------------------------- table and pixels
@@ -84,7 +103,7 @@ def test_width_and_height_are_those_of_the_file(raw, processed):
 
 
 def test_hidden_files_and_files_beside_the_folders_are_skipped(raw, processed):
-    (raw / "source.json").write_text("{}")
+    (raw / "notes.json").write_text("{}")
     (raw / "bart" / ".DS_Store").write_bytes(b"x")
     (raw / ".cache").mkdir()
     (raw / ".cache" / "x.png").write_bytes(b"x")

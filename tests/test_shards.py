@@ -435,6 +435,32 @@ def test_pictures_are_read_from_an_archive_at_its_address(run_dir, tmp_path, add
     }
 
 
+def test_an_archive_at_a_web_address_is_not_listed(run_dir, tmp_path, capsys):
+    arguments = ["zip://::http://127.0.0.1:9/a.zip", "--out", str(tmp_path / "out"), "--run", str(run_dir)]
+    assert predict.main(arguments) == 2
+    assert "Download it; or add --allow-private-addresses" in capsys.readouterr().err
+
+
+def test_a_link_that_leads_to_itself_hides_no_picture(tmp_path):
+    for name in ("a.png", "z.png", "below/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "loop").symlink_to("loop")
+    names = {Path(name).relative_to(tmp_path).as_posix() for name in shards.pictures_below(str(tmp_path))}
+    assert names == {"a.png", "z.png", "below/b.png"}
+
+
+def test_a_video_in_a_list_gets_an_answer_that_says_what_is_missing(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png\nepisode.mp4\n")
+    assert [Path(name).name for name in shards.listed(str(tmp_path / "list.txt"))] == ["a.png", "episode.mp4"]
+
+
+def test_more_characters_than_the_files_have_are_a_mistake(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["a.png", "--all", "--out", str(tmp_path / "out")])
+    assert "--out writes the 3 most probable characters" in capsys.readouterr().err
+
+
 def test_a_folder_in_a_list_is_said_to_be_one(frames):
     with pytest.raises(UserError, match="or is in a list, which names pictures alone"):
         READ(str(frames))
@@ -461,12 +487,13 @@ def test_a_folder_of_an_address_that_cannot_be_listed_is_not_passed_over(run_dir
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_password_in_an_address_is_not_kept_beside_the_answers(run_dir, tmp_path, listed):
-    address = "ftp://me:se@cret@pictures.example/frames"
+@pytest.mark.parametrize("chain", ["", "zip://a::", "simplecache::"])
+def test_a_password_in_an_address_is_not_kept_beside_the_answers(run_dir, tmp_path, listed, chain):
+    address, shown = (f"{chain}ftp://{who}@pictures.example/frames" for who in ("me:se@cret", "…"))
     (tmp_path / "list.txt").write_text(address)
     with pytest.raises(UserError) as problem:
         write([tmp_path / "list.txt" if listed else address], tmp_path / "out", run_dir)
-    assert str(problem.value).startswith("ftp://…@pictures.example/frames has a password")
+    assert str(problem.value).startswith(f"{shown} has a password")
     assert "FSSPEC_FTP_PASSWORD" in str(problem.value)
     assert not any(b"cret" in path.read_bytes() for path in (tmp_path / "out").glob("*"))
 

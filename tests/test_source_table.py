@@ -168,6 +168,13 @@ CASES = [
     Case("a link out", TWO | {"lisa/2.jpg": "/etc/passwd"}, [*TWO], {"links and devices": 1}, "zip tar"),
     Case("a dangling link", TWO | {"lisa/2.jpg": "nowhere"}, [*TWO], {"unreadable": 1}, "folder"),
     Case(
+        "a link from one class to another",
+        TWO | {"homer/lisa": "../lisa"},
+        [*TWO],
+        {"a folder that was read under another name": 1},
+        "folder",
+    ),
+    Case(
         "a link to a class",
         TWO | {"also": "lisa"},
         [*TWO],

@@ -90,7 +90,7 @@ def test_a_worker_shares_the_runs_where_it_sees_a_file_in_their_own_folder(tmp_p
     # The outputs folder may be another one than that of the repository, which all workers may share.
     client = Client({"cnn4": ("", {})})
     run(client, tmp_path / "scratch")
-    assert [marker.parent for marker in client.markers] == [tmp_path / "scratch"]
+    assert [markers[0].parent for markers in client.markers] == [tmp_path / "scratch"]
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
@@ -105,4 +105,4 @@ def test_a_worker_that_comes_later_and_does_not_share_the_folder_is_named(tmp_pa
     monkeypatch.setattr(scheduler, "this_worker", lambda code: worker)
     job = cluster.Job("cnn4", ("train",), tmp_path / "cnn4", {}, {})
     with pytest.raises(UserError, match=r"The worker tcp://later:1 does not share .*/cnn4, as the first ones did\."):
-        cluster.execute(tmp_path, tmp_path / "marker", "code", "", job, {})
+        cluster.execute(tmp_path, [tmp_path / "marker"], "code", "", job, {})

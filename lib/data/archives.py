@@ -7,6 +7,7 @@ its own path, and links are never followed. A folder is the user's own: links in
 import contextlib
 import gzip
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -101,7 +102,10 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
         size = sum(entry.size for entry in placed.values())
         limit = max(SMALL_BYTES, MAX_INFLATION * source.stat().st_size)
         if size > limit and not source.is_dir():
-            raise UserError(f"{source} is rejected: its pictures take more than {limit / 1e9:.0f} GB.")
+            raise UserError(
+                f"{source} is rejected: its pictures take more than {limit / 1e9:.0f} GB. "
+                "Unpack it and give the folder."
+            )
         if size > (free := shutil.disk_usage(folder).free):
             room = f"{size / 1e6:.0f} MB, but {folder.parent} has {free / 1e6:.0f} MB free"
             raise UserError(f"{source} needs {room}. Make room there.")
@@ -223,26 +227,43 @@ def files(folder: Path, passed_over: PassedOver | None = None) -> Iterator[tuple
     if not folder.is_dir():
         yield folder, folder.stat()
         return
-    seen = set()
-    walk = os.walk(folder, followlinks=True, onerror=lambda problem: skipped(UNREADABLE, problem.filename))
-    for parent, folders, found in walk:
-        real = os.path.realpath(parent)
-        if real in seen:
-            skipped("a folder that was read under another name", parent)
-            folders.clear()
+    for file in itertools.chain.from_iterable(folders(folder, skipped)):
+        try:
+            status = file.stat()
+        except OSError:
+            if not file.name.startswith("."):  # an editor's lock file is a link that leads nowhere
+                skipped(UNREADABLE, file)
             continue
-        seen.add(real)
-        shown = [name for name in folders if not name.startswith(".")]
-        folders[:] = sorted(shown, key=lambda name: (Path(parent, name).is_symlink(), name))  # by its own name first
-        for file in (Path(parent, name) for name in sorted(found)):
-            try:
-                status = file.stat()
-            except OSError:
-                if not file.name.startswith("."):  # an editor's lock file is a link that leads nowhere
-                    skipped(UNREADABLE, file)
+        if stat.S_ISREG(status.st_mode):
+            yield file, status
+
+
+def folders(top: Path, skipped: Callable[[str, Path | str], None]) -> Iterator[list[Path]]:
+    """Walk through a folder and those below it, links too, each folder once and by its own name where it has one here.
+
+    Args:
+        top: The folder.
+        skipped: Called with the reason and the path of each folder that is passed over.
+
+    Yields:
+        What each folder holds besides folders, sorted.
+    """
+    seen: set[str] = set()
+    starts = [top]
+    for start in starts:  # folders behind links come last
+        walk = os.walk(start, followlinks=True, onerror=lambda problem: skipped(UNREADABLE, problem.filename))
+        for parent, below, found in walk:
+            real = os.path.realpath(parent)
+            if real in seen:
+                skipped("a folder that was read under another name", parent)
+                below.clear()
                 continue
-            if stat.S_ISREG(status.st_mode):
-                yield file, status
+            seen.add(real)
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            links = [name for name in below if Path(parent, name).is_symlink()]
+            starts += (Path(parent, name) for name in links)
+            below[:] = (name for name in below if name not in links)
+            yield [Path(parent, name) for name in sorted(found)]
 
 
 def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry]:
@@ -260,7 +281,7 @@ def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) 
     end = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.header_offset < end:
-            raise UserError(f"{path} is rejected: its entries overlap, as in a zip bomb.")
+            raise UserError(f"{path} is rejected: its entries overlap, as in a zip bomb. Pack it again.")
         end = info.header_offset + info.compress_size
         if info.flag_bits & 1:
             raise UserError(f"{path} is locked with a password. Unpack it and give the folder.")

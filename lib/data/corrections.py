@@ -48,7 +48,8 @@ def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     expected = f"expected the columns {', '.join(COLUMNS)}, separated by commas"
     try:
         # pandas' other engine takes what a short row lacks for empty.
-        table = pd.read_csv(io.StringIO(read_text()), dtype=str, keep_default_na=False, engine="python")
+        options = {"dtype": str, "keep_default_na": False, "engine": "python", "index_col": False}
+        table = pd.read_csv(io.StringIO(read_text()), **options)
     except (OSError, ValueError) as problem:
         reason = str(problem).strip()
         raise UserError(f"{where} cannot be read as a table of corrections: {reason}; {expected}, in UTF-8.") from None

@@ -103,19 +103,15 @@ def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
         raise UserError(
             f"The pictures in {processed} were prepared again since the run was trained. Train again with `make train`."
         )
-    preparation = _preparation(processed)
-    images = np.load(_verified(processed / IMAGES), mmap_mode="r")
-    return Dataset(images, read_manifest(processed / MANIFEST), preparation, digest)
-
-
-def _preparation(processed: Path) -> Preparation:
     path = processed / SETTINGS
-    values = _settings(path)
+    values = records.read_record(path, missing=str(_missing(path)))
     values.pop("files", None)
     try:
-        return Preparation.check(values)
+        preparation = Preparation.check(values)
     except UserError as problem:
         raise _damaged(path, str(problem)) from None
+    images = np.load(_verified(processed / IMAGES), mmap_mode="r")
+    return Dataset(images, read_manifest(processed / MANIFEST), preparation, digest)
 
 
 def for_refit(data: Dataset) -> Dataset:
@@ -141,15 +137,12 @@ def as_trained(data: Dataset, record: dict[str, Any]) -> Dataset:
     return data
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    return records.read_record(path, missing=str(_missing(path)))
-
-
 def _verified(path: Path) -> Path:
     """Compare a file with its digest in `settings.json`; pixels, 200 MB for the archive, take a fifth of a second."""
     if not path.is_file():
         raise _missing(path)
-    expected = _settings(path.with_name(SETTINGS)).get("files", {}).get(path.name)
+    settings = path.with_name(SETTINGS)
+    expected = records.read_record(settings, missing=str(_missing(settings))).get("files", {}).get(path.name)
     if expected != records.file_sha256(path):
         raise _damaged(path, "it was changed since it was written" if expected else f"{SETTINGS} has no digest of it")
     return path
@@ -250,8 +243,13 @@ def original(raw: Path, row: Any) -> bytes:
     path = raw / row.path
     contents = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(contents).hexdigest() != row.sha256:
-        raise UserError(f"{path} is missing or was changed since it was copied. Delete {raw} and run `make data`.")
+        raise UserError(f"{path} is missing or was changed since the source was copied. {again(raw)}")
     return contents
+
+
+def again(raw: Path) -> str:
+    """Say how to get an undamaged copy; the source may be gone, and the copy the only one."""
+    return f"Where the source is still there, move {raw} away and run `make data`; else bring that file back."
 
 
 def in_official_test(table: pd.DataFrame) -> pd.Series:

@@ -100,9 +100,10 @@ def prepare(
         records.write_record(processed / dataset.SETTINGS, preparation.model_dump(), files)
         records.write_csv(processed / dataset.MANIFEST, table)
     except OSError as problem:
+        where = f" ({problem.filename})" if problem.filename else ""
         raise UserError(
-            f"The pictures cannot be prepared in {processed}: {problem.strerror or problem}. "
-            "Make room there or give write permission, and try again."
+            f"The pictures cannot be prepared in {processed}: {problem.strerror or problem}{where}. "
+            "Look at the free space, the permissions and the memory, and try again."
         ) from problem
     return dataset.read_manifest(processed / dataset.MANIFEST)
 
@@ -129,8 +130,11 @@ def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: 
         def submit(chunk: list[Path]) -> Future[list[Decoded]]:
             if cluster in LOCAL:
                 return executor.submit(_decode_chunk, chunk, preparation)
+            from lib import scheduler  # an optional extra
+
             # Workers of a cluster need not see the folder.
-            return executor.submit(_decode_chunk, [_read(path) for path in chunk], preparation, _version())
+            contents = [_read(path) for path in chunk]
+            return executor.submit(_decode_chunk, contents, preparation, scheduler.version())
 
         waiting = collections.deque(map(submit, itertools.islice(chunks, PENDING_CHUNKS * number)))
         while waiting:
@@ -165,16 +169,11 @@ def _workers(cluster: str, num_pictures: int) -> Iterator[tuple[Executor, int]]:
         ) from None
 
 
-def _version() -> str:
-    """Hash the code that decodes: a worker with other code could give other pixels."""
-    return records.digest([records.file_sha256(Path(module.__file__)) for module in (duplicates, pictures)])
+def _decode_chunk(chunk: Sequence[Path | bytes | str], preparation: Preparation, code: str = "") -> list[Decoded]:
+    if code:
+        from lib import scheduler  # an optional extra
 
-
-def _decode_chunk(
-    chunk: Sequence[Path | bytes | str], preparation: Preparation, version: str | None = None
-) -> list[Decoded]:
-    if version not in (None, _version()):
-        raise UserError("A worker has another version of this project. Install the same one on all machines.")
+        scheduler.this_worker(code)
     return [_decode(each, preparation.picture_size, preparation.resize_mode) for each in chunk]
 
 
@@ -238,7 +237,7 @@ def _check_copy(raw: Path, table: pd.DataFrame) -> None:
         return
     written = archives.read_sums(raw)
     name = min((name for name, _ in found.items() ^ written.items() if written), default=archives.SUMS)
-    raise UserError(f"{raw / name} was changed or lost since it was copied. Delete {raw} and run `make data`.")
+    raise UserError(f"{raw / name} was changed, added or lost since the source was copied. {dataset.again(raw)}")
 
 
 # ---------------------------------------------------------------- pixels → splits
@@ -342,9 +341,12 @@ def _exclusion_reasons(
     exclude(table.image < 0, dataset.UNREADABLE)
     if "verdict" in table:
         exclude(table.verdict == corrections.EXCLUDE, dataset.REVIEWED)
-    contradicting = same_picture[names[same_picture[:, 0]] != names[same_picture[:, 1]]]
+    differ = names[same_picture[:, 0]] != names[same_picture[:, 1]]
+    contradicting = same_picture[differ & (reasons[same_picture] == "").all(axis=1)]
     exclude(np.isin(np.arange(len(table)), contradicting), dataset.TWO_LABELS)
-    copies = table.assign(official_test=official_test).duplicated(["official_test", "character", "sha256"])
+    # What is not in use makes no other picture a copy.
+    candidates = table.assign(official_test=official_test, excluded=reasons != "")
+    copies = candidates.duplicated(["official_test", "excluded", "character", "sha256"])
     exclude(copies & ~official_test, dataset.EXACT_COPY)
     usable = names[~official_test & (reasons == "")]
     excluded = dataset.exclusion_summary(table.assign(exclusion_reason=reasons))

@@ -213,12 +213,14 @@ def record_of(target: Path) -> dict[str, Any]:
     Raises:
         UserError: It recorded nothing, or that was changed.
     """
-    try:
-        return records.read_record(target / RECORD)
-    except UserError:
+    record: dict[str, Any] = {}
+    with contextlib.suppress(UserError):
+        record = records.read_record(target / RECORD)
+    if not {"origin", "pictures", "characters"} <= record.keys():
         raise UserError(
             f"{target} has no undamaged {RECORD}, as this program writes. Move the folder away, or use another name."
-        ) from None
+        )
+    return record
 
 
 def path_of(source: str) -> Path:
@@ -241,7 +243,7 @@ def _signature(source: str) -> str:
     if source == "kaggle":
         return KAGGLE_HANDLE
     if source == "sample":
-        drawing = sorted((paths.ROOT / "lib" / "drawing").glob("*.*"))
+        drawing = sorted((paths.ROOT / "lib" / "drawing").glob("[!.]*.*"))  # no lock file of an editor
         return records.digest({path.name: records.file_sha256(path) for path in drawing})
     files = archives.files(path_of(source))
     return records.digest([[str(file), at.st_size, at.st_mtime_ns, at.st_ctime_ns] for file, at in files])

@@ -16,11 +16,11 @@ def timeline(frames: pd.DataFrame, title: str) -> plots.Chart:
     """Draw a row for each character, those on screen longest at the top, with a bar wherever the network finds it.
 
     Args:
-        frames: A row for each frame, at least one: `time` in seconds, and `characters`, a list of labels. A bar ends
-            where the next frame begins.
+        frames: A row for each frame, at least one: `time` in seconds, and `characters`, a list of labels. A bar is as
+            long as the usual time between two frames.
         title: Title of the figure, such as the name of the video.
     """
-    frames = frames.sort_values("time", ignore_index=True)
+    frames = frames.drop_duplicates("time").sort_values("time", ignore_index=True)  # a video may be named twice
     step = frames.time.diff().median() if len(frames) > 1 else 1.0
     shown = frames.explode("characters").dropna(subset="characters")
     names = list(shown.characters.value_counts().index[:MOST_CHARACTERS])
