@@ -176,7 +176,7 @@ def verified(path: Path) -> Path:
     Raises:
         UserError: It was changed since it was written.
     """
-    names = (RUN_RECORD, METRICS_RECORD, INPUTS, path.with_suffix(".json").name)
+    names = (RUN_RECORD, METRICS_RECORD, STRANGERS, INPUTS, path.with_suffix(".json").name)
     for name in names if path.exists() else ():
         record = path.with_name(name)
         digests_in = path.name if name == INPUTS else "files"
@@ -240,6 +240,11 @@ def csv_text(table: "pd.DataFrame") -> str:
     texts = table.select_dtypes(["object", "string"]).columns
     safe = table.rename(columns=csv_cell)
     return safe.assign(**{csv_cell(name): table[name].map(csv_cell) for name in texts}).to_csv(index=False)
+
+
+def csv_sha256(table: "pd.DataFrame") -> str:
+    """Hash the file that `write_csv` makes of a table."""
+    return hashlib.sha256(csv_text(table).encode()).hexdigest()
 
 
 def csv_cell(value: Any) -> Any:

@@ -22,6 +22,11 @@ TYPE_NAMES = {
 EXPONENT = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?[eE][-+]?[0-9]+")  # `float` also takes 010, 1_0 and other digits
 
 
+def number(default: float, low: float, high: float, meaning: str) -> Any:
+    """Make the field of a number from `low` to `high`, both allowed."""
+    return pydantic.Field(default, ge=low, le=high, description=meaning)
+
+
 class Settings(BaseModel):
     """Base of the recipe and of the settings of the preparation; instances cannot be changed."""
 

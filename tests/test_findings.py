@@ -54,8 +54,8 @@ def test_depth_is_not_answered_by_runs_on_different_pictures():
 
 
 def test_a_threshold_says_what_it_answers():
-    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.2, 0.8]])
-    text = findings.confidence(0.6, probabilities, np.array([0, 0, 0, 1]))
+    known, right = np.array([True, True, False, True]), np.array([True, False, False, True])
+    text = findings.confidence(0.6, known, right)
     assert text == "At the threshold 0.60, 75.0 % of the pictures are answered, and 66.7 % of these answers are right."
 
 

@@ -468,11 +468,11 @@ def test_pairs_at_the_limit_are_the_nearest_to_it_on_both_sides():
     base = np.random.default_rng(0).integers(0, 200, (16, 16, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     other = np.random.default_rng(1).integers(0, 200, (16, 16, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     images = np.stack([base, base + np.uint8(10), other])
-    shown, titles = data_plots.pairs_at_the_limit(images, number=1)
+    shown, titles = data_plots.pairs_at_the_limit(images, np.arange(len(images)), number=1)
     assert len(shown) == 4
     assert titles[0].startswith("inside: ") and titles[0].endswith("bits,\n10 grey levels")
     assert titles[2].startswith("outside: ")
-    _, titles = data_plots.pairs_at_the_limit(images, Preparation(near_rms=255, near_bits=255))
+    _, titles = data_plots.pairs_at_the_limit(images, np.arange(len(images)), Preparation(near_rms=255, near_bits=255))
     assert [title.startswith("inside: ") for title in titles[::2]] == [True] * 3  # by the limits that were chosen
 
 

@@ -96,7 +96,7 @@ def prepare(
         with records.atomic_write(processed / dataset.NEAR_DUPLICATES) as temporary:
             np.save(temporary, pairs)
         files = records.digests(processed, dataset.IMAGES, dataset.NEAR_DUPLICATES)
-        files[dataset.MANIFEST] = hashlib.sha256(records.csv_text(table).encode()).hexdigest()
+        files[dataset.MANIFEST] = records.csv_sha256(table)
         records.write_record(processed / dataset.SETTINGS, preparation.model_dump(), files)
         records.write_csv(processed / dataset.MANIFEST, table)
     except OSError as problem:

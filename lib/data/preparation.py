@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from lib.settings import Settings
+from lib.settings import Settings, number
 
 # The files of the prepared pictures.
 IMAGES = "images.npy"
@@ -25,17 +25,14 @@ SAMPLE = {"min_pictures": 20, "picture_size": 40}  # what differs on the drawn s
 class Preparation(Settings):
     """Everything that decides the prepared pictures, besides the source."""
 
-    picture_size: int = Field(64, ge=16, le=512, description="height and width of a prepared picture, pixels")
+    picture_size: int = number(64, 16, 512, "height and width of a prepared picture, pixels")
     resize_mode: Literal["stretch", "pad", "bounded"] = Field(
         "stretch",
         description="how a picture becomes square: stretch, as the original project did; pad; or bounded: uniform "
         "borders are cropped, then stretched up to 16:9, padded beyond",
     )
-    min_pictures: int = Field(
-        FREQUENT,
-        ge=1,
-        le=999_999,
-        description=f"characters with fewer pictures are excluded ({FREQUENT} in the original project)",
+    min_pictures: int = number(
+        FREQUENT, 1, 999_999, f"characters with fewer pictures are excluded ({FREQUENT} in the original project)"
     )
     split: Literal["grouped", "random", "resampled", "given"] = Field(
         "grouped",
@@ -47,21 +44,16 @@ class Preparation(Settings):
         False, description="true or 1 excludes the frames that match a picture of the archive's own test set"
     )
     # Chosen by looking at pairs of the Simpsons archive: beyond these two limits other scenes begin.
-    near_rms: float = Field(
-        15.0, ge=0, le=255, description="near-duplicates have thumbnails that differ by less than this, grey levels RMS"
+    near_rms: float = number(
+        15.0, 0, 255, "near-duplicates have thumbnails that differ by less than this, grey levels RMS"
     )
-    near_bits: int = Field(
-        24, ge=0, le=255, description="or difference hashes, of 256 bits, that differ by at most this many"
-    )
+    near_bits: int = number(24, 0, 255, "or difference hashes, of 256 bits, that differ by at most this many")
     # Of the archive's test pictures 95 % are within 1.8 of the frame that they are scaled copies of; the two nearest
     # frames with different labels that are not one frame are 3.3 apart.
-    same_rms: float = Field(
-        2.5,
-        ge=0,
-        le=255,
-        description="thumbnails of one and the same picture differ by less than this, grey levels RMS",
+    same_rms: float = number(
+        2.5, 0, 255, "thumbnails of one and the same picture differ by less than this, grey levels RMS"
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides the split")
+    seed: int = number(0, 0, 2**32 - 1, "decides the split")
 
     @classmethod
     def of(cls, source: str, settings: dict[str, Any], origins: dict[str, str] | None = None) -> "Preparation":

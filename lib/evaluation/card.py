@@ -60,7 +60,7 @@ def model_card(run_folder: Path) -> str:
     pairs = pairs.sort_values(["pictures", "actual", "predicted"], ascending=[False, True, True])
     corrupted = unchanged = found = None
     if (run_folder / records.ROBUSTNESS).exists():
-        table = pd.read_csv(records.verified(run_folder / records.ROBUSTNESS), keep_default_na=False)
+        table = metrics.read_robustness(run_folder / records.ROBUSTNESS)
         changed = table[table.kind != "unchanged"]
         corrupted = changed.pivot_table("macro_f1", "kind", "strength", sort=False)
         unchanged = table.macro_f1[0]

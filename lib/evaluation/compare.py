@@ -247,7 +247,7 @@ def robustness(run_folders: list[Path]) -> pd.DataFrame:
     rows = []
     for run_folder in run_folders:
         if (run_folder / records.ROBUSTNESS).exists():
-            scores = pd.read_csv(records.verified(run_folder / records.ROBUSTNESS))
+            scores = metrics.read_robustness(run_folder / records.ROBUSTNESS)
             same = scores.kind == "unchanged"
             rows.append((run_folder.name, float(scores.macro_f1[same].iloc[0]), float(scores.macro_f1[~same].mean())))
     table = pd.DataFrame(rows, columns=["run", "unchanged", "corrupted"])
@@ -267,7 +267,7 @@ def robustness_pair(run_folder: Path) -> tuple[dict[str, pd.DataFrame], str]:
     published = [paths.PUBLISHED / run / records.ROBUSTNESS for run in ("springfield-18", ROBUSTNESS_BASE)]
     for files, note in (([run_folder / records.ROBUSTNESS, *others[:1]], ""), (published, FROM_RECORDS)):
         if len(files) == 2 and all(map(Path.is_file, files)):
-            return {path.parent.name: pd.read_csv(records.verified(path)) for path in files}, note
+            return {path.parent.name: metrics.read_robustness(path) for path in files}, note
     return {}, "It takes two runs that were scored on corrupted pictures."
 
 
@@ -305,7 +305,7 @@ def validation_curves(run_folders: list[Path]) -> pd.DataFrame:
         run = records.read_run(run_folder)
         # Runs of an earlier version recorded the mean alone.
         seconds = run.get("epoch_seconds") or [run["seconds_per_epoch"]] * run["epochs"]
-        history = pd.read_csv(records.verified(run_folder / records.HISTORY))
+        history = metrics.read_history(run_folder / records.HISTORY)
         minutes = np.cumsum(seconds)[: len(history)] / 60
         tables.append(history.assign(run=run_folder.name, minutes=minutes)[columns])
     return pd.concat(tables[1:] or tables, ignore_index=True)
@@ -380,6 +380,11 @@ def _resampled(answers: metrics.Predictions, groups: np.ndarray | None, seed: in
     return intervals.resampled_scores(answers.actual, answers.predicted, len(answers.characters), groups, seed)[1]
 
 
+def _question(answers: metrics.Predictions) -> tuple[Any, ...]:
+    """Give what two networks must have been asked alike for their answers to compare."""
+    return answers.paths, answers.characters, answers.actual.tolist()
+
+
 def differences(predictions: dict[str, metrics.Predictions], best: str) -> pd.DataFrame:
     """Measure how far each run is below the best one, on the same pictures.
 
@@ -392,7 +397,7 @@ def differences(predictions: dict[str, metrics.Predictions], best: str) -> pd.Da
 
     Returns:
         One row per run: `run, below_best, low, high`, macro F1 of the best minus that of the run with its 95 %
-        interval; NaN for a run with predictions of other pictures.
+        interval; NaN for a run with predictions of other pictures or with other labels.
     """
     reference, rows = predictions[best], []
 
@@ -403,7 +408,7 @@ def differences(predictions: dict[str, metrics.Predictions], best: str) -> pd.Da
     best_scores = scores(reference)
     for run, answers in predictions.items():
         rows.append([run, np.nan, np.nan, np.nan])
-        if (answers.paths, answers.characters) == (reference.paths, reference.characters):
+        if _question(answers) == _question(reference):
             below, *resampled = best_scores - scores(answers)
             rows[-1][1:] = below, *intervals.percentile_interval(resampled)
     table = pd.DataFrame(rows, columns=["run", "below_best", "low", "high"])

@@ -40,22 +40,22 @@ def shapes(table: pd.DataFrame) -> plots.Chart:
 
 
 def pairs_at_the_limit(
-    images: np.ndarray, preparation: Preparation = DEFAULTS, number: int = 3, seed: int = 0
+    images: np.ndarray, rows: np.ndarray, preparation: Preparation = DEFAULTS, number: int = 3
 ) -> tuple[list[np.ndarray], list[str]]:
     """Find the pairs of pictures just inside and just outside the limit of near-duplicates.
 
     Args:
-        images: RGB uint8 `(num_pictures, size, size, 3)`; of many, `COMPARED` random ones are compared.
+        images: RGB uint8 `(num_pictures, size, size, 3)`.
+        rows: Those that are compared, `int (n,)`; of many, `COMPARED` random ones.
         preparation: Has the limits.
         number: Pairs on each side of the limit.
-        seed: Seed of the choice.
 
     Returns:
         The pictures of each pair one after the other, those inside first, and a title for each: how much the
         thumbnails differ (grey levels RMS) and the hashes (bits). A pair counts as outside when both differ too much.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:COMPARED])
-    hashes, thumbnails = duplicates.fingerprint(images[rows])
+    rows = np.sort(np.random.default_rng(0).permutation(np.sort(rows))[:COMPARED])
+    hashes, thumbnails = duplicates.fingerprint([images[row] for row in rows])
     index = faiss.IndexFlatL2(thumbnails.shape[1])
     index.add(thumbnails.astype(np.float32))
     _, nearest = index.search(thumbnails.astype(np.float32), min(4, len(rows)))

@@ -68,12 +68,16 @@ def first_loss(loss: float, num_characters: int) -> str:
     return f"first loss {loss:.3f}, uniform guess ln {num_characters} = {uniform:.3f}: {verdict}"
 
 
-def confidence(threshold: float, probabilities: np.ndarray, actual: np.ndarray) -> str:
-    """Say what a threshold does to the answers; arrays as in `metrics`."""
-    given = probabilities.max(axis=1) >= threshold
-    right = (probabilities.argmax(axis=1) == actual)[given]
-    kept = f"{100 * right.mean():.1f} % of these answers are right" if given.any() else "so no answer is given"
-    return f"At the threshold {threshold:.2f}, {100 * given.mean():.1f} % of the pictures are answered, and {kept}."
+def confidence(threshold: float, known: np.ndarray, right: np.ndarray) -> str:
+    """Say what a threshold does to the answers.
+
+    Args:
+        threshold: The probability.
+        known: Whether each picture is answered, `bool (n,)`, as from `strangers.decisions`.
+        right: Whether its most probable character is the right one, `bool (n,)`.
+    """
+    kept = f"{100 * right[known].mean():.1f} % of these answers are right" if known.any() else "so no answer is given"
+    return f"At the threshold {threshold:.2f}, {100 * known.mean():.1f} % of the pictures are answered, and {kept}."
 
 
 def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentence: str) -> str:

@@ -4,7 +4,7 @@ Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estim
 J. Artif. Intell. Res. 70, 1373-1411, arXiv:1911.00068) compares labels with out-of-fold probabilities, those of a
 network that was not trained on the picture. cleanlab has it too; the formula is short enough to be here.
 
-Everywhere `actual` holds the given labels (int, `(num_pictures,)`, each at least once) and `probabilities` the
+Everywhere `actual` holds the given labels (int, `(num_pictures,)`) and `probabilities` the
 out-of-fold answers (float, `(num_pictures, num_characters)`).
 """
 
@@ -28,7 +28,8 @@ def suspects(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     own, number = probabilities[np.arange(len(actual)), actual], probabilities.shape[1]
     # Equation 2 of the paper: a picture is confidently of a character when its probability reaches the mean that
     # pictures of this label have.
-    reached = probabilities >= np.bincount(actual, own, number) / np.bincount(actual, minlength=number)
+    with np.errstate(invalid="ignore"):  # a character without a picture has no mean, which nothing reaches
+        reached = probabilities >= np.bincount(actual, own, number) / np.bincount(actual, minlength=number)
     # Equation 1: of several characters it is of the most probable one; where there is none it keeps its label.
     confident = np.where(reached, probabilities, -1).argmax(axis=1)
     wrong = np.flatnonzero(reached.any(axis=1) & (confident != actual))

@@ -108,6 +108,19 @@ def read_history(path: Path) -> pd.DataFrame:
     return _read_table(path, ("epoch", "loss", "accuracy"), "Delete the run's folder and train it again.")
 
 
+def read_robustness(path: Path) -> pd.DataFrame:
+    """Read the scores on corrupted pictures, as `05_robustness` writes them: `kind`, `strength` and `macro_f1`.
+
+    Raises:
+        UserError: The file cannot be read, lacks a column, or has no row of the unchanged pictures.
+    """
+    advice = "Run `make robustness` again."
+    table = _read_table(path, ("kind", "strength", "macro_f1"), advice, keep_default_na=False)
+    if not (table["kind"] == "unchanged").any():
+        raise UserError(f"{path} has no score on unchanged pictures. {advice}")
+    return table
+
+
 def _read_table(path: Path, columns: Sequence[str], advice: str, **options: Any) -> pd.DataFrame:
     try:
         table = pd.read_csv(records.verified(path), **options)
@@ -128,17 +141,12 @@ def per_character(answers: Predictions) -> pd.DataFrame:
     Returns:
         Columns `character`, `precision`, `recall`, `f1` (0 where the denominator is 0) and `support` (its pictures).
     """
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+    scores = metrics.precision_recall_fscore_support(
         answers.actual, answers.predicted, labels=range(len(answers.characters)), zero_division=0
     )
-    columns = {
-        "character": list(answers.characters),
-        "precision": precision,
-        "recall": recall,
-        "f1": f1,
-        "support": support,
-    }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(
+        zip(answers.characters, *scores, strict=True), columns=["character", "precision", "recall", "f1", "support"]
+    )
 
 
 def classification_report(answers: Predictions) -> pd.DataFrame:

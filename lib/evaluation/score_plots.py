@@ -20,7 +20,7 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
     Args:
         reliability: Tables of `calibration.reliability` by the label of their points, at most four.
         coverage: A table of `calibration.coverage_curve`.
-        threshold: Probability below which no answer is given, 0 to 1.
+        threshold: Probability that is marked, 0 to 1.
     """
     figure, (left, right) = plots.panels(4.1, 2)
     left.plot([0, 1], [0, 1], "--", color=plots.FAINT, linewidth=1, label="perfectly calibrated")
@@ -31,7 +31,7 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
     left.set_ylabel("accuracy of such answers")
     right.plot(coverage["coverage"], coverage["accuracy"], color=plots.BLUE, linewidth=2)
     for at in coverage[coverage["threshold"] >= threshold].tail(1).itertuples():
-        text = f"threshold {threshold:.2f}: {100 * at.coverage:.1f}% answered"
+        text = f"a probability of {threshold:.2f} or more: {100 * at.coverage:.1f}%"
         right.plot(at.coverage, at.accuracy, "o", color=plots.RED, label=text)
     right.set(xlim=(0, 1.02), xlabel="fraction of the pictures answered", ylabel="accuracy of these answers")
     right.set_title("Accuracy against coverage")

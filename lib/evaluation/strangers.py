@@ -17,7 +17,7 @@ from lib.data import clipart, pictures
 from lib.drawing import strangers
 from lib.evaluation import corruptions
 from lib.inference import class_map
-from lib.inference.recogniser import Recogniser
+from lib.inference.recogniser import Outputs, Recogniser
 
 DRAWN = 200  # pictures of each kind
 # Corruptions that make a frame look like the strangers, without hiding who is there.
@@ -85,10 +85,10 @@ def in_styles(
     return changed
 
 
-def _decisions(network: Recogniser, pixels: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+def decisions(network: Recogniser, outputs: Outputs) -> tuple[np.ndarray, list[list[int]]]:
     """Say for each picture whether a network names anyone, `bool (n,)`, and the labels of all that it finds."""
-    probabilities, class_maps = network.outputs(pixels)
-    maps = [None] * len(pixels) if class_maps is None else class_maps
+    probabilities, class_maps = outputs
+    maps = [None] * len(probabilities) if class_maps is None else class_maps
     decided = [network.decide(row, each) for row, each in zip(probabilities, maps, strict=True)]
     labels = [
         [place.label for place in places] or [int(row.argmax())]
@@ -121,7 +121,7 @@ def summary(
     class_maps = network.outputs(pixels).class_maps
 
     def named(pixels: np.ndarray) -> float:
-        return float(_decisions(network, pixels)[0].mean())
+        return float(decisions(network, network.outputs(pixels))[0].mean())
 
     def is_right(pixels: np.ndarray) -> np.ndarray:
         return network.predict_pixels(pixels).argmax(axis=1) == actual
@@ -150,7 +150,7 @@ def _both_found(
     if not len(pairs):
         return {}
     made = (_side_by_side(originals[left], originals[right]) for left, right in pairs)
-    _, found = _decisions(network, _squares(made, network.picture_size, network.resize_mode))
+    _, found = decisions(network, network.outputs(_squares(made, network.picture_size, network.resize_mode)))
     both = [{*actual[pair]} <= {*labels} for pair, labels in zip(pairs, found, strict=True)]
     return {"both_found": float(np.mean(both))}
 
@@ -168,7 +168,7 @@ def _places(
     if not len(boxed):
         return {}
     crops = (_around(originals[row], places[row]) for row in boxed)
-    known, found = _decisions(network, _squares(crops, network.picture_size, network.resize_mode))
+    known, found = decisions(network, network.outputs(_squares(crops, network.picture_size, network.resize_mode)))
     second = [is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]
     inside, overlaps = [], []
     for row in boxed:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lib import paths, records
 from lib.errors import UserError, did_you_mean
-from lib.settings import Settings
+from lib.settings import Settings, number
 
 SAMPLE = "sample"  # folder of the recipes that replace others on the drawn sample
 SUFFIX = ".yaml"
@@ -31,91 +31,63 @@ class Recipe(Settings):
 
     network: Literal["cnn", "springfield"] = Field(description="what to build")
     conv_layers: Literal[4, 6] = Field(4, description="depth of cnn")
-    dense_units: int = Field(512, ge=1, le=65_536, description="width of the dense layer of cnn")
+    dense_units: int = number(512, 1, 65_536, "width of the dense layer of cnn")
     # With fewer, oneDNN writes gradients past their memory: https://github.com/uxlfoundation/oneDNN/issues/6035
-    width: int = Field(32, ge=16, le=1024, description="filters of the first stage of springfield")
-    dropout: float = Field(0.25, ge=0, le=0.95, description="fraction of activations dropped after each stage")
+    width: int = number(32, 16, 1024, "filters of the first stage of springfield")
+    dropout: float = number(0.25, 0, 0.95, "fraction of activations dropped after each stage")
 
     optimizer: Literal["rmsprop", "sgd", "adamw", "muon"] = Field("rmsprop", description="how weights are updated")
-    learning_rate: float = Field(0.0001, ge=1e-8, le=1, description="peak learning rate")
-    momentum: float = Field(0.9, ge=0, le=0.9999, description="of sgd and muon")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay, multiplied by the rate")
-    label_smoothing: float = Field(
-        0.0, ge=0, le=0.9, description="fraction of the target probability spread over all characters"
-    )
+    learning_rate: float = number(0.0001, 1e-8, 1, "peak learning rate")
+    momentum: float = number(0.9, 0, 0.9999, "of sgd and muon")
+    weight_decay: float = number(0.0, 0, 1, "decoupled weight decay, multiplied by the rate")
+    label_smoothing: float = number(0.0, 0, 0.9, "fraction of the target probability spread over all characters")
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
         "constant", description="learning-rate schedule"
     )
-    drop_every: int = Field(
-        10, ge=1, le=100_000, description="epochs between two divisions of the rate by 10, in the step schedule"
+    drop_every: int = number(10, 1, 100_000, "epochs between two divisions of the rate by 10, in the step schedule")
+    epochs: int = number(32, 1, 100_000, "passes over the training pictures")
+    patience: int = number(0, 0, 100_000, "epochs without a better validation score before stopping; 0 never stops")
+    batch_size: int = number(32, 1, 65_536, "pictures per step")
+    train_fraction: float = number(1.0, 0.001, 1, "fraction of each character's training pictures that is used")
+    progressive_fraction: float = number(
+        0.0, 0, 1, "fraction of the epochs, the first ones, that train on small pictures; cnn needs 0"
     )
-    epochs: int = Field(32, ge=1, le=100_000, description="passes over the training pictures")
-    patience: int = Field(
-        0, ge=0, le=100_000, description="epochs without a better validation score before stopping; 0 never stops"
-    )
-    batch_size: int = Field(32, ge=1, le=65_536, description="pictures per step")
-    train_fraction: float = Field(
-        1.0, ge=0.001, le=1, description="fraction of each character's training pictures that is used"
-    )
-    progressive_fraction: float = Field(
-        0.0, ge=0, le=1, description="fraction of the epochs, the first ones, that train on small pictures; cnn needs 0"
-    )
-    progressive_size: int = Field(
-        64, ge=8, le=1024, description="side of a small picture, pixels, at most that of the prepared ones"
-    )
+    progressive_size: int = number(64, 8, 1024, "side of a small picture, pixels, at most that of the prepared ones")
 
-    shift: float = Field(0.1, ge=0, le=0.5, description="largest shift in width and height, fraction of the picture")
+    shift: float = number(0.1, 0, 0.5, "largest shift in width and height, fraction of the picture")
     flip: bool = Field(True, description="mirror half of the pictures")
-    zoom: float = Field(0.0, ge=0, le=4, description="largest change of scale, fraction")
-    rotate: float = Field(0.0, ge=0, le=180, description="largest rotation, degrees")
-    colour_jitter: float = Field(
-        0.0, ge=0, le=1, description="largest change of brightness, contrast and tint, fraction"
-    )
-    random_erasing: float = Field(0.0, ge=0, le=1, description="side of the largest erased square, fraction")
-    background_swap: float = Field(
-        0.0, ge=0, le=1, description="fraction of pictures whose flat background is painted over"
-    )
-    shrink_and_paste: float = Field(
-        0.0, ge=0, le=1, description="fraction of pictures shrunk and pasted on a plain or noisy background"
-    )
-    quality_jitter: float = Field(
-        0.0, ge=0, le=1, description="fraction of pictures blurred, compressed, made grey or noisy"
-    )
-    style_jitter: float = Field(
-        0.0, ge=0, le=1, description="fraction of pictures filtered to look drawn in another style"
-    )
-    drawings_per_character: int = Field(
-        0, ge=0, le=10_000, description="drawings of this project added to the training pictures, for each character"
+    zoom: float = number(0.0, 0, 4, "largest change of scale, fraction")
+    rotate: float = number(0.0, 0, 180, "largest rotation, degrees")
+    colour_jitter: float = number(0.0, 0, 1, "largest change of brightness, contrast and tint, fraction")
+    random_erasing: float = number(0.0, 0, 1, "side of the largest erased square, fraction")
+    background_swap: float = number(0.0, 0, 1, "fraction of pictures whose flat background is painted over")
+    shrink_and_paste: float = number(0.0, 0, 1, "fraction of pictures shrunk and pasted on a plain or noisy background")
+    quality_jitter: float = number(0.0, 0, 1, "fraction of pictures blurred, compressed, made grey or noisy")
+    style_jitter: float = number(0.0, 0, 1, "fraction of pictures filtered to look drawn in another style")
+    drawings_per_character: int = number(
+        0, 0, 10_000, "drawings of this project added to the training pictures, for each character"
     )
 
     class_map: bool = Field(
         False, description='whether springfield also answers "nobody" and where each character is, in a class map'
     )
-    sampling_power: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="characters are shown in proportion to their pictures to this power; needs class_map",
+    sampling_power: float = number(
+        1.0, 0, 1, "characters are shown in proportion to their pictures to this power; needs class_map"
     )
-    nobody: float = Field(
-        0.0,
-        ge=0,
-        le=2,
-        description="pictures without known characters, fraction of the training pictures; needs class_map",
+    nobody: float = number(
+        0.0, 0, 2, "pictures without known characters, fraction of the training pictures; needs class_map"
     )
-    composites: float = Field(
-        0.0, ge=0, le=1, description="fraction of pictures joined with another one; needs class_map"
-    )
-    captions: float = Field(0.0, ge=0, le=1, description="fraction of pictures with words on them; needs class_map")
+    composites: float = number(0.0, 0, 1, "fraction of pictures joined with another one; needs class_map")
+    captions: float = number(0.0, 0, 1, "fraction of pictures with words on them; needs class_map")
 
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field("auto", description="arithmetic of the training")
     export_weights: Literal["int8", "float16", "float32"] = Field(
         "float16", description="how the exported file stores weights"
     )
-    flip_tta_threshold: float = Field(
-        0.0, ge=0, le=1, description="probability below which the recogniser averages with the mirrored picture"
+    flip_tta_threshold: float = number(
+        0.0, 0, 1, "probability below which the recogniser averages with the mirrored picture"
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides initial weights, order and augmentation")
+    seed: int = number(0, 0, 2**32 - 1, "decides initial weights, order and augmentation")
 
     @pydantic.model_validator(mode="after")
     def _sizes_fit_the_network(self) -> "Recipe":
