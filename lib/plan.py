@@ -211,6 +211,13 @@ def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
     return Preparation.of(source, settings, {name: variable for variable, name in PREPARATION_VARIABLES.items()})
 
 
+def source_of(data_name: str) -> str:
+    """Give the name of the source of prepared pictures, whose name `_suffix` may end."""
+    while found := re.search(SUFFIX, data_name):
+        data_name = data_name[: found.start()]
+    return data_name
+
+
 def _suffix(source: str, chosen: Preparation, is_corrected: bool) -> str:
     """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
     default = Preparation.of(source, {})

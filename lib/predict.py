@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with machine.stderr_to(Path(os.devnull)):  # LiteRT's C++ code writes there, such as the name of its delegate
             network = Recogniser.load(options.run) if options.run else recogniser.load_best()
+        for problem in network.passed_over:
+            print(f"warning: {problem}", file=sys.stderr)
         private, out = options.allow_private_addresses, options.out
         read = functools.partial(shards.read_picture, allow_private=private, any_address=bool(out))
         if out:

@@ -334,7 +334,7 @@ def test_a_table_beside_the_runs_comes_from_the_records_where_there_is_none(tmp_
 def leaking(tmp_path):
     """Runs of two seeds on the grouped and the random split, and one on a resampled split; their folders."""
     answers = {"cnn6": [0, 1, 1, 0], "cnn6-random": [0, 0, 1, 1], "cnn6-resampled": [0, 0, 1, 1]}
-    answers |= dict.fromkeys(("cnn6-seed-1", "cnn6-seed-1-random", "short", "short-random"), [0, 0, 1, 1])
+    answers |= {run: [0, 0, 1, 1] for run in ("cnn6-seed-1", "cnn6-seed-1-random", "short", "short-random")}
     for name, of_run in answers.items():
         found = predictions(of_run)
         scores = {"macro_f1": metrics.macro_f1(found.actual, np.array(of_run)), "test_pictures": 4}

@@ -103,6 +103,36 @@ def test_a_network_of_other_characters_is_not_said_to_know_the_series(tmp_path):
     assert about["subject"] == "characters" and "one of your own" in about["links"][0]["words"]
 
 
+@pytest.mark.parametrize(
+    ("folder", "metrics", "kind"),
+    [
+        ("kaggle-no-kaggle-test", {}, "frames"),
+        ("the-simpsons-characters-dataset-random-corrected", {}, "frames"),
+        ("mine", {"kaggle_test": {}}, "frames"),
+        ("published", {}, "pictures"),
+        ("my-simpsons-toys", {}, "pictures"),
+        ("samples-of-cats", {}, "pictures"),
+        ("sample-538645", {}, "pictures"),
+        ("sample-64px", {}, "drawings"),
+    ],
+)
+def test_the_licence_is_that_of_the_pictures_and_not_of_a_folder(tmp_path, folder, metrics, kind):
+    small_model.write_run(tmp_path / folder / "one", metrics=metrics)
+    about = page.Networks(tmp_path).about()
+    assert about["networks"][0]["tested"]["kind"] == kind
+    assert ("CC BY-NC-SA" in about["links"][0]["words"]) == (kind == "frames")
+
+
+def test_a_damaged_default_network_is_told_once(tmp_path, caplog):
+    (small_model.write_run(tmp_path / "published" / "best") / "model.tflite").write_bytes(b"damaged")
+    (tmp_path / "published" / "default.json").write_text('{"run": "best"}')
+    small_model.write_run(tmp_path / "sample" / "cnn4")
+    networks = page.Networks(tmp_path)
+    networks.look()
+    assert networks.keys == ["sample/cnn4"]
+    assert [message.count("published/best") for message in caplog.messages] == [1]
+
+
 def test_runs_of_the_same_name_are_told_apart(tmp_path):
     for data in ("kaggle", "sample"):
         small_model.write_run(tmp_path / data / "cnn4")

@@ -191,6 +191,12 @@ def test_a_web_page_is_not_a_picture(server, body):
         fetch.read_picture(server.url + "/page", allow_private=True)
 
 
+def test_a_drawing_in_svg_is_said_to_be_one(server):
+    server.pages["/drawing"] = page(b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>")
+    with pytest.raises(UserError, match="This is an SVG drawing"):
+        fetch.read_picture(server.url + "/drawing", allow_private=True)
+
+
 # ---------------------------------------------------------------- addresses
 
 

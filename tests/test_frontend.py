@@ -18,6 +18,7 @@ from lib import paths, records
 from lib.data import pictures
 from lib.drawing import sample
 from lib.drawing.figures import FEATURES
+from lib.errors import UserError
 from lib.inference import class_map
 from lib.inference.recogniser import Recogniser, load_best
 from lib.serving import site
@@ -206,6 +207,21 @@ def test_a_site_needs_a_sound_network(tmp_path):
     with pytest.raises(UserError, match="no run folder"):
         site.build([tmp_path / "none"], tmp_path / "site")
     assert not (tmp_path / "site").exists()
+
+
+def test_another_text_of_the_page_is_another_version_for_browsers(tmp_path):
+    workers = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        site._write_frame(tmp_path / str(number), {"privacy": f"text {number}"})
+        workers.append((tmp_path / str(number) / "service_worker.js").read_text())
+    assert workers[0] != workers[1]
+
+
+def test_a_folder_with_a_repository_is_not_replaced(tmp_path):
+    (tmp_path / "site" / ".git").mkdir(parents=True)
+    with pytest.raises(UserError, match="is a repository of its own, and would be replaced"):
+        site.build([small_model.write_run(tmp_path / "sample" / "cnn4")], tmp_path / "site")
 
 
 def test_two_runs_of_one_name_are_refused(tmp_path):

@@ -307,7 +307,20 @@ def test_a_damaged_run_is_skipped_if_there_is_another(tmp_path):
     with pytest.raises(UserError, match="springfield"):
         recogniser.load_best(tmp_path)
     small_model.write_run(tmp_path / "sample/cnn4")
-    assert recogniser.load_best(tmp_path).run_dir == tmp_path / "sample/cnn4"
+    found = recogniser.load_best(tmp_path)
+    assert found.run_dir == tmp_path / "sample/cnn4"
+    (said,) = found.passed_over
+    assert "published/springfield" in said and said.endswith("sample/cnn4 answers instead.")
+
+
+@pytest.mark.parametrize("lost", ["model.tflite", "run.json"])
+def test_a_default_network_that_is_not_whole_is_not_replaced_without_a_word(tmp_path, lost):
+    folder = small_model.write_run(tmp_path / "published/springfield", run={"model_sha256": "0" * 64})
+    (tmp_path / "published/default.json").write_text('{"run": "springfield"}')
+    (folder / lost).write_text("{") if lost == "run.json" else (folder / lost).unlink()
+    small_model.write_run(tmp_path / "sample/cnn4")
+    (said,) = recogniser.load_best(tmp_path).passed_over
+    assert "published/springfield" in said
 
 
 def test_unfinished_and_damaged_runs_are_not_found(tmp_path):

@@ -64,6 +64,9 @@ def test_an_unusable_setting_gets_a_message(arguments, environment, message):
 def test_a_foreign_address_gets_a_message():
     with pytest.raises(UserError, match=r"192\.0\.2\.1:0: .*HOST"):
         server.listen_on("192.0.2.1", 0)
+    for host in ("my..host", "127.0.0.1:80", "http://127.0.0.1"):
+        with pytest.raises(UserError, match="HOST must be an address or a name of this machine"):
+            server.listen_on(host, 0)
     with pytest.raises(UserError, match="PORT must be a number from 0 to 65535, not 99999"):
         server.listen_on("127.0.0.1", 99_999)
 
@@ -284,12 +287,13 @@ def test_predict_is_not_open_to_other_sites(predict):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_unread(predict):
+@pytest.mark.parametrize("length", [str(handlers.MAX_BODY_BYTES + 1), "9" * 5000])
+def test_a_body_that_says_it_is_too_large_is_refused_unread(predict, length):
     url = httpx.URL(predict)
     connection = http.client.HTTPConnection(url.host, url.port, timeout=PATIENCE)
     connection.putrequest("POST", url.path)
     connection.putheader("Content-Type", "application/json")
-    connection.putheader("Content-Length", str(handlers.MAX_BODY_BYTES + 1))
+    connection.putheader("Content-Length", length)
     connection.endheaders()
     answer = connection.getresponse()
     assert answer.status == 413 and "20 MB" in answer.read().decode()

@@ -97,6 +97,18 @@ def test_a_page_ends_with_the_command_that_serves_it(tmp_path):
         until(lambda: is_gone(f"{address}voila/static/none"))
 
 
+def test_a_page_gives_no_file_and_answers_to_no_other_name(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "public").mkdir()
+    with served(notebook_of(tmp_path, "1"), tmp_path) as (_, address):
+        for path in ("public/../secret.txt", "public/..%2fsecret.txt", "secret.txt"):
+            request = httpx.Request("GET", f"{address}voila/files/{path}")
+            request.url = request.url.copy_with(raw_path=f"/voila/files/{path}".encode())
+            with httpx.Client() as client:
+                assert client.send(request).status_code in (403, 404), path
+        assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 403
+
+
 # ---------------------------------------------------------------- review
 
 

@@ -18,8 +18,9 @@ from lib import machine, paths, records
 from lib.data import archives, layout, names
 from lib.errors import UserError, printable
 
-KAGGLE_HANDLE = "alexattia/the-simpsons-characters-dataset/versions/4"  # with a version, no network once it is cached
-KAGGLE_PAGE = "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset"
+KAGGLE_NAME = "the-simpsons-characters-dataset"
+KAGGLE_HANDLE = f"alexattia/{KAGGLE_NAME}/versions/4"  # with a version, no network once it is cached
+KAGGLE_PAGE = f"https://www.kaggle.com/datasets/alexattia/{KAGGLE_NAME}"
 KAGGLE_LICENCE = "CC BY-NC-SA 4.0, by Alexandre Attia"
 
 RECORD = "source.json"

@@ -119,11 +119,13 @@ class Recogniser:
         digest: SHA-256 of the model file.
         record: Contents of `run.json`; empty if there is none.
         metrics: Contents of `metrics.json`; empty if there is none.
+        passed_over: What `load_best` found wrong with better networks, a sentence each.
     """
 
     def __init__(self, contents: bytes, run_dir: Path):
         """Use the bytes of a model file that was read from a run folder; see `load`."""
         self.run_dir = run_dir
+        self.passed_over: list[str] = []
         self.digest = hashlib.sha256(contents).hexdigest()
         metadata = read_metadata(contents, run_dir)
         self.name: str = metadata["run"]
@@ -132,7 +134,7 @@ class Recogniser:
         self.picture_size: int = metadata["picture_size"]
         self.resize_mode: str = metadata["resize_mode"]
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
-        self.second_threshold: float = metadata.get("second_threshold") or 1.0
+        self.second_threshold: float = metadata.get("second_threshold", 1.0)
         self._nobody: bool = metadata.get("nobody") or False  # whether there is a further probability, of nobody
         # A model file alone is enough to predict.
         self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
@@ -341,21 +343,20 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
     """
     published = Path(outputs) / paths.PUBLISHED.name
     record, found = published / records.DEFAULT, []
-    default = records.read_json(record).get("run") if record.exists() else None
-    for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}"):
-        run = model.parent
+    default = published / str(records.read_json(record).get("run")) if record.exists() else None
+    for run in {model.parent for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}")} - {default}:
         is_own = run.parent != published
         with contextlib.suppress(UserError):
             if is_own or (run / records.RUN_RECORD).exists():
                 records.read_run(run)  # raises if the training is not finished
             score = _metrics(run).get("macro_f1")
-            is_default = not is_own and run.name == default
-            found.append((is_own, not is_default, -score if _is_number(score) else 1, str(run), run))
-    return [run for *_, run in sorted(found)]
+            found.append((is_own, -score if _is_number(score) else 1, str(run), run))
+    # The default also where it is damaged, which loading it says.
+    return [*([default] if default else []), *(run for *_, run in sorted(found))]
 
 
 def load_best(outputs: Path | None = None) -> Recogniser:
-    """Load the first of `find_runs` that can be loaded.
+    """Load the first of `find_runs` that can be loaded; its `passed_over` says what is wrong with those before.
 
     Args:
         outputs: The folder of the runs; by default that in the variable OUTPUTS of make, or else `outputs`.
@@ -367,9 +368,12 @@ def load_best(outputs: Path | None = None) -> Recogniser:
     problems = []
     for run in find_runs(outputs):
         try:
-            return Recogniser.load(run)
+            found = Recogniser.load(run)
         except UserError as problem:
             problems.append(problem)
+        else:
+            found.passed_over = [f"{problem} {found.run_dir} answers instead." for problem in problems]
+            return found
     raise problems[0] if problems else UserError(f"There is no trained network in {outputs}. Run `make train` first.")
 
 

