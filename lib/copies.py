@@ -31,10 +31,12 @@ COLOURS = 96  # of a picture's palette: a quarter of the bytes, and the differen
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NEEDS_KERNEL = "*A button or a form is here in a running notebook; `make lab` opens it.*"
 TERMINAL = "terminal"  # tag of a cell whose output is for the terminal
-PAGE = """# The study, executed
+PAGE = f"""# The study, executed
 
 Written by `make study`: the notebooks with their outputs, on the drawn sample; the comparison is that of the \
-published records of the real archive.
+published records of the real archive. 06_review, 07_unknown, explore and dashboard have no copy: they need real \
+pictures, a training of hours, or a visitor. The [glossary](../glossary.md) has the terms; pictures have \
+{COLOURS} colours here, to save space.
 
 ![The files of the pipeline, each with the notebook that makes it](pipeline.png)
 

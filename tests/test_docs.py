@@ -289,6 +289,19 @@ def test_the_gain_by_near_duplicates_is_that_of_the_records():
 LEAKAGE = paths.DOCS / "leakage.md"
 
 
+def test_a_reproduction_costs_the_minutes_of_the_records():
+    def minutes(*runs):
+        return divmod(round(sum(Published(run).record["seconds"] for run in runs) / 60), 60)
+
+    first, last = ("{} h {} min".format(*minutes(*runs)) for runs in (("cnn4", "cnn6"), ("springfield",)))
+    second, third = (minutes(*runs)[1] for runs in (("cnn4-matched", "cnn6-matched"), ("springfield-18-seed-2",)))
+    assert not missing(
+        README,
+        f"fetched without an account; {first} on two cores",
+        f"The second line takes {second} minutes, the third {third}, the fourth {last}",
+    )
+
+
 def test_the_price_of_leaking_is_that_of_the_records():
     table = compare.leakage(compare.evaluated(paths.PUBLISHED)).set_index(["run", "split"])
     rows = [row for row in table_rows(LEAKAGE) if "network" in row]
