@@ -14,6 +14,7 @@ similar background.
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import faiss
@@ -167,15 +168,7 @@ def _keys(one: np.ndarray, other: np.ndarray, num_pictures: int) -> np.ndarray:
 
 def _hash_matches(hashes: np.ndarray, limit: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions whose hashes differ by at most `limit` bits."""
-    bits = hashes.shape[1] * 8
-    index = faiss.IndexBinaryFlat(bits)
-    if len(hashes) > EXACT_UP_TO:
-        centres = _centres(len(hashes))
-        index.add(hashes[centres])
-        index = faiss.IndexBinaryIVF(index, bits, len(centres))
-        index.is_trained = True  # by the centres
-        index.nprobe = HASH_PROBES
-    index.add(hashes)
+    index = _index(hashes, faiss.IndexBinaryFlat, faiss.IndexBinaryIVF, hashes.shape[1] * 8, HASH_PROBES)
     yield from _range_search(index, hashes, limit + 1)  # nearer than that
 
 
@@ -189,46 +182,28 @@ def _thumbnail_matches(thumbnails: np.ndarray, limit: float) -> Iterator[tuple[n
     pooled = squares.mean(axis=(2, 4), dtype=np.float32).reshape(-1, POOLED_SIDE**2)
     # Squared. In float32 the distances of bright thumbnails are off by up to 5, as much as a small limit allows.
     radius = (limit**2 + 1) * pooled.shape[1]
-    for members, visitors in _cells(pooled):
-        index = faiss.IndexFlatL2(pooled.shape[1])
-        index.add(pooled[members])
-        for query, found in _range_search(index, pooled[visitors], radius):
-            one, other = visitors[query], members[found]
-            near = thumbnail_rms(thumbnails, one, other) < limit
-            yield one[near], other[near]
+    index = _index(pooled, faiss.IndexFlatL2, faiss.IndexIVFFlat, pooled.shape[1], THUMBNAIL_PROBES)
+    for one, other in _range_search(index, pooled, radius):
+        near = thumbnail_rms(thumbnails, one, other) < limit
+        yield one[near], other[near]
 
 
-def _cells(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield for each cell the positions whose nearest centre is its own, and those that have it among their nearest.
+def _index(vectors: np.ndarray, flat: Any, inverted: Any, width: int, probes: int) -> Any:
+    """Index vectors: a few exactly, many in the cells around some of them, of which a search probes the nearest.
 
-    Finds what faiss's inverted file finds, in half of the time: the pictures of a cell are compared as one product of
-    matrices.
+    The centres are drawn and not trained: k-means finds as many pairs for two thirds of the work, but depends on
+    rounding.
     """
-    everything = np.arange(len(vectors))
-    if len(vectors) <= EXACT_UP_TO:
-        yield everything, everything
-        return
-    centres = _centres(len(vectors))
-    coarse = faiss.IndexFlatL2(vectors.shape[1])
-    coarse.add(vectors[centres])
-    nearest = coarse.search(vectors, THUMBNAIL_PROBES)[1].astype(np.int32)
-    members = _positions(nearest[:, 0], len(centres))
-    visits = _positions(nearest.ravel(), len(centres))
-    yield from zip(members, (cell // THUMBNAIL_PROBES for cell in visits), strict=True)
-
-
-def _centres(num_pictures: int) -> np.ndarray:
-    """Draw the positions of the pictures that are the centres of cells.
-
-    Drawn and not trained: k-means finds as many pairs for two thirds of the work, but depends on rounding.
-    """
-    number = num_pictures // PICTURES_PER_CELL
-    return np.sort(np.random.default_rng(SEED).choice(num_pictures, number, replace=False))
-
-
-def _positions(cells: np.ndarray, num_cells: int) -> list[np.ndarray]:
-    """List for each cell where it stands in `cells`."""
-    return np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells, minlength=num_cells))[:-1])
+    index = flat(width)
+    if len(vectors) > EXACT_UP_TO:
+        number = len(vectors) // PICTURES_PER_CELL
+        centres = np.sort(np.random.default_rng(SEED).choice(len(vectors), number, replace=False))
+        index.add(vectors[centres])
+        index = inverted(index, width, number)
+        index.is_trained = True  # by the centres
+        index.nprobe = probes
+    index.add(vectors)
+    return index
 
 
 def _range_search(

@@ -178,11 +178,6 @@ class Recogniser:
             raise UserError(f"{run_dir / records.LITERT_MODEL} cannot be read: {reason}.") from None
         return cls(contents, run_dir)
 
-    @property
-    def confused(self) -> list[str]:
-        """Labels of the characters that it often confuses with others, by its evaluation; empty without one."""
-        return self.metrics.get("confused", [])
-
     def predict(self, contents: bytes, top: int = 3) -> Answer:
         """Name the character in a picture.
 

@@ -151,7 +151,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
         facts["metadata"] = recognisers.read_metadata(contents, run)
         facts["metadata"]["names"] = [display_name(character) for character in recogniser.characters]
         facts["metadata"] |= {"threshold": recogniser.threshold, "second_threshold": recogniser.second_threshold}
-        facts["metadata"]["confused"] = recogniser.confused
+        facts["metadata"]["confused"] = recogniser.metrics.get("confused", [])
     script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
     about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
     (site / "drawings").mkdir()
