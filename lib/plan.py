@@ -10,7 +10,7 @@ from typing import Any
 
 from lib import paths, records
 from lib.data import names, sources
-from lib.data.preparation import CORRECTED, Preparation
+from lib.data.preparation import CORRECTED, SUFFIX, Preparation, suffix
 from lib.errors import UserError, did_you_mean
 from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
@@ -47,8 +47,6 @@ MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `m
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
 PROJECT_FOLDERS += tuple(f"outputs/{name}" for name in MADE_ANEW)
 LEAST_SIZE_OF_SIX = 22  # pixels that three blocks of two unpadded convolutions and a pooling need
-# What the name of differently prepared pictures may end with; see `_suffix`.
-SUFFIX = r"-(random|resampled|given|no-kaggle-test|\d+px|pad|bounded|near-[\d.e-]+|corrected)$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +156,7 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"OUTPUTS must be a folder for runs alone, such as outputs or ../runs, not {outputs!r}.")
     if mistakes:
         raise UserError("\n".join(mistakes))
-    data_name = raw_name + _suffix(source, preparation, bool(corrections))
+    data_name = raw_name + suffix(source, preparation, bool(corrections))
     plan = Plan(
         source, raw_name, data_name, outputs, preparation, runs, given["MODEL"] == "1", corrections, given["CLUSTER"]
     )
@@ -209,28 +207,6 @@ def _preparation(source: str, given: Mapping[str, str]) -> Preparation:
     if settings.get("exclude_kaggle_test") in (0, 1):
         settings["exclude_kaggle_test"] = bool(settings["exclude_kaggle_test"])
     return Preparation.of(source, settings, {name: variable for variable, name in PREPARATION_VARIABLES.items()})
-
-
-def source_of(data_name: str) -> str:
-    """Give the name of the source of prepared pictures, whose name `_suffix` may end."""
-    while found := re.search(SUFFIX, data_name):
-        data_name = data_name[: found.start()]
-    return data_name
-
-
-def _suffix(source: str, chosen: Preparation, is_corrected: bool) -> str:
-    """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
-    default = Preparation.of(source, {})
-    near, default_near = ((each.near_rms, each.near_bits, each.same_rms) for each in (chosen, default))
-    parts = {
-        chosen.split: chosen.split != default.split,
-        "no-kaggle-test": chosen.exclude_kaggle_test,
-        f"{chosen.picture_size}px": chosen.picture_size != default.picture_size,
-        chosen.resize_mode: chosen.resize_mode != default.resize_mode,
-        "-".join(["near", *(str(limit).removesuffix(".0") for limit in near)]): near != default_near,
-        CORRECTED: is_corrected,
-    }
-    return "".join(f"-{part}" for part, is_given in parts.items() if is_given)
 
 
 def _runs(given: Mapping[str, str], usual: tuple[str, ...], source: str, mistakes: list[str]) -> dict[str, Run]:

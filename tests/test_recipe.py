@@ -27,7 +27,7 @@ def params(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_loads(name):
-    assert Recipe.load(name).network in ("cnn", "springfield")
+    assert Recipe.load(name).epochs > 0
 
 
 @pytest.mark.parametrize("path", sorted((paths.PARAMS / recipe.SAMPLE).glob("*.yaml")), ids=lambda path: path.stem)

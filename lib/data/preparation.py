@@ -1,5 +1,6 @@
 """The settings of the preparation: how pictures become arrays and are divided into splits."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,6 +15,8 @@ MANIFEST = "manifest.csv"
 
 TEST_SET = "kaggle_test"  # the folder of the archive's own test set, and its split
 CORRECTED = "corrected"  # ends the name of pictures, and of a published run, with corrected labels
+# What the name of differently prepared pictures may end with; see `suffix`.
+SUFFIX = r"-(random|resampled|given|no-kaggle-test|\d+px|pad|bounded|near-[\d.e-]+|corrected)$"
 GIVEN_SPLITS = ("train", "validation", "test")  # the folders of a split that a source brings with it
 
 # The study's characters, those of the original project. They are divided before the others; see `manifest`.
@@ -74,3 +77,25 @@ class Preparation(Settings):
 
 
 DEFAULTS = Preparation()
+
+
+def suffix(source: str, chosen: Preparation, is_corrected: bool) -> str:
+    """What distinguishes differently prepared pictures of one source; each combination has folders of its own."""
+    default = Preparation.of(source, {})
+    near, default_near = ((each.near_rms, each.near_bits, each.same_rms) for each in (chosen, default))
+    parts = {
+        chosen.split: chosen.split != default.split,
+        "no-kaggle-test": chosen.exclude_kaggle_test,
+        f"{chosen.picture_size}px": chosen.picture_size != default.picture_size,
+        chosen.resize_mode: chosen.resize_mode != default.resize_mode,
+        "-".join(["near", *(str(limit).removesuffix(".0") for limit in near)]): near != default_near,
+        CORRECTED: is_corrected,
+    }
+    return "".join(f"-{part}" for part, is_given in parts.items() if is_given)
+
+
+def source_of(data_name: str) -> str:
+    """Give the name of the source of prepared pictures, whose name a `suffix` may end."""
+    while found := re.search(SUFFIX, data_name):
+        data_name = data_name[: found.start()]
+    return data_name

@@ -118,7 +118,7 @@ class MessageHandler(Handler):
     """
 
     def initialize(self, message: tuple, for_programs: bool = False) -> None:
-        self.message, self.for_programs = message, for_programs
+        self.message, self.for_programs = message, for_programs or self.request.method == "POST"
 
     def prepare(self) -> None:
         self.request.connection.set_max_body_size(MAX_DISCARDED_BYTES)

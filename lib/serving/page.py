@@ -20,12 +20,12 @@ import numpy as np
 from lib import paths, records
 from lib.characters import display_name
 from lib.data import pictures, sources
+from lib.data.preparation import source_of
 from lib.errors import UserError
 from lib.evaluation import occlusion
 from lib.inference import recogniser as recognisers
 from lib.inference.recogniser import Answer, Recogniser, find_runs
 from lib.machine import cores
-from lib.plan import source_of
 
 log = logging.getLogger(__name__)
 

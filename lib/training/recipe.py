@@ -34,7 +34,12 @@ class Recipe(Settings):
     dense_units: int = number(512, 1, 65_536, "width of the dense layer of cnn")
     # With fewer, oneDNN writes gradients past their memory: https://github.com/uxlfoundation/oneDNN/issues/6035
     width: int = number(32, 16, 1024, "filters of the first stage of springfield")
-    dropout: float = number(0.25, 0, 0.95, "fraction of activations dropped after each stage")
+    dropout: float = number(
+        0.25,
+        0,
+        0.95,
+        "fraction of activations dropped, after each block of cnn or before the last layer of springfield",
+    )
 
     optimizer: Literal["rmsprop", "sgd", "adamw", "muon"] = Field("rmsprop", description="how weights are updated")
     learning_rate: float = number(0.0001, 1e-8, 1, "peak learning rate")
