@@ -94,9 +94,8 @@ def run(
         markers, copy = [stack.enter_context(_marker(place)) for place in (folder, *needed[:1])], ""
         if not all(client.run(functools.partial(_sees, markers)).values()):
             if not folder.is_relative_to(paths.ROOT):
-                raise UserError(
-                    f"A worker does not share {folder}, and results are sent back below {paths.ROOT} alone."
-                )
+                places = " and ".join(str(marker.parent) for marker in markers)
+                raise UserError(f"A worker does not share {places}; results are sent back below {paths.ROOT} alone.")
             files = _contents([paths.ROOT / "lib", paths.NOTEBOOKS, *COMMITTED, *needed], paths.ROOT)
             copy = stack.enter_context(scheduler.files_on_workers(client, files))
         task = functools.partial(execute, paths.ROOT, markers, scheduler.version(), copy)
@@ -219,7 +218,8 @@ def execute(
     if not shared:
         there = Path(worker.local_directory, copy)
         if not copy or not there.exists():
-            raise UserError(f"The worker {worker.address} does not share {job.folder}, as the first ones did.")
+            places = " and ".join(str(marker.parent) for marker in markers if not marker.exists())
+            raise UserError(f"The worker {worker.address} does not share {places}, as the first ones did.")
         folder, root = there / job.folder.relative_to(root), there
         job = dataclasses.replace(job, folder=folder, variables=job.variables | job.elsewhere)
         finished, here = begun.get(records.RUN_RECORD), folder / records.RUN_RECORD

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -73,7 +74,7 @@ def report_error(problem: Exception) -> int:
     Each line of the text is a mistake of its own, but for indented ones, which belong to the one before. Control
     characters are escaped, and a line ends after `MAX_LETTERS`.
     """
-    for text in in_words(problem).split("\n"):
+    for text in re.split(r"\r?\n", in_words(problem).rstrip()):
         line = printable(text[:MAX_LETTERS] + "…" * (len(text) > MAX_LETTERS))
         print(line if line.startswith(" ") else f"error: {line}", file=sys.stderr)
     return EXIT_USAGE

@@ -23,7 +23,7 @@ from lib import inputs, machine, paths, records, tracking
 from lib.data import sources
 from lib.data.preparation import MANIFEST, SETTINGS, Preparation
 from lib.errors import UserError
-from lib.plan import PREPARATION_VARIABLES, PUBLISHED, VARIABLES, Plan, backend, make_plan
+from lib.plan import PREPARATION_VARIABLES, PUBLISHED, VARIABLES, Plan, Run, backend, make_plan
 from lib.training.recipe import Recipe
 
 # What is published: no figure with frames in it, and a network only on request, since everyone clones it. The records
@@ -238,7 +238,8 @@ def _begin(folder: Path, code: dict[str, Any]) -> None:
 
 def _code_of_training(plan: Plan) -> dict[str, Any]:
     """Give digests of what decides a training outside of 02_train on these pictures, beside its recipe."""
-    more = [paths.ROOT / "lib" / "training" / f"{name}.py" for name in ("fit", "refit", "folds")]
+    more = ("training/fit", "training/refit", "training/folds", "data/folds", "data/leave_out")
+    more = [paths.ROOT / "lib" / f"{name}.py" for name in more]
     return inputs.code_digests(STEPS["train"].notebook, *more) | backend() | _pictures_digests(plan, "")
 
 
@@ -394,10 +395,9 @@ def print_plan(plan: Plan) -> None:
             raise UserError(
                 f"{given[0]} does not belong to `make {goal}`, which has a recipe of its own. Leave it out."
             )
-    if "unknown" in _goals() and [run.recipe.class_map for run in plan.runs.values()] != [True]:
-        listed = ", ".join(plan.runs)
-        raise UserError(f"`make unknown` needs one run with a class map in RUNS, such as springfield, not {listed}.")
     write_requests(plan, _goals())
+    if "unknown" in _goals():
+        _with_class_map(plan)
     print(makefile(plan), end="")
 
 
@@ -450,9 +450,18 @@ def compare(plan: Plan) -> None:
     print(f"\nThe rest, with figures, is in {paths.shown(plan.folder / 'compare.ipynb')} (`make lab` opens it).")
 
 
+def _with_class_map(plan: Plan) -> Run:
+    """Give the run of `unknown`, the one with a class map."""
+    found = [run for run in plan.runs.values() if run.recipe.class_map]
+    if len(found) != 1:
+        listed = ", ".join(plan.runs)
+        raise UserError(f"`make unknown` needs one run with a class map in RUNS, such as springfield, not {listed}.")
+    return found[0]
+
+
 def unknown(plan: Plan) -> None:
     """Leave characters out of a training, and compare the scores that tell them from known ones."""
-    (run,) = plan.runs.values()
+    run = _with_class_map(plan)
     with records.lock(plan.folder / "unknown"):
         parameters = {"data_name": plan.data_name, "outputs": plan.outputs}
         parameters |= {"recipe": run.recipe_name, "overrides": run.overrides}
@@ -476,8 +485,9 @@ def review(plan: Plan) -> None:
     from lib.data import dataset, folds  # scikit-learn, without which the other steps start sooner
 
     command = [sys.executable, "-m", "lib.training.folds", plan.data_name, plan.recipe_name("springfield-short")]
+    data = dataset.load(plan.prepared)
     try:
-        folds.parts(dataset.load(plan.prepared))
+        folds.parts(data)
     except UserError as problem:
         print(problem, file=sys.stderr)
         return _serve("06_review", plan, CORRECTIONS_FILE=plan.corrections)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lib import paths, records
 from lib.data import names, sources
-from lib.data.preparation import CORRECTED, SUFFIX, Preparation, suffix
+from lib.data.preparation import CORRECTED, MANIFEST, SUFFIX, Preparation, suffix
 from lib.errors import UserError, did_you_mean
 from lib.training import recipe as recipes
 from lib.training.recipe import Recipe
@@ -144,7 +144,7 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
         mistakes.append(f"DATA must be {VARIABLES['DATA']}, not {source!r}.")
     with _kept(mistakes):
         preparation = _preparation(source, given)
-    usual = ("springfield",) if "unknown" in variables.get("GOALS", "").split() else ("cnn4", "cnn6")
+    usual = ("springfield",) if variables.get("GOALS", "").split() == ["unknown"] else ("cnn4", "cnn6")
     runs = _runs(given, usual, source, mistakes) if raw_name != PUBLISHED else {}
     for name, (form, expected) in FORMS.items():
         if given[name] and not re.fullmatch(form, given[name]):
@@ -166,9 +166,12 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
 
 def _check_apart(plan: Plan) -> None:
     """Raise a `UserError` if what make writes, and `make clean` removes, would be mixed with what the user gave."""
-    sources_given = [] if plan.source in sources.GENERATED else [sources.path_of(plan.source).resolve()]
+    given = [] if plan.source in sources.GENERATED or plan.raw_name == PUBLISHED else [sources.path_of(plan.source)]
+    # A worker without the corrections has them from the manifest that was made with them; see `Plan.elsewhere`.
+    if plan.corrections and Path(plan.corrections) != plan.prepared.resolve() / MANIFEST:
+        given.append(Path(plan.corrections))
     for ours in (plan.prepared.resolve(), plan.folder.resolve()):
-        for theirs in [*sources_given, *([Path(plan.corrections)] if plan.corrections else [])]:
+        for theirs in (path.resolve() for path in given):
             if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
                 raise UserError(
                     f"{theirs} and {ours}, which make writes and `make clean` removes, are one folder or inside each "

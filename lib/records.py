@@ -176,7 +176,8 @@ def verified(path: Path) -> Path:
     Raises:
         UserError: It was changed since it was written.
     """
-    names = (RUN_RECORD, METRICS_RECORD, STRANGERS, INPUTS, path.with_suffix(".json").name)
+    names = (RUN_RECORD, METRICS_RECORD, INPUTS, path.with_suffix(".json").name)
+    names += (STRANGERS,) if path.name == ROBUSTNESS else ()
     for name in names if path.exists() else ():
         record = path.with_name(name)
         digests_in = path.name if name == INPUTS else "files"
@@ -200,14 +201,16 @@ def committed(path: Path, sha256: str) -> Path:
 
 
 def _was_changed(path: Path, record: Path) -> str:
-    return f"{path} is damaged, or was changed since it was written. {_repair(record, 'run the command of make again')}"
+    repair = _repair("run the command of make again", record, path)
+    return f"{path} is damaged, or was changed since it was written. {repair}"
 
 
-def _repair(path: Path, command: str) -> str:
+def _repair(command: str, record: Path, *others: Path) -> str:
     """Say how to get a whole record; nothing makes a committed one again."""
-    if path.resolve().is_relative_to(paths.PUBLISHED):
-        return f"Bring it back by `git checkout {paths.shown(path)}`."
-    return f"Delete {path} and {command}."
+    if record.resolve().is_relative_to(paths.PUBLISHED):
+        files = dict.fromkeys(map(paths.shown, (record, *others)))
+        return f"Bring it back by `git checkout {' '.join(map(str, files))}`."
+    return f"Delete {record} and {command}."
 
 
 def digests(folder: Path, *names: str) -> dict[str, str]:
@@ -276,7 +279,7 @@ def read_json(path: Path, missing: str = "") -> dict[str, Any]:
     Raises:
         UserError: The file is missing, too large, too deeply nested, or no JSON object.
     """
-    repair = _repair(path, "run `make train evaluate` again")
+    repair = _repair("run `make train evaluate` again", path)
     try:
         record = parse_json(read_bytes(path, MAX_DOCUMENT_BYTES).decode())
     except FileNotFoundError:

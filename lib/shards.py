@@ -105,13 +105,19 @@ def _named(argument: str) -> Iterator[str]:
         except OSError as problem:
             raise UserError(f"The list {argument} cannot be read: {problem.strerror}.") from None
     elif glob.has_magic(argument) and not Path(argument).exists():
-        yield from (_absolute(path) for path in _matching(argument) if _is_picture(path) or is_video(path))
+        unread: list[str] = []
+        found = _matching(argument, lambda problem: unread.append(problem.filename))
+        yield from (_absolute(path) for path in found if _is_picture(path) or is_video(path))
+        yield from map(_absolute, unread)  # reading them reports the reason
     else:
         yield _absolute(argument)
 
 
-def _matching(pattern: str) -> Iterator[str]:
-    """List the paths that a pattern names; below `**` each folder is entered once, however many links lead to it."""
+def _matching(pattern: str, unread: Callable[[OSError], None]) -> Iterator[str]:
+    """List the paths that a pattern names; below `**` each folder is entered once, however many links lead to it.
+
+    `unread` is called for each folder that cannot be listed.
+    """
     pattern = re.sub(r"(?<![^/])\*\*$", "**/*", pattern)
     before, *after = re.split(r"(?<![^/])(?:\*\*/)+", pattern, maxsplit=1)
     for found in glob.iglob(before or "./"):  # noqa: PTH207 (Path has no absolute patterns)
@@ -119,17 +125,13 @@ def _matching(pattern: str) -> Iterator[str]:
             yield found
             continue
         entered = set()
-        for folder, below, _ in os.walk(found, followlinks=True, onerror=_refuse):
+        for folder, below, _ in os.walk(found, followlinks=True, onerror=unread):
             below[:] = [name for name in below if not name.startswith(".")]
             if (real := os.path.realpath(folder)) in entered:
                 below.clear()
             else:
                 entered.add(real)
-                yield from _matching(str(Path(glob.escape(folder), after[0])))
-
-
-def _refuse(problem: OSError) -> None:
-    raise UserError(f"{problem.filename} cannot be listed: {problem.strerror}. Give a pattern that leaves it out.")
+                yield from _matching(str(Path(glob.escape(folder), after[0])), unread)
 
 
 def pictures_below(folder: str) -> Iterator[str]:
@@ -234,7 +236,7 @@ def _absolute(picture: str) -> str:
     Raises:
         UserError: It is an address with a password, which would stand in the answers.
     """
-    if is_url(picture.rpartition("::")[2]) and (found := PASSWORD.search(picture)):
+    if (is_url(picture) or is_url(picture.rpartition("::")[2])) and (found := PASSWORD.search(picture)):
         scheme = re.findall(r"\w+(?=:$)", picture[: found.start()])
         advice = "or download it" if is_web_page(picture) else "and give it to fsspec"
         if scheme and not is_web_page(picture):

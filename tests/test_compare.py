@@ -96,6 +96,12 @@ def test_runs_on_other_pictures_rank_after_those_that_compare(tmp_path):
     assert ranked == ["best", "good", "more-characters", "corrected", "leaky", "leaky-too", "leaky-3"]
 
 
+def test_of_two_sets_of_pictures_with_equally_many_runs_the_better_scored_comes_first(tmp_path):
+    for name, score, manifest in [("best", 0.9, "a"), ("again", 0.5, "b")]:
+        evaluated_run(tmp_path / name, scores={"macro_f1": score}, manifest_sha256=manifest * 64)
+    assert list(compare.ranked(compare.results(compare.evaluated(tmp_path))).run) == ["best", "again"]
+
+
 def test_runs_that_counted_no_near_duplicates_rank_by_score(tmp_path):
     for name, score in [("good", 0.8), ("best", 0.9)]:
         evaluated_run(tmp_path / name, scores={"macro_f1": score})

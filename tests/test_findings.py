@@ -89,6 +89,24 @@ def test_a_comparison_names_the_runs_that_are_not_distinguished():
     assert "higher than every other run" in findings.differences(table[table.run != "a"], "best")
 
 
+def test_each_question_of_the_comparison_has_an_answer():
+    table = pd.DataFrame({"baseline": ["most frequent", "nearest"], "macro_f1": [0.01, 0.44]})
+    assert findings.baselines(table) == "**Found:** Without training, macro F1 is 0.440 at best (nearest)."
+    table = pd.DataFrame({"recipe": ["a", "a", "b", "b"], "macro_f1": [0.9, 0.92, 0.5, 0.4]})
+    assert findings.seeds(table).endswith(
+        "`a` have macro F1 0.900 to 0.920. 2 seeds of `b` have macro F1 0.400 to 0.500."
+    )
+    table = pd.DataFrame({"macro_f1": [0.9, 0.8], "reviewed_macro_f1": [0.91, 0.8]})
+    assert "changes by +0.000 to +0.010; the order of the runs stays" in findings.reviewed(table)
+    assert "order of the runs changes" in findings.reviewed(table.assign(reviewed_macro_f1=[0.7, 0.8]))
+    table = pd.DataFrame({"run": ["a", "base", "base-seed-1", "b"], "val_macro_f1": [0.92, 0.9, 0.89, 0.895]})
+    found = findings.ablation(table, "accuracy", 0.006)
+    assert "Of the changes of `accuracy/base`, `a` (+0.020) scores best and `b` (-0.005) worst on validation" in found
+    assert found.endswith("; 1 of 2 change no more than another seed may.")
+    assert findings.ablation(table, "accuracy", None).endswith("; one seed each.")
+    assert findings.ablation(table[1:3], "accuracy", None) == ""
+
+
 def test_robustness_names_the_hardest_and_the_easiest_corruption():
     rows = [("unchanged", "", 0.9), ("jpeg_quality", "strong", 0.5), ("rotation", "strong", 0.7)]
     text = findings.robustness("cnn4", pd.DataFrame(rows, columns=["kind", "strength", "macro_f1"]))

@@ -193,9 +193,22 @@ def test_what_make_removes_is_apart_from_what_the_user_gives(given, tmp_path, mo
         make_plan({"OUTPUTS": str(tmp_path)} | given)
 
 
+def test_a_worker_takes_corrected_labels_from_the_manifest(tmp_path, monkeypatch):
+    (tmp_path / "mine.csv").touch()
+    plan = make_plan({"CORRECTIONS": str(tmp_path / "mine.csv")})
+    monkeypatch.setattr(paths, "PROCESSED", tmp_path)  # where the worker's are
+    manifest = tmp_path / plan.data_name / "manifest.csv"
+    manifest.parent.mkdir()
+    manifest.touch()
+    assert make_plan(plan.elsewhere | {"CORRECTIONS": str(manifest)}).data_name == plan.data_name
+
+
 def test_unknown_characters_are_left_out_of_the_recipe_that_is_given():
     assert [*make_plan({"GOALS": "unknown", "SET": "captions=0.2"}).runs] == ["springfield-captions-0.2"]
     assert [*make_plan({"GOALS": "unknown", "RUNS": "springfield-18"}).runs] == ["springfield-18"]
+    assert [*make_plan({"GOALS": "train unknown"}).runs] == ["cnn4", "cnn6"]
+    with pytest.raises(UserError, match="needs one run with a class map in RUNS, such as springfield, not cnn4, cnn6"):
+        pipeline.unknown(make_plan({}))
 
 
 def test_a_resampled_set_is_not_reviewed():

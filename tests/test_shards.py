@@ -441,6 +441,17 @@ def test_an_archive_at_a_web_address_is_not_listed(run_dir, tmp_path, capsys):
     assert "Download it; or add --allow-private-addresses" in capsys.readouterr().err
 
 
+def test_a_folder_below_a_pattern_that_cannot_be_listed_is_a_row_of_its_own(tmp_path, monkeypatch):
+    def walk(top, onerror, **options):
+        onerror(PermissionError(13, "Permission denied", f"{top}/lost+found"))
+        yield str(top), [], []
+
+    (tmp_path / "a.png").touch()
+    monkeypatch.setattr(shards.os, "walk", walk)
+    names = [Path(name).name for name in shards.listed(f"{tmp_path}/**/*.png")]
+    assert names == ["a.png", "lost+found"]
+
+
 def test_a_link_that_leads_to_itself_hides_no_picture(tmp_path):
     for name in ("a.png", "z.png", "below/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -484,6 +495,12 @@ def test_a_folder_of_an_address_that_cannot_be_listed_is_not_passed_over(run_dir
     monkeypatch.setattr(memory.MemoryFileSystem, "isdir", lambda *arguments: True)
     with pytest.raises(UserError, match="memory://frames cannot be listed: access denied"):
         list(shards.listed("memory://frames"))
+
+
+@pytest.mark.parametrize("address", ["http://me:it@[fe80::1]/x.png", "ftp://me:it@host/a::b.png", "s3://k:it@b/x::y"])
+def test_a_password_before_colons_is_found(address):
+    with pytest.raises(UserError, match="has a password, which would stand beside every answer"):
+        shards._absolute(address)
 
 
 @pytest.mark.parametrize("listed", [True, False])

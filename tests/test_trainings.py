@@ -96,13 +96,21 @@ def test_a_worker_shares_the_runs_where_it_sees_a_file_in_their_own_folder(tmp_p
 
 def test_results_are_sent_back_below_the_repository_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(Client, "run", lambda self, function: {"worker": False})
-    with pytest.raises(UserError, match=r"A worker does not share .*, and results are sent back below"):
+    with pytest.raises(UserError, match=r"A worker does not share .*; results are sent back below"):
         run(Client({"cnn4": ("", {})}), tmp_path)
+
+
+def test_a_worker_that_shares_the_runs_and_not_the_pictures_gets_a_copy(tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.setattr(cluster, "_sees", lambda markers: all(marker.parent == tmp_path for marker in markers))
+    jobs = [cluster.Job("cnn4", ("train",), tmp_path / "cnn4", {}, {})]
+    with pytest.raises(UserError, match=r"does not share .* and .*/pictures; results are sent back below"):
+        list(cluster.run(Client({"cnn4": ("", {})}), tmp_path, [tmp_path / "pictures"], jobs))
 
 
 def test_a_worker_that_comes_later_and_does_not_share_the_folder_is_named(tmp_path, monkeypatch):
     worker = SimpleNamespace(address="tcp://later:1", local_directory=str(tmp_path))
     monkeypatch.setattr(scheduler, "this_worker", lambda code: worker)
     job = cluster.Job("cnn4", ("train",), tmp_path / "cnn4", {}, {})
-    with pytest.raises(UserError, match=r"The worker tcp://later:1 does not share .*/cnn4, as the first ones did\."):
+    with pytest.raises(UserError, match=r"The worker tcp://later:1 does not share .*, as the first ones did\."):
         cluster.execute(tmp_path, [tmp_path / "marker"], "code", "", job, {})

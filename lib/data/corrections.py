@@ -48,8 +48,12 @@ def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     expected = f"expected the columns {', '.join(COLUMNS)}, separated by commas"
     try:
         # pandas' other engine takes what a short row lacks for empty.
-        options = {"dtype": str, "keep_default_na": False, "engine": "python", "index_col": False}
-        table = pd.read_csv(io.StringIO(read_text()), **options)
+        table = pd.read_csv(io.StringIO(read_text()), dtype=str, keep_default_na=False, engine="python")
+        if not isinstance(table.index, pd.RangeIndex):  # each row has a field more than the first line
+            every = table.reset_index()
+            if not every.iloc[:, -1].fillna("").eq("").all():  # more than a comma at the end
+                raise ValueError("rows have more fields than the first line")
+            table = every.iloc[:, :-1].set_axis(table.columns, axis="columns")
     except (OSError, ValueError) as problem:
         reason = str(problem).strip()
         raise UserError(f"{where} cannot be read as a table of corrections: {reason}; {expected}, in UTF-8.") from None

@@ -89,8 +89,9 @@ def ranked(results: pd.DataFrame) -> pd.DataFrame:
     """
     # None, where a record counted no near-duplicates, is no greater than 0 either.
     leaky = results.near_duplicates_in_train.astype(float) > 0
-    other = results.manifest_sha256 != results.manifest_sha256[~leaky].mode().max()
-    order = results.assign(leaky=leaky, other=other)
+    comparable = results[~leaky].sort_values("macro_f1", ascending=False)
+    most = comparable.manifest_sha256[comparable.manifest_sha256.isin(comparable.manifest_sha256.mode())]
+    order = results.assign(leaky=leaky, other=~results.manifest_sha256.isin(most[:1]))
     order = order.sort_values(["leaky", "other", "macro_f1"], ascending=[True, True, False], ignore_index=True)
     return order.drop(columns=["leaky", "other"])
 

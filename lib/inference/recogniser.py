@@ -134,7 +134,8 @@ class Recogniser:
         self.picture_size: int = metadata["picture_size"]
         self.resize_mode: str = metadata["resize_mode"]
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
-        self.second_threshold: float = metadata.get("second_threshold", 1.0)
+        second = metadata.get("second_threshold")
+        self.second_threshold: float = 1.0 if second is None else second
         self._nobody: bool = metadata.get("nobody") or False  # whether there is a further probability, of nobody
         # A model file alone is enough to predict.
         self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
@@ -338,7 +339,8 @@ def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
     """
     published = Path(outputs) / paths.PUBLISHED.name
     record, found = published / records.DEFAULT, []
-    default = published / str(records.read_json(record).get("run")) if record.exists() else None
+    name = records.read_json(record).get("run") if record.exists() else None
+    default = published / name if isinstance(name, str) else None
     for run in {model.parent for model in Path(outputs).glob(f"*/*/{records.LITERT_MODEL}")} - {default}:
         is_own = run.parent != published
         with contextlib.suppress(UserError):

@@ -10,6 +10,7 @@ The decoder decides whether the bytes are a picture.
 import contextlib
 import functools
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -33,6 +34,10 @@ HEADERS = [
     ("Accept-Encoding", "identity"),
 ]
 MAX_OVERHEAD = 100_000  # bytes of headers
+# How a drawing in SVG begins; the group is atomic, so that no page takes long to be told from one.
+SVG = re.compile(
+    rb"\xef?\xbb?\xbf?(?>(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE svg[^>]*>)*)<svg\b", re.DOTALL | re.IGNORECASE
+)
 
 # Special ranges that `ipaddress` calls global, or did in some releases of Python 3.11.
 NOT_PUBLIC = tuple(
@@ -85,7 +90,7 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
                 f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
             ) from None
         if isinstance(answer, bytes):
-            if b"<svg" in answer[:1000]:
+            if SVG.match(answer[:10_000]):
                 raise UserError("This is an SVG drawing, which cannot be read. Save it as a PNG, and choose that.")
             if answer.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
                 raise UserError(

@@ -216,7 +216,7 @@ class PageHandler(Handler, TornadoVoilaHandler):
             return self.say(403, message)
         self.request.arguments.clear()
         self.request.query = ""
-        while self.kernel_manager.is_full and self.kernel_manager.starting:  # the page made ahead is nearly there
+        while self.kernel_manager.is_full and not self.kernel_manager.ahead and self.kernel_manager.is_preparing:
             await asyncio.sleep(kernels.PLACE_SECONDS)
         try:
             self.kernel_manager.make_place()

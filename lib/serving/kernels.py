@@ -46,6 +46,7 @@ class Kernels(AsyncMappingKernelManager):
         room = int(0.8 * psutil.virtual_memory().available)
         self.max_kernels = min(max(1, room // KERNEL_BYTES), MAX_KERNELS)
         self.starting = 0
+        self._waits = False  # whether a page that is to be made ahead waits for a place
         self._pools: dict[str, list[asyncio.Task]] = {}  # of pages made ahead, by notebook; Voila's subclass keeps them
         self._endings: dict[str, asyncio.TimerHandle] = {}
 
@@ -65,10 +66,17 @@ class Kernels(AsyncMappingKernelManager):
         """Whether no further kernel may be started."""
         return self.starting + len(self) >= self.max_kernels
 
+    @property
+    def is_preparing(self) -> bool:
+        """Whether the page made ahead has a place and is nearly ready."""
+        return not self._waits and any(not task.done() for pool in self._pools.values() for task in pool)
+
     async def start_kernel(self, **kwargs: Any) -> str:
         is_ahead = (kwargs.get("env") or {}).get(ENV_VARIABLE.VOILA_PREHEAT) == "True"
         while is_ahead and self.is_full and self.max_kernels:
+            self._waits = True
             await asyncio.sleep(PLACE_SECONDS)
+        self._waits = self._waits and not is_ahead
         if self.is_full:
             raise Full
         self.starting += 1

@@ -73,7 +73,7 @@ class Networks:
         self._reason = NO_NETWORK  # why there is none
         for folder in [*self._chosen, *find_runs(self._outputs)][:MAX_LISTED]:
             try:
-                if not self._folders:
+                if not self._folders or not (folder / records.LITERT_MODEL).exists():  # the default may be lost
                     self._load(folder)
                 self._folders.setdefault(f"{folder.parent.name}/{folder.name}", folder)
             except UserError as problem:
@@ -287,6 +287,7 @@ def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
     run, metrics = _read(records.read_run, folder), _read(records.read_metrics, folder)
     metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
     labels = metadata.get("characters", [])
+    thresholds = (metadata.get("threshold"), metrics.get("threshold"), recognisers.DEFAULT_THRESHOLD)
     # A network that was trained once more on all frames has scores of its own where there were other pictures.
     scores = run.get("refit", {}).get("scores") or metrics
     return {
@@ -296,7 +297,7 @@ def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
             "kind": _kind(str(run.get("data_name", folder.parent.name)), metrics),
         },
         "characters": sorted(zip(labels, map(display_name, labels), strict=True), key=itemgetter(1)),
-        "threshold": metadata.get("threshold", metrics.get("threshold", recognisers.DEFAULT_THRESHOLD)),
+        "threshold": next(each for each in thresholds if each is not None),
         "declines": bool(metadata.get("nobody")),
         "calibrated": "temperature" in metadata,
     }
