@@ -14,6 +14,7 @@ from lib.characters import display_name
 from lib.data import names
 from lib.errors import UserError, import_extra, report_error
 from lib.evaluation import compare
+from lib.study import reading
 
 REPORTS = ("train", "evaluate", "robustness")  # executed notebooks of a run folder
 SAMPLE_SENTENCE = (
@@ -75,14 +76,12 @@ def write_pages(run_folder: Path) -> list[Path]:
     Raises:
         UserError: There is no executed notebook.
     """
-    from nbconvert import HTMLExporter  # takes half a second to import, and only this needs it
-
     notebooks = [path for name in REPORTS if (path := run_folder / f"{name}.ipynb").exists()]
     if not notebooks:
         raise UserError(f"There is no report in {paths.shown(run_folder)} yet. `make train evaluate` writes them.")
     for notebook in notebooks:
         try:
-            text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
+            text = reading.as_page(notebook)
         except Exception as problem:  # nbformat raises many kinds for damaged files
             reason = textwrap.shorten(str(problem), 150, placeholder=" …")
             raise UserError(f"{paths.shown(notebook)} is damaged: {reason}. Delete it to see the others.") from None

@@ -23,6 +23,7 @@ from lib.errors import UserError, report_error
 from lib.inference import recogniser as recognisers
 from lib.serving import page
 from lib.serving.widget import FRONTEND, modules
+from lib.study import reading
 
 LITERT = FRONTEND / "node_modules" / "@litertjs"
 # Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
@@ -69,7 +70,7 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
         if with_study:
             about["links"].append({"words": "How it was made.", "href": f"{STUDY}/04_compare.html"})
         kept = _write_frame(site, about)
-        sizes = [len(gzip.compress((site / name).read_bytes())) for name in kept]
+        sizes = [len(gzip.compress((site / name).read_bytes())) for name in ("index.html", *kept)]
         if with_study:  # after the list of files that a browser keeps
             write_study(site / STUDY)
         if folder.exists():
@@ -80,13 +81,10 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
 
 def write_study(folder: Path, copies: Path = paths.STUDY) -> list[Path]:
     """Write the executed copies of the notebooks in `copies` as web pages; returns the pages."""
-    from nbconvert import HTMLExporter  # takes half a second to import
-
     pages = []
     for notebook in sorted(copies.glob("*.ipynb")):
-        text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
         pages.append(folder / f"{notebook.stem}.html")
-        records.write_text(pages[-1], text)
+        records.write_text(pages[-1], reading.as_page(notebook))
     return pages
 
 
@@ -187,8 +185,10 @@ def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
     preloads = [f'<link rel="modulepreload" href="{name}">\n' for name, _ in modules(ENTRIES[0], about="")]
     (site / "index.html").write_text(index.replace("</head>", "".join([*preloads, "</head>"])), encoding="utf-8")
     # Networks and runtime the browser keeps as they come.
-    kept = [name for name in _files(site) if not name.endswith((".gz", ".wasm", ".tflite"))]
-    constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *kept]}
+    large = (".gz", ".wasm", ".tflite")
+    kept = [name for name in _files(site) if not name.endswith(large) and name != "index.html"]  # which is "./"
+    compressed = [name for name in _files(site) if name.endswith(".gz")]  # as the page asks for networks and runtime
+    constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *kept], "LARGE": compressed}
     lines = [f"const {name} = {json.dumps(value)};\n" for name, value in constants.items()]
     worker = (FRONTEND / "service_worker.js").read_text(encoding="utf-8")
     (site / "service_worker.js").write_text("".join([*lines, worker]), encoding="utf-8")

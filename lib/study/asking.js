@@ -14,7 +14,7 @@ function make(what, attributes = {}, ...children) {
 }
 
 /** Gives a function that asks the kernel and resolves to its answer; `pictures` has an address for each picture. */
-function asker(model) {
+function asker(model, say = () => {}) {
   const waiting = new Map();
   let number = 0;
   model.on("msg:custom", (answer, buffers) => {
@@ -28,6 +28,8 @@ function asker(model) {
       number += 1;
       waiting.set(number, resolve);
       model.send({ ...question, id: number, ask });
+      const id = number;
+      setTimeout(() => waiting.has(id) && say("No answer yet. Does the command that serves this page still run?"), 5000);
     });
 }
 

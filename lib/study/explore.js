@@ -1,7 +1,7 @@
 // Mistakes that can be opened: matrix → pictures → one picture.
 
 function render({ model, el }) {
-  const ask = asker(model);
+  const ask = asker(model, (text) => say(text, true));
   const root = make("div.study", { "data-testid": "explore" });
   const filters = make("div.row");
   const matrix = make("div.matrix");
@@ -62,28 +62,26 @@ function render({ model, el }) {
           "data-testid": row === column ? "right-cell" : "wrong-cell", style: strength > 0.55 ? "color: #fff" : "",
           onclick: () => open(characters[row], characters[column]) }, String(count)));
     };
-    matrix.replaceChildren(make("table.confusion", { "data-testid": "matrix", style: `--characters: ${characters.length}`, onkeydown: moveInMatrix },
+    matrix.replaceChildren(make("table.confusion", { "data-testid": "matrix", style: `--characters: ${characters.length}`, onkeydown: move },
       make("thead", {}, make("tr", {}, make("th"), characters.map(([, title]) => make("th", { scope: "col" }, title)))),
       make("tbody", {}, characters.map(([, title], row) =>
         make("tr", {}, make("th", { scope: "row" }, title), counts[row].map((count, column) => cell(count, row, column)))))));
   }
 
-  /** Arrow keys go to the next cell that has pictures, in their direction. */
-  function moveInMatrix(event) {
-    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-    if (!step || !event.target.dataset.row) return;
+  /** Arrow keys go to the next picture, or cell that has pictures, in their direction. */
+  function move(event) {
+    const step = {
+      ArrowLeft: ["row", "column", -1], ArrowRight: ["row", "column", 1],
+      ArrowUp: ["column", "row", -1], ArrowDown: ["column", "row", 1],
+    }[event.key];
+    const from = event.target.dataset;
+    if (!step || !from.row) return;
     event.preventDefault();
     event.stopPropagation();
-    let row = Number(event.target.dataset.row);
-    let column = Number(event.target.dataset.column);
-    const size = matrix.querySelectorAll("tbody tr").length;
-    for (;;) {
-      row += step[0];
-      column += step[1];
-      if (row < 0 || column < 0 || row >= size || column >= size) return;
-      const next = matrix.querySelector(`[data-row="${row}"][data-column="${column}"]`);
-      if (next) return next.focus();
-    }
+    const [line, along, sign] = step;
+    const beyond = [...event.currentTarget.querySelectorAll(`[data-${line}="${from[line]}"]`)]
+      .filter(({ dataset }) => sign * (dataset[along] - from[along]) > 0);
+    beyond.at(sign > 0 ? 0 : -1)?.focus();
   }
 
   async function open(actual, predicted) {
@@ -93,23 +91,13 @@ function render({ model, el }) {
     if (answer.problem) return say(answer.problem, true);
     const side = 70;
     details.replaceChildren();
-    gallery.replaceChildren(make("div.gallery", { onkeydown: moveInGallery }, answer.rows.map((row, number) =>
-      make("button", { type: "button", "data-testid": "picture", onclick: () => inspect(row) },
+    gallery.replaceChildren(make("div.gallery", { onkeydown: move }, answer.rows.map((row, number) =>
+      make("button", { type: "button", "data-testid": "picture", "data-row": 0, "data-column": number, onclick: () => inspect(row) },
         make("span.thumbnail", { style: `background-image: url(${answer.pictures[0]}); background-position: -${number * side}px 0` }),
         percent(answer.confidence[number])))));
     const shown = answer.rows.length < answer.total ? `, the first ${answer.rows.length} are shown` : "";
     say(`${actual[1]} named ${predicted[1]}: ${answer.total}${shown}. Choose a picture.`);
     gallery.querySelector("button")?.focus();
-  }
-
-  function moveInGallery(event) {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    const buttons = [...gallery.querySelectorAll("button")];
-    const next = step && buttons[buttons.indexOf(event.target) + step];
-    if (!next) return;
-    event.preventDefault();
-    event.stopPropagation();
-    next.focus();
   }
 
   async function inspect(row) {

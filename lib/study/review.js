@@ -1,7 +1,7 @@
 // The label review: shows one picture, sends each verdict to the kernel at once.
 
 function render({ model, el }) {
-  const ask = asker(model);
+  const ask = asker(model, (text) => (root.querySelector("[role=status]") ?? root).replaceChildren(text));
   let place = { list: "random", character: "" };
   let card = {};
   let busy = false;
@@ -25,6 +25,7 @@ function render({ model, el }) {
   const choose = (label) => decide(second ? "second" : "relabel", label);
   const turn = (step) => go("card", { index: card.index + step });
   const restart = (change) => {
+    if (busy) return; // or the verdict that is under way would turn the page of another list
     place = { ...place, ...change };
     go("card", { index: undefined });
   };
@@ -46,8 +47,8 @@ function render({ model, el }) {
       onchange: (event) => restart({ character: event.target.value }) },
       make("option", { value: "" }, "All characters"),
       card.characters.map(([name, title]) => make("option", { value: name, selected: name === place.character }, title)));
-    const others = make("select", { "aria-label": "Another character", "data-testid": "other",
-      onchange: (event) => event.target.value && choose(event.target.value) },
+    // No verdict on `change`: an arrow key on a closed list fires it.
+    const others = make("select", { "aria-label": "Another character", "data-testid": "other" },
       make("option", { value: "" }, "Another character …"),
       card.characters.map(([name, title]) => make("option", { value: name }, title)));
     const picture = card.path && make("div", {},
@@ -60,7 +61,8 @@ function render({ model, el }) {
       card.answers.length ? card.answers.map(([name, title, probability], number) =>
         button(`${title} ${percent(probability)}`, String(number + 1), () => choose(name), { "data-testid": "answer" }))
         : make("div", {}, `nothing yet (${card.folds[0]} of ${card.folds[1]} folds are finished)`),
-      others,
+      make("div.row", {}, others,
+        button("Choose", "", () => others.value && choose(others.value), { "data-testid": "choose" })),
       make("div.row", {},
         button("Keep", "k", () => decide("keep"), { "data-testid": "keep" }),
         button("Exclude", "x", () => decide("exclude"), { "data-testid": "exclude" }),
@@ -69,6 +71,7 @@ function render({ model, el }) {
     const near = card.near?.length ? make("div", {}, "Near-duplicates:", make("div.row", {}, card.near.map((label, number) =>
       make("figure", {}, make("img", { src: card.pictures[number + 1], alt: "" }), make("figcaption", {}, label))))) : null;
     const focused = root.contains(document.activeElement);
+    const { testid } = document.activeElement?.dataset ?? {};
     root.replaceChildren(
       make("div.row", {}, tabs, filter),
       make("div.row", {},
@@ -80,7 +83,8 @@ function render({ model, el }) {
       make("div", { "data-testid": "conclusion" }, card.conclusion),
       make("label.row", {}, "Merge another file of corrections:",
         make("input", { type: "file", accept: ".csv", onchange: merge, "data-testid": "merge" })));
-    if (focused || document.activeElement === document.body) root.focus({ preventScroll: true });
+    const again = focused && testid && root.querySelector(`[data-testid="${testid}"]`);
+    if (focused || document.activeElement === document.body) (again || root).focus({ preventScroll: true });
   }
 
   function toggleSecond() {

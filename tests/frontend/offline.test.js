@@ -16,6 +16,7 @@ async function serviceWorker(event, given) {
     PREFIX: "who-is-it-",
     VERSION: "who-is-it-2",
     FILES: ["./", "page.js"],
+    LARGE: ["network.tflite.gz"],
     registration: { scope: "https://host/" },
     skipWaiting: () => {},
     clients: { claim: () => {} },
@@ -37,6 +38,13 @@ test("the copy for visits without a network comes from the host, not from the br
   const added = [];
   await serviceWorker("install", { caches: { open: async () => ({ addAll: async (requests) => added.push(...requests) }) } });
   assert.deepEqual(added.map(({ url, cache }) => [url, cache]), [["./", "reload"], ["page.js", "reload"]]);
+});
+
+test("a page that is replaced gets its large files with the others, before the older ones are removed", async () => {
+  const added = [];
+  const caches = { open: async () => ({ addAll: async (requests) => added.push(...requests) }) };
+  await serviceWorker("install", { caches, registration: { scope: "https://host/", active: {} } });
+  assert.deepEqual(added.map(({ url }) => url), ["./", "page.js", "network.tflite.gz"]);
 });
 
 test("an older copy is removed, and none of a page at another path of the host", async () => {

@@ -175,11 +175,33 @@ test("a picture that comes before the kept ones are read is kept too", async () 
   assert.deepEqual(put, ["early"]);
 });
 
+test("a picture that is being kept while the visitor wants none kept any more does not stay", async () => {
+  const kept = new Set();
+  const shelf = {
+    isOn: true,
+    put: async (entry) => {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      kept.add(entry);
+      shelf.isOn = true;
+    },
+    clear: async () => {
+      shelf.isOn = false;
+      kept.clear();
+    },
+  };
+  const page = undrawn(shelf);
+  page.keep("early");
+  page.toggleShelf(false);
+  await page.keep("late");
+  assert.deepEqual([shelf.isOn, kept.size], [false, 0]);
+});
+
 test("of the kept pictures the oldest go too", async () => {
   const removed = [];
   const page = undrawn({ isOn: true, remove: async (id) => removed.push(id) });
   page.pictures = Array.from({ length: 302 }, (_, index) => ({ id: 1000 - index, url: "blob:x", veils: {} }));
   page.forgetOldest();
+  await page.restored;
   assert.deepEqual([page.pictures.length, removed], [300, [700, 699]]);
 });
 

@@ -161,7 +161,7 @@ function shareButton(page, key, answer) {
     target.textContent = page.status.textContent = words;
   };
   const isPossible = navigator.share || navigator.clipboard;
-  return isPossible && button(navigator.share ? "Share" : "Copy", onclick, { "data-testid": "share" });
+  return isPossible && button(navigator.share ? "Share" : "Copy", onclick, { id: `share-${key}`, "data-testid": "share" });
 }
 
 // ---------------------------------------------------------------- who is right
@@ -176,11 +176,20 @@ function judgementView(page, entry) {
   };
   const wrong = (label) => button(label, onclick, { id: "correct" });
   if (entry.truth) {
-    return make("p.judgement", "You say: ", make("b", { "data-testid": "correction" }, entry.truth.name), wrong("Change"));
+    const isElse = !entry.truth.label && entry.truth.name !== NOBODY;
+    const said = make("b", { "data-testid": "correction" }, entry.truth.name);
+    return make("p.judgement", "You say: ", said, isElse && make("span.soft", " (nobody whom the network knows)"), wrong("Change"));
   }
   const { character: label, name } = answer;
-  const right = answer.known && button("Right", () => page.correct(entry, { label, name }), { "data-testid": "right" });
+  const right = answer.known && button("Right", () => page.correct(entry, { label, name }), { id: "right", "data-testid": "right" });
   return make("p.judgement", right, wrong(answer.known ? "Wrong? Say who it is" : "Say who it is"));
+}
+
+/** Finds the one character that a visitor means: by the whole name, or by a word that no other name has. */
+function called(name, characters) {
+  const typed = name.toLowerCase();
+  const words = characters.filter(([, one]) => one.toLowerCase().split(" ").includes(typed));
+  return characters.find(([, one]) => one.toLowerCase() === typed) ?? (words.length === 1 ? words[0] : undefined);
 }
 
 function correctionForm(page, entry) {
@@ -198,8 +207,8 @@ function correctionForm(page, entry) {
   });
   const keep = (name) => {
     delete entry.draft;
-    const label = [...characters].find(([, one]) => one.toLowerCase() === name.toLowerCase())?.[0] ?? "";
-    page.correct(entry, name ? { label, name } : null);
+    const [label, known] = called(name, [...characters]) ?? ["", name];
+    page.correct(entry, name ? { label, name: known } : null);
   };
   const onsubmit = (event) => {
     event.preventDefault();
@@ -212,8 +221,8 @@ function correctionForm(page, entry) {
     make(
       "div.row",
       input,
-      make("button.button.main", { type: "submit" }, "Keep"),
-      button(NOBODY, () => keep(NOBODY), { "data-testid": "nobody" }),
+      make("button.button.main", { id: "keep-truth", type: "submit" }, "Save"),
+      button(NOBODY, () => keep(NOBODY), { id: "nobody", "data-testid": "nobody" }),
     ),
     make(
       "datalist",

@@ -103,7 +103,7 @@ export class Camera {
   keep() {
     return this.page.takeOne("camera.jpg", async () => {
       const frame = await this.frame();
-      return copyOf(frame, Math.max(frame.width, frame.height));
+      return (await copyOf(frame, Math.max(frame.width, frame.height))).source;
     });
   }
 }

@@ -89,8 +89,9 @@ export function listenForPictures(page, surface) {
     dragover: (event) => event.preventDefault(),
     dragleave: () => hover(-1),
     drop(event) {
-      event.preventDefault();
       hover(-depth);
+      if (event.target.matches?.("input, textarea") && !event.dataTransfer.files.length) return;
+      event.preventDefault();
       takeTransfer(page, event.dataTransfer);
     },
     paste(event) {

@@ -67,7 +67,7 @@ class Kernel {
     const larger = surplus(pixels, framing(pixels, 1, "bounded"));
     const wanted = Math.max(Math.min(LARGEST_SIDE, Math.ceil(larger * keptSide)), Math.ceil((side * longest) / shortest));
     const copy = await copyOf(preview && wanted <= OPENED_SIDE ? preview : picture, wanted);
-    return copy.arrayBuffer();
+    return copy.source.arrayBuffer();
   }
 
   leave() {

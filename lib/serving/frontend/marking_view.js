@@ -37,6 +37,9 @@ export function markingView(page, entry, button) {
     document.getElementById(button)?.focus();
   };
   const done = () => {
+    if (Math.min(box[2] - box[0], box[3] - box[1]) < SMALLEST) {
+      return page.fail(new Problem("This part is too small. Drag a larger one."));
+    }
     end();
     page.answerBox.tabIndex = -1;
     page.answerBox.focus(); // the button will be gone, and the answer comes here
@@ -64,9 +67,7 @@ export function markingView(page, entry, button) {
   surface.onpointercancel = () => (start = null);
   surface.onpointerup = () => {
     start = null;
-    if (!hasMoved) return;
-    if (Math.min(box[2] - box[0], box[3] - box[1]) >= SMALLEST) done();
-    else page.fail(new Problem("This part is too small. Drag a larger one."));
+    if (hasMoved) done();
   };
   surface.onkeydown = (event) => {
     const direction = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, -1], ArrowDown: [1, 1] }[event.key];

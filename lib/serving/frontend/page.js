@@ -38,8 +38,7 @@ async function readable({ picture, shown }) {
     await picture.source.slice(0, 1).arrayBuffer();
     return picture;
   } catch {
-    const { width, height } = await createImageBitmap(shown);
-    return { source: shown, width, height };
+    return shown;
   }
 }
 
@@ -167,7 +166,7 @@ export class Page {
   drawProblems() {
     const { problem } = this.about;
     const again = make("button.button", { id: "look", onclick: () => this.look() }, "Look again");
-    const reload = make("button.button", { onclick: () => location.reload() }, "Load the page again");
+    const reload = make("button.button", { id: "reload", onclick: () => location.reload() }, "Load the page again");
     this.problemBox.hidden = !problem && !this.problems.length;
     fill(
       this.problemBox,
@@ -260,7 +259,7 @@ export class Page {
 
   /** Looks at a part as at a picture of its own; `box` as fractions. */
   takePart(entry, box) {
-    return this.takeOne(`part of ${entry.name}`, async () => copyOf(await readable(entry), PART_SIDE, box));
+    return this.takeOne(`part of ${entry.name}`, async () => (await copyOf(await readable(entry), PART_SIDE, box)).source);
   }
 
   /**
@@ -275,7 +274,7 @@ export class Page {
       const digest = sha256(entry.picture.source); // now, since a file may be moved later
       const preview = await opened(entry.picture, OPENED_SIDE); // decoded once, for visitor and networks
       entry.shown = await copyOf(pictureOf(preview), SHOWN_SIDE);
-      entry.url = URL.createObjectURL(entry.shown);
+      entry.url = URL.createObjectURL(entry.shown.source);
       if (isShown) {
         entry.before = this.current;
         this.show(entry);
@@ -310,7 +309,7 @@ export class Page {
 
   /** Shows an earlier picture. */
   revisit(entry) {
-    this.begin();
+    if (this.progress.done === this.progress.of) this.begin(); // else what is wrong with others of a batch would be lost
     this.show(entry);
     this.say(entry);
     this.askOthers(entry);
@@ -370,7 +369,7 @@ export class Page {
       if (entry.shownVeil === id) entry.shownVeil = null;
       this.fail(problem);
     }
-    this.draw();
+    this.drawAfter(entry);
   }
 
   async newVeil(entry, key, character) {
@@ -406,39 +405,39 @@ export class Page {
 
   // ------------------------------------------------ what is kept in the browser, if the visitor wants
 
-  async keep(entry) {
-    await this.restored; // whether pictures are kept is known only then
-    if (this.shelf.isOn) await this.useShelf(() => this.shelf.put(entry));
+  keep(entry) {
+    return this.useShelf(() => this.shelf.isOn && this.shelf.put(entry));
   }
 
-  /** Keeps the pictures, or nothing any more; one change after the other. */
+  /** Keeps the pictures, or nothing any more. */
   toggleShelf(isWanted) {
-    const before = this.restored;
-    this.restored = this.useShelf(async () => {
-      await before;
+    return this.useShelf(async () => {
       if (!isWanted) await this.shelf.clear();
       else for (const entry of [...this.pictures].reverse()) await this.shelf.put(entry);
     });
-    return this.restored;
   }
 
-  /** Changes what is kept; where that fails, what the visitor said is not safe. */
-  async useShelf(change) {
-    try {
+  /** Changes what is kept, one change after the other; where that fails, what the visitor said is not safe. */
+  useShelf(change) {
+    const before = this.restored; // whether pictures are kept is known only then
+    this.restored = (async () => {
+      await before;
       await change();
-    } catch (problem) {
-      this.fail(problem);
-    }
-    const notKept = this.shelf.isOn ? this.forgotten : [...this.pictures, ...this.forgotten];
-    this.isSaved = notKept.every((entry) => !entry.truth || entry.isDownloaded);
-    this.history.draw();
+    })()
+      .catch((problem) => this.fail(problem))
+      .then(() => {
+        const notKept = this.shelf.isOn ? this.forgotten : [...this.pictures, ...this.forgotten];
+        this.isSaved = notKept.every((entry) => !entry.truth || entry.isDownloaded);
+        this.history.draw();
+      });
+    return this.restored;
   }
 
   restore(kept) {
     const entries = kept.map((entry) => ({
       ...this.newPicture(entry.name),
       ...entry,
-      shown: entry.picture.source,
+      shown: entry.picture,
       url: URL.createObjectURL(entry.picture.source),
     }));
     this.pictures.push(...entries.reverse());

@@ -18,7 +18,7 @@ const JPEG_QUALITY = 0.9;
 export async function inspect(file, limits) {
   if (!file.size) throw new Problem("The file is empty (0 bytes), or a folder. Choose a picture file.");
   if (file.size > limits.bytes) {
-    const [size, most] = [file.size, limits.bytes].map((bytes) => Math.round(bytes / 1e6));
+    const [size, most] = [(file.size / 1e6).toFixed(1), limits.bytes / 1e6];
     throw new Problem(`The file has ${size} MB, at most ${most} MB can be read. Make the picture smaller.`);
   }
   const [width, height] = await sizeOf(file);
@@ -91,7 +91,10 @@ export async function whyNot(file) {
     );
   }
   if (/^(\xff\xd8\xff|\x89PNG|RIFF[^]{4}WEBP|GIF8|[^]{4}ftypavi[fs])/.test(start) || isBmp(new DataView(bytes))) {
-    return "The file begins like a picture but is damaged or incomplete. Check it in a picture viewer, and save it again.";
+    return (
+      "The file begins like a picture but is damaged or incomplete, or this device has too little memory for it. Check " +
+      "it in a picture viewer, and save it again."
+    );
   }
   return "This is not a picture that can be read. Expected a JPEG, PNG, WebP, AVIF, GIF or BMP file.";
 }
@@ -102,21 +105,21 @@ export async function whyNot(file) {
  * @param {object} picture As `inspect` gives it; its `source` may also be a bitmap.
  * @param {number} longest Pixels of the longer side at most.
  * @param {number[]} box Left, top, right and bottom of the part, fractions of the picture.
- * @returns {Promise<Blob>} A JPEG.
+ * @returns {Promise<{source: Blob, width: number, height: number}>} The copy, a JPEG.
  */
 export async function copyOf(picture, longest, box = [0, 0, 1, 1]) {
-  const { width, height } = picture;
-  const part = [(box[2] - box[0]) * width, (box[3] - box[1]) * height];
+  const part = [(box[2] - box[0]) * picture.width, (box[3] - box[1]) * picture.height];
   const scale = Math.min(1, longest / Math.max(...part));
-  const size = part.map((side) => Math.max(1, Math.round(scale * side)));
-  const bitmap = await opened(picture, scale * Math.max(width, height));
-  const canvas = make("canvas", { width: size[0], height: size[1] });
+  const [width, height] = part.map((side) => Math.max(1, Math.round(scale * side)));
+  const bitmap = await opened(picture, scale * Math.max(picture.width, picture.height));
+  const canvas = make("canvas", { width, height });
   const context = canvas.getContext("2d");
   context.fillStyle = "white";
-  context.fillRect(0, 0, ...size);
+  context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, -box[0] * bitmap.width, -box[1] * bitmap.height);
   if (bitmap !== picture.source) bitmap.close();
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+  const source = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+  return { source, width, height };
 }
 
 /** Gives the digest of a file; "" where the browser computes none, in an insecure context, or cannot read it. */

@@ -84,20 +84,15 @@ async function load({ file, bytes, metadata }, onProgress) {
   }
 }
 
-/** Loads LiteRT.js; its module is compiled while it comes. */
+/** Loads LiteRT.js; its module is compiled while it comes, and before: where it does not come, LiteRT.js never ends. */
 async function loadRuntime(onBytes) {
-  const litert = await import("./litert/index.js");
   const { script, wasm } = about.runtime;
-  self.Module = {
-    instantiateWasm(imports, receive) {
-      open(wasm, CACHE, onBytes)
-        .then((body) => new Response(body, { headers: { "Content-Type": "application/wasm" } }))
-        .then((response) => WebAssembly.instantiateStreaming(response, imports))
-        .then(({ instance, module }) => receive(instance, module), self.onRuntimeFailure);
-      return {};
-    },
-  };
-  const failure = new Promise((_, reject) => (self.onRuntimeFailure = reject));
-  await Promise.race([litert.loadLiteRt(new URL(script, self.location).href), failure]);
+  const headers = { "Content-Type": "application/wasm" };
+  const [litert, module] = await Promise.all([
+    import("./litert/index.js"),
+    WebAssembly.compileStreaming(open(wasm, CACHE, onBytes).then((body) => new Response(body, { headers }))),
+  ]);
+  self.Module = { instantiateWasm: (imports, receive) => receive(new WebAssembly.Instance(module, imports), module) };
+  await litert.loadLiteRt(new URL(script, self.location).href);
   return litert;
 }

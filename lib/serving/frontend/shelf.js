@@ -19,10 +19,8 @@ export class Shelf {
   }
 
   /** Keeps a picture, in the size that is shown, with its answers and what the visitor said of it. */
-  async put({ id, name, sha256, shown: source, answers, files, truth, when }) {
-    const { width, height } = await createImageBitmap(source);
-    const entry = { id, name, sha256, answers, files, truth, when, picture: { source, width, height } };
-    await this.run("readwrite", (store) => store.put(entry));
+  async put({ id, name, sha256, shown: picture, answers, files, truth, when }) {
+    await this.run("readwrite", (store) => store.put({ id, name, sha256, answers, files, truth, when, picture }));
     this.isOn = true;
   }
 

@@ -39,7 +39,7 @@ export function wallView(page) {
     fill(list, tiles.length ? tiles : make("li.none", "Nobody of that name."));
   };
   const oninput = ({ target }) => {
-    page.search = target.value;
+    page.search = target.value.trim();
     draw();
   };
   const input = make("input", { id: "search", type: "search", value: page.search, "aria-label": "Search by name", placeholder: "Search", oninput });
