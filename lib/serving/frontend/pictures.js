@@ -12,7 +12,8 @@ const JPEG_QUALITY = 0.9;
  *
  * @param {Blob} file Whatever a visitor gave.
  * @param {object} limits `bytes`, `pixels` and `side`, as the decoder has them.
- * @returns {Promise<{source: Blob, width: number, height: number}>} The picture, upright.
+ * @returns {Promise<{source: Blob, width: number, height: number}>} The picture, upright as far as the browser
+ * turns it: Chromium turns no WebP.
  * @throws {Problem} It cannot be used.
  */
 export async function inspect(file, limits) {
