@@ -102,9 +102,8 @@ docs: $(ENVIRONMENT) ## write the tables in docs/ that are generated from the co
 $(COMMANDS):
 	$(STEP) $@
 study: $(ENVIRONMENT) ## write docs/study: the notebooks executed on the drawn sample and the published records
-	@$(MAKE) train evaluate robustness DATA=sample RUNS="cnn4 cnn6" OUTPUTS= EPOCHS= SET= SPLIT= SIZE= RESIZE= MIN_PICTURES= EXCLUDE_KAGGLE_TEST= CORRECTIONS= CLUSTER= \
-	  NEAR_RMS= NEAR_BITS= SAME_RMS=
-	@OUTPUTS= $(PYTHON) -m lib.pipeline study
+	@$(MAKE) train evaluate robustness $(USER_VARIABLES:%=%=)
+	@env $(USER_VARIABLES:%=%=) $(PYTHON) -m lib.pipeline study
 
 # ---------------------------------------------------------------- care
 test: $(ENVIRONMENT) ## run every test, a file at a time in several processes; outputs/coverage shows the lines that none reaches

@@ -13,4 +13,4 @@ def display_name(character: str) -> str:
         The words with capitals, except small words that are not the first.
     """
     words = character.replace("_", " ").split()
-    return " ".join(w if i and w in SMALL_WORDS else w[:1].upper() + w[1:] for i, w in enumerate(words))
+    return " ".join(w if i and w in SMALL_WORDS else w[:1].upper() + w[1:] for i, w in enumerate(words)) or character

@@ -109,7 +109,7 @@ def write() -> list[Path]:
     texts = {paths.STUDY / f"{name}.ipynb": nbformat.writes(notebook) + "\n" for name, notebook in found.items()}
     for path, text in texts.items():
         records.write_text(path, text)
-    plots.save(graph.draw(graph.rules(graph.database(RUN))), paths.STUDY / "pipeline.png")
+    plots.save(graph.draw(graph.rules(graph.database(), RUN)), paths.STUDY / "pipeline.png")
     records.write_text(paths.STUDY / "README.md", _contents(found))
     return list(texts)
 

@@ -26,19 +26,23 @@ class Rule:
     goals: list[str]  # of make that ask for it
 
 
-def database(run: str = "cnn6") -> str:
-    """Let make print its rules for one run on the drawn sample; it makes nothing."""
-    command = ["make", "-pnq", f"PYTHON={sys.executable}", "ENVIRONMENT=", "DATA=sample", f"RUNS={run}", *GOALS]
+def database() -> str:
+    """Let make print its rules for the usual runs on the drawn sample; it makes nothing but its own requests."""
+    command = ["make", "-pnq", f"PYTHON={sys.executable}", "ENVIRONMENT=", *GOALS]
     printed = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True)
     if printed.returncode > 1:  # 1 says that something is to be made
         raise UserError(f"make cannot print its rules: {printed.stderr.strip().splitlines()[-1]}")
     return printed.stdout
 
 
-def rules(printed: str) -> dict[str, Rule]:
-    """Read the rules of the files below `data/` and `outputs/`, by their paths, from what `make -p` printed."""
+def rules(printed: str, run: str = "cnn6") -> dict[str, Rule]:
+    """Read the rules of the files below `data/` and `outputs/`, by their paths, from what `make -p` printed.
+
+    Of the files of runs, only those of one run.
+    """
     lines = dict(re.findall(r"^([^\s:#=]+):(?!=)[ ]?(.*)$", printed, re.MULTILINE))
     files = {name for name in lines if name.startswith(("data/", "outputs/")) and "%" not in name}
+    files = {name for name in files if name.count("/") < 3 or name.startswith("data/") or f"/{run}/" in name}
     found = {}
     for name in sorted(files):
         needed = lines[name].partition("|")[0].split()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from lib import records
-from lib.errors import UserError, import_extra
+from lib.errors import import_extra
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 TAG = "training"  # of a run on the server: the digest of its `run.json`
@@ -44,7 +44,7 @@ def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
     """
     try:
         _send(mlflow, folder, data_name)
-    except (OSError, UserError, mlflow.exceptions.MlflowException) as problem:
+    except Exception as problem:  # whatever the server, or the store of its files, raises
         text = f"{folder.name} was not sent to {os.environ[VARIABLE]}: {problem}"
         print(CREDENTIALS.sub("", text), file=sys.stderr)
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 
+from lib.characters import display_name
 from lib.evaluation import tables
 
 
@@ -41,3 +42,7 @@ def test_a_named_index_becomes_a_column():
 def test_the_same_table_is_the_same_text():
     table = pd.DataFrame({"run": ["a"]})
     assert tables.for_reading(table).to_html() == tables.for_reading(table).to_html()
+
+
+def test_a_label_of_underscores_alone_has_a_name():
+    assert (display_name("krusty_the_clown"), display_name("_")) == ("Krusty the Clown", "_")

@@ -83,7 +83,7 @@ class Features(Settings):
 
 
 FEATURES = {
-    character: Features.check(features, dict.fromkeys(features, f"{TABLE.name}: {character}"))
+    character: Features.check(features or {}, dict.fromkeys(features or (), f"{TABLE.name}: {character}"))
     for character, features in records.read_yaml(TABLE).items()
 }
 
@@ -134,7 +134,7 @@ def _draw_hair(pen: Pen, features: Features, turn: float, where: str) -> None:
 def _draw_piece(pen: Pen, features: Features, piece: Piece, points: Points) -> None:
     colour = {"": features.hair_colour, "skin": features.skin}.get(piece.colour, piece.colour)
     if piece.stroke:
-        pen.stroke(points, piece.stroke, smooth=piece.smooth)
+        pen.stroke(points, piece.stroke, piece.colour or INK, smooth=piece.smooth)
     else:
         pen.shape(points, colour, piece.smooth)
 

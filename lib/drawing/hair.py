@@ -23,7 +23,7 @@ class Piece:
     """A part of a hairstyle or a hat."""
 
     points: Points
-    colour: str = ""  # empty: that of the hair
+    colour: str = ""  # empty: that of the hair, of an open line black
     where: str = "front"  # of the face: "front", "back", or "side", given for the right ear and drawn at both ears
     smooth: bool = True
     stroke: float = 0.0  # width of an open line; 0: a filled shape

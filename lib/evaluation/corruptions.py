@@ -168,7 +168,8 @@ def _motion_blur(picture: np.ndarray, length: int, rng: np.random.Generator) -> 
 
 
 def _captioned(picture: np.ndarray, lines: int, rng: np.random.Generator) -> np.ndarray:
-    """Write up to three lines of capitals over the picture, white with a black outline, as on a meme."""
+    """Write up to three lines of capitals over the picture, as on a meme: white, with a black outline where the
+    picture is small. OpenCV 5 takes a thickness for a weight of the font, so at 112 pixels none is left."""
     height, width = picture.shape[:2]
     captioned, scale = picture.copy(), width / 128
     for line in range(lines):
