@@ -386,7 +386,7 @@ def print_plan(plan: Plan) -> None:
     for goal, (variable, message) in NEEDED.items():
         if goal in _goals() and not os.environ.get(variable, "").strip():
             raise UserError(message)
-    is_run_given = "RUN" in os.environ.get("GIVEN", "").split()
+    is_run_given = "RUN" in os.environ.get("GIVEN", "").split() and _run_of_interest()
     if is_run_given and _goals() & FOR_RUNS and not _goals() & {"report", "explore"}:
         raise UserError("RUN belongs to `make report` and `make explore`. Runs to be made are named in RUNS.")
     for goal, variables in OWN_RECIPE.items():

@@ -668,7 +668,10 @@ def test_the_next_page_is_made_ahead(guarded):
     def kernels_ahead() -> int:
         return len(guarded.kernels()) - guarded.health()["pages"]
 
-    until(lambda: kernels_ahead() == 1)
+    def is_made() -> bool:  # a process is there some seconds before its page
+        return kernels_ahead() == 1 and time.time() - guarded.kernels()[0].create_time() > 10
+
+    until(is_made)
     ahead = {one.pid for one in guarded.kernels()}
     visit = Visit(guarded, guarded.client.get("/", headers={"Authorization": f"Bearer {TOKEN}"}))
     assert guarded.health()["pages"] == 1
