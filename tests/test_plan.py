@@ -289,6 +289,7 @@ def test_a_goal_that_cannot_be_reached_is_a_mistake(goal, says, monkeypatch):
     monkeypatch.delenv("IMAGE", raising=False)
     monkeypatch.setenv("SWEEP", " ")
     monkeypatch.setenv("GIVEN", "RUN" if goal == "train" else "")
+    monkeypatch.setenv("RUN", "cnn4")
     with pytest.raises(UserError, match=says):
         pipeline.print_plan(make_plan({}))
 

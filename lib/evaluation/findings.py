@@ -73,7 +73,7 @@ def confidence(threshold: float, known: np.ndarray, right: np.ndarray) -> str:
 
     Args:
         threshold: The probability.
-        known: Whether each picture is answered, `bool (n,)`, as from `strangers.decisions`.
+        known: Whether each picture is answered, `bool (n,)`, as from `Recogniser.decisions`.
         right: Whether its most probable character is the right one, `bool (n,)`.
     """
     kept = f"{100 * right[known].mean():.1f} % of these answers are right" if known.any() else "so no answer is given"

@@ -17,7 +17,7 @@ from lib.data import clipart, pictures
 from lib.drawing import strangers
 from lib.evaluation import corruptions
 from lib.inference import class_map
-from lib.inference.recogniser import Outputs, Recogniser
+from lib.inference.recogniser import Recogniser
 
 DRAWN = 200  # pictures of each kind
 # Corruptions that make a frame look like the strangers, without hiding who is there.
@@ -85,18 +85,6 @@ def in_styles(
     return changed
 
 
-def decisions(network: Recogniser, outputs: Outputs) -> tuple[np.ndarray, list[list[int]]]:
-    """Say for each picture whether a network names anyone, `bool (n,)`, and the labels of all that it finds."""
-    probabilities, class_maps = outputs
-    maps = [None] * len(probabilities) if class_maps is None else class_maps
-    decided = [network.decide(row, each) for row, each in zip(probabilities, maps, strict=True)]
-    labels = [
-        [place.label for place in places] or [int(row.argmax())]
-        for row, (_, places) in zip(probabilities, decided, strict=True)
-    ]
-    return np.array([known for known, _ in decided]), labels
-
-
 def summary(
     network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, places: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
@@ -121,7 +109,7 @@ def summary(
     class_maps = network.outputs(pixels).class_maps
 
     def named(pixels: np.ndarray) -> float:
-        return float(decisions(network, network.outputs(pixels))[0].mean())
+        return float(network.decisions(network.outputs(pixels))[0].mean())
 
     def is_right(pixels: np.ndarray) -> np.ndarray:
         return network.predict_pixels(pixels).argmax(axis=1) == actual
@@ -150,7 +138,7 @@ def _both_found(
     if not len(pairs):
         return {}
     made = (_side_by_side(originals[left], originals[right]) for left, right in pairs)
-    _, found = decisions(network, network.outputs(_squares(made, network.picture_size, network.resize_mode)))
+    _, found = network.decisions(network.outputs(_squares(made, network.picture_size, network.resize_mode)))
     both = [{*actual[pair]} <= {*labels} for pair, labels in zip(pairs, found, strict=True)]
     return {"both_found": float(np.mean(both))}
 
@@ -168,7 +156,7 @@ def _places(
     if not len(boxed):
         return {}
     crops = (_around(originals[row], places[row]) for row in boxed)
-    known, found = decisions(network, network.outputs(_squares(crops, network.picture_size, network.resize_mode)))
+    known, found = network.decisions(network.outputs(_squares(crops, network.picture_size, network.resize_mode)))
     second = [is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]
     inside, overlaps = [], []
     for row in boxed:

@@ -297,6 +297,17 @@ class Recogniser:
         places = find(class_map, first, self.second_threshold)
         return bool(probabilities[[place.label for place in places]].sum() >= self.threshold), places
 
+    def decisions(self, outputs: Outputs) -> tuple[np.ndarray, list[list[int]]]:
+        """Say for each picture whether anyone is named, `bool (n,)`, and the labels of all that are found."""
+        probabilities, class_maps = outputs
+        maps = [None] * len(probabilities) if class_maps is None else class_maps
+        decided = [self.decide(row, each) for row, each in zip(probabilities, maps, strict=True)]
+        labels = [
+            [place.label for place in places] or [int(row.argmax())]
+            for row, (_, places) in zip(probabilities, decided, strict=True)
+        ]
+        return np.array([known for known, _ in decided]), labels
+
     def _answer(self, probabilities: np.ndarray, class_map: np.ndarray | None, square: Square, top: int) -> Answer:
         order = np.argsort(-probabilities, kind="stable")
         guesses = [Guess(self.characters[i], self.names[i], float(probabilities[i])) for i in order]
