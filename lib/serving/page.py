@@ -35,6 +35,7 @@ JPEG_QUALITY = 90  # percent, of a picture that was shrunk; as in the browser
 MAX_LISTED = 12  # networks to choose from
 MAX_TOGETHER = 4  # networks that answer side by side
 LOOK_SECONDS = 5.0  # between two looks whether there is another network
+DRAWING_SIDE = 256  # pixels
 FULL_EFFECT = 0.5  # fall of the probability from which the overlay of an explanation is as dark as it gets
 
 NO_NETWORK = (
@@ -249,7 +250,7 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
         seed: Determines the drawings.
 
     Returns:
-        For each `character`, `name` and `picture` (JPEG); those that the network names
+        For each `character`, `name` and `picture` (JPEG, square, `DRAWING_SIDE` pixels); those that the network names
         best come first, and of those with about the same probability the one with the largest outline.
     """
     from lib.drawing import sample
@@ -257,7 +258,7 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
 
     def draw(place: tuple[int, str]) -> tuple[tuple[float, float], str, bytes]:
         index, character = place
-        drawing = sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index]))
+        drawing = _square(sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index])))
         picture = _encode(".jpg", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
         if recogniser is None:
             return (0.0, 0.0), character, picture
@@ -317,6 +318,14 @@ def _read(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any
         return read(folder)
     except (OSError, UserError):
         return {}
+
+
+def _square(picture: np.ndarray) -> np.ndarray:
+    """Cut the middle square, `DRAWING_SIDE` pixels a side."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pictures.resize(picture[top : top + side, left : left + side], DRAWING_SIDE)
 
 
 def _encode(suffix: str, picture: np.ndarray, *options: int) -> bytes:
