@@ -95,7 +95,7 @@ def run(
         if not all(client.run(functools.partial(_sees, markers)).values()):
             if not folder.is_relative_to(paths.ROOT):
                 places = " and ".join(str(marker.parent) for marker in markers)
-                raise UserError(f"A worker does not share {places}; results are sent back below {paths.ROOT} alone.")
+                raise UserError(f"Not all workers share {places}; results are sent back below {paths.ROOT} alone.")
             files = _contents([paths.ROOT / "lib", paths.NOTEBOOKS, *COMMITTED, *needed], paths.ROOT)
             copy = stack.enter_context(scheduler.files_on_workers(client, files))
         task = functools.partial(execute, paths.ROOT, markers, scheduler.version(), copy)

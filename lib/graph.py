@@ -11,6 +11,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from lib import paths
 from lib.errors import UserError
 from lib.evaluation import plots
+from lib.plan import VARIABLES
 
 GOALS = ("train", "evaluate", "robustness")
 BOX, GAP = (2.4, 0.62), (0.35, 0.35)  # inches: width and height, and the space between boxes
@@ -28,7 +29,8 @@ class Rule:
 
 def database() -> str:
     """Let make print its rules for the usual runs on the drawn sample; it makes nothing but its own requests."""
-    command = ["make", "-pnq", f"PYTHON={sys.executable}", "ENVIRONMENT=", *GOALS]
+    unset = [f"{name}=" for name in VARIABLES]  # those that a make around this one was given
+    command = ["make", "-pnq", f"PYTHON={sys.executable}", "ENVIRONMENT=", *unset, *GOALS]
     printed = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True)
     if printed.returncode > 1:  # 1 says that something is to be made
         raise UserError(f"make cannot print its rules: {printed.stderr.strip().splitlines()[-1]}")

@@ -78,10 +78,8 @@ class Settings(BaseModel):
             return f"one of {', '.join(map(str, typing.get_args(field.annotation)))}"
         low, high = cls.limits(name)
         limits = f" from {_spelt(low)} to {_spelt(high)}" if low is not None and high is not None else ""
-        form = next((each.pattern for each in field.metadata if getattr(each, "pattern", None)), "")
-        return (
-            TYPE_NAMES.get(field.annotation, field.annotation.__name__) + limits + f" of the form {form}" * bool(form)
-        )
+        example = f" such as {' or '.join(map(repr, field.examples))}" if field.examples else ""
+        return TYPE_NAMES.get(field.annotation, field.annotation.__name__) + limits + example
 
     @classmethod
     def limits(cls, name: str) -> tuple[float | None, float | None]:

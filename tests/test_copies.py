@@ -117,6 +117,7 @@ data/raw/x/source.json: | .venv/.installed
 data/processed/x/manifest.csv: data/raw/x/source.json notebooks/01_prepare.ipynb lib/__init__.py lib/paths.py
 VARIABLE := outputs/x: y
 outputs/x/run/run.json: data/processed/x/manifest.csv notebooks/02_train.ipynb lib/paths.py lib/errors.py
+outputs/x/another/run.json: data/processed/x/manifest.csv notebooks/02_train.ipynb lib/paths.py lib/errors.py
 """
 
 
@@ -128,8 +129,10 @@ def test_the_graph_is_that_of_the_rules():
     assert found["data/processed/x/manifest.csv"].goals == ["data"]
 
 
-def test_make_prints_every_step_of_the_pipeline():
+def test_make_prints_every_step_of_the_pipeline(monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", " -- DATA=kaggle RUNS=cnn4 SIZE=96")  # of a make around it
     notebooks = {rule.notebook for rule in graph.rules(graph.database()).values()}
+    assert all("/sample/" in name for name in graph.rules(graph.database()))
     assert notebooks == {"", "01_prepare", "02_train", "03_evaluate", "05_robustness"}
 
 

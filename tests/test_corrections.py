@@ -97,6 +97,13 @@ def test_a_comma_at_the_end_of_each_row_shifts_no_column(tmp_path):
     ]  # fmt: skip
 
 
+def test_rows_that_are_longer_by_more_than_a_comma_are_named(tmp_path):
+    lines = [",".join(corrections.COLUMNS), "a.png,0,bart,keep,me,2026-01-01,,", "b.png,1,bart,keep,me,2026-01-01,,"]
+    (tmp_path / "corrections.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="rows have more fields than the first line"):
+        corrections.read(tmp_path / "corrections.csv")
+
+
 def test_corrections_of_the_page_find_their_pictures_by_digest():
     table = pd.DataFrame({"path": ["bart/1.png", "lisa/2.png"], "character": ["bart", "lisa"], "sha256": ["11", "22"]})
     page = rows(row("1.png", "relabel", "lisa", sha256="11"), row("2.png", "relabel", "lisa", sha256="22"))

@@ -195,6 +195,10 @@ def test_a_drawing_in_svg_is_said_to_be_one(server):
     server.pages["/drawing"] = page(b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>")
     with pytest.raises(UserError, match="This is an SVG drawing"):
         fetch.read_picture(server.url + "/drawing", allow_private=True)
+    entities = b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'x.dtd' [ <!ENTITY ns 'http://x'> ]>"
+    server.pages["/drawing"] = page(b"<?xml version='1.0'?>" + entities + b"<svg/>")
+    with pytest.raises(UserError, match="This is an SVG drawing"):
+        fetch.read_picture(server.url + "/drawing", allow_private=True)
     server.pages["/page"] = page(b"<!doctype html><link rel=icon href='data:image/svg+xml,<svg/>'>")
     with pytest.raises(UserError, match="leads to a web page"):
         fetch.read_picture(server.url + "/page", allow_private=True)

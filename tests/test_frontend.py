@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -216,6 +217,13 @@ def test_another_text_of_the_page_is_another_version_for_browsers(tmp_path):
         site._write_frame(tmp_path / str(number), {"privacy": f"text {number}"})
         workers.append((tmp_path / str(number) / "service_worker.js").read_text())
     assert workers[0] != workers[1]
+    (tmp_path / "networks").mkdir()
+    (tmp_path / "networks" / "1.tflite.gz").touch()
+    site._write_frame(tmp_path, {})
+    constants = dict(re.findall(r"^const (\w+) = (.*);$", (tmp_path / "service_worker.js").read_text(), re.MULTILINE))
+    assert json.loads(constants["LARGE"]) == ["networks/1.tflite.gz"]
+    files = json.loads(constants["FILES"])
+    assert files[0] == "./" and "about.js" in files and "index.html" not in files
 
 
 def test_a_folder_with_a_repository_is_not_replaced(tmp_path):

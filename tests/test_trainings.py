@@ -96,15 +96,15 @@ def test_a_worker_shares_the_runs_where_it_sees_a_file_in_their_own_folder(tmp_p
 
 def test_results_are_sent_back_below_the_repository_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(Client, "run", lambda self, function: {"worker": False})
-    with pytest.raises(UserError, match=r"A worker does not share .*; results are sent back below"):
+    with pytest.raises(UserError, match=r"Not all workers share .*; results are sent back below"):
         run(Client({"cnn4": ("", {})}), tmp_path)
 
 
-def test_a_worker_that_shares_the_runs_and_not_the_pictures_gets_a_copy(tmp_path, monkeypatch):
+def test_a_worker_that_shares_the_runs_and_not_the_pictures_does_not_work_there(tmp_path, monkeypatch):
     (tmp_path / "pictures").mkdir()
     monkeypatch.setattr(cluster, "_sees", lambda markers: all(marker.parent == tmp_path for marker in markers))
     jobs = [cluster.Job("cnn4", ("train",), tmp_path / "cnn4", {}, {})]
-    with pytest.raises(UserError, match=r"does not share .* and .*/pictures; results are sent back below"):
+    with pytest.raises(UserError, match=r"Not all workers share .* and .*/pictures; results are sent back below"):
         list(cluster.run(Client({"cnn4": ("", {})}), tmp_path, [tmp_path / "pictures"], jobs))
 
 

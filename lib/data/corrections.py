@@ -49,9 +49,12 @@ def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     try:
         # pandas' other engine takes what a short row lacks for empty.
         table = pd.read_csv(io.StringIO(read_text()), dtype=str, keep_default_na=False, engine="python")
-        if not isinstance(table.index, pd.RangeIndex):  # each row has a field more than the first line
+        if not isinstance(
+            table.index, pd.RangeIndex
+        ):  # each row has more fields than the first line; a comma at its end does no harm
             every = table.reset_index()
-            if not every.iloc[:, -1].fillna("").eq("").all():  # more than a comma at the end
+            # A comma at the end of each does no harm.
+            if every.shape[1] > len(table.columns) + 1 or not every.iloc[:, -1].fillna("").eq("").all():
                 raise ValueError("rows have more fields than the first line")
             table = every.iloc[:, :-1].set_axis(table.columns, axis="columns")
     except (OSError, ValueError) as problem:

@@ -43,8 +43,8 @@ ARMS = {  # elbow and hand of a right arm, from its shoulder
 SLEEVES = {"long": 0.93, "short": 0.42, "none": 0.0}  # fraction of the arm
 MOUTHS = ("smile", "grin", "open", "flat", "frown")
 
-Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
-OptionalColour = Annotated[str, Field(pattern="^(#[0-9a-f]{6})?$")]
+Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$", examples=["#ffd83d"])]
+OptionalColour = Annotated[str, Field(pattern="^(#[0-9a-f]{6})?$", examples=["#ffd83d", ""])]
 
 
 class Features(Settings):

@@ -168,8 +168,10 @@ def _motion_blur(picture: np.ndarray, length: int, rng: np.random.Generator) -> 
 
 
 def _captioned(picture: np.ndarray, lines: int, rng: np.random.Generator) -> np.ndarray:
-    """Write up to three lines of capitals over the picture, as on a meme: white, with a black outline where the
-    picture is small. OpenCV 5 takes a thickness for a weight of the font, so at 112 pixels none is left."""
+    """Write up to three lines of capitals over the picture, as on a meme: white, at most sizes without an outline.
+
+    OpenCV 5 takes a thickness for a weight of the font, so the black text is hidden behind the white one.
+    """
     height, width = picture.shape[:2]
     captioned, scale = picture.copy(), width / 128
     for line in range(lines):

@@ -68,7 +68,7 @@ def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
             placed.append(f1)
     axes.set_ylim(1 - 1.12 * span, 1 + 0.06 * span)
     axes.margins(x=0.08)
-    axes.set(xlabel="training pictures of the character", ylabel="F1", title="Do more pictures help?")
+    axes.set(xlabel="training pictures of the character", ylabel="F1", title="F1 by number of training pictures")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(plots.THOUSANDS)
     axes.grid(axis="both")

@@ -35,9 +35,7 @@ HEADERS = [
 ]
 MAX_OVERHEAD = 100_000  # bytes of headers
 # How a drawing in SVG begins; the group is atomic, so that no page takes long to be told from one.
-SVG = re.compile(
-    rb"\xef?\xbb?\xbf?(?>(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE svg[^>]*>)*)<svg\b", re.DOTALL | re.IGNORECASE
-)
+SVG = re.compile(rb"(?is)\xef?\xbb?\xbf?(?>(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE svg[^>\[]*(?:\[.*?\]\s*)?>)*)<svg\b")
 
 # Special ranges that `ipaddress` calls global, or did in some releases of Python 3.11.
 NOT_PUBLIC = tuple(

@@ -117,8 +117,8 @@ class MessageHandler(Handler):
     of the answer. So the answer goes out whole, the body is thrown away, and then the request is finished.
     """
 
-    def initialize(self, message: tuple, for_programs: bool = False) -> None:
-        self.message, self.for_programs = message, for_programs or self.request.method == "POST"
+    def initialize(self, message: tuple) -> None:
+        self.message, self.for_programs = message, self.request.method == "POST"
 
     def prepare(self) -> None:
         self.request.connection.set_max_body_size(MAX_DISCARDED_BYTES)
@@ -187,8 +187,7 @@ class Gate(routing.Router):
         return self._say(request, 303, "The token is right.", {"Location": "/", "Set-Cookie": cookie})
 
     def _say(self, request: httputil.HTTPServerRequest, *message: Any) -> httputil.HTTPMessageDelegate:
-        answer = {"message": message, "for_programs": request.method == "POST"}
-        return self._application.get_handler_delegate(request, MessageHandler, answer)
+        return self._application.get_handler_delegate(request, MessageHandler, {"message": message})
 
 
 def is_own_name(host: str) -> bool:

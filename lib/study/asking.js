@@ -16,10 +16,12 @@ function make(what, attributes = {}, ...children) {
 /** Gives a function that asks the kernel and resolves to its answer; `pictures` has an address for each picture. */
 function asker(model, say = () => {}) {
   const waiting = new Map();
+  const late = new Set(); // what has been waited for so long that it was said
   let number = 0;
   model.on("msg:custom", (answer, buffers) => {
     const resolve = waiting.get(answer.id);
     waiting.delete(answer.id);
+    if (late.delete(answer.id)) say("");
     const pictures = (buffers ?? []).map((bytes) => URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })));
     resolve?.({ ...answer, pictures });
   });
@@ -29,7 +31,11 @@ function asker(model, say = () => {}) {
       waiting.set(number, resolve);
       model.send({ ...question, id: number, ask });
       const id = number;
-      setTimeout(() => waiting.has(id) && say("No answer yet. Does the command that serves this page still run?"), 5000);
+      setTimeout(() => {
+        if (!waiting.has(id)) return;
+        late.add(id);
+        say("No answer yet. Does the command that serves this page still run?");
+      }, 5000);
     });
 }
 

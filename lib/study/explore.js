@@ -76,12 +76,13 @@ function render({ model, el }) {
     }[event.key];
     const from = event.target.dataset;
     if (!step || !from.row) return;
-    event.preventDefault();
-    event.stopPropagation();
     const [line, along, sign] = step;
     const beyond = [...event.currentTarget.querySelectorAll(`[data-${line}="${from[line]}"]`)]
       .filter(({ dataset }) => sign * (dataset[along] - from[along]) > 0);
-    beyond.at(sign > 0 ? 0 : -1)?.focus();
+    if (!beyond.length) return;
+    event.preventDefault();
+    event.stopPropagation();
+    beyond.at(sign > 0 ? 0 : -1).focus();
   }
 
   async function open(actual, predicted) {

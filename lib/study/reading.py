@@ -10,4 +10,4 @@ def as_page(notebook: Path) -> str:
 
     text, _ = HTMLExporter(embed_images=True).from_filename(str(notebook))
     # Scripts for widgets and formulas, of which no notebook here has any that would work in a page.
-    return re.sub(r'<script[^>]* src="https://[^"]*"[^>]*></script>', "", text)
+    return re.sub(r'<script[^>]* src="https://[^"]*"[^>]*>\s*</script>', "", text)

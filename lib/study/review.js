@@ -83,8 +83,9 @@ function render({ model, el }) {
       make("div", { "data-testid": "conclusion" }, card.conclusion),
       make("label.row", {}, "Merge another file of corrections:",
         make("input", { type: "file", accept: ".csv", onchange: merge, "data-testid": "merge" })));
-    const again = focused && testid && root.querySelector(`[data-testid="${testid}"]`);
-    if (focused || document.activeElement === document.body) (again || root).focus({ preventScroll: true });
+    // A button that is there once keeps the focus. In a list or a field the keys of the review would do nothing.
+    const [again, another] = focused && testid ? root.querySelectorAll(`button[data-testid="${testid}"]`) : [];
+    if (focused || document.activeElement === document.body) (another ? root : (again ?? root)).focus({ preventScroll: true });
   }
 
   function toggleSecond() {

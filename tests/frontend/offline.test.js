@@ -10,7 +10,7 @@ import { Shelf } from "../../lib/serving/frontend/shelf.js";
 const FRONTEND = new URL("../../lib/serving/frontend/", import.meta.url);
 
 /** Lets the service worker of version 2 do something, with what it calls in its world. */
-async function serviceWorker(event, given) {
+async function serviceWorker(event, given, details = {}) {
   const listeners = {};
   const world = {
     PREFIX: "who-is-it-",
@@ -30,7 +30,7 @@ async function serviceWorker(event, given) {
   };
   vm.runInNewContext(readFileSync(new URL("service_worker.js", FRONTEND), "utf8"), world);
   let done;
-  listeners[event]({ waitUntil: (promise) => (done = promise) });
+  listeners[event]({ waitUntil: (promise) => (done = promise), ...details });
   await done;
 }
 
@@ -40,11 +40,26 @@ test("the copy for visits without a network comes from the host, not from the br
   assert.deepEqual(added.map(({ url, cache }) => [url, cache]), [["./", "reload"], ["page.js", "reload"]]);
 });
 
-test("a page that is replaced gets its large files with the others, before the older ones are removed", async () => {
-  const added = [];
-  const caches = { open: async () => ({ addAll: async (requests) => added.push(...requests) }) };
-  await serviceWorker("install", { caches, registration: { scope: "https://host/", active: {} } });
-  assert.deepEqual(added.map(({ url }) => url), ["./", "page.js", "network.tflite.gz"]);
+test("a page that is replaced keeps the large files that the visitor has, anew where their names are no digests", async () => {
+  const kept = [];
+  const cache = { addAll: async () => {}, put: async (name, response) => kept.push([name, response]) };
+  const caches = { open: async () => cache, match: async (name) => (name.includes("other") ? undefined : "as before") };
+  const LARGE = ["networks/1.tflite.gz", "networks/other.tflite.gz", "litert/runtime.wasm.gz"];
+  await serviceWorker("install", { caches, LARGE, fetch: async ({ url, cache: how }) => `${url} ${how}` });
+  const runtime = ["litert/runtime.wasm.gz", "litert/runtime.wasm.gz reload"];
+  assert.deepEqual(kept, [["networks/1.tflite.gz", "as before"], runtime]);
+});
+
+test("an address that ends in index.html is the page, and a damaged profile does not break the visit", async () => {
+  const asked = async (url, caches) => {
+    let answer;
+    const request = { method: "GET", url };
+    await serviceWorker("fetch", { caches, fetch: async () => "from the host" }, { request, respondWith: (given) => (answer = given) });
+    return answer;
+  };
+  const cache = { match: async (url) => (url === "https://host/" ? "kept" : undefined) };
+  assert.equal(await asked("https://host/index.html", { open: async () => cache }), "kept");
+  assert.equal(await asked("https://host/", { open: async () => Promise.reject(new Error("damaged")) }), "from the host");
 });
 
 test("an older copy is removed, and none of a page at another path of the host", async () => {

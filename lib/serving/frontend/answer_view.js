@@ -137,6 +137,7 @@ function tools(page, entry, key, answer) {
   const isOurs = veil && entry.shownVeil.startsWith(`${key} `);
   return [
     make("div.tools", explain, markButton(page, entry, key), shareButton(page, key, answer)),
+    entry.marking === key && make("p.soft", "Drag a box over the part to look at. Arrow keys and Enter do it too."),
     isOurs && make("p.soft", { "data-testid": "explanation" }, veil.sentence),
   ];
 }

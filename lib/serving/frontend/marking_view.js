@@ -23,7 +23,6 @@ export function markingView(page, entry, button) {
       "aria-label": "Part to look at. Arrow keys move it, with Shift they change its size, Enter looks, Escape ends.",
     },
     frame,
-    make("p.hint", { "aria-hidden": "true" }, "Drag a box over the part to look at. Arrow keys and Enter do it too."),
   );
   const draw = () => {
     const [left, top, right, bottom] = box;

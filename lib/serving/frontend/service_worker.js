@@ -5,10 +5,19 @@ const CACHE = `${VERSION} ${registration.scope}`; // a page like this one may be
 addEventListener("install", (event) => {
   skipWaiting();
   // From the host: the browser's own cache may still have files of an older page, which would stay mixed with these.
-  // At a first visit the page itself keeps the large files, as they come.
-  const names = registration.active ? [...FILES, ...LARGE] : FILES;
-  const files = names.map((file) => new Request(file, { cache: "reload" }));
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(files)));
+  const reloaded = (file) => new Request(file, { cache: "reload" });
+  const keep = async (cache, file) => {
+    const before = await caches.match(file);
+    if (!before) return; // the page keeps large files as they come; this visitor has not asked for it
+    // The name of a network is its digest, so it is still the same.
+    await cache.put(file, file.startsWith("networks/") ? before : await fetch(reloaded(file)));
+  };
+  const install = async () => {
+    const cache = await caches.open(CACHE);
+    await cache.addAll(FILES.map(reloaded));
+    await Promise.allSettled(LARGE.map((file) => keep(cache, file)));
+  };
+  event.waitUntil(install());
 });
 
 addEventListener("activate", (event) => {
