@@ -1,6 +1,6 @@
 # The study as a graph of files. `make` alone prints help.
 #
-# Python checks the variables and finds what each notebook depends on (lib/pipeline.py); its answer is included below as
+# Python checks the variables and finds what each notebook depends on (lib/pipeline/); its answer is included below as
 # a makefile. Make decides by time which step to call; a step decides by content whether to run.
 
 USER_VARIABLES := DATA RUNS EPOCHS SET SPLIT SIZE RESIZE MIN_PICTURES EXCLUDE_KAGGLE_TEST CORRECTIONS OUTPUTS MODEL CLUSTER

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib import cluster, records, scheduler
+from lib import records, scheduler
 from lib.errors import UserError
+from lib.pipeline import cluster
 from tests import dask_processes
 from tests.checkout import make_checkout
 from tests.noise_pictures import prepare
@@ -78,9 +79,9 @@ def test_a_sweep_survives_the_kill_of_a_worker_and_a_trial_that_fails(checkout, 
 # As `make train evaluate CLUSTER=…` calls it, but that no worker finds the marker of the shared folder.
 ELSEWHERE = """
 import contextlib, pathlib, sys
-from lib import cluster, pipeline
+from lib.pipeline import cluster, commands
 cluster._marker = lambda folder: contextlib.nullcontext(pathlib.Path("missing-marker"))
-sys.exit(pipeline.main(["cluster"]))
+sys.exit(commands.main(["cluster"]))
 """
 
 
@@ -164,9 +165,8 @@ def test_no_worker_is_said(tmp_path, monkeypatch):
 
 
 def test_without_dask_the_message_says_what_to_install(checkout):
-    code = (
-        "import sys; sys.modules['distributed'] = None; from lib import pipeline; sys.exit(pipeline.main(['cluster']))"
-    )
+    code = "import sys; sys.modules['distributed'] = None; "
+    code += "from lib.pipeline import commands; sys.exit(commands.main(['cluster']))"
     made = run_here(checkout, code, {"CLUSTER": "local", "OUTPUTS": "other"})
     assert made.returncode == 2
     assert made.stderr.startswith("error: This needs the package distributed, which is not installed.")

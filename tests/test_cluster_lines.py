@@ -4,7 +4,7 @@ import re
 import sys
 from types import SimpleNamespace
 
-from lib import cluster
+from lib.pipeline import cluster
 
 
 def screen(text):

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import inputs, paths, records
+from lib import paths, records
 from lib.errors import UserError
 from lib.evaluation import compare, findings, intervals, metrics
+from lib.pipeline import inputs
 
 RUN = {
     "name": "cnn4",

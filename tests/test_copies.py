@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import copies, graph, inputs, paths
+from lib import paths
 from lib.errors import UserError
+from lib.pipeline import copies, graph, inputs
 from lib.serving import site
 
 STORED = sorted(paths.STUDY.glob("*.ipynb"))

@@ -6,6 +6,7 @@ import pytest
 
 import lib
 from lib import paths, pipeline, predict
+from lib.pipeline import commands
 from tests import small_model
 
 MODULES = ["dask", "distributed", "bokeh", "optuna", "fsspec", "fsspec.core", "s3fs", "mlflow"]
@@ -17,9 +18,9 @@ def bare(monkeypatch):
     """An environment without the optional extras."""
     for name in MODULES:
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("cluster", "scheduler", "sweep"):
-        monkeypatch.delitem(sys.modules, f"lib.{name}", raising=False)
-        monkeypatch.delattr(lib, name, raising=False)
+    for package, name in ((lib, "scheduler"), (pipeline, "cluster"), (pipeline, "sweep")):
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}", raising=False)
+        monkeypatch.delattr(package, name, raising=False)
 
 
 @pytest.fixture
@@ -51,5 +52,5 @@ def test_a_cluster_needs_the_extra_cluster(bare, command, tmp_path, capsys, monk
 
 def test_a_sweep_needs_the_extra_cluster(bare, capsys, monkeypatch):
     monkeypatch.setenv("SWEEP", str(paths.PARAMS / "sweeps" / "lr.yaml"))
-    assert pipeline.main(["sweep"]) == 2
+    assert commands.main(["sweep"]) == 2
     assert "pip install -e '.[cluster]'" in capsys.readouterr().err

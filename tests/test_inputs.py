@@ -6,8 +6,9 @@ import shutil
 import nbformat
 import pytest
 
-from lib import inputs, paths, records
+from lib import paths, records
 from lib.errors import UserError
+from lib.pipeline import inputs
 
 NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.PACKAGE_OF_STEP}
 

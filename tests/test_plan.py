@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib import inputs, paths, pipeline, records
-from lib import plan as plan_module
+from lib import paths, records
 from lib.errors import UserError
-from lib.plan import make_plan
+from lib.pipeline import commands, inputs, makefile, publishing
+from lib.pipeline import plan as plan_module
+from lib.pipeline.plan import make_plan
+from lib.pipeline.steps import STEPS, begin
 
 
 def mistakes(**variables):
@@ -167,7 +169,7 @@ def test_nothing_is_written_for_a_source_that_there_is_not(tmp_path, monkeypatch
     monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
     plan = make_plan({"DATA": str(tmp_path / "nowhere.zip")})
     with pytest.raises(UserError, match=r"DATA: There is no file or folder .*nowhere\.zip"):
-        pipeline.write_requests(plan, {"train"})
+        makefile.write_requests(plan, {"train"})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,8 +178,8 @@ def test_the_name_of_the_committed_records_is_kept():
     assert plan.runs == {}
     for goal in ("train", "clean", "report", "explore"):
         with pytest.raises(UserError, match="only `make compare` reads"):
-            pipeline.write_requests(plan, {goal})
-    pipeline.write_requests(plan, {"compare"})
+            makefile.write_requests(plan, {goal})
+    makefile.write_requests(plan, {"compare"})
 
 
 @pytest.mark.parametrize(
@@ -208,12 +210,12 @@ def test_unknown_characters_are_left_out_of_the_recipe_that_is_given():
     assert [*make_plan({"GOALS": "unknown", "RUNS": "springfield-18"}).runs] == ["springfield-18"]
     assert [*make_plan({"GOALS": "train unknown"}).runs] == ["cnn4", "cnn6"]
     with pytest.raises(UserError, match="needs one run with a class map in RUNS, such as springfield, not cnn4, cnn6"):
-        pipeline.unknown(make_plan({}))
+        commands.unknown(make_plan({}))
 
 
 def test_a_resampled_set_is_not_reviewed():
     with pytest.raises(UserError, match="SPLIT=resampled has pictures several times"):
-        pipeline.write_requests(make_plan({"SPLIT": "resampled"}), {"review"})
+        makefile.write_requests(make_plan({"SPLIT": "resampled"}), {"review"})
 
 
 def test_a_published_table_of_other_pictures_is_left_as_it_is(tmp_path, monkeypatch, capsys):
@@ -223,7 +225,7 @@ def test_a_published_table_of_other_pictures_is_left_as_it_is(tmp_path, monkeypa
             make_plan({}), source=data_name, raw_name=data_name, data_name=data_name, outputs=str(tmp_path), runs={}
         )
         records.write_table(plan.folder / records.BASELINES, pd.DataFrame({"macro_f1": [score]}))
-        pipeline.publish(plan)
+        publishing.publish(plan)
         kept = pd.read_csv(records.verified(tmp_path / "published" / records.BASELINES)).macro_f1.tolist()
         assert kept == [0.4 if data_name == "mine" else score]
     assert "baselines.csv is left as it is: the published one is of kaggle, this one of mine" in capsys.readouterr().err
@@ -233,20 +235,20 @@ def test_requests_are_written_where_they_changed_and_for_what_is_made(tmp_path, 
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
     recipe = tmp_path / "outputs" / "sample" / "cnn4" / records.RECIPE
-    pipeline.write_requests(make_plan({}), {"data"})
-    assert (tmp_path / "processed" / "sample" / pipeline.REQUEST).exists() and not recipe.exists()
-    pipeline.write_requests(make_plan({}), {"train"})
+    makefile.write_requests(make_plan({}), {"data"})
+    assert (tmp_path / "processed" / "sample" / makefile.REQUEST).exists() and not recipe.exists()
+    makefile.write_requests(make_plan({}), {"train"})
     before = recipe.stat().st_mtime_ns
-    pipeline.write_requests(make_plan({}), {"train"})
+    makefile.write_requests(make_plan({}), {"train"})
     assert recipe.stat().st_mtime_ns == before
-    pipeline.write_requests(make_plan({"EPOCHS": "3"}), {"train"})
+    makefile.write_requests(make_plan({"EPOCHS": "3"}), {"train"})
     assert records.read_json(recipe)["epochs"] == 3
 
 
 def test_every_goal_that_needs_pictures_or_runs_has_their_requests_written():
-    makefile = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
-    needing = set(re.findall(r"^([a-z]+): \$\((?!ENVIRONMENT)", makefile, re.MULTILINE)) - {"cluster"}
-    assert needing == pipeline.FOR_PICTURES | pipeline.FOR_RUNS
+    rules = (paths.ROOT / "Makefile").read_text(encoding="utf-8")
+    needing = set(re.findall(r"^([a-z]+): \$\((?!ENVIRONMENT)", rules, re.MULTILINE)) - {"cluster"}
+    assert needing == makefile.FOR_PICTURES | makefile.FOR_RUNS
 
 
 def test_a_product_from_the_future_is_looked_at_again(tmp_path, monkeypatch):
@@ -255,23 +257,23 @@ def test_a_product_from_the_future_is_looked_at_again(tmp_path, monkeypatch):
     manifest = tmp_path / "processed" / "sample" / "manifest.csv"
     records.write_text(manifest, "")
     inputs.write(manifest, {})
-    pipeline.write_requests(make_plan({}), {"data"})
+    makefile.write_requests(make_plan({}), {"data"})
     assert manifest.stat().st_mtime > 0
     os.utime(manifest, (time.time() + 3600,) * 2)  # the clock was an hour ahead
-    pipeline.write_requests(make_plan({}), {"data"})
+    makefile.write_requests(make_plan({}), {"data"})
     assert manifest.stat().st_mtime == 0
 
 
 def test_strangers_that_a_notebook_run_by_hand_left_are_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "PROCESSED", tmp_path / "processed")
-    step, plan = pipeline.STEPS["robustness"], make_plan({"RUNS": "cnn4"})
+    step, plan = STEPS["robustness"], make_plan({"RUNS": "cnn4"})
     product, strangers = (plan.run_folder("cnn4") / name for name in (records.ROBUSTNESS, records.STRANGERS))
     records.write_text(product, "kind,strength,macro_f1\n")
     records.write_record(strangers, {"named": 0.9}, {})
     inputs.write(product, {}, step.beside)
     records.write_record(strangers, {"named": 0.1}, {})
-    pipeline.write_requests(plan, {"robustness"})
+    makefile.write_requests(plan, {"robustness"})
     assert product.stat().st_mtime == 0
 
 
@@ -291,12 +293,12 @@ def test_a_goal_that_cannot_be_reached_is_a_mistake(goal, says, monkeypatch):
     monkeypatch.setenv("GIVEN", "RUN" if goal == "train" else "")
     monkeypatch.setenv("RUN", "cnn4")
     with pytest.raises(UserError, match=says):
-        pipeline.print_plan(make_plan({}))
+        makefile.print_plan(make_plan({}))
 
 
 def test_a_step_of_a_run_that_is_not_asked_for_is_a_mistake(monkeypatch, capsys):
     monkeypatch.setenv("RUNS", "cnn4")
-    assert pipeline.main(["train", "cnn6"]) == 2
+    assert commands.main(["train", "cnn6"]) == 2
     assert "There is no run 'cnn6' in RUNS. Known: cnn4." in capsys.readouterr().err
 
 
@@ -305,11 +307,11 @@ def test_a_sweep_takes_no_runs(monkeypatch):
     monkeypatch.setenv("SWEEP", "notebooks/params/sweeps/lr.yaml")
     monkeypatch.setenv("RUNS", "cnn6")
     with pytest.raises(UserError, match="RUNS does not belong to `make sweep`"):
-        pipeline.print_plan(make_plan({}))
+        makefile.print_plan(make_plan({}))
 
 
 def test_the_makefile_names_what_each_step_depends_on():
-    lines = dict(line.split(" := ") for line in pipeline.makefile(make_plan({})).splitlines())
+    lines = dict(line.split(" := ") for line in makefile.makefile(make_plan({})).splitlines())
     assert lines["RUN_NAMES"] == "cnn4 cnn6"
     assert "lib/training/batches.py" in lines["TRAIN_CODE"].split()
     assert "lib/training/batches.py" not in lines["EVALUATE_CODE"].split()
@@ -318,15 +320,14 @@ def test_the_makefile_names_what_each_step_depends_on():
 def test_pictures_too_small_for_six_layers_are_a_mistake_before_anything_runs():
     for size in (16, plan_module.LEAST_SIZE_OF_SIX - 1):
         with pytest.raises(UserError, match=f"SIZE must be at least 22 for cnn6, not {size}"):
-            pipeline.write_requests(make_plan({"SIZE": str(size)}), {"train"})
+            makefile.write_requests(make_plan({"SIZE": str(size)}), {"train"})
     make_plan({"SIZE": str(plan_module.LEAST_SIZE_OF_SIX)}).check_size()
     make_plan({"SIZE": "16", "RUNS": "cnn4 springfield"}).check_size()
 
 
 def test_a_training_on_another_backend_is_another_one(tmp_path, monkeypatch):
     plan = dataclasses.replace(make_plan({"RUNS": "cnn4"}), outputs=str(tmp_path))
-    monkeypatch.setattr(pipeline, "_pictures_digests", lambda plan, run: {})
-    step = dataclasses.replace(pipeline.STEPS["train"], data=lambda plan, run: {})
+    step = dataclasses.replace(STEPS["train"], data=lambda plan, run: {})
     product = step.product(plan, "cnn4")
     records.write_text(product, "{}")
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
@@ -342,7 +343,7 @@ def test_a_training_does_not_go_on_with_other_code(tmp_path, capsys):
     state = tmp_path / records.TRAINING_STATE
     for code, goes_on in ((1, True), (1, True), (2, False)):
         state.write_text("")
-        pipeline._begin(tmp_path, {"lib/training/augmentation.py": code})
+        begin(tmp_path, {"lib/training/augmentation.py": code})
         assert state.exists() == goes_on
     assert "The code or the pictures changed since this training began" in capsys.readouterr().err
 
@@ -355,8 +356,8 @@ def test_what_an_earlier_training_published_goes_and_a_network_is_replaced_with_
     )
     target = plan.published_folder("cnn4")
     records.write_text(target / records.ROBUSTNESS, "of the training before")
-    pipeline.publish(plan)
+    publishing.publish(plan)
     assert [path.name for path in target.iterdir()] == [records.RUN_RECORD]
     (target / records.LITERT_MODEL).write_bytes(b"")
     with pytest.raises(UserError, match=r"The network of cnn4 is published too\. Add MODEL=1"):
-        pipeline.write_requests(plan, {"publish"})
+        makefile.write_requests(plan, {"publish"})

@@ -6,7 +6,7 @@ import pytest
 
 from lib import paths, records
 from lib.errors import UserError
-from lib.plan import make_plan
+from lib.pipeline.plan import make_plan
 from lib.training import recipe
 from lib.training.recipe import Recipe
 

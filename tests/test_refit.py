@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import paths, pipeline, records
+from lib import paths, records
 from lib.data import dataset
 from lib.data.preparation import TEST_SET
 from lib.errors import UserError
 from lib.inference.recogniser import read_metadata
+from lib.pipeline import publishing
 from lib.training import export, fit, refit
 from lib.training.recipe import Recipe
 from tests import small_data
@@ -94,19 +95,19 @@ def test_publishing_puts_the_refitted_network_in_place_and_says_so(loaded, tmp_p
     target.mkdir()
     for name in (records.RUN_RECORD, records.LITERT_MODEL):
         (target / name).write_bytes((loaded / name).read_bytes())
-    pipeline.publish_refit(folder, target)
+    publishing.publish_refit(folder, target)
     record, of_refit = records.read_run(target), records.read_run(folder)
     assert record["model_sha256"] == of_refit["model_sha256"] == records.file_sha256(target / records.LITERT_MODEL)
     assert record["refit"]["train_pictures"] == 28 and record["train_pictures"] == 16
     assert records.verified(target / records.LITERT_MODEL)
     # A run that was trained again since has another network.
-    pipeline.check_refit(loaded)
+    publishing.check_refit(loaded)
     again = tmp_path / "again"
     shutil.copytree(loaded, again)
     other = records.read_record(again / records.RUN_RECORD)
     records.write_record(again / records.RUN_RECORD, other | {"model_sha256": "0"}, other.pop("files"))
     with pytest.raises(UserError, match=r"repeats an earlier training of the run\. Run `make refit` first\."):
-        pipeline.check_refit(again)
+        publishing.check_refit(again)
 
 
 def test_without_validation_the_last_epoch_is_kept(run, tmp_path):

@@ -3,10 +3,11 @@ import re
 import nbformat
 import pytest
 
-from lib import paths, pipeline, report
+from lib import paths, report
 from lib.errors import UserError
 from lib.evaluation import compare
-from lib.plan import make_plan
+from lib.pipeline import commands
+from lib.pipeline.plan import make_plan
 from tests.test_compare import evaluated_run
 
 
@@ -28,7 +29,7 @@ def test_the_command_that_opens_a_report_names_its_pictures(tmp_path, monkeypatc
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setenv("SIZE", "96")
     evaluated_run(tmp_path / "outputs" / "sample-96px" / "ablation" / "base")
-    pipeline.summary(make_plan({"SIZE": "96", "RUNS": "ablation/base"}))
+    commands.summary(make_plan({"SIZE": "96", "RUNS": "ablation/base"}))
     assert "`make report RUN=ablation/base SIZE=96` opens one" in capsys.readouterr().out
 
 

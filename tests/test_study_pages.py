@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import paths, pipeline, records
+from lib import paths, records
 from lib.data import corrections, dataset, folds
 from lib.errors import UserError
 from lib.evaluation import metrics
-from lib.plan import make_plan
+from lib.pipeline import commands
+from lib.pipeline.plan import make_plan
 from lib.study import explore, review, serve
 from tests import small_model
 from tests.noise_pictures import brighter, noise, prepare, write, write_two_characters
@@ -246,10 +247,10 @@ def test_a_run_that_there_is_not_is_told_before_a_page_is_served(pictures, monke
     monkeypatch.setenv("RUN", "three")
     plan = dataclasses.replace(make_plan({}), data_name="processed", outputs=str(pictures / "outputs"))
     with pytest.raises(UserError, match=r"No run in .* is evaluated"):
-        pipeline.explore(plan)
+        commands.explore(plan)
     (pictures / "outputs" / "processed").symlink_to(pictures / "outputs" / "tiny")
     with pytest.raises(UserError, match=r"There is no run .three. on these pictures\. Known: one, two"):
-        pipeline.explore(plan)
+        commands.explore(plan)
 
 
 def test_filters_choose_pictures(explorer):

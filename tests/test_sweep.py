@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib import cluster, paths, records, scheduler, sweep
+from lib import paths, records, scheduler
 from lib.errors import UserError
-from lib.plan import make_plan
+from lib.pipeline import cluster, sweep
+from lib.pipeline.plan import make_plan
 from lib.training.recipe import Recipe
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lib import cluster, records, scheduler
+from lib import records, scheduler
 from lib.errors import UserError
+from lib.pipeline import cluster
 
 
 class Ended:

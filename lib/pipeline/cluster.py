@@ -24,9 +24,10 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
-from lib import machine, paths, plan, records, scheduler
+from lib import machine, paths, records, scheduler
 from lib.data import boxes, clipart, corrections
 from lib.errors import UserError
+from lib.pipeline import plan
 from lib.scheduler import distributed
 
 CHECK_SECONDS = 0.5  # between two looks whether a task is still wanted

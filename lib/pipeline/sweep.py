@@ -20,10 +20,11 @@ import yaml
 from matplotlib import pyplot
 from pydantic import Field
 
-from lib import cluster, inputs, machine, paths, records, scheduler
+from lib import machine, paths, records, scheduler
 from lib.errors import UserError, import_extra
 from lib.evaluation import plots
-from lib.plan import VARIABLES, Plan, backend, make_plan
+from lib.pipeline import cluster, inputs
+from lib.pipeline.plan import VARIABLES, Plan, backend, make_plan
 from lib.settings import Settings
 from lib.training.recipe import Recipe
 

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from lib import paths
 from lib.errors import UserError
 from lib.evaluation import plots
-from lib.plan import VARIABLES
+from lib.pipeline.plan import VARIABLES
 
 GOALS = ("train", "evaluate", "robustness")
 BOX, GAP = (2.4, 0.62), (0.35, 0.35)  # inches: width and height, and the space between boxes

@@ -117,6 +117,16 @@ class Plan:
         """The recipe that stands for one on these pictures."""
         return _recipe_name(self.source, name)
 
+    def run_with_class_map(self) -> Run:
+        """The run of `make unknown`, the one with a class map; a `UserError` if there is not one."""
+        found = [run for run in self.runs.values() if run.recipe.class_map]
+        if len(found) != 1:
+            listed = ", ".join(self.runs)
+            raise UserError(
+                f"`make unknown` needs one run with a class map in RUNS, such as springfield, not {listed}."
+            )
+        return found[0]
+
     def published_folder(self, run: str) -> Path:
         """Folder of a run among the committed records."""
         suffix = "" if self.preparation.split == "grouped" else f"-{self.preparation.split}"
@@ -183,6 +193,16 @@ def backend() -> dict[str, str]:
     """Say on which backend of Keras a network is trained, where that is not the usual one."""
     chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
     return {} if chosen == "tensorflow" else {"backend": chosen}
+
+
+def goals() -> set[str]:
+    """What make was asked for, such as `train`."""
+    return set(os.environ.get("GOALS", "").split())
+
+
+def run_of_interest() -> str:
+    """The run of `make report` and `make explore`, as given in RUN; empty where none is."""
+    return os.environ.get("RUN", "").strip()
 
 
 @contextlib.contextmanager

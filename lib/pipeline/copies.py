@@ -13,9 +13,10 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from lib import graph, inputs, paths, records
+from lib import paths, records
 from lib.errors import UserError
 from lib.evaluation import plots
+from lib.pipeline import graph, inputs
 
 RUN = "cnn6"  # made after cnn4, so that its report on corruptions can compare the two
 # Where the executed notebook of each copy is.

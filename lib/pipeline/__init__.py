@@ -1,0 +1,1 @@
+"""From make's variables to executed notebooks: `python -m lib.pipeline train cnn4`."""
