@@ -23,7 +23,7 @@ from lib.data import formats
 from lib.errors import UserError, printable, report_error
 from lib.inference import recogniser
 from lib.inference.recogniser import Answer, Recogniser
-from lib.shards import DECIMALS, TOP, Reader, as_record, is_folder, is_url, is_video, pictures_below
+from lib.shards import TOP, Reader, as_record, is_folder, is_url, is_video, pictures_below
 
 ANSWERED, SOME_UNANSWERED = 0, 1
 DECLINED = "not a known character"
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         read = functools.partial(shards.read_picture, allow_private=private, any_address=bool(out))
         if out:
             return _predict_to_folder(options, network, read)
-        with _writer(options, network) as write:
+        with _writer(options, network.characters if options.all else []) as write:
             return _predict(options, network, read, write)
     except BrokenPipeError:
         raise
@@ -96,13 +96,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cluster", default="", metavar="ADDRESS", help="with --out: local, or the address of a Dask scheduler"
     )
+    parser.add_argument("--every", type=float, metavar="SECONDS", help="with --out: a frame of each video so often")
     parser.add_argument(
-        "--every", type=float, metavar="SECONDS", help="with --out: look at a frame of each video so often"
-    )
-    parser.add_argument(
-        "--allow-private-addresses",
-        action="store_true",
-        help="let URLs lead to this machine and its own network",
+        "--allow-private-addresses", action="store_true", help="let URLs lead to this machine and its own network"
     )
     options = parser.parse_args(arguments)
     if options.cluster and not options.out:
@@ -145,14 +141,11 @@ def _predict(options: argparse.Namespace, network: Recogniser, read: Reader, wri
     return status
 
 
-@contextlib.contextmanager
-def _writer(options: argparse.Namespace, network: Recogniser) -> Iterator[Writer]:
+def _writer(options: argparse.Namespace, characters: list[str]) -> contextlib.AbstractContextManager[Writer]:
     """Choose the function that writes an answer."""
     if options.csv:
-        with _csv_writer(options.csv, network.characters if options.all else []) as write:
-            yield write
-    else:
-        yield _write_json if options.json else functools.partial(_write_lines, options.all)
+        return _csv_writer(options.csv, characters)
+    return contextlib.nullcontext(_write_json if options.json else functools.partial(_write_lines, options.all))
 
 
 def _write_lines(every: bool, picture: str, answer: Answer | UserError) -> None:
@@ -198,11 +191,10 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
                 table.writerow(map(records.csv_cell, cells))
 
             def write(picture: str, answer: Answer | UserError) -> None:
-                record, probabilities = as_record(picture, answer), {}
                 if isinstance(answer, UserError):
                     _write_error(picture, answer)
-                else:
-                    probabilities = {guess.character: round(guess.probability, DECIMALS) for guess in answer.all}
+                record = as_record(picture, answer)
+                probabilities = {guess["character"]: guess["probability"] for guess in record["top"]}
                 write_row([*map(record.get, COLUMNS), *map(probabilities.get, characters)])
 
             write_row([*COLUMNS, *characters])

@@ -14,9 +14,7 @@ import os
 import queue
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,12 @@ from lib.inference.recogniser import Answer, Found, Guess, Recogniser
 from lib.machine import cores
 
 PICTURES_A_SHARD = 1000  # a second or two of one core
-READERS = 8  # pictures read ahead: an address answers slowly, however fast the network is
 NETWORK_FILES = (records.LITERT_MODEL, records.RUN_RECORD, records.METRICS_RECORD)
 LIST, REQUEST, SHARDS = "pictures.jsonl", "request.json", "part-*.parquet"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=(\d+\.\d+)", re.IGNORECASE | re.DOTALL)
-PASSWORD = re.compile(r"(?<!github:)//[^/@:]*:[^/]*@")  # github://organisation:repository@branch has none
+# github://organisation:repository@branch has none
+PASSWORD = re.compile(r"([\w+.-]+)(?<!github)://[^/@:]*:[^/]*@")
 # What a video may claim of itself: the header of a small file could fill the disk with a list of its moments.
 LEAST_FRAME_BYTES, LEAST_RATE = 16, 0.1
 DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
@@ -105,18 +103,18 @@ def _named(argument: str) -> Iterator[str]:
         except OSError as problem:
             raise UserError(f"The list {argument} cannot be read: {problem.strerror}.") from None
     elif glob.has_magic(argument) and not Path(argument).exists():
-        unread: list[str] = []
-        found = _matching(argument, lambda problem: unread.append(problem.filename))
+        unread: list[OSError] = []
+        found = _matching(argument, unread)
         yield from (_absolute(path) for path in found if _is_picture(path) or is_video(path))
-        yield from map(_absolute, unread)  # reading them reports the reason
+        yield from (_absolute(problem.filename) for problem in unread)  # reading them reports the reason
     else:
         yield _absolute(argument)
 
 
-def _matching(pattern: str, unread: Callable[[OSError], None]) -> Iterator[str]:
+def _matching(pattern: str, unread: list[OSError]) -> Iterator[str]:
     """List the paths that a pattern names; below `**` each folder is entered once, however many links lead to it.
 
-    `unread` is called for each folder that cannot be listed.
+    The error of each folder that cannot be listed is added to `unread`.
     """
     pattern = re.sub(r"(?<![^/])\*\*$", "**/*", pattern)
     before, *after = re.split(r"(?<![^/])(?:\*\*/)+", pattern, maxsplit=1)
@@ -125,7 +123,7 @@ def _matching(pattern: str, unread: Callable[[OSError], None]) -> Iterator[str]:
             yield found
             continue
         entered = set()
-        for folder, below, _ in os.walk(found, followlinks=True, onerror=unread):
+        for folder, below, _ in os.walk(found, followlinks=True, onerror=unread.append):
             below[:] = [name for name in below if not name.startswith(".")]
             if (real := os.path.realpath(folder)) in entered:
                 below.clear()
@@ -237,12 +235,10 @@ def _absolute(picture: str) -> str:
         UserError: It is an address with a password, which would stand in the answers.
     """
     if (is_url(picture) or is_url(picture.rpartition("::")[2])) and (found := PASSWORD.search(picture)):
-        scheme = re.findall(r"\w+(?=:$)", picture[: found.start()])
-        advice = "or download it" if is_web_page(picture) else "and give it to fsspec"
-        if scheme and not is_web_page(picture):
-            prefix = f"FSSPEC_{scheme[0].upper()}"
-            advice += f": {prefix}_USERNAME and {prefix}_PASSWORD in the environment"
-        shown = PASSWORD.sub("//…@", picture)
+        prefix = f"FSSPEC_{found[1].upper()}"
+        advice = f"and give it to fsspec: {prefix}_USERNAME and {prefix}_PASSWORD in the environment"
+        advice = "or download it" if is_web_page(picture) else advice
+        shown = PASSWORD.sub(r"\1://…@", picture)
         raise UserError(f"{shown} has a password, which would stand beside every answer. Leave it out, {advice}.")
     if is_url(picture):
         return picture
@@ -411,7 +407,7 @@ def _answered(
 ) -> Iterator[tuple[Path, Rows]]:
     """Answer for each missing file, here or on a cluster whose workers get the network."""
     if not address:
-        yield from ((shard, rows(network, read, items, cores())) for shard, items in missing)
+        yield from ((shard, rows(network, read, items)) for shard, items in missing)
         return
     from lib import scheduler  # an optional extra
 
@@ -433,20 +429,9 @@ def _answered(
             yield shard, future.result()
 
 
-def rows(network: Recogniser, read: Reader, items: list[str], at_once: int = 1) -> Rows:
-    """Give the records for a slice of the list; so many pictures are answered at once, and others read ahead."""
-    predicting = threading.Semaphore(at_once)
-
-    def record(item: str) -> dict[str, Any]:
-        try:
-            contents = read(item)
-            with predicting:
-                return as_record(item, network.predict(contents, TOP))
-        except UserError as problem:
-            return as_record(item, problem)
-
-    with ThreadPoolExecutor(READERS + at_once) as readers:
-        return list(readers.map(record, items))
+def rows(network: Recogniser, read: Reader, items: list[str], at_once: int | None = None) -> Rows:
+    """Give the records for a slice of the list; `at_once` as in `Recogniser.predict_many`."""
+    return list(map(as_record, items, network.predict_many(items, read, TOP, at_once)))
 
 
 def _rows_on_worker(code: str, network: str, read: Reader, folders: list[str], items: list[str]) -> Rows:
@@ -459,7 +444,7 @@ def _rows_on_worker(code: str, network: str, read: Reader, folders: list[str], i
             f"The worker {worker.address} does not see {unseen[0]}. Expected a folder that all workers share, or an "
             "address such as s3://bucket/frames."
         )
-    return rows(_network(Path(worker.local_directory, network)), read, items)
+    return rows(_network(Path(worker.local_directory, network)), read, items, at_once=1)
 
 
 @functools.lru_cache(maxsize=1)

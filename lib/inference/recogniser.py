@@ -10,6 +10,7 @@ import io
 import math
 import os
 import queue
+import threading
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ MAX_METADATA_BYTES = 1_000_000
 MAX_PICTURE_SIZE = 1024
 MIN_PARALLEL = 16  # pictures; for fewer, starting threads costs more than it saves
 AHEAD_PER_CORE = 16  # pictures that are read and named before the caller asks for them
+READERS = 8  # pictures read beside those named: an address answers slowly, however fast the network is
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
 
@@ -194,26 +196,32 @@ class Recogniser:
         return self._answer(probabilities[0], None if class_maps is None else class_maps[0], square, top)
 
     def predict_many(
-        self, items: Iterable[Any], read: Callable[[Any], bytes], top: int = 3
+        self, items: Iterable[Any], read: Callable[[Any], bytes], top: int = 3, at_once: int | None = None
     ) -> Iterator[Answer | UserError]:
-        """Name the characters in many pictures, on all cores.
+        """Name the characters in many pictures, several at a time.
 
         Args:
             items: What stands for the pictures, consumed as answers are, so that an endless iterator works.
             read: Function from an item to the bytes of a picture, which may raise `UserError`.
             top: Number of characters in `Answer.top`.
+            at_once: Pictures that are named at a time; by default as many as there are cores.
 
         Yields:
             For each item, in order, the answer, or the error if it has none.
         """
 
+        at_once = at_once or cores()
+        naming = threading.Semaphore(at_once)
+
         def answer(item: Any) -> Answer | UserError:
             try:
-                return self.predict(read(item), top)
+                contents = read(item)
+                with naming:
+                    return self.predict(contents, top)
             except UserError as problem:
                 return problem
 
-        executor = ThreadPoolExecutor(cores())
+        executor = ThreadPoolExecutor(READERS + at_once)
         ahead: deque[Future] = deque()
         try:
             for item in items:
