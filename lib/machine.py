@@ -93,7 +93,7 @@ def lock(path: Path, timeout: float = -1) -> Iterator[bool]:
         yield guard.is_locked
     finally:
         if guard.is_locked:
-            with contextlib.suppress(OSError):  # Windows does not remove an open file
+            with contextlib.suppress(OSError):  # such as one of another user, in a folder of both
                 path.unlink()  # while it is locked, since filelock keeps no lock on a file without a name
             guard.release()
 

@@ -109,28 +109,26 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{path.suffix}")
     try:
-        try:
-            yield temporary
-            _sync(temporary)
-        except OSError as problem:
-            # A full disk names no file: say which one could not be written.
-            if problem.filename is None and problem.errno is not None:
-                raise OSError(problem.errno, problem.strerror, str(path)) from problem
-            raise
+        yield temporary
+        _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as problem:
+        # A full disk names no file: say which one could not be written.
+        if problem.filename is None and problem.errno is not None:
+            raise OSError(problem.errno, problem.strerror, str(path)) from problem
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
     # A crash of the system must not undo what was renamed.
-    with contextlib.suppress(PermissionError):  # Windows cannot open a folder
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_record(path: Path, record: dict[str, Any], files: dict[str, str]) -> None:
@@ -209,7 +207,7 @@ def _repair(command: str, record: Path, *others: Path) -> str:
     """Say how to get a whole record; nothing makes a committed one again."""
     if record.resolve().is_relative_to(paths.PUBLISHED):
         files = dict.fromkeys(map(paths.shown, (record, *others)))
-        return f"Bring it back by `git checkout {' '.join(map(str, files))}`."
+        return f"Bring it back by `git checkout {' '.join(files)}`."
     return f"Delete {record} and {command}."
 
 
@@ -331,7 +329,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        if getattr(event, "anchor", None):
             raise yaml.YAMLError("anchors (&) and aliases (*) are not allowed")
         if getattr(event, "tag", None):
             raise yaml.YAMLError(f"the tag {event.tag} is not allowed")
@@ -428,8 +426,9 @@ def read_run(run_folder: Path) -> dict[str, Any]:
     if not record.get("finished"):
         raise UserError(f"The training of {run_folder} is not finished. `make train` continues it.")
     if record["format_version"] == 1:
-        recipe = renamed(record.pop("parameters", {}))
-        record = renamed(record) | {"recipe": {k: v for k, v in recipe.items() if k not in NOT_IN_RECIPE}}
+        record = renamed(record)
+        recipe = record.pop("parameters", {}).items()
+        record["recipe"] = {name: value for name, value in recipe if name not in NOT_IN_RECIPE}
     return record
 
 
@@ -441,14 +440,14 @@ def read_metrics(run_folder: Path) -> dict[str, Any]:
     """
     scores = renamed(read_record(run_folder / METRICS_RECORD))
     scores.pop("files", None)
-    if isinstance(scores.get("kaggle_test"), dict):
-        scores["kaggle_test"] = renamed(scores["kaggle_test"])
     return scores
 
 
-def renamed(record: dict[str, Any]) -> dict[str, Any]:
-    """Give the keys of format 1 their names of today."""
-    return {RENAMED_KEYS.get(key, key): value for key, value in record.items()}
+def renamed(value: Any) -> Any:
+    """Give the keys of format 1 their names of today, in a record and in what it holds."""
+    if not isinstance(value, dict):
+        return value
+    return {RENAMED_KEYS.get(key, key): renamed(each) for key, each in value.items()}
 
 
 def check_version(version: Any, where: Path) -> None:
