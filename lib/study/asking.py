@@ -10,6 +10,7 @@ import anywidget
 import cv2
 import numpy as np
 
+from lib.characters import display_name
 from lib.data import dataset, pictures
 from lib.data.dataset import Dataset
 from lib.errors import UserError, in_words
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 Reply = tuple[dict[str, Any], list[bytes]]
 FAILED = "Something went wrong; the log of the notebook says what."
 JPEG_QUALITY = 88
+TOP = 5  # characters that are shown as answers
+MOST_NEAR = 6  # near-duplicates of a picture
 
 
 class Asking(anywidget.AnyWidget):
@@ -62,6 +65,12 @@ def picture(data: Dataset, raw: Path, position: int, side: int) -> np.ndarray:
     with contextlib.suppress(UserError):
         return pictures.decode_full(dataset.original(raw, row), longest=side)
     return data.images[row.image]
+
+
+def top(characters: list[str], probabilities: np.ndarray) -> list[tuple[str, str, float]]:
+    """Give the `TOP` most probable characters, the highest first: label, display name and probability."""
+    order = np.argsort(-probabilities, kind="stable")[:TOP]
+    return [(characters[at], display_name(characters[at]), float(probabilities[at])) for at in order]
 
 
 def partners(pairs: np.ndarray, position: int) -> np.ndarray:

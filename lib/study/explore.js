@@ -112,10 +112,10 @@ function render({ model, el }) {
       make("div.columns", {},
         make("img.large", { src: answer.pictures[0], alt: answer.label, "data-testid": "large" }),
         map,
-        make("table", {}, make("tbody", { "data-testid": "probabilities" }, answer.top.map(([name, probability]) =>
+        make("table", {}, make("tbody", { "data-testid": "probabilities" }, answer.top.map(([, name, probability]) =>
           make("tr", {}, make("td", {}, name), make("td", {}, percent(probability))))))),
       answer.others.length ? make("p", { "data-testid": "others" }, "Other runs: ",
-        answer.others.map(([run, name, probability]) => `${run} says ${name} (${percent(probability)})`).join("; "), ".") : "",
+        answer.others.map(([run, , name, probability]) => `${run} says ${name} (${percent(probability)})`).join("; "), ".") : "",
       answer.near.length ? make("div", { "data-testid": "near" }, "Near-duplicates in train:", make("div.row", {},
         answer.near.map((label, number) => make("figure", {},
           make("img", { src: answer.pictures[number + 1], alt: "" }), make("figcaption", {}, label)))))

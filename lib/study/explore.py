@@ -16,13 +16,11 @@ from lib.data import dataset
 from lib.errors import UserError
 from lib.evaluation import metrics, occlusion
 from lib.inference.recogniser import Recogniser
-from lib.study.asking import Asking, Reply, jpeg, partners, picture
+from lib.study.asking import MOST_NEAR, Asking, Reply, jpeg, partners, picture, top
 
 MOST_SHOWN = 60  # pictures of a cell; more would not be looked at one by one
 THUMBNAIL = (70, 70)  # pixels
 SHOWN_SIDE = 320
-TOP = 5
-MOST_NEAR = 6
 SPLITS = ("test", "validation", "train", dataset.TEST_SET)
 
 
@@ -101,16 +99,13 @@ class Explorer:
         probabilities = self._answers(view["run"], view["split"])[row]
         near = partners(self._pairs, position)
         near = near[table.split.to_numpy()[near] == "train"][:MOST_NEAR]
-        others = []
         # The other runs are asked on test alone, where their answers are recorded.
-        for run in self.runs if view["split"] == "test" else ():
-            if run != view["run"]:
-                others.append([run, *self._top(self._answers(run, "test")[row])[0]])
+        others = [run for run in self.runs if run != view["run"]] if view["split"] == "test" else []
         answer = {
             "path": table.path[position],
             "label": display_name(table.character[position]),
-            "top": self._top(probabilities),
-            "others": others,
+            "top": top(self.characters, probabilities),
+            "others": [[run, *top(self.characters, self._answers(run, "test")[row])[0]] for run in others],
             "near": [display_name(table.character[other]) for other in near],
         }
         return answer, [jpeg(picture(self.data, self._raw, at, SHOWN_SIDE)) for at in (position, *near)]
@@ -143,10 +138,6 @@ class Explorer:
     def _position(self, question: dict[str, Any]) -> int:
         """Give the position in the manifest of a picture of a split."""
         return int(np.flatnonzero(self.data.table.split == question["view"]["split"])[question["row"]])
-
-    def _top(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
-        order = np.argsort(-probabilities, kind="stable")[:TOP]
-        return [(display_name(self.characters[label]), float(probabilities[label])) for label in order]
 
 
 def open_explorer(data_name: str, raw_name: str, outputs: str, run: str = "") -> Explorer:

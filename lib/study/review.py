@@ -18,12 +18,10 @@ from lib.characters import display_name
 from lib.data import corrections, dataset, folds
 from lib.errors import UserError
 from lib.evaluation import labels
-from lib.study.asking import Asking, Reply, jpeg, partners, picture
+from lib.study.asking import MOST_NEAR, Asking, Reply, jpeg, partners, picture, top
 
 SHOWN_SIDE = 384  # pixels
 NEAR_SIDE = 96
-MOST_NEAR = 6
-TOP = 5
 LISTS = {
     "random": "Random sample",
     "suspects": "Suspected labels",
@@ -67,8 +65,7 @@ class Review:
 
     def widget(self) -> Asking:
         """Make what shows the review: keys and mouse, undo, other people's corrections."""
-        questions = {"decide": self._decide, "undo": self._take_back, "merge": self._merge}
-        return Asking("review", card=self._card, **questions)
+        return Asking("review", card=self._card, decide=self._decide, undo=self._take_back, merge=self._merge)
 
     def look(self) -> None:
         """Read the out-of-fold answers that are there now, and make the lists from them."""
@@ -78,10 +75,9 @@ class Review:
         character = self.table.character.to_numpy()[self._pairs]
         contradicting = np.unique(self._pairs[character[:, 0] != character[:, 1]])
         contradicting = contradicting[~dataset.in_official_test(self.table).to_numpy()[contradicting]]
-        self.lists = {"random": self._sample, "contradicting": contradicting, "suspects": answered, "two": answered}
-        if len(rows):
-            self.lists["suspects"] = answered[labels.suspects(self.data.labels[rows], self._probabilities)]
-            self.lists["two"] = answered[labels.two_characters(self._probabilities)]
+        suspects = answered[labels.suspects(self.data.labels[rows], self._probabilities)]
+        two = answered[labels.two_characters(self._probabilities)]
+        self.lists = {"random": self._sample, "suspects": suspects, "contradicting": contradicting, "two": two}
 
     def decide(self, path: str, verdict: str, label: str = "") -> None:
         """Record a verdict on a picture, at once.
@@ -208,9 +204,7 @@ class Review:
         """Give the most probable characters of a picture, out of fold; empty where its fold is not finished."""
         if position not in self._answer_of:
             return []
-        probabilities = self._probabilities[self._answer_of[position]]
-        top = np.argsort(-probabilities, kind="stable")[:TOP]
-        return [(name := self.characters[at], display_name(name), float(probabilities[at])) for at in top]
+        return top(self.characters, self._probabilities[self._answer_of[position]])
 
 
 def _user() -> str:
