@@ -49,13 +49,13 @@ def defaults(notebook: Path) -> dict[str, Any]:
         ) from None
 
 
-def checked(values: dict[str, Any], known: dict[str, Any], origin: str) -> dict[str, Any]:
+def checked(values: dict[str, Any], known: dict[str, Any], notebook: str) -> dict[str, Any]:
     """Check parameters against those that a notebook has; papermill only warns about an unknown one.
 
     Args:
         values: Values by name.
         known: The notebook's parameters with their defaults, which give the types.
-        origin: Where the values come from, for the message.
+        notebook: Its name, for the message.
 
     Returns:
         The values.
@@ -65,7 +65,7 @@ def checked(values: dict[str, Any], known: dict[str, Any], origin: str) -> dict[
     """
     fields = {name: (type(default), default) for name, default in known.items()}
     parameters = pydantic.create_model("Parameters", __base__=Settings, **fields)
-    return parameters.check(values, dict.fromkeys(values, origin)).model_dump(include=set(values))
+    return parameters.check(values, dict.fromkeys(values, notebook)).model_dump(include=set(values))
 
 
 def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
         UserError: A parameter is unknown or of a wrong type, or a cell failed; the text names it and shows the last
             lines.
     """
-    checked(parameters, defaults(notebook), notebook.name)
+    parameters = checked(parameters, defaults(notebook), notebook.name)
     failed = product.with_suffix(".failed.ipynb")
     product.parent.mkdir(parents=True, exist_ok=True)
     temporary = product.parent / f"{records.TEMPORARY}{product.name}"
@@ -186,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, value in options.pairs
         }
         with records.lock(options.product.parent):
-            run(options.notebook, options.product, checked(pairs, known, "command line"))
+            run(options.notebook, options.product, pairs)
 
     return machine.run_command(parser, command, arguments)
 

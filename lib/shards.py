@@ -7,7 +7,6 @@ what is missing is known whatever was killed, and memory does not grow with the 
 import contextlib
 import functools
 import glob
-import io
 import itertools
 import json
 import os
@@ -141,12 +140,11 @@ def pictures_below(folder: str) -> Iterator[str]:
     entered, waiting = set(), [folder]
     while waiting:
         here = waiting.pop()
+        if (real := os.path.realpath(here)) in entered:
+            continue
+        entered.add(real)
+        folders = []
         try:
-            status = Path(here).stat()
-            if (status.st_dev, status.st_ino) in entered:
-                continue
-            entered.add((status.st_dev, status.st_ino))
-            folders = []
             with os.scandir(here) as entries:  # an iterator: a million names in one folder take no memory
                 for entry in entries:
                     if entry.name.startswith("."):
@@ -221,11 +219,11 @@ def _is_picture(name: str) -> bool:
 def _is_picture_file(entry: os.DirEntry) -> bool:
     if _is_picture(entry.name) or is_video(entry.name):
         return entry.is_symlink() or entry.is_file()
-    try:
-        with Path(entry.path).open("rb") if entry.is_file() else io.BytesIO() as file:
-            return formats.format_of(file.read(formats.HEAD_BYTES)) is not None
-    except OSError:  # nothing says that it is a picture
-        return False
+    with contextlib.suppress(OSError):  # nothing says that it is a picture
+        if entry.is_file():
+            with Path(entry.path).open("rb") as file:
+                return formats.format_of(file.read(formats.HEAD_BYTES)) is not None
+    return False
 
 
 def _absolute(picture: str) -> str:
