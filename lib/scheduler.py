@@ -105,7 +105,7 @@ def in_turn(
 def version() -> str:
     """Hash the code of `lib`: client and workers must have the same."""
     code = paths.ROOT / "lib"
-    return records.digest(records.digests(code, *sorted(str(path.relative_to(code)) for path in code.rglob("*.py"))))
+    return records.digest(records.digests(code, *(str(path.relative_to(code)) for path in code.rglob("*.py"))))
 
 
 def this_worker(code: str) -> "distributed.Worker":

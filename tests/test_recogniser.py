@@ -106,6 +106,17 @@ def test_pictures_may_be_endless(small):
     assert [answer.character for answer in itertools.islice(answers, 50)] == ["krusty_the_clown"] * 50
 
 
+def test_more_pictures_are_read_at_a_time_than_are_named(small):
+    together = threading.Barrier(recogniser.READERS, timeout=60)
+
+    def read(contents):
+        together.wait()  # an address answers slowly
+        return contents
+
+    answers = small.predict_many([small_model.picture(RED)] * recogniser.READERS, read, at_once=1)
+    assert [answer.character for answer in answers] == ["homer_simpson"] * recogniser.READERS
+
+
 def test_an_unexpected_error_is_raised(small):
     def read(item):
         raise ZeroDivisionError

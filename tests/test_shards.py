@@ -66,7 +66,8 @@ def rows(out):
 def test_every_picture_is_a_row_and_a_broken_one_says_why(frames, run_dir, tmp_path):
     assert write([frames], tmp_path / "out", run_dir) == (COUNT, 1)
     found = rows(tmp_path / "out")
-    assert len(found) == COUNT
+    listed = [json.loads(line) for line in (tmp_path / "out" / shards.LIST).read_text().splitlines()]
+    assert sorted(listed) == sorted(found) == sorted(str(path) for path in frames.rglob("*.png"))
     for picture, row in found.items():
         number = int(Path(picture).stem)
         if number == COUNT - 1:
@@ -89,19 +90,21 @@ def test_a_folder_of_answers_is_not_mixed_with_others(frames, run_dir, tmp_path)
         write([frames / "below"], tmp_path / "out", run_dir)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}\n", b"\xff"])
+def test_parquet_files_of_something_else_are_left_alone(frames, run_dir, tmp_path):
+    (tmp_path / "part-0.parquet").write_bytes(b"of something else")
+    with pytest.raises(UserError, match="holds Parquet files of something else"):
+        write([frames], tmp_path, run_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-0.parquet"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}\n", b"\xff", None])
 def test_a_damaged_list_is_noticed(damage, frames, run_dir, tmp_path):
     write([frames], tmp_path / "out", run_dir)
-    (tmp_path / "out" / shards.LIST).write_bytes(damage)
+    (tmp_path / "out" / shards.LIST).unlink()
+    if damage is not None:
+        (tmp_path / "out" / shards.LIST).write_bytes(damage)
     (tmp_path / "out" / "part-000003.parquet").unlink()
     with pytest.raises(UserError, match=r"out holds answers for other pictures .* or is damaged\. Name another folder"):
-        write([frames], tmp_path / "out", run_dir)
-
-
-def test_a_list_that_is_gone_is_noticed(frames, run_dir, tmp_path):
-    write([frames], tmp_path / "out", run_dir)
-    (tmp_path / "out" / shards.LIST).unlink()
-    with pytest.raises(UserError, match="or is damaged"):
         write([frames], tmp_path / "out", run_dir)
 
 
@@ -526,9 +529,3 @@ def test_without_the_extra_the_message_says_what_to_install(frames, run_dir, tmp
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[predictions\]'"):
         write([frames], tmp_path / "out", run_dir)
-
-
-def test_the_list_is_made_once(frames, run_dir, tmp_path):
-    write([frames], tmp_path / "out", run_dir)
-    listed = [json.loads(line) for line in (tmp_path / "out" / shards.LIST).read_text().splitlines()]
-    assert sorted(listed) == sorted(str(path) for path in frames.rglob("*.png"))
