@@ -42,31 +42,27 @@ def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
         folder: A run folder with a finished training.
         data_name: Name of the prepared pictures, which becomes the experiment.
     """
+    from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server
+
     try:
-        _send(mlflow, folder, data_name)
+        training = records.file_sha256(folder / records.RUN_RECORD)
+        experiment = mlflow.set_experiment(data_name).experiment_id
+        # Another training than that of the step before is a run of its own.
+        sent = mlflow.search_runs([experiment], f"tags.{TAG} = '{training}'", output_format="list")
+        with mlflow.start_run(sent[0].info.run_id if sent else None, experiment, folder.name):
+            if not sent:
+                mlflow.log_params(records.read_run(folder)["recipe"])
+                for row in metrics.read_history(folder / records.HISTORY).to_dict("records"):
+                    epoch = int(row.pop("epoch"))
+                    mlflow.log_metrics(row, step=epoch)
+                mlflow.set_tag(TAG, training)
+            if (folder / records.METRICS_RECORD).exists():
+                scores = records.read_metrics(folder).items()
+                mlflow.log_metrics({f"test_{name}": value for name, value in scores if isinstance(value, int | float)})
+            for path in itertools.chain.from_iterable(map(folder.glob, SENT)):
+                mlflow.log_artifact(str(path))
+            if (folder / records.FIGURES).is_dir():
+                mlflow.log_artifacts(str(folder / records.FIGURES), records.FIGURES)
     except Exception as problem:  # whatever the server, or the store of its files, raises
         text = f"{folder.name} was not sent to {os.environ[VARIABLE]}: {problem}"
         print(CREDENTIALS.sub("", text), file=sys.stderr)
-
-
-def _send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
-    from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server
-
-    training = records.file_sha256(folder / records.RUN_RECORD)
-    experiment = mlflow.set_experiment(data_name).experiment_id
-    # Another training than that of the step before is a run of its own.
-    sent = mlflow.search_runs([experiment], f"tags.{TAG} = '{training}'", output_format="list")
-    with mlflow.start_run(sent[0].info.run_id if sent else None, experiment, folder.name):
-        if not sent:
-            mlflow.log_params(records.read_run(folder)["recipe"])
-            for row in metrics.read_history(folder / records.HISTORY).to_dict("records"):
-                epoch = int(row.pop("epoch"))
-                mlflow.log_metrics(row, step=epoch)
-            mlflow.set_tag(TAG, training)
-        if (folder / records.METRICS_RECORD).exists():
-            scores = records.read_metrics(folder).items()
-            mlflow.log_metrics({f"test_{name}": value for name, value in scores if isinstance(value, int | float)})
-        for path in itertools.chain.from_iterable(map(folder.glob, SENT)):
-            mlflow.log_artifact(str(path))
-        if (folder / records.FIGURES).is_dir():
-            mlflow.log_artifacts(str(folder / records.FIGURES), records.FIGURES)
