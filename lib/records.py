@@ -124,11 +124,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def _sync(path: Path) -> None:
     # A crash of the system must not undo what was renamed.
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(PermissionError):  # a folder that may be written and not read
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_record(path: Path, record: dict[str, Any], files: dict[str, str]) -> None:
