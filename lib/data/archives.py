@@ -5,9 +5,7 @@ its own path, and links are never followed. A folder is the user's own: links in
 """
 
 import contextlib
-import gzip
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -28,7 +26,7 @@ from typing import IO, Any, NamedTuple
 import psutil
 from tqdm import tqdm
 
-from lib import machine, paths
+from lib import machine, paths, records
 from lib.data import layout, names
 from lib.data.formats import HEAD_BYTES, is_picture
 from lib.data.layout import PassedOver
@@ -77,7 +75,7 @@ class Entry(NamedTuple):
 
 
 def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = lambda seconds: None) -> dict[str, Any]:
-    """Copy the pictures of a source to `<character>/<file>`, with `SHA256SUMS` beside them.
+    """Copy the pictures of a source to `<character>/<file>`.
 
     Args:
         source: An archive or a folder.
@@ -85,9 +83,8 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
         allow_seconds: Limits the processor time, once it is known how much there is to copy.
 
     Returns:
-        `pictures`, `characters`, `kaggle_test_pictures` and `bytes`: numbers; `given_splits`: whether the source
-        brings splits of its own; `passed_over` and `examples`: what was not taken as it was, by reason;
-        `pictures_sha256`: the digest of `SHA256SUMS`.
+        `pictures`, `characters` and `kaggle_test_pictures`: numbers; `given_splits`: whether the source brings splits
+        of its own; `passed_over` and `examples`: what was not taken as it was, by reason.
 
     Raises:
         UserError: The source is damaged, unsafe, or laid out otherwise.
@@ -113,33 +110,30 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
         allow_seconds(LIST_SECONDS + seconds)
         bar = tqdm(placed.items(), desc=f"Copying {source.name}", unit=" pictures", disable=None)
         copied: dict[Callable[[], IO[bytes]], Path] = {}
-        digests = {place: _write(entry, folder.joinpath(*place), copied) for place, entry in bar}
+        for place, entry in bar:
+            _write(entry, folder.joinpath(*place), copied)
     frames = [place for place in placed if place[0] != layout.TEST_SET]
     return {
         "pictures": len(frames),
         "characters": len({place[-2] for place in frames}),
         "kaggle_test_pictures": len(placed) - len(frames),
         "given_splits": any(len(place) > 2 for place in frames),
-        "bytes": size,
         "passed_over": dict(passed_over.numbers),
         "examples": passed_over.examples,
-        "pictures_sha256": write_sums(folder, {"/".join(place): digest for place, digest in digests.items()}),
     }
 
 
-def write_sums(folder: Path, digests: dict[str, str]) -> str:
-    """Write `SHA256SUMS` to a folder, from the digests of its pictures by their paths; returns its own digest."""
-    (folder / SUMS).write_bytes(_sums(digests))
-    return sums_sha256(digests)
+def write_sums(folder: Path) -> str:
+    """Write `SHA256SUMS` to a folder of pictures; returns its digest."""
+    pictures = [path for path in folder.rglob("*") if path.is_file()]
+    contents = sums({path.relative_to(folder).as_posix(): records.file_sha256(path) for path in pictures})
+    (folder / SUMS).write_bytes(contents)
+    return hashlib.sha256(contents).hexdigest()
 
 
-def _sums(digests: dict[str, str]) -> bytes:
+def sums(digests: dict[str, str]) -> bytes:
+    """Lay out `SHA256SUMS`, from the digests of pictures by their paths."""
     return "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
-
-
-def sums_sha256(digests: dict[str, str]) -> str:
-    """Hash what `write_sums` would write."""
-    return hashlib.sha256(_sums(digests)).hexdigest()
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -161,19 +155,12 @@ def _is_taken(entry: Entry, passed_over: PassedOver) -> bool:
     return False
 
 
-def _write(entry: Entry, path: Path, copied: dict[Callable[[], IO[bytes]], Path]) -> str:
-    """Copy a picture; returns its digest.
-
-    A second name of a file is read from its copy, since a compressed tar would be read anew up to it.
-    """
+def _write(entry: Entry, path: Path, copied: dict[Callable[[], IO[bytes]], Path]) -> None:
+    """Copy a picture; a second name of a file from its copy, since a compressed tar would be read anew up to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
     first = copied.setdefault(entry.open, path)
     with entry.open() if first == path else first.open("rb") as source, path.open("xb") as file:
-        while chunk := source.read(CHUNK_BYTES):
-            digest.update(chunk)
-            file.write(chunk)
-    return digest.hexdigest()
+        shutil.copyfileobj(source, file)
 
 
 # ---------------------------------------------------------------- entries
@@ -195,8 +182,7 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
                     raise zipfile.BadZipFile("more precedes it, as where two archives were joined")
                 yield _zip_entries(archive, path, passed_over)
         else:
-            reader = gzip.open if is_gzip else open
-            with reader(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            with tarfile.open(path, "r:gz" if is_gzip else "r:") as archive:
                 yield _tar_entries(archive, path, passed_over)
     except (UserError, MemoryError):
         raise
@@ -211,6 +197,8 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
 
 def files(folder: Path, passed_over: PassedOver | None = None) -> Iterator[tuple[Path, os.stat_result]]:
     """Find the regular files in and below a folder, without hidden folders, sorted; of an archive, itself.
+
+    Links are followed, and each folder is read once, by its own name where it has one here.
 
     Args:
         folder: A folder or an archive.
@@ -227,43 +215,26 @@ def files(folder: Path, passed_over: PassedOver | None = None) -> Iterator[tuple
     if not folder.is_dir():
         yield folder, folder.stat()
         return
-    for file in itertools.chain.from_iterable(folders(folder, skipped)):
-        try:
-            status = file.stat()
-        except OSError:
-            if not file.name.startswith("."):  # an editor's lock file is a link that leads nowhere
-                skipped(UNREADABLE, file)
-            continue
-        if stat.S_ISREG(status.st_mode):
-            yield file, status
-
-
-def folders(top: Path, skipped: Callable[[str, Path | str], None]) -> Iterator[list[Path]]:
-    """Walk through a folder and those below it, links too, each folder once and by its own name where it has one here.
-
-    Args:
-        top: The folder.
-        skipped: Called with the reason and the path of each folder that is passed over.
-
-    Yields:
-        What each folder holds besides folders, sorted.
-    """
     seen: set[str] = set()
-    starts = [top]
+    starts = [folder]
     for start in starts:  # folders behind links come last
-        walk = os.walk(start, followlinks=True, onerror=lambda problem: skipped(UNREADABLE, problem.filename))
-        for parent, below, found in walk:
-            real = os.path.realpath(parent)
-            if real in seen:
+        for parent, below, found in os.walk(start, onerror=lambda problem: skipped(UNREADABLE, problem.filename)):
+            if (real := os.path.realpath(parent)) in seen:
                 skipped("a folder that was read under another name", parent)
                 below.clear()
                 continue
             seen.add(real)
             below[:] = sorted(name for name in below if not name.startswith("."))
-            links = [name for name in below if Path(parent, name).is_symlink()]
-            starts += (Path(parent, name) for name in links)
-            below[:] = (name for name in below if name not in links)
-            yield [Path(parent, name) for name in sorted(found)]
+            starts += (path for name in below if (path := Path(parent, name)).is_symlink())
+            for file in (Path(parent, name) for name in sorted(found)):
+                try:
+                    status = file.stat()
+                except OSError:
+                    if not file.name.startswith("."):  # an editor's lock file is a link that leads nowhere
+                        skipped(UNREADABLE, file)
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    yield file, status
 
 
 def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry]:

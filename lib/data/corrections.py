@@ -11,6 +11,7 @@
 """
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,18 +48,14 @@ def from_text(text: str, name: str) -> pd.DataFrame:
 def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     expected = f"expected the columns {', '.join(COLUMNS)}, separated by commas"
     try:
-        # pandas' other engine takes what a short row lacks for empty.
-        table = pd.read_csv(io.StringIO(read_text()), dtype=str, keep_default_na=False, engine="python")
-        if not isinstance(
-            table.index, pd.RangeIndex
-        ):  # each row has more fields than the first line; a comma at its end does no harm
-            every = table.reset_index()
-            # A comma at the end of each does no harm.
-            if every.shape[1] > len(table.columns) + 1 or not every.iloc[:, -1].fillna("").eq("").all():
-                raise ValueError("rows have more fields than the first line")
-            table = every.iloc[:, :-1].set_axis(table.columns, axis="columns")
-    except (OSError, ValueError) as problem:
-        reason = str(problem).strip()
+        # One comma more at the end of each row does no harm; of any other field that it would lose, pandas warns.
+        # Its faster engine takes what a short row lacks for empty.
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            options = {"dtype": str, "keep_default_na": False, "index_col": False, "engine": "python"}
+            table = pd.read_csv(io.StringIO(read_text()), **options)
+    except (OSError, ValueError, pd.errors.ParserWarning) as problem:
+        is_longer = isinstance(problem, pd.errors.ParserWarning)
+        reason = "rows have more fields than the first line" if is_longer else str(problem).strip()
         raise UserError(f"{where} cannot be read as a table of corrections: {reason}; {expected}, in UTF-8.") from None
     if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(f"{where} is no table of corrections: {expected}; missing: {', '.join(missing)}.")
@@ -100,7 +97,7 @@ def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return known.assign(sha256=by_path.sha256.reindex(known.path).to_numpy())
 
 
-def merge(*tables: pd.DataFrame) -> pd.DataFrame:
+def merge(*tables: pd.DataFrame | None) -> pd.DataFrame:
     """Join tables of corrections, in any order: one row per picture, the latest verdict, sorted by path."""
     every = pd.concat(tables, ignore_index=True).sort_values(["path", "when", "who"], kind="stable")
     return every.drop_duplicates(PICTURE, keep="last").reset_index(drop=True)
@@ -123,7 +120,7 @@ def update(path: Path, rows: pd.DataFrame | None = None, remove: tuple[str, str]
         table = read(path)
         path_of_it, digest = remove
         gone = (table.path == path_of_it) & table.sha256.isin([digest, ""])
-        table = merge(table[~gone], *([] if rows is None else [rows]))
+        table = merge(table[~gone], rows)
         records.write_csv(path, table)
     return table
 

@@ -63,20 +63,18 @@ class Dataset:
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """The label of each row of `images`, `int64 (num_images,)`: a position in `characters`, -1 if in no split."""
-        used = self.table[self.table.split != ""]
-        by_image = np.full(len(self.images), -1, np.int64)
-        by_image[used.image.to_numpy()] = np.searchsorted(self.characters, used.character)
-        return by_image
+        return self._labels(self.table.character, self.table.split != "")
 
     @functools.cached_property
     def second_labels(self) -> np.ndarray:
         """The label of a second known character that a reviewer saw, `int64 (num_images,)`; -1 for none."""
-        by_image = np.full(len(self.images), -1, np.int64)
-        if "second_character" in self.table:
-            is_other = self.table.second_character != self.table.character
-            is_other &= self.table.second_character.isin(self.characters)
-            used = self.table[is_other & (self.table.split != "")]
-            by_image[used.image.to_numpy()] = np.searchsorted(self.characters, used.second_character)
+        second = self.table.get("second_character", self.table.character)
+        is_other = (second != self.table.character) & second.isin(self.characters)
+        return self._labels(second, is_other & (self.table.split != ""))
+
+    def _labels(self, names: pd.Series, used: pd.Series) -> np.ndarray:
+        by_image = np.full(len(self.images), -1)
+        by_image[self.table.image[used]] = np.searchsorted(self.characters, names[used])
         return by_image
 
     def rows(self, split: str) -> np.ndarray:

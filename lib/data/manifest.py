@@ -18,8 +18,8 @@ import functools
 import hashlib
 import itertools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
@@ -114,10 +114,9 @@ def prepare(
 def _files(raw: Path) -> list[str]:
     """List the pictures as paths relative to `raw`, sorted, without hidden ones."""
     sets = (dataset.TEST_SET, *GIVEN_SPLITS)
-    frames = (path for path in raw.glob("*/*") if path.parent.name not in sets)
-    found = itertools.chain(frames, *(raw.glob(f"{name}/*/*") for name in sets))
-    relative = (path.relative_to(raw) for path in found if path.is_file())
-    return sorted(path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts))
+    found = (path.relative_to(raw) for path in raw.glob("*/**/*") if path.is_file())
+    placed = (path for path in found if len(path.parts) == (3 if path.parts[0] in sets else 2))
+    return sorted(path.as_posix() for path in placed if not any(part.startswith(".") for part in path.parts))
 
 
 def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[Decoded]:
@@ -125,17 +124,7 @@ def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: 
     chunks = ([raw / file for file in files[start : start + CHUNK]] for start in range(0, len(files), CHUNK))
     # `disable=None`: no bar where the output is not a terminal, such as a log or a papermill notebook.
     bar = tqdm(total=len(files), unit=" pictures", disable=None)
-    with bar, _workers(cluster, len(files)) as (executor, number):
-
-        def submit(chunk: list[Path]) -> Future[list[Decoded]]:
-            if cluster in LOCAL:
-                return executor.submit(_decode_chunk, chunk, preparation)
-            from lib import scheduler  # an optional extra
-
-            # Workers of a cluster need not see the folder.
-            contents = [_read(path) for path in chunk]
-            return executor.submit(_decode_chunk, contents, preparation, scheduler.version())
-
+    with bar, _workers(cluster, len(files), preparation) as (submit, number):
         waiting = collections.deque(map(submit, itertools.islice(chunks, PENDING_CHUNKS * number)))
         while waiting:
             decoded = waiting.popleft().result()
@@ -145,23 +134,25 @@ def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: 
 
 
 @contextlib.contextmanager
-def _workers(cluster: str, num_pictures: int) -> Iterator[tuple[Executor, int]]:
-    """Start what decodes pictures; gives it and how many chunks it decodes at a time."""
+def _workers(
+    cluster: str, num_pictures: int, preparation: Preparation
+) -> Iterator[tuple[Callable[[list[Path]], Future[list[Decoded]]], int]]:
+    """Start what decodes pictures; gives a function that submits a chunk, and how many are decoded at a time."""
     if cluster not in LOCAL:
         from lib import scheduler  # an optional extra
 
         with scheduler.connect(cluster, 1) as client:
-            yield client.get_executor(pure=False), sum(client.nthreads().values())
+            submit, code = client.get_executor(pure=False).submit, scheduler.version()
+            # Workers of a cluster need not see the folder.
+            number = sum(client.nthreads().values())
+            yield lambda chunk: submit(_decode_chunk, list(map(_read, chunk)), preparation, code), number
         return
-    number = min(machine.cores(), MAX_WORKERS)
-    if num_pictures <= SERIAL_UP_TO or number == 1:
-        with ThreadPoolExecutor(1) as executor:
-            yield executor, 1
-        return
+    number = min(machine.cores(), MAX_WORKERS) if num_pictures > SERIAL_UP_TO else 1
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
+    initializer = machine.end_with_parent
     try:
-        with ProcessPoolExecutor(number, spawn, initializer=machine.end_with_parent) as executor:
-            yield executor, number
+        with ProcessPoolExecutor(number, spawn, initializer) if number > 1 else ThreadPoolExecutor(1) as executor:
+            yield lambda chunk: executor.submit(_decode_chunk, chunk, preparation), number
     except BrokenProcessPool:
         raise UserError(
             "A process that decodes pictures was killed, most likely because memory ran out. "
@@ -233,7 +224,7 @@ def _check_copy(raw: Path, table: pd.DataFrame) -> None:
     """Make sure that the pictures are those that were copied from the source."""
     expected = sources.record_of(raw).get("pictures_sha256") if (raw / sources.RECORD).exists() else None
     found = dict(zip(table.path, table.sha256, strict=True))
-    if expected in (None, archives.sums_sha256(found)):
+    if expected in (None, hashlib.sha256(archives.sums(found)).hexdigest()):
         return
     written = archives.read_sums(raw)
     name = min((name for name, _ in found.items() ^ written.items() if written), default=archives.SUMS)
@@ -255,9 +246,7 @@ def _divide(
     """
     before = None
     if "label_before" in table and preparation.split != "resampled":
-        by_source = table.assign(character=table.label_before).drop(
-            columns=list(dataset.CORRECTION_COLUMNS), errors="ignore"
-        )
+        by_source = table.assign(character=table.label_before).drop(columns=["label_before", "verdict"])
         with contextlib.suppress(UserError):  # the labels of the source cannot be divided
             before = _divide(by_source, pairs, same_picture, preparation)[0].split.to_numpy()
     readable = np.flatnonzero(table.image >= 0)
@@ -268,8 +257,8 @@ def _divide(
     table.loc[readable, "group"] = duplicates.groups_of_pairs(pairs[same_set], len(readable))
     pairs = readable[pairs]
     contradicted = pairs[same_set & same_picture]
-    exclusions = functools.partial(_exclusion_reasons, table, official_test, pairs=pairs, same_picture=contradicted)
-    table["exclusion_reason"] = exclusions(preparation)
+    exclusions = functools.partial(_exclusion_reasons, table, official_test, pairs, contradicted, preparation)
+    table["exclusion_reason"] = exclusions(preparation.min_pictures)
     if preparation.split == "resampled":
         table, pairs = _resample(table, pairs, preparation.seed)
         official_test = dataset.in_official_test(table).to_numpy()
@@ -280,15 +269,13 @@ def _divide(
         split[used & ~official_test] = _given_splits(table[used & ~official_test], preparation.seed)
     elif preparation.split != "resampled":
         with contextlib.suppress(UserError):  # fewer than two characters are frequent
-            frequent_only = preparation.model_copy(update={"min_pictures": max(FREQUENT, preparation.min_pictures)})
-            frequent = (exclusions(frequent_only) == "") & ~official_test
+            frequent = (exclusions(max(FREQUENT, preparation.min_pictures)) == "") & ~official_test
             split[frequent] = _assign(table.character[frequent].to_numpy(), groups[frequent], preparation.seed)
             # A group stays in its split, whoever else is in it.
             split_of_group = dict(zip(groups[frequent], split[frequent], strict=True))
             split = np.array([split_of_group.get(group, "") for group in groups], dtype=object)
     others = used & ~official_test & (split == "")
-    if others.any():
-        split[others] = _assign(table.character[others].to_numpy(), groups[others], preparation.seed)
+    split[others] = _assign(table.character[others].to_numpy(), groups[others], preparation.seed)
     if before is not None:
         split = _kept_splits(before, split, groups, table.character.where(used & ~official_test, "").to_numpy())
     split[official_test] = dataset.TEST_SET
@@ -321,10 +308,10 @@ def _kept_splits(before: np.ndarray, split: np.ndarray, groups: np.ndarray, name
 def _exclusion_reasons(
     table: pd.DataFrame,
     official_test: np.ndarray,
-    preparation: Preparation,
-    *,
     pairs: np.ndarray,
     same_picture: np.ndarray,
+    preparation: Preparation,
+    min_pictures: int,
 ) -> np.ndarray:
     """Decide why a picture is not used: the first reason that applies, an empty string if none does.
 
@@ -348,28 +335,20 @@ def _exclusion_reasons(
     candidates = table.assign(official_test=official_test, excluded=reasons != "")
     copies = candidates.duplicated(["official_test", "excluded", "character", "sha256"])
     exclude(copies & ~official_test, dataset.EXACT_COPY)
-    usable = names[~official_test & (reasons == "")]
-    excluded = dataset.exclusion_summary(table.assign(exclusion_reason=reasons))
-    kept = _kept_characters(usable, preparation.min_pictures, excluded)
-    exclude(~np.isin(names, kept), dataset.TOO_FEW)
-    if preparation.exclude_kaggle_test:
-        groups = duplicates.groups_of_pairs(pairs, len(table))
-        exclude(~official_test & np.isin(groups, groups[official_test & (reasons == "")]), dataset.IN_TEST_SET)
-    return reasons
-
-
-def _kept_characters(names: np.ndarray, min_pictures: int, excluded: str) -> list[str]:
-    """List the characters with at least `min_pictures` pictures; `excluded` says which have been excluded before."""
-    found = collections.Counter(sorted(names)).most_common()
+    found = collections.Counter(sorted(names[~official_test & (reasons == "")])).most_common()
     kept = [name for name, number in found if number >= min_pictures]
     if len(kept) < 2:
         most = ", ".join(f"{name} ({number})" for name, number in found[:2]) or "none"
         hint = f", or set MIN_PICTURES={found[1][1]} or lower" if len(found) > 1 else ""
         raise UserError(
             f"At least two characters must have {_count(min_pictures, 'usable picture')} or more; those with the most "
-            f"are: {most}. Add pictures{hint}. {excluded}"
+            f"are: {most}. Add pictures{hint}. {dataset.exclusion_summary(table.assign(exclusion_reason=reasons))}"
         )
-    return kept
+    exclude(~np.isin(names, kept), dataset.TOO_FEW)
+    if preparation.exclude_kaggle_test:
+        groups = duplicates.groups_of_pairs(pairs, len(table))
+        exclude(~official_test & np.isin(groups, groups[official_test & (reasons == "")]), dataset.IN_TEST_SET)
+    return reasons
 
 
 def _given_splits(frames: pd.DataFrame, seed: int) -> np.ndarray:

@@ -134,7 +134,8 @@ def _make(source: str, target: Path) -> None:
     partial.mkdir()
     try:
         record = _identity(source) | (_draw if source == "sample" else _copy)(source, partial)
-        records.write_record(partial / RECORD, record | {"fetched": records.now()}, {})
+        record |= {"pictures_sha256": archives.write_sums(partial), "fetched": records.now()}
+        records.write_record(partial / RECORD, record, {})
         if target.exists():
             target.rename(old)
         partial.rename(target)
@@ -167,14 +168,12 @@ def _draw(source: str, folder: Path) -> dict[str, Any]:
     from lib.drawing import sample  # no other source needs the drawing code
 
     sample.draw_sample(folder)
-    drawn = sorted(folder.glob("*/*"))
-    digests = {picture.relative_to(folder).as_posix(): records.file_sha256(picture) for picture in drawn}
+    drawn = list(folder.glob("*/*"))
     return {
         "kind": source,
         "pictures": len(drawn),
         "characters": len({picture.parent for picture in drawn}),
         "licence": "that of this project",
-        "pictures_sha256": archives.write_sums(folder, digests),
     }
 
 
