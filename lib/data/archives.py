@@ -75,12 +75,9 @@ class Entry(NamedTuple):
 
 
 def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = lambda seconds: None) -> dict[str, Any]:
-    """Copy the pictures of a source to `<character>/<file>`.
+    """Copy the pictures of an archive or a folder to `<character>/<file>` in an empty folder.
 
-    Args:
-        source: An archive or a folder.
-        folder: An empty folder.
-        allow_seconds: Limits the processor time, once it is known how much there is to copy.
+    `allow_seconds` limits the processor time, once it is known how much there is to copy.
 
     Returns:
         `pictures`, `characters` and `kaggle_test_pictures`: numbers; `given_splits`: whether the source brings splits
@@ -198,11 +195,8 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
 def files(folder: Path, passed_over: PassedOver | None = None) -> Iterator[tuple[Path, os.stat_result]]:
     """Find the regular files in and below a folder, without hidden folders, sorted; of an archive, itself.
 
-    Links are followed, and each folder is read once, by its own name where it has one here.
-
-    Args:
-        folder: A folder or an archive.
-        passed_over: Counts what cannot be read, such as a dangling link, and folders that a link leads to once more.
+    Links are followed, and each folder is read once, by its own name where it has one here. `passed_over` counts what
+    cannot be read, such as a dangling link, and folders that a link leads to once more.
 
     Yields:
         A path and its status, of what a link leads to.

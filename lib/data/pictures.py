@@ -9,7 +9,6 @@ import getpass
 import io
 import math
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,11 +172,9 @@ def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch")
     pixels = _pixels(image, orientation, inner)
     if resize_mode != "bounded":
         return Square(_fill_square(pixels, inner, size), Framing((0, 0, *shown), inner, shown[::-1], size))
-    height, width = pixels.shape[:2]
-    left, top, right, bottom = framing(pixels, size, resize_mode).box
-    if (width, height) != shown and (right - left, bottom - top) != (width, height):
+    if (box := figure_box(pixels)) and pixels.shape[1::-1] != shown:
         # A JPEG, decoded at a fraction of its size that suffices for the whole picture but not for the figure in it.
-        larger = max(width, height) / max(right - left, bottom - top)
+        larger = max(pixels.shape) / max(box[2] - box[0], box[3] - box[1])
         pixels = _pixels(*_open(contents), (math.ceil(inner[0] * larger), math.ceil(inner[1] * larger)))
     return resize_framed(pixels, size, resize_mode)
 
@@ -232,8 +229,8 @@ def framing(picture: np.ndarray, size: int, resize_mode: str = "stretch") -> Fra
 
 def inner_size(shown: tuple[int, int], size: int, resize_mode: str) -> tuple[int, int]:
     """Compute the width and height, in the square, of a picture of `shown` (width, height), without padding."""
-    width, height = (max(1, round(size * min(1.0, LARGEST_STRETCH[resize_mode] * side / max(shown)))) for side in shown)
-    return width, height
+    largest = LARGEST_STRETCH[resize_mode]
+    return tuple(max(1, round(size * min(1.0, largest * side / max(shown)))) for side in shown)
 
 
 def figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -263,8 +260,7 @@ def figure_box(picture: np.ndarray) -> tuple[int, int, int, int] | None:
 
 def _scaled(shown: tuple[int, int], longest: int) -> tuple[int, int]:
     """Scale (width, height) so that the longer side is `longest` and the other at least 1."""
-    width, height = (max(1, round(side * longest / max(shown))) for side in shown)
-    return width, height
+    return tuple(max(1, round(side * longest / max(shown))) for side in shown)
 
 
 def _fill_square(picture: np.ndarray, inner: tuple[int, int], size: int) -> np.ndarray:
@@ -361,15 +357,13 @@ def _pixels(image: ImageFile.ImageFile, orientation: int | None, wanted: tuple[i
         return _decoded(image, orientation, wanted)
 
 
-@contextlib.contextmanager
-def _turn() -> Iterator[None]:
+def _turn() -> contextlib.AbstractContextManager:
     """Wait until no other thread or process of this user decodes a large picture: several would fill the memory."""
-    with contextlib.ExitStack() as stack:
-        # Without a place for the lock or a name of the user nobody waits; `Timeout` is an OSError too.
-        with contextlib.suppress(OSError, KeyError):
-            lock = Path(tempfile.gettempdir(), f"large-picture-{getpass.getuser()}.lock")
-            stack.enter_context(filelock.FileLock(lock, TURN_SECONDS))
-        yield
+    # Without a place for the lock or a name of the user nobody waits; `Timeout` is an OSError too.
+    with contextlib.suppress(OSError, KeyError):
+        lock = Path(tempfile.gettempdir(), f"large-picture-{getpass.getuser()}.lock")
+        return filelock.FileLock(lock, TURN_SECONDS).acquire()
+    return contextlib.nullcontext()
 
 
 def _decoded(image: ImageFile.ImageFile, orientation: int | None, wanted: tuple[int, int] | None) -> np.ndarray:
