@@ -36,8 +36,10 @@ def little_memory():
 @contextlib.contextmanager
 def one_message():
     started = time.monotonic()
-    with contextlib.suppress(UserError):
+    try:
         yield
+    except UserError as problem:
+        assert str(problem).endswith((".", ")"))
     assert time.monotonic() - started < MAX_SECONDS
 
 

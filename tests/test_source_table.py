@@ -70,6 +70,12 @@ CASES = [
         pictures("mine/1.jpg", "more/1.jpg", *(f"simpsons_dataset/{c}/{n}.jpg" for c in "ab" for n in range(2))),
         "both 'simpsons_dataset' and 'simpsons_dataset/a' may be",
     ),
+    Case(
+        "the nested copy of the archive beside the classes",
+        TWO | pictures("simpsons_dataset/homer/1.jpg", "simpsons_dataset/lisa/1.jpg"),
+        [*TWO],
+        {"not in a character's folder": 2},
+    ),
     Case("one class beside its copy", pictures("a/1.jpg", "simpsons_dataset/a/1.jpg"), "holds one character only, 'a'"),
     Case(
         "folders of file systems",

@@ -16,12 +16,7 @@ SPLIT_ENDS = {"train": 0.6, "validation": 0.8, "test": 1.0}
 
 @functools.cache
 def load(split: str, picture_size: int, resize_mode: str) -> np.ndarray:
-    """Decode the clip-art of a split.
-
-    Args:
-        split: `"train"`, which networks see as nobody; `"validation"` or `"test"`, which no training uses.
-        picture_size: Side of the square, pixels.
-        resize_mode: How a picture becomes square, as in `pictures.decode`.
+    """Decode the clip-art of a split: `"train"`, which networks see as nobody, or one that no training uses.
 
     Returns:
         `uint8 (n, picture_size, picture_size, 3)`, RGB, sorted by name.

@@ -73,11 +73,7 @@ def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
 
 
 def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Find the pictures that corrections from elsewhere, such as the page, are about.
-
-    Args:
-        rows: Corrections whose `path` may be the name of a file alone.
-        table: The manifest.
+    """Find the pictures of a manifest that corrections from elsewhere are about: the page has names of files as `path`.
 
     Returns:
         The rows about pictures of the manifest, by path and digest, else by digest alone, or by path where a row has no
@@ -106,13 +102,8 @@ def merge(*tables: pd.DataFrame | None) -> pd.DataFrame:
 def update(path: Path, rows: pd.DataFrame | None = None, remove: tuple[str, str] = ("", "")) -> pd.DataFrame:
     """Change a file of corrections, at once and completely or not at all; several processes may do so.
 
-    Args:
-        path: The file, or a link to it; made if missing.
-        rows: Rows to merge in; None for none.
-        remove: Path and digest of a picture whose verdict is taken back, also one without a digest.
-
-    Returns:
-        The rows of the file afterwards.
+    The file, or what a link leads to, is made if missing. `rows` are merged in; `remove` is the path and the digest of
+    a picture whose verdict is taken back, also one without a digest. Returns the rows of the file afterwards.
     """
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)

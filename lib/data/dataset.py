@@ -89,9 +89,7 @@ class Dataset:
 def load(processed: Path, expected_sha256: str | None = None) -> Dataset:
     """Open the pictures in a folder that `manifest.prepare` wrote.
 
-    Args:
-        processed: The folder.
-        expected_sha256: If set, the digest of the manifest that a run was trained on.
+    `expected_sha256` is the digest of the manifest that a run was trained on, if there is one.
 
     Raises:
         UserError: A file is missing or damaged, the files do not belong together, or the digest is another one.
@@ -211,12 +209,7 @@ def near_duplicates(processed: Path) -> np.ndarray:
 
 
 def train_duplicates(table: pd.DataFrame, processed: Path, split: str = "test") -> np.ndarray:
-    """Find the pictures of a split that have a near-duplicate in train.
-
-    Args:
-        table: The manifest.
-        processed: The folder that holds it.
-        split: `"validation"`, `"test"` or `"kaggle_test"`.
+    """Find the pictures of a split, `"validation"`, `"test"` or `"kaggle_test"`, that have a near-duplicate in train.
 
     Returns:
         `bool (n,)`, in the order of the table; after a grouped split all false for validation and test.

@@ -74,18 +74,13 @@ def fingerprint(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, preparation: Preparation = DEFAULTS) -> np.ndarray:
-    """Find the pairs of near-duplicates.
+    """Find the pairs of near-duplicates, by what `fingerprint` gives and the limits of the preparation.
 
     Up to `EXACT_UP_TO` pictures every pair is found and the result depends on the input alone. Beyond it the search
     uses an inverted file with centres drawn from `SEED`: every reported pair is one of near-duplicates, but some
     pairs are missed, mostly those close to the limit (`tests.benchmarks.bench_duplicates` prints the recall). It then
     gives the same result every time on one machine; on another one, or with another number of threads, rounding may
     move a picture halfway between two centres to the other cell.
-
-    Args:
-        hashes: `uint8 (n, 32)`, from `fingerprint`.
-        thumbnails: `uint8 (n, 256)`, from `fingerprint`.
-        preparation: Has the limits.
 
     Returns:
         `int64 (m, 2)`: positions of two near-duplicates, the smaller first; sorted, each pair once. Its length grows
@@ -107,12 +102,14 @@ def near_duplicate_pairs(hashes: np.ndarray, thumbnails: np.ndarray, preparation
         )
         return near
 
-    by_hash = _hash_matches(hashes, preparation.near_bits)
+    index = _index(hashes, faiss.IndexBinaryFlat, faiss.IndexBinaryIVF, hashes.shape[1] * 8, HASH_PROBES)
+    by_hash = _range_search(index, hashes, preparation.near_bits + 1)  # nearer than that
     by_thumbnail = _thumbnail_matches(thumbnails, preparation.near_rms)
     keys = [np.empty(0, np.int64)]
     for one, other in itertools.chain(by_hash, by_thumbnail):
-        near = agree(one, other)
-        keys.append(_keys(one[near], other[near], len(hashes)))
+        near = agree(one, other) & (one != other)
+        low, high = np.minimum(one, other)[near], np.maximum(one, other)[near]
+        keys.append(np.unique(low * len(hashes) + high))  # eight bytes for a pair instead of sixteen
     return np.stack(np.divmod(np.unique(np.concatenate(keys)), max(len(hashes), 1)), axis=1)
 
 
@@ -157,19 +154,6 @@ def _structure(hashes: np.ndarray) -> np.ndarray:
 
 def _contrast(thumbnails: np.ndarray) -> np.ndarray:
     return np.maximum(thumbnails.std(axis=1, dtype=np.float32), LEAST_CONTRAST)
-
-
-def _keys(one: np.ndarray, other: np.ndarray, num_pictures: int) -> np.ndarray:
-    """Write each pair (i, j), i < j, as i * n + j, eight bytes instead of sixteen; sorted, each once."""
-    different = one != other
-    one, other = one[different], other[different]
-    return np.unique(np.minimum(one, other) * num_pictures + np.maximum(one, other))
-
-
-def _hash_matches(hashes: np.ndarray, limit: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield positions whose hashes differ by at most `limit` bits."""
-    index = _index(hashes, faiss.IndexBinaryFlat, faiss.IndexBinaryIVF, hashes.shape[1] * 8, HASH_PROBES)
-    yield from _range_search(index, hashes, limit + 1)  # nearer than that
 
 
 def _thumbnail_matches(thumbnails: np.ndarray, limit: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:

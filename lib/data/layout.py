@@ -49,12 +49,8 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
     """Decide where the pictures of a source go.
 
     The characters' folders are those of the first folder that branches; a character's pictures may be in folders
-    below its own. Names are made safe.
-
-    Args:
-        paths: The pictures, in parts, without hidden ones; bytes that are not UTF-8 as surrogate escapes.
-        source: The name of the source, for messages.
-        passed_over: Counts the pictures that have no place, and what is renamed.
+    below its own. Names, in which bytes that are not UTF-8 stand as surrogate escapes, are made safe. `passed_over`
+    counts the pictures that have no place, and what is renamed.
 
     Returns:
         For each picture (character, file), or (set, character, file) where the set is the Kaggle archive's own test

@@ -10,12 +10,7 @@ from lib.errors import UserError
 
 
 def choose(data: Dataset, number: int, seed: int) -> list[str]:
-    """Choose characters to leave out: one of each band of about equally frequent ones.
-
-    Args:
-        data: Prepared pictures.
-        number: How many at most; two characters stay.
-        seed: Decides which.
+    """Choose at most `number` characters to leave out: one of each band of about equally frequent ones; two stay.
 
     Returns:
         The characters, the most frequent first.

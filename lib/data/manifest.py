@@ -31,7 +31,7 @@ from tqdm import tqdm
 from lib import machine, records
 from lib.data import archives, corrections, dataset, duplicates, pictures, sources
 from lib.data.preparation import DEFAULTS, FREQUENT, GIVEN_SPLITS, Preparation
-from lib.errors import UserError
+from lib.errors import UserError, in_words
 
 LOCAL = ("", "local")  # values of `cluster` that mean this machine
 
@@ -100,9 +100,8 @@ def prepare(
         records.write_record(processed / dataset.SETTINGS, preparation.model_dump(), files)
         records.write_csv(processed / dataset.MANIFEST, table)
     except OSError as problem:
-        where = f" ({problem.filename})" if problem.filename else ""
         raise UserError(
-            f"The pictures cannot be prepared in {processed}: {problem.strerror or problem}{where}. "
+            f"The pictures cannot be prepared in {processed}: {in_words(problem).rstrip('.')}. "
             "Look at the free space, the permissions and the memory, and try again."
         ) from problem
     return dataset.read_manifest(processed / dataset.MANIFEST)
@@ -291,11 +290,7 @@ def _kept_splits(before: np.ndarray, split: np.ndarray, groups: np.ndarray, name
     """Give each group the split that it had before labels were corrected, so that scores before and after compare.
 
     A character that would have no picture in one of the splits, such as a new one, is divided by its new labels.
-
-    Args:
-        before, split: Split of each picture by the labels of the source and by the corrected ones; empty for none.
-        groups: Group of each picture, of near-duplicates that stay together.
-        names: Corrected character of each frame in use; empty for other pictures.
+    `before` and `split` are by the labels of the source and the corrected ones; `names` are empty but for used frames.
     """
     known = np.isin(before, list(dataset.SPLIT_FRACTIONS))
     of_group = dict(zip(groups[known], before[known], strict=True))

@@ -18,13 +18,9 @@ EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}  # one text mi
 
 
 def safe(name: str) -> str:
-    """Replace what cannot stand in a file name everywhere; a name that is safe already stays as it is.
+    """Replace what cannot stand in the name of a file or folder everywhere; a safe name stays as it is.
 
-    Args:
-        name: The name of a file or a folder, without a path.
-
-    Returns:
-        The name in Unicode's composed form, at most `MAX_NAME_BYTES` long; "_" where nothing is left.
+    The result is in Unicode's composed form and at most `MAX_NAME_BYTES` long; "_" where nothing is left.
     """
     name = unicodedata.normalize("NFC", name)
     name = "".join(letter if letter.isprintable() else "_" for letter in name)
@@ -38,12 +34,10 @@ def compared(name: str) -> str:
 
 
 def reader(names: Iterable[str]) -> Callable[[str], str]:
-    """Find the encoding of names that are not UTF-8; returns a function from a name to its text.
+    """Find the encoding of the names of a source that are not UTF-8; returns a function from a name to its text.
 
-    A code page fits where it makes letters of one script of every word. Where exactly one reading fits, it is taken.
-
-    Args:
-        names: All names of a source; bytes that are not UTF-8 stand in them as Python's surrogate escapes.
+    Bytes that are not UTF-8 stand in the names as Python's surrogate escapes. A code page fits where it makes letters
+    of one script of every word. Where exactly one reading fits, it is taken.
 
     Raises:
         UserError: Several readings fit, or none.

@@ -60,15 +60,12 @@ class Preparation(Settings):
 
     @classmethod
     def of(cls, source: str, settings: dict[str, Any], origins: dict[str, str] | None = None) -> "Preparation":
-        """Make the settings for a source.
+        """Make the settings for a source: `"sample"`, `"kaggle"`, or a path.
 
         The drawn sample has fewer pictures of each character than the archive, and drawings are recognised as well at a
         size that takes less than half of the time.
 
-        Args:
-            source: `"sample"`, `"kaggle"`, or a path.
-            settings: Values that differ from the defaults, by name.
-            origins: Where each value comes from, for messages.
+        `settings` has the values that differ from the defaults; `origins` says where each comes from, for messages.
 
         Raises:
             UserError: A value is unknown, of a wrong type or out of range.

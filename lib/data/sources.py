@@ -16,7 +16,7 @@ from typing import Any
 
 from lib import machine, paths, records
 from lib.data import archives, layout, names
-from lib.errors import UserError, printable
+from lib.errors import UserError, in_words, printable
 
 KAGGLE_NAME = "the-simpsons-characters-dataset"
 KAGGLE_HANDLE = f"alexattia/{KAGGLE_NAME}/versions/4"  # with a version, no network once it is cached
@@ -60,9 +60,9 @@ def fetch(source: str, name: str, raw: Path = paths.RAW) -> Path:
             elif is_stale(source, target):
                 _renew(source, target)
     except OSError as problem:
-        reason = f"{problem.strerror or problem}" + (f" ({problem.filename})" if problem.filename else "")
         raise UserError(
-            f"{target} cannot be made from {source}: {reason}. Check the free space and the permissions, and try again."
+            f"{target} cannot be made from {source}: {in_words(problem).rstrip('.')}. Check the free space and the "
+            "permissions, and try again."
         ) from None
     return target
 
