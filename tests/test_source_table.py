@@ -213,7 +213,8 @@ def make_zip(path, files):
 
 
 def make_tar(path, files):
-    with tarfile.open(path, "w", errors="surrogateescape") as archive:
+    mode = "w:gz" if path.suffix in (".gz", ".tgz") else "w"
+    with tarfile.open(path, mode, errors="surrogateescape") as archive:
         for name, contents in files.items():
             for content in contents if isinstance(contents, list) else [contents]:
                 member = tarfile.TarInfo(named(name))
@@ -224,7 +225,7 @@ def make_tar(path, files):
 
 
 def make_folder(path, files):
-    path.mkdir()
+    path.mkdir(parents=True, exist_ok=True)
     for name, contents in files.items():
         file = path / named(name)
         file.parent.mkdir(parents=True, exist_ok=True)

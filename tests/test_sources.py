@@ -2,7 +2,6 @@ import contextlib
 import errno
 import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import pytest
 
 from lib.data import archives, sources
 from lib.errors import UserError
+from tests import test_source_table
 
 PICTURE = b"not decoded here"
 # The layout of the Kaggle archive, and where each of its files goes.
@@ -40,29 +40,15 @@ CLUTTER = {
 TWO = ["homer/1.jpg", "lisa/1.jpg"]
 
 
-def make_zip(path: Path, names) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
-            archive.writestr(name, PICTURE)
-    return path
+def maker(make):
+    def make_with_pictures(path: Path, names) -> Path:
+        make(path, dict.fromkeys(names, PICTURE))
+        return path
+
+    return make_with_pictures
 
 
-def make_tar(path: Path, names) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
-        for name in names:
-            member = tarfile.TarInfo(name)
-            member.size = len(PICTURE)
-            archive.addfile(member, io.BytesIO(PICTURE))
-    return path
-
-
-def make_folder(path: Path, names) -> Path:
-    for name in names:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(PICTURE)
-    return path
-
-
+make_zip, make_tar, make_folder = map(maker, test_source_table.MAKERS.values())
 MAKERS = {"a.zip": make_zip, "a.tar": make_tar, "a.tar.gz": make_tar, "a.tgz": make_tar, "folder": make_folder}
 
 

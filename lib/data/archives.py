@@ -235,11 +235,9 @@ def _folder_entries(folder: Path, passed_over: PassedOver) -> Iterator[Entry]:
     for file, status in files(folder, passed_over):
         parts = file.relative_to(folder).parts
         try:
-            entry = Entry.of(parts, status.st_size, partial(file.open, "rb"))
+            yield Entry.of(parts, status.st_size, partial(file.open, "rb"))
         except OSError:
             passed_over.add(UNREADABLE, parts)
-        else:
-            yield entry
 
 
 def _zip_entries(archive: zipfile.ZipFile, path: Path, passed_over: PassedOver) -> Iterator[Entry]:

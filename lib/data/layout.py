@@ -197,9 +197,8 @@ def _check_splits(children: dict[str, list[Parts]], splits: dict[str, str], sour
 def _check_unambiguous(children: dict[str, list[Parts]], folder: Parts, source: str) -> None:
     """Refuse where folders one level deeper may be the characters' as well."""
     nested = {name: below for name, below in children.items() if all(len(path) > 1 for path in below)}
-    deeper = {path[:-1] for below in nested.values() for path in below}
     if len(nested) == len(children):
-        doubtful = nested if len({path[0] for path in deeper}) > 1 else {}
+        doubtful = nested if len({path[0] for below in nested.values() for path in below}) > 1 else {}
     else:  # beside folders with pictures, one that holds most of them, in several folders, or the same names again
         direct = sum(len(below) for name, below in children.items() if name not in nested)
         doubtful = {

@@ -129,8 +129,9 @@ def summary(folder: Path) -> str:
 def _make(source: str, target: Path) -> None:
     """Make the folder under a hidden name, then rename it. What a killed process left behind is removed first."""
     target = target.resolve()  # the copy may be on another disk, behind a link
-    partial, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "old"))
-    _remove(partial, old)
+    partial, old = hidden = [target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "old")]
+    for folder in hidden:
+        shutil.rmtree(folder, ignore_errors=True)
     partial.mkdir()
     try:
         record = _identity(source) | (_draw if source == "sample" else _copy)(source, partial)
@@ -140,12 +141,8 @@ def _make(source: str, target: Path) -> None:
             target.rename(old)
         partial.rename(target)
     finally:
-        _remove(partial, old)
-
-
-def _remove(*folders: Path) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        for folder in hidden:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _renew(source: str, target: Path) -> None:
