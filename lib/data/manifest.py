@@ -69,7 +69,6 @@ def prepare(
     Args:
         raw: Folder with `<character>/<file>` and, where there is a test set, `kaggle_test/<character>/<file>`.
         processed: Folder to write to; it is made, and an earlier result is replaced.
-        preparation: Settings; see their class.
         corrected: Corrections of labels to apply, as from `corrections.read`.
         cluster: Address of a Dask scheduler whose workers decode the pictures; empty or `local` for processes here.
 

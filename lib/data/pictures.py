@@ -182,9 +182,7 @@ def decode_framed(contents: bytes, size: int = 64, resize_mode: str = "stretch")
 def decode_full(contents: bytes, longest: int | None = None) -> np.ndarray:
     """Decode a picture in its own aspect ratio, RGB `uint8 (height, width, 3)`; see `decode`.
 
-    Args:
-        contents: As in `decode`.
-        longest: If set, a larger picture is shrunk until its longer side has this many pixels.
+    If `longest` is set, a larger picture is shrunk until its longer side has this many pixels.
     """
     image, orientation = _open(contents)
     if longest is None or max(image.size) <= longest:
