@@ -19,7 +19,7 @@ def load(split: str, picture_size: int, resize_mode: str) -> np.ndarray:
     """Decode the clip-art of a split: `"train"`, which networks see as nobody, or one that no training uses.
 
     Returns:
-        `uint8 (n, picture_size, picture_size, 3)`, RGB, sorted by name.
+        `uint8 (n, picture_size, picture_size, 3)`, RGB, as `pictures.decode` makes them, sorted by name.
 
     Raises:
         UserError: The file is missing, damaged or another one.
