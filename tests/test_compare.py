@@ -291,7 +291,7 @@ def test_the_interval_of_a_difference_is_paired():
     networks = {"better": answered(actual, better, 18), "worse": answered(actual, worse, 18)}
     found = compare.differences(networks, best="better").set_index("run").loc["worse"]
     assert 0 < found.low < found.below_best < found.high
-    single = intervals.percentile_interval(intervals.resampled_scores(actual, worse, 18)[1])
+    single = intervals.percentile_interval(intervals.resampled_scores(networks["worse"])[1])
     assert found.high - found.low < single[1] - single[0]
 
 

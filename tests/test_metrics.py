@@ -148,7 +148,7 @@ def test_the_intervals_contain_the_scores():
 
 def test_the_interval_is_that_of_a_cluster_bootstrap(monkeypatch):
     monkeypatch.setattr(intervals, "RESAMPLES", 25)
-    actual, probabilities, _ = simulated(num_pictures=120, num_characters=5)
+    actual, probabilities, characters = simulated(num_pictures=120, num_characters=5)
     predicted = probabilities.argmax(axis=1)
     groups = np.random.default_rng(1).integers(40, size=120) + 1000
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
@@ -157,7 +157,7 @@ def test_the_interval_is_that_of_a_cluster_bootstrap(monkeypatch):
         drawn = np.concatenate([members[group] for group in random.integers(len(members), size=len(members))])
         present = np.unique(actual[drawn])
         scores.append(sklearn_metrics.f1_score(actual[drawn], predicted[drawn], labels=present, average="macro"))
-    _, found = intervals.resampled_scores(actual, predicted, 5, groups, seed=7)
+    _, found = intervals.resampled_scores(given(actual, probabilities, characters, groups), seed=7)
     np.testing.assert_allclose(found, scores)
 
 
@@ -169,11 +169,11 @@ def test_the_same_seed_gives_the_same_interval():
 
 def test_larger_groups_widen_the_interval():
     # 400 answers in 40 groups, each all right or all wrong, have the information of 40 answers.
-    actual, groups = np.zeros(400, int), np.repeat(np.arange(40), 10)
-    predicted = (groups % 4 == 0).astype(int)
+    groups = np.repeat(np.arange(40), 10)
+    answers = given(np.zeros(400, int), np.eye(2)[(groups % 4 == 0).astype(int)], ["apu", "bart"])
     alone, grouped = (
-        np.diff(intervals.percentile_interval(intervals.resampled_scores(actual, predicted, 2, given)[0]))
-        for given in (None, groups)
+        np.diff(intervals.percentile_interval(intervals.resampled_scores(each)[0]))
+        for each in (answers, answers._replace(groups=groups))
     )
     # the standard error grows by the square root of 10, about 3.2
     assert 2.5 < (grouped / alone).item() < 4

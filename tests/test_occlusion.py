@@ -63,12 +63,14 @@ def test_every_pixel_is_covered_at_any_size(size):
 
 def test_a_stretched_picture_fills_the_square():
     square = np.random.default_rng(0).random((16, 16), np.float32)
-    np.testing.assert_array_equal(occlusion.shown_part(square, (16, 16), (0, 0, 200, 100), (100, 200)), square)
+    stretched = pictures.Framing((0, 0, 200, 100), (16, 16), (100, 200), 16)
+    np.testing.assert_array_equal(occlusion.shown_part(square, stretched), square)
 
 
 def test_a_cropped_border_has_no_importance():
     # The figure is the 40 × 20 pixels at (10, 5) of a picture of 100 × 50.
-    whole = occlusion.shown_part(np.ones((16, 16), np.float32), (16, 16), (10, 5, 50, 25), (50, 100))
+    cropped = pictures.Framing((10, 5, 50, 25), (16, 16), (50, 100), 16)
+    whole = occlusion.shown_part(np.ones((16, 16), np.float32), cropped)
     assert whole.shape == (50, 100)
     assert (whole[5:25, 10:50] == 1).all() and whole.sum() == 40 * 20
 
@@ -76,9 +78,8 @@ def test_a_cropped_border_has_no_importance():
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (301, 200), (99, 100), (2000, 16)])
 def test_shown_part_removes_exactly_the_padding_of_the_decoder(width, height):
     picture = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
-    square = pictures.resize(picture, 64, "pad")
-    frame = pictures.framing(picture, 64, "pad")
-    part = occlusion.shown_part(square, frame.inner, frame.box, picture.shape[:2])
+    square, framing = pictures.resize_framed(picture, 64, "pad")
+    part = occlusion.shown_part(square, framing)
     inner_height, inner_width = part.shape[:2]
     top, left = (64 - inner_height) // 2, (64 - inner_width) // 2
     padded = np.pad(part, ((top, 64 - inner_height - top), (left, 64 - inner_width - left), (0, 0)), mode="edge")

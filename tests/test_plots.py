@@ -71,12 +71,18 @@ def counts(characters):
     return pd.DataFrame(splits, index=characters).mul(np.arange(1, len(characters) + 1), axis=0)
 
 
+def answers(characters, actual, predicted, probability):
+    """Answers with these probabilities; the others get nothing of what is left."""
+    probabilities = np.eye(len(characters))[predicted] * np.reshape(probability, (-1, 1))
+    return metrics.Predictions([""] * len(actual), np.array(actual), probabilities, characters)
+
+
 def grid(characters, number):
-    return plots.prediction_grid(pictures(number), *(a[:number] for a in labels(characters)), characters)
+    return plots.prediction_grid(pictures(number), answers(characters, *labels(characters)).at(np.arange(number)))
 
 
 def worst(characters):
-    return plots.worst_mistakes(pictures(300), *labels(characters), characters)
+    return plots.worst_mistakes(pictures(300), answers(characters, *labels(characters)))
 
 
 def runs(number):
@@ -335,7 +341,7 @@ def test_scores_are_sorted_with_characters_without_pictures_last(drawn):
 
 
 def test_prediction_grid_marks_right_and_wrong_by_a_sign(drawn):
-    figure = plots.prediction_grid(pictures(2), [0, 0], [0, 1], [0.98, 0.514], TWO)
+    figure = plots.prediction_grid(pictures(2), answers(TWO, [0, 0], [0, 1], [0.98, 0.514]))
     texts = [text.get_text() for text in drawn(figure)]
     assert "✓ Homer Simpson 98%" in texts
     assert "✗ Bart Simpson 51%" in texts
@@ -344,8 +350,7 @@ def test_prediction_grid_marks_right_and_wrong_by_a_sign(drawn):
 
 def test_worst_mistakes_are_the_most_confident_wrong_answers(drawn, monkeypatch):
     monkeypatch.setattr(plots, "WORST", 2)
-    actual, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 0])
-    figure = plots.worst_mistakes(pictures(4), actual, predicted, np.array([1, 0.4, 0.9, 0.6]), TWO)
+    figure = plots.worst_mistakes(pictures(4), answers(TWO, [0, 0, 1, 1], [0, 1, 0, 0], [1, 0.4, 0.9, 0.6]))
     text = written(drawn(figure))
     assert "2 most confident of 3 mistakes among 4 pictures" in text
     assert text.index("✗ Homer Simpson 90%") < text.index("✗ Homer Simpson 60%")

@@ -213,13 +213,8 @@ def by_frames(runs_folder: Path) -> pd.DataFrame:
         F1 on validation.
     """
     table = ablation(runs_folder)
-    parameters = {run: _parameters(Path(runs_folder) / run) for run in table.run}
-    on_fewer = [
-        run
-        for run, own in parameters.items()
-        if own["train_fraction"] < 1 and {*_changed(own, parameters[BASE])} <= {"train_fraction", "epochs"}
-    ]
-    chosen = table[table.run.isin([BASE, *on_fewer])]
+    on_fewer = table.changed.str.fullmatch(r"(epochs=\d+, )?train_fraction=[\d.]+")
+    chosen = table[on_fewer | (table.run == BASE)]
     chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
     chosen = chosen[chosen.mistakes > 0]  # zero has no logarithm
     return chosen.sort_values("train_pictures", ignore_index=True)
@@ -373,17 +368,7 @@ def _leaking_pairs(run_folders: list[Path]) -> list[tuple[str, str, Path, Path]]
 def _resampled_gains(clean: Path, leaky: Path) -> np.ndarray:
     """Resample what the second run scores above the first, float `(intervals.RESAMPLES,)`."""
     before, after = (metrics.read_predictions(folder / records.PREDICTIONS) for folder in (clean, leaky))
-    return _resampled(after, after.groups, seed=1) - _resampled(before, before.groups, seed=0)
-
-
-def _resampled(answers: metrics.Predictions, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Give the macro F1 of resamples, float `(intervals.RESAMPLES,)`."""
-    return intervals.resampled_scores(answers.actual, answers.predicted, len(answers.characters), groups, seed)[1]
-
-
-def _question(answers: metrics.Predictions) -> tuple[Any, ...]:
-    """Give what two networks must have been asked alike for their answers to compare."""
-    return answers.paths, answers.characters, answers.actual.tolist()
+    return intervals.resampled_scores(after, seed=1)[1] - intervals.resampled_scores(before, seed=0)[1]
 
 
 def differences(predictions: dict[str, metrics.Predictions], best: str) -> pd.DataFrame:
@@ -403,13 +388,15 @@ def differences(predictions: dict[str, metrics.Predictions], best: str) -> pd.Da
     reference, rows = predictions[best], []
 
     def scores(answers: metrics.Predictions) -> np.ndarray:  # the first on the pictures, the others on resamples
-        resampled = _resampled(answers, reference.groups, seed=0)  # the same seed draws the same groups
+        # The same seed draws the same groups.
+        _, resampled = intervals.resampled_scores(answers._replace(groups=reference.groups), seed=0)
         return np.array([metrics.macro_f1(answers.actual, answers.predicted), *resampled])
 
     best_scores = scores(reference)
     for run, answers in predictions.items():
         rows.append([run, np.nan, np.nan, np.nan])
-        if _question(answers) == _question(reference):
+        same_question = (answers.paths, answers.characters) == (reference.paths, reference.characters)
+        if same_question and np.array_equal(answers.actual, reference.actual):
             below, *resampled = best_scores - scores(answers)
             rows[-1][1:] = below, *intervals.percentile_interval(resampled)
     table = pd.DataFrame(rows, columns=["run", "below_best", "low", "high"])

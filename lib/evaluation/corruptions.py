@@ -12,8 +12,6 @@ import cv2
 import numpy as np
 
 STRENGTHS = ("slight", "medium", "strong")
-# From a picture, how strong the corruption is (a value of its own measure), and what is random.
-Corruption = Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]
 
 
 def corrupt(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndarray:
@@ -37,11 +35,7 @@ def corrupt(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndar
 
 
 def iterate(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str, str, Iterator[np.ndarray]]]:
-    """Corrupt pictures in every kind and strength.
-
-    Args:
-        originals: Decoded pictures, `uint8 (height, width, 3)` each, RGB.
-        seed: Seed of the first picture; each next one has the next seed.
+    """Corrupt pictures, RGB `uint8 (height, width, 3)` each, in every kind and strength, by a seed each from `seed` on.
 
     Yields:
         Kind, strength, and the corrupted pictures in order, made one by one as they are taken. The first kind is
@@ -109,9 +103,7 @@ def _squeezed(picture: np.ndarray, factor: float, rng: np.random.Generator) -> n
     size = (round(side * factor), side) if rng.random() < 0.5 else (side, round(side * factor))
     narrow = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     right, below = side - size[0], side - size[1]
-    return cv2.copyMakeBorder(
-        narrow, below // 2, below - below // 2, right // 2, right - right // 2, cv2.BORDER_CONSTANT, value=(0, 0, 0)
-    )
+    return np.pad(narrow, ((below // 2, below - below // 2), (right // 2, right - right // 2), (0, 0)))
 
 
 def _jpeg(picture: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
@@ -183,9 +175,9 @@ def _captioned(picture: np.ndarray, lines: int, rng: np.random.Generator) -> np.
     return captioned
 
 
-# In the order of the table, with the values of the three strengths. The names are those of the published
-# `robustness.csv` files.
-KINDS: dict[str, tuple[Corruption, tuple]] = {
+# In the order of the table, with the values of the three strengths, each in a measure of its own. The names are those
+# of the published `robustness.csv` files.
+KINDS: dict[str, tuple[Callable[[np.ndarray, Any, np.random.Generator], np.ndarray], tuple]] = {
     "cut_out_on_white": (_cut_out, (0.02, 0.06, 0.12)),
     "small_on_white": (_on_white, (2, 4, 10)),
     "small_on_stripes": (_on_stripes, (2, 4, 10)),

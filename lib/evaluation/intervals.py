@@ -3,26 +3,29 @@
 The cluster bootstrap: near-duplicates are not independent, so whole groups are drawn with replacement, as many as there
 are, `RESAMPLES` times. An interval runs from the 2.5th to the 97.5th percentile of the scores (Field and Welsh,
 "Bootstrapping clustered data", J. R. Statist. Soc. B 69, 2007, 369-390). It covers the choice of test pictures only,
-not the outcome of another training. Labels and groups are those of `lib.evaluation.metrics`.
+not the outcome of another training.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from lib.evaluation.metrics import Predictions
 
 RESAMPLES = 1000
 
 
-def resampled_scores(
-    actual: np.ndarray, predicted: np.ndarray, num_characters: int, groups: np.ndarray | None = None, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def resampled_scores(answers: "Predictions", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Score test sets that are drawn from whole groups with replacement.
 
     Returns:
         Accuracy and macro F1 of each resample, both `(RESAMPLES,)`. The same seed draws the same groups. Where every
         answer is right all are 1: the test is too easy or too small, which does not mean that the network never errs.
     """
-    group, draws = drawn_groups(groups, len(actual), seed)
+    actual, predicted, num_characters = answers.actual, answers.predicted, len(answers.characters)
+    group, draws = drawn_groups(answers.groups, len(actual), seed)
     # Both scores follow from three counts per character that add up over groups: correct, actual, predicted.
     counts = np.zeros((group.max() + 1, 3, num_characters))
     correct = actual == predicted

@@ -66,13 +66,7 @@ def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predic
     exclude = (verdict.verdict == corrections.EXCLUDE).to_numpy()
     actual = predictions.actual.copy()
     actual[relabel] = pd.Index(predictions.characters).get_indexer(verdict.label[relabel])
-    kept = ~exclude & (actual >= 0)
-    answers = predictions._replace(
-        paths=np.array(predictions.paths, object)[kept].tolist(),
-        actual=actual[kept],
-        probabilities=predictions.probabilities[kept],
-        groups=None if predictions.groups is None else predictions.groups[kept],
-    )
+    answers = predictions._replace(actual=actual).at(~exclude & (actual >= 0))
     return answers, int((exclude | (actual != predictions.actual)).sum())
 
 

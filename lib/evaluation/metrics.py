@@ -43,6 +43,14 @@ class Predictions(NamedTuple):
         """The label of the highest probability of each picture, the first of equals, int `(num_pictures,)`."""
         return self.probabilities.argmax(axis=1)
 
+    def at(self, rows: np.ndarray) -> "Predictions":
+        """Choose the answers to some pictures, by their positions or as a mask."""
+        groups = None if self.groups is None else self.groups[rows]
+        paths = np.asarray(self.paths, object)[rows].tolist()
+        return self._replace(
+            paths=paths, actual=self.actual[rows], probabilities=self.probabilities[rows], groups=groups
+        )
+
 
 # ---------------------------------------------------------------- the tables of a run folder
 
@@ -196,16 +204,16 @@ def summary(
         `CONFUSED_F1`. If there are characters besides the frequent ones, `frequent` has the number of those with
         pictures as `characters`, and their scores.
     """
-    _, actual, probabilities, characters, groups = answers
+    actual, predicted = answers.actual, answers.predicted
     table = per_character(answers)
     present = table[table["support"] > 0]
-    accuracies, macro_f1s = intervals.resampled_scores(actual, answers.predicted, len(characters), groups, seed)
+    accuracies, macro_f1s = intervals.resampled_scores(answers, seed)
     result = {
-        "accuracy": float(metrics.accuracy_score(actual, answers.predicted)),
-        "macro_f1": macro_f1(actual, answers.predicted),
-        "log_loss": log_loss(actual, probabilities),
+        "accuracy": float(metrics.accuracy_score(actual, predicted)),
+        "macro_f1": macro_f1(actual, predicted),
+        "log_loss": log_loss(actual, answers.probabilities),
         "test_pictures": len(actual),
-        "characters": list(characters),
+        "characters": list(answers.characters),
         **_lowest(present),
         "accuracy_interval": intervals.percentile_interval(accuracies),
         "macro_f1_interval": intervals.percentile_interval(macro_f1s),
@@ -213,7 +221,7 @@ def summary(
         "threshold": float(threshold),
     }
     of_study = present[present["character"].isin(frequent)]
-    if len(of_study) and len(frequent) < len(characters):
+    if len(of_study) and len(frequent) < len(answers.characters):
         score = float(of_study["f1"].mean())
         result["frequent"] = {"characters": len(of_study), "macro_f1": score, **_lowest(of_study)}
     return result

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from lib.data.pictures import Framing
 from lib.inference.recogniser import Recogniser
 
 # A quarter of the picture's side hides an eye or a mouth, but not the face. Eight positions along each side make
@@ -18,6 +19,7 @@ PATCH_SIDE = 1 / 4
 POSITIONS = 8
 GREY = 127
 
+OVERLAY_SIDE = 256  # pixels
 OVERLAY_COLOUR = (14, 16, 26)  # RGB, over the parts that do not matter
 MAX_OPACITY = 0.75  # so that the picture stays recognisable
 BLUR = 1 / 30  # of the longer side: smooths the edges of the grid of patches
@@ -80,47 +82,38 @@ def occlusion(predict: Callable[[np.ndarray], np.ndarray], picture: np.ndarray) 
     return Occlusion(label, whole, float(min(whole, covered.min())), _up_to_one(total / count))
 
 
-def shown_part(
-    square: np.ndarray, inner: tuple[int, int], box: tuple[int, int, int, int], shape: tuple[int, int]
-) -> np.ndarray:
-    """Map values of a network's square input back to the picture that it was made of.
-
-    Args:
-        square: `float32 (size, size)`.
-        inner: Width and height of the picture inside the square, centred; the rest is padding.
-        box: Left, top, right and bottom of the part of the picture that was used, pixels.
-        shape: Height and width of the picture, pixels.
+def shown_part(square: np.ndarray, framing: Framing) -> np.ndarray:
+    """Map values of a network's square input, `float32 (size, size)`, back to the picture that was framed in it.
 
     Returns:
         `float32`: the part of the square inside the padding if all of the picture was used; otherwise an array of the
         picture's own shape, with zeros for the cropped border.
     """
-    (inner_width, inner_height), size = inner, len(square)
-    left, top = (size - inner_width) // 2, (size - inner_height) // 2
-    part = square[top : top + inner_height, left : left + inner_width]
-    left, top, right, bottom = box
-    if (right - left, bottom - top) == shape[::-1]:
+    width, height = framing.inner
+    left, top = (framing.size - width) // 2, (framing.size - height) // 2
+    part = square[top : top + height, left : left + width]
+    left, top, right, bottom = framing.box
+    if (bottom - top, right - left) == framing.shape:
         return part
-    whole = np.zeros(shape, part.dtype)
+    whole = np.zeros(framing.shape, part.dtype)
     whole[top:bottom, left:right] = cv2.resize(part, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     return whole
 
 
-def heatmap_overlay(importance: np.ndarray, longest: int = 256) -> np.ndarray:
+def heatmap_overlay(importance: np.ndarray) -> np.ndarray:
     """Turn importance into an overlay for the original picture: the less a part matters, the darker.
 
     Darkening rather than a colour map leaves the important parts as they are, and readers need not distinguish colours.
 
     Args:
         importance: `float32 (height, width)`, 0 to 1.
-        longest: Longer side of the result, pixels.
 
     Returns:
-        RGBA `uint8 (height, width, 4)`.
+        RGBA `uint8 (height, width, 4)`; the longer side has `OVERLAY_SIDE` pixels.
     """
-    scale = longest / max(importance.shape)
+    scale = OVERLAY_SIDE / max(importance.shape)
     smooth = cv2.resize(importance, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    smooth = _up_to_one(cv2.GaussianBlur(smooth, (0, 0), BLUR * longest))
+    smooth = _up_to_one(cv2.GaussianBlur(smooth, (0, 0), BLUR * OVERLAY_SIDE))
     result = np.empty((*smooth.shape, 4), np.uint8)
     result[..., :3] = OVERLAY_COLOUR
     result[..., 3] = np.round(255 * MAX_OPACITY * (1 - np.clip(smooth, 0, 1)))

@@ -26,6 +26,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from lib import records
 from lib.characters import display_name
 from lib.evaluation import tables
+from lib.evaluation.metrics import Predictions
 
 WIDTH = 9.0  # inches; at 100 dots per inch the width of a notebook's page
 LETTER = 0.072  # inches, the mean width of a letter at 9 points
@@ -350,10 +351,7 @@ def counts_bar(counts: pd.DataFrame) -> Chart:
 @styled
 def prediction_grid(
     images: Sequence[np.ndarray],
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    probabilities: np.ndarray,
-    characters: Sequence[str],
+    answers: Predictions,
     heading: str = "Above each picture the actual name, below it the answer and its probability",
 ) -> Chart:
     """Show pictures with the actual name above, the answer and its probability below.
@@ -362,18 +360,18 @@ def prediction_grid(
 
     Args:
         images: RGB uint8 `(height, width, 3)` each, all of which are shown; at least one.
-        actual: Labels, int `(num_pictures,)`.
-        predicted: Labels, int `(num_pictures,)`.
-        probabilities: Probability of the predicted character, 0 to 1, `(num_pictures,)`.
-        characters: Names in label order.
+        answers: To these pictures.
         heading: A line above all pictures.
     """
-    verdicts = [RIGHT if label == answer else WRONG for label, answer in zip(actual, predicted, strict=True)]
+    names = [display_name(character) for character in answers.characters]
+    verdicts = [RIGHT if is_right else WRONG for is_right in answers.actual == answers.predicted]
     below = [
-        f"{sign} {display_name(characters[answer])} {100 * probability:.0f}%"
-        for (sign, _), answer, probability in zip(verdicts, predicted, probabilities, strict=True)
+        f"{sign} {names[label]} {100 * probability:.0f}%"
+        for (sign, _), label, probability in zip(
+            verdicts, answers.predicted, answers.probabilities.max(axis=1), strict=True
+        )
     ]
-    figure = picture_grid(images, [display_name(characters[label]) for label in actual], 4, below, heading)
+    figure = picture_grid(images, [names[label] for label in answers.actual], 4, below, heading)
     for axes, (_, colour) in zip(figure.axes, verdicts, strict=False):
         axes.xaxis.label.set_color(colour)
         for spine in axes.spines.values():
@@ -382,25 +380,20 @@ def prediction_grid(
 
 
 @styled
-def worst_mistakes(
-    images: np.ndarray,
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    probabilities: np.ndarray,
-    characters: Sequence[str],
-) -> Chart:
+def worst_mistakes(images: np.ndarray, answers: Predictions) -> Chart:
     """Show the wrong answers with the highest probabilities, at most `WORST`, as a `prediction_grid`.
 
-    Arguments are those of `prediction_grid`, for all test pictures, with at least one mistake.
+    Args:
+        images: RGB uint8 `(num_pictures, height, width, 3)`, all test pictures.
+        answers: To these pictures, at least one of which is a mistake.
     """
-    mistakes = np.flatnonzero(actual != predicted)
-    worst = mistakes[np.argsort(-probabilities[mistakes], kind="stable")][:WORST]
+    mistakes = np.flatnonzero(answers.actual != answers.predicted)
+    worst = mistakes[np.argsort(-answers.probabilities[mistakes].max(axis=1), kind="stable")][:WORST]
     heading = (
-        f"The {len(worst)} most confident of {len(mistakes):,} mistakes among {len(actual):,} pictures "
+        f"The {len(worst)} most confident of {len(mistakes):,} mistakes among {len(images):,} pictures "
         "(above: the actual name, below: the answer)"
     )
-    shown = [images[index] for index in worst]
-    return prediction_grid(shown, actual[worst], predicted[worst], probabilities[worst], characters, heading)
+    return prediction_grid(images[worst], answers.at(worst), heading)
 
 
 @styled

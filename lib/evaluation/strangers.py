@@ -104,28 +104,23 @@ def summary(
         half).
     """
     shape = network.picture_size, network.resize_mode
-    squares = [pictures.resize_framed(each, *shape) for each in originals]
-    pixels = np.stack([square.pixels for square in squares])
-    class_maps = network.outputs(pixels).class_maps
+    outputs = network.outputs(_squares(originals, *shape))
 
     def named(pixels: np.ndarray) -> float:
         return float(network.decisions(network.outputs(pixels))[0].mean())
 
-    def is_right(pixels: np.ndarray) -> np.ndarray:
-        return network.predict_pixels(pixels).argmax(axis=1) == actual
-
     styles = in_styles(originals, range(seed, seed + len(originals)), *shape)
-    recognised = {kind: changed[is_right(changed)] for kind, changed in styles.items()}
+    right = {kind: each[network.predict_pixels(each).argmax(axis=1) == actual] for kind, each in styles.items()}
     result: dict[str, Any] = {
         "threshold": network.threshold,
         "second_threshold": network.second_threshold,
-        "named": named(pixels),
+        "named": float(network.decisions(outputs)[0].mean()),
         "named_strangers": {kind: named(strange) for kind, strange in far(*shape).items()},
-        "declined_though_right": {kind: 1 - named(right) for kind, right in recognised.items() if len(right)},
+        "declined_though_right": {kind: 1 - named(each) for kind, each in right.items() if len(each)},
     }
-    if class_maps is not None:
+    if outputs.class_maps is not None:
         result |= _both_found(network, originals, actual, seed)
-        result |= _places(network, originals, squares, class_maps, actual, places)
+        result |= _places(network, originals, outputs.class_maps, actual, places)
     return result
 
 
@@ -144,24 +139,20 @@ def _both_found(
 
 
 def _places(
-    network: Recogniser,
-    originals: Sequence[np.ndarray],
-    squares: Sequence[pictures.Square],
-    class_maps: np.ndarray,
-    actual: np.ndarray,
-    places: np.ndarray,
+    network: Recogniser, originals: Sequence[np.ndarray], class_maps: np.ndarray, actual: np.ndarray, places: np.ndarray
 ) -> dict[str, float]:
     """Compare the maps of the right characters with their boxes, where these are known."""
     boxed = np.flatnonzero(~np.isnan(places[:, 0]))
     if not len(boxed):
         return {}
+    shape = network.picture_size, network.resize_mode
     crops = (_around(originals[row], places[row]) for row in boxed)
-    known, found = network.decisions(network.outputs(_squares(crops, network.picture_size, network.resize_mode)))
+    known, found = network.decisions(network.outputs(_squares(crops, *shape)))
     second = [is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]
     inside, overlaps = [], []
     for row in boxed:
         cells = class_maps[row][:, :, actual[row]]
-        box = squares[row].framing.to_square(places[row])
+        box = pictures.framing(originals[row], *shape).to_square(places[row])
         x, y = class_map.peak(cells)
         inside.append(box[0] <= x <= box[2] and box[1] <= y <= box[3])  # as Zhang et al. 2018
         overlaps.append(class_map.overlap(class_map.box_of(cells), tuple(box)) >= 0.5)

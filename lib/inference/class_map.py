@@ -4,7 +4,7 @@ The map has, for each cell of the network's last feature map and each character,
 character's face and shoulders cover.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,19 +19,12 @@ SIDE = 96  # pixels of the enlarged map: the resolution of boxes
 Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class Place:
-    """A character in a picture.
-
-    Attributes:
-        label: Index of the character.
-        score: The maximum of its map, 0 to 1.
-        box: Left, top, right, bottom as fractions of the square, 0 to 1.
-    """
+class Place(NamedTuple):
+    """A character in a picture."""
 
     label: int
-    score: float
-    box: Box
+    score: float  # the maximum of its map, 0 to 1; without a map its probability
+    box: Box | None  # left, top, right, bottom as fractions of the square, 0 to 1; None without a map
 
 
 def find(class_map: np.ndarray, first: int, threshold: float) -> list[Place]:
@@ -59,9 +52,8 @@ def find(class_map: np.ndarray, first: int, threshold: float) -> list[Place]:
 
 def peak(cells: np.ndarray) -> tuple[float, float]:
     """Return where the map of one character is highest, `(x, y)` as fractions of the square."""
-    large = _enlarged(cells)
-    y, x = np.unravel_index(large.argmax(), large.shape)
-    return (float(x) + 0.5) / SIDE, (float(y) + 0.5) / SIDE
+    y, x = divmod(int(_enlarged(cells).argmax()), SIDE)
+    return (x + 0.5) / SIDE, (y + 0.5) / SIDE
 
 
 def box_of(cells: np.ndarray) -> Box:
@@ -74,9 +66,8 @@ def box_of(cells: np.ndarray) -> Box:
         Left, top, right, bottom as fractions of the square, 0 to 1; never empty.
     """
     large = _enlarged(cells)
-    y, x = np.unravel_index(large.argmax(), large.shape)
     _, parts = cv2.connectedComponents((large >= BOX_LEVEL * large.max()).astype(np.uint8), connectivity=4)
-    left, top, width, height = cv2.boundingRect((parts == parts[y, x]).astype(np.uint8))
+    left, top, width, height = cv2.boundingRect((parts == parts.flat[large.argmax()]).astype(np.uint8))
     return left / SIDE, top / SIDE, (left + width) / SIDE, (top + height) / SIDE
 
 

@@ -15,7 +15,6 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,6 @@ from ai_edge_litert.interpreter import Interpreter
 from lib import paths, records
 from lib.characters import display_name
 from lib.data import pictures
-from lib.data.pictures import Square
 from lib.errors import UserError
 from lib.inference.class_map import Box, Place, find
 from lib.machine import cores
@@ -49,54 +47,31 @@ class Guess(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A character in a picture.
-
-    Attributes:
-        character: Its label.
-        name: Its display name.
-        probability: Of the first one, its probability; of others, the score of the class map, 0 to 1.
-        box: Left, top, right, bottom of face and shoulders, as fractions of the picture; None without a class map.
-    """
+    """A character in a picture."""
 
     character: str
     name: str
-    probability: float
-    box: Box | None
+    probability: float  # of the first one; of others, the score of the class map, 0 to 1
+    box: Box | None  # left, top, right, bottom of face and shoulders, fractions of the picture; None without a map
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The prediction for one picture.
+class Answer(NamedTuple):
+    """The prediction for one picture."""
 
-    Attributes:
-        known: Whether the network names a character. It declines where no character is probable enough.
-        character: Label of the most probable character, such as `homer_simpson`; None if it declines.
-        name: Its display name, such as `Homer Simpson`; None if it declines.
-        probability: The highest probability, 0 to 1, also if it declines.
-        top: The most probable characters, as many as requested, highest first.
-        all: Every character that the network knows, highest first.
-        found: Every character in the picture, the named one first; empty if it declines.
-    """
-
-    known: bool
-    character: str | None
-    name: str | None
-    probability: float
-    top: list[Guess]
-    all: list[Guess]
-    found: list[Found]
+    known: bool  # whether the network names a character; it declines where none is probable enough
+    character: str | None  # label of the most probable one, such as `homer_simpson`; None if it declines
+    name: str | None  # its display name, such as `Homer Simpson`; None if it declines
+    probability: float  # the highest, 0 to 1, also if it declines
+    top: list[Guess]  # the most probable characters, as many as requested, highest first
+    all: list[Guess]  # every character that the network knows, highest first
+    found: list[Found]  # every character in the picture, the named one first; empty if it declines
 
 
 class Outputs(NamedTuple):
-    """What the network computes.
+    """What the network computes; what the probabilities of a picture lack to 1 is the probability of nobody."""
 
-    Attributes:
-        probabilities: `float32 (n, num_characters)`; what is missing from the sum 1 is the probability of nobody.
-        class_maps: `float32 (n, rows, columns, num_characters)`, 0 to 1; None if the network has none.
-    """
-
-    probabilities: np.ndarray
-    class_maps: np.ndarray | None
+    probabilities: np.ndarray  # `float32 (n, num_characters)`
+    class_maps: np.ndarray | None  # `float32 (n, rows, columns, num_characters)`, 0 to 1; None if the network has none
 
 
 class Recogniser:
@@ -191,9 +166,20 @@ class Recogniser:
         Raises:
             UnreadablePicture: The bytes are not a picture, or exceed a limit.
         """
-        square = pictures.decode_framed(contents, self.picture_size, self.resize_mode)
-        probabilities, class_maps = self.outputs(square.pixels[np.newaxis])
-        return self._answer(probabilities[0], None if class_maps is None else class_maps[0], square, top)
+        pixels, framing = pictures.decode_framed(contents, self.picture_size, self.resize_mode)
+        probabilities, class_maps = self.outputs(pixels[np.newaxis])
+        order = np.argsort(-probabilities[0], kind="stable")
+        guesses = [Guess(self.characters[i], self.names[i], float(probabilities[0, i])) for i in order]
+        best = guesses[0]
+        known, places = self.decide(probabilities[0], None if class_maps is None else class_maps[0])
+        if not known:
+            return Answer(False, None, None, best.probability, guesses[:top], guesses, [])
+        found = [
+            Found(self.characters[label], self.names[label], score, box and tuple(framing.from_square(box).tolist()))
+            for label, score, box in places
+        ]
+        found[0] = found[0]._replace(probability=best.probability)
+        return Answer(True, best.character, best.name, best.probability, guesses[:top], guesses, found)
 
     def predict_many(
         self, items: Iterable[Any], read: Callable[[Any], bytes], top: int = 3, at_once: int | None = None
@@ -270,63 +256,38 @@ class Recogniser:
         )
 
     def _outputs_of_one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        with self._borrowed_network() as network:
+        network = self._idle.get()
+        try:
+            network = network or _Network(self._contents)
             probabilities, class_map = network(picture)
             if probabilities[: len(self.characters)].max() < self.flip_tta_threshold:
                 mirrored, mirrored_map = network(picture[:, ::-1])
                 probabilities = (probabilities + mirrored) / 2
                 class_map = None if class_map is None else (class_map + mirrored_map[:, ::-1]) / 2
             return probabilities, class_map
-
-    @contextlib.contextmanager
-    def _borrowed_network(self) -> Iterator["_Network"]:
-        network = self._idle.get()
-        try:
-            network = network or _Network(self._contents)
-            yield network
         finally:
             self._idle.put(network)
 
     def decide(self, probabilities: np.ndarray, class_map: np.ndarray | None = None) -> tuple[bool, list[Place]]:
-        """Decide whether a picture shows known characters, and which.
+        """Decide whether a picture shows known characters, and which, by its row of `outputs`.
 
         The probability is divided among the characters in a picture, so that of all that the class map shows counts.
-
-        Args:
-            probabilities: `float (num_characters,)`.
-            class_map: `float (rows, columns, num_characters)`; None if the network has none.
 
         Returns:
             Whether the network names anyone, and the characters with their places, the most probable first.
         """
         first = int(probabilities.argmax())
-        if class_map is None:
-            return bool(probabilities[first] >= self.threshold), []
-        places = find(class_map, first, self.second_threshold)
+        places = [Place(first, float(probabilities[first]), None)]
+        if class_map is not None:
+            places = find(class_map, first, self.second_threshold)
         return bool(probabilities[[place.label for place in places]].sum() >= self.threshold), places
 
     def decisions(self, outputs: Outputs) -> tuple[np.ndarray, list[list[int]]]:
         """Say for each picture whether anyone is named, `bool (n,)`, and the labels of all that are found."""
         probabilities, class_maps = outputs
         maps = [None] * len(probabilities) if class_maps is None else class_maps
-        decided = [self.decide(row, each) for row, each in zip(probabilities, maps, strict=True)]
-        labels = [
-            [place.label for place in places] or [int(row.argmax())]
-            for row, (_, places) in zip(probabilities, decided, strict=True)
-        ]
-        return np.array([known for known, _ in decided]), labels
-
-    def _answer(self, probabilities: np.ndarray, class_map: np.ndarray | None, square: Square, top: int) -> Answer:
-        order = np.argsort(-probabilities, kind="stable")
-        guesses = [Guess(self.characters[i], self.names[i], float(probabilities[i])) for i in order]
-        best = guesses[0]
-        known, places = self.decide(probabilities, class_map)
-        if not known:
-            return Answer(False, None, None, best.probability, guesses[:top], guesses, [])
-        names = [best, *((self.characters[place.label], self.names[place.label], place.score) for place in places[1:])]
-        boxes = [tuple(square.framing.from_square(place.box).tolist()) for place in places]
-        found = [Found(*name, box) for name, box in zip(names, boxes or [None], strict=True)]
-        return Answer(True, best.character, best.name, best.probability, guesses[:top], guesses, found)
+        decided = list(map(self.decide, probabilities, maps))
+        return np.array([known for known, _ in decided]), [[place.label for place in places] for _, places in decided]
 
     def _try_out(self) -> None:
         """Predict once, so that a damaged network is found now and the first real prediction is fast."""

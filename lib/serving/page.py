@@ -146,7 +146,7 @@ class Networks:
         found = occlusion.explain(recogniser, square, character)
         shown = pictures.decode_full(contents, LONGEST_SIDE)
         frame = pictures.framing(shown, recogniser.picture_size, recogniser.resize_mode)
-        importance = occlusion.shown_part(found.importance, frame.inner, frame.box, shown.shape[:2])
+        importance = occlusion.shown_part(found.importance, frame)
         # What changes little is darkened little.
         effect = 1.0 if found.lowest is None else min(1.0, (found.probability - found.lowest) / FULL_EFFECT)
         overlay = occlusion.heatmap_overlay(1 - effect * (1 - importance))

@@ -127,15 +127,16 @@ def probabilities(model: torch.nn.Module, images: np.ndarray, rows: np.ndarray) 
 def scores(model: torch.nn.Module, data: dataset.Dataset) -> dict[str, float]:
     """Score on the test pictures, and on the archive's own test set where there is one."""
     test = data.rows("test")
-    actual, answers = data.labels[test], probabilities(model, data.images, test).argmax(axis=1)
-    _, resampled = intervals.resampled_scores(actual, answers, len(data.characters), data.groups("test"), seed=0)
-    low, high = intervals.percentile_interval(resampled)
-    result = {"accuracy": (actual == answers).mean(), "macro_f1": metrics.macro_f1(actual, answers)}
+    found = probabilities(model, data.images, test)
+    answers = metrics.Predictions((), data.labels[test], found, data.characters, data.groups("test"))
+    low, high = intervals.percentile_interval(intervals.resampled_scores(answers)[1])
+    result = {"accuracy": (answers.actual == answers.predicted).mean()}
+    result |= {"macro_f1": metrics.macro_f1(answers.actual, answers.predicted)}
     result |= {"macro_f1_low": low, "macro_f1_high": high}
     official = data.rows(TEST_SET)
     if len(official):
-        answers = probabilities(model, data.images, official).argmax(axis=1)
-        result["kaggle_macro_f1"] = metrics.macro_f1(data.labels[official], answers)
+        found = probabilities(model, data.images, official)
+        result["kaggle_macro_f1"] = metrics.macro_f1(data.labels[official], found.argmax(axis=1))
     return result
 
 
