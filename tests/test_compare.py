@@ -311,30 +311,26 @@ def test_runs_are_compared_with_the_best_one_on_the_same_pictures():
 # ---------------------------------------------------------------- published records, leakage, curves
 
 
-def test_runs_that_a_question_needs_come_from_the_records_where_they_are_not_here(tmp_path, monkeypatch):
+def test_a_question_that_the_runs_here_cannot_answer_is_answered_from_the_records(tmp_path, monkeypatch):
     here, published = tmp_path / "here", tmp_path / "published"
     monkeypatch.setattr(paths, "PUBLISHED", published)
     evaluated_run(here / "cnn4")
     for name in ("cnn4", "cnn6"):
         evaluated_run(published / name)
-    assert compare.runs_with(here, "cnn4") == ([here / "cnn4"], "")
-    runs, note = compare.runs_with(here, "cnn4", "cnn6")
-    assert [run.parent for run in runs] == [published] * 2 and note == compare.FROM_RECORDS
-    runs, note = compare.runs_with(here, "cnn9")
-    assert runs == [] and "cnn9 was not trained here" in note
+
+    def ask(*names):
+        return compare.here_or_published(here, lambda at: compare.named(at, *names))
+
+    assert ask("cnn4") == ([here / "cnn4"], "")
+    assert ask("cnn4", "cnn6") == ([published / "cnn4", published / "cnn6"], compare.FROM_RECORDS)
+    runs, note = ask("cnn9")
+    assert runs == [] and note.startswith("Nothing to show")
 
 
-def test_a_table_beside_the_runs_comes_from_the_records_where_there_is_none(tmp_path, monkeypatch):
-    here, published = tmp_path / "here", tmp_path / "published"
-    monkeypatch.setattr(paths, "PUBLISHED", published)
-    records.write_table(published / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.9]}))
-    table, note = compare.table_beside(here, records.PRETRAINED)
-    assert table.macro_f1.tolist() == [0.9] and note == compare.FROM_RECORDS
-    records.write_table(here / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.8]}))
-    table, note = compare.table_beside(here, records.PRETRAINED)
-    assert table.macro_f1.tolist() == [0.8] and note == ""
-    table, note = compare.table_beside(here, records.UNKNOWN)
-    assert table.empty and "there is no unknown.csv" in note
+def test_a_table_beside_the_runs_is_empty_where_there_is_none(tmp_path):
+    assert compare.table_beside(tmp_path, records.PRETRAINED).empty
+    records.write_table(tmp_path / records.PRETRAINED, pd.DataFrame({"macro_f1": [0.9]}))
+    assert compare.table_beside(tmp_path, records.PRETRAINED).macro_f1.tolist() == [0.9]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Everywhere `run_folders` are folders of runs that are trained and evaluated, unl
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,30 +31,32 @@ def evaluated(runs_folder: Path) -> list[Path]:
     )
 
 
-def runs_with(runs_folder: Path, *needed: str) -> tuple[list[Path], str]:
-    """Choose the runs that a question can be answered with: those of a folder, or else the committed records.
+def here_or_published(runs_folder: Path, question: Callable[[Path], Any]) -> tuple[Any, str]:
+    """Answer a question from a folder of runs, or else from the committed records.
+
+    Args:
+        runs_folder: The folder.
+        question: From such a folder to the answer, which is empty where the folder has none.
 
     Returns:
-        The evaluated runs, none where neither folder has all that are `needed`, by their names; and a sentence that
-        says where they are from, empty for runs of `runs_folder` itself.
+        The answer, and a sentence that says where it is from, or that there is none; empty for `runs_folder` itself.
     """
     for folder, note in ((runs_folder, ""), (paths.PUBLISHED, FROM_RECORDS)):
-        runs = evaluated(folder)
-        if {*needed} <= {run.name for run in runs}:
-            return runs, note
-    return [], f"Nothing to show: {', '.join(needed)} was not trained here, and there are no committed records of them."
+        if len(answer := question(folder)):
+            return answer, note
+    return answer, "Nothing to show: neither the runs here nor the committed records answer this."
 
 
-def table_beside(runs_folder: Path, name: str) -> tuple[pd.DataFrame, str]:
-    """Read a table that lies beside the run folders: that of a folder, or else that of the committed records.
+def named(runs_folder: Path, *names: str) -> list[Path]:
+    """List the evaluated runs of these names; none where one of them is missing."""
+    runs = [run for run in evaluated(runs_folder) if run.name in names]
+    return runs if len(runs) == len(names) else []
 
-    Returns:
-        The table, empty where there is none, and a sentence that says so or where it is from; empty for `runs_folder`.
-    """
-    for folder, note in ((runs_folder, ""), (paths.PUBLISHED, FROM_RECORDS)):
-        if (folder / name).is_file():
-            return pd.read_csv(records.verified(folder / name)), note
-    return pd.DataFrame(), f"Nothing to show: there is no {name}."
+
+def table_beside(runs_folder: Path, name: str) -> pd.DataFrame:
+    """Read a table that lies beside the run folders; empty where there is none."""
+    path = runs_folder / name
+    return pd.read_csv(records.verified(path)) if path.is_file() else pd.DataFrame()
 
 
 def results(run_folders: list[Path]) -> pd.DataFrame:
@@ -210,14 +212,14 @@ def by_frames(runs_folder: Path) -> pd.DataFrame:
     Returns:
         One row for the base and for each run that differs from it by training on a fraction of the frames, in other
         epochs, if it makes mistakes, the smallest first: `run, train_pictures, mistakes`, the last being 1 minus macro
-        F1 on validation.
+        F1 on validation. Empty where only the base was trained.
     """
     table = ablation(runs_folder)
     on_fewer = table.changed.str.fullmatch(r"(epochs=\d+, )?train_fraction=[\d.]+")
     chosen = table[on_fewer | (table.run == BASE)]
     chosen = chosen.assign(mistakes=1 - chosen.val_macro_f1)[["run", "train_pictures", "mistakes"]]
     chosen = chosen[chosen.mistakes > 0]  # zero has no logarithm
-    return chosen.sort_values("train_pictures", ignore_index=True)
+    return chosen.sort_values("train_pictures", ignore_index=True) if len(chosen) > 1 else chosen[:0]
 
 
 def power_law(table: pd.DataFrame) -> tuple[float, float]:

@@ -17,11 +17,9 @@ LOSS_NOISE = 0.02  # fraction by which the validation loss of an epoch may be ab
 
 
 def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
-    """Conclude a preparation.
+    """Conclude a preparation, by its manifest.
 
-    Args:
-        table: The manifest.
-        leaks: For each split, which of its pictures have a near-duplicate in train, bool `(num_pictures,)`.
+    `leaks` says for each split which of its pictures have a near-duplicate in train, bool `(num_pictures,)`.
     """
     used = table[table.split != ""]
     counts = used.character.value_counts()
@@ -39,14 +37,7 @@ def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
 
 
 def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -> str:
-    """Conclude a training.
-
-    Args:
-        run: Its name.
-        history: One row per epoch, with `val_macro_f1` and `val_loss`.
-        best_epoch: The epoch whose weights were kept.
-        seconds: Its duration.
-    """
+    """Conclude a training by its history; the weights of `best_epoch` were kept."""
     best = history[history.epoch == best_epoch].iloc[0]
     lowest = history.loc[history.val_loss.idxmin()]
     rise = history.val_loss.iloc[-1] / lowest.val_loss - 1
@@ -72,23 +63,16 @@ def confidence(threshold: float, known: np.ndarray, right: np.ndarray) -> str:
     """Say what a threshold does to the answers.
 
     Args:
-        threshold: The probability.
-        known: Whether each picture is answered, `bool (n,)`, as from `Recogniser.decisions`.
-        right: Whether its most probable character is the right one, `bool (n,)`.
+        threshold: A probability.
+        known: Whether each picture is answered, bool `(num_pictures,)`, as from `Recogniser.decisions`.
+        right: Whether its most probable character is the right one, bool `(num_pictures,)`.
     """
     kept = f"{100 * right[known].mean():.1f} % of these answers are right" if known.any() else "so no answer is given"
     return f"At the threshold {threshold:.2f}, {100 * known.mean():.1f} % of the pictures are answered, and {kept}."
 
 
 def evaluation(run: str, scores: dict[str, Any], mistakes: pd.DataFrame, sentence: str) -> str:
-    """Conclude an evaluation.
-
-    Args:
-        run: Its name.
-        scores: As from `metrics.summary`.
-        mistakes: As from `metrics.most_confused`.
-        sentence: As from `confidence`.
-    """
+    """Conclude an evaluation by `metrics.summary`, `metrics.most_confused` and the sentence of `confidence`."""
     low, high = scores["macro_f1_interval"]
     most = "It makes no mistake." if mistakes.empty else "No two of its mistakes are alike."
     for row in mistakes.head(1).itertuples():
@@ -110,8 +94,7 @@ def depth(one_recipe: pd.DataFrame, original: pd.DataFrame, results: pd.DataFram
         results: `compare.results` of these runs.
     """
     gains, verdicts = [], []
-    asked = {"one recipe": (one_recipe, "cnn4-matched"), "the original recipes": (original, "cnn4")}
-    for by, (table, run) in asked.items():
+    for by, table, run in (("one recipe", one_recipe, "cnn4-matched"), ("the original recipes", original, "cnn4")):
         row = table.set_index("run").loc[run]
         if np.isnan(row.below_best):
             deeper = run.replace("4", "6")
@@ -119,21 +102,17 @@ def depth(one_recipe: pd.DataFrame, original: pd.DataFrame, results: pd.DataFram
                 f"**Nothing to show:** `{run}` and `{deeper}` were tested on different pictures. `make train evaluate "
                 f'RUNS="{run} {deeper}"` tests both on the same.'
             )
-        gain = f"{'gain' if row.below_best >= 0 else 'lose'} {abs(row.below_best):.3f}"
-        gains.append(f"{gain} ({row.low:.3f} to {row.high:.3f})")
+        gains.append(_change(row.below_best, row.low, row.high))
         better = "the deeper network is better" if row.low > 0 else "these pictures do not settle it"
         verdicts.append(f"With {by} {'the deeper network is worse' if row.high < 0 else better}.")
-    minutes, parameters = (
-        results.set_index("run")[column].loc[["cnn6-matched", "cnn4-matched"]] / unit
-        for column, unit in (("seconds", 60), ("num_parameters", 1e6))
+    six, four = (results.set_index("run").loc[run] for run in ("cnn6-matched", "cnn4-matched"))
+    return (
+        f"**Six layers {gains[0]} by one recipe for both, and {gains[1]} by the original two.** {' '.join(verdicts)} "
+        f"By one recipe six layers take {six.seconds / 60:.1f} minutes of training instead of {four.seconds / 60:.1f}, "
+        f"and have {six.num_parameters / 1e6:.1f} million parameters instead of {four.num_parameters / 1e6:.1f}. The "
+        "intervals are about the choice of test pictures; each network was trained once, so none says what another "
+        "seed would give."
     )
-    cost = (
-        f"By one recipe six layers take {minutes.iloc[0]:.1f} minutes of training instead of {minutes.iloc[1]:.1f}, "
-        f"and have {parameters.iloc[0]:.1f} million parameters instead of {parameters.iloc[1]:.1f}. The intervals are "
-        "about the choice of test pictures; each network was trained once, so none says what another seed would give."
-    )
-    answer = f"**Six layers {gains[0]} by one recipe for both, and {gains[1]} by the original two.**"
-    return " ".join([answer, *verdicts, cost])
 
 
 def differences(table: pd.DataFrame, best: str) -> str:
@@ -201,18 +180,16 @@ def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:
 
 
 def _gain(row: Any) -> str:
-    change = f"{'gain' if row.gain >= 0 else 'lose'} {abs(row.gain):.3f} macro F1 ({row.low:.3f} to {row.high:.3f})"
-    return f"seems to {change}, {'more than' if row.low > 0 or row.high < 0 else 'no more than'} chance could give"
+    chance = "more than" if row.low > 0 or row.high < 0 else "no more than"
+    return f"seems to {_change(row.gain, row.low, row.high, ' macro F1')}, {chance} chance could give"
+
+
+def _change(change: float, low: float, high: float, unit: str = "") -> str:
+    return f"{'gain' if change >= 0 else 'lose'} {abs(change):.3f}{unit} ({low:.3f} to {high:.3f})"
 
 
 def more_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: int) -> str:
-    """Say what more training frames should bring.
-
-    Args:
-        table: As from `compare.by_frames`.
-        laws: What `compare.power_law` fits, by the name of what it was fitted to.
-        more: The larger number of frames.
-    """
+    """Say what more training frames should bring: a table of `compare.by_frames`, and `compare.power_law` by name."""
     last = table.iloc[-1]
     expected = ", ".join(
         f"{scale * more**exponent:.3f} by a line through {name} (twice as many frames leave {100 * 2**exponent:.0f} %)"
@@ -225,14 +202,9 @@ def more_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more:
 
 
 def robustness(run: str, scores: pd.DataFrame) -> str:
-    """Conclude a test on corrupted pictures.
-
-    Args:
-        run: Its name.
-        scores: As in `robustness.csv`: `kind`, `strength`, `macro_f1`; the kind "unchanged" first.
-    """
-    kinds = scores[scores.kind != "unchanged"].groupby("kind").macro_f1.mean().sort_values()
-    unchanged = scores.macro_f1[scores.kind == "unchanged"].iloc[0]
+    """Conclude a test on corrupted pictures: the table of `robustness.csv`."""
+    kinds = scores.groupby("kind").macro_f1.mean().sort_values()
+    unchanged = kinds.pop("unchanged")
     hardest, easiest = (name.replace("_", " ") for name in (kinds.index[0], kinds.index[-1]))
     return (
         f"**Found:** The macro F1 of `{run}` {'falls' if kinds.mean() < unchanged else 'does not fall'} from "
