@@ -101,7 +101,7 @@ def timelines(answers: Path) -> list[Path]:
     Raises:
         UserError: There are no answers for frames of a video.
     """
-    from lib.evaluation import plots, timeline  # seaborn, which the tables do not need
+    from lib.evaluation import plots, score_plots  # seaborn, which the tables do not need
 
     parquet = import_extra("pyarrow.parquet", "predictions")
     shards = [str(path) for path in sorted(answers.glob("part-*.parquet"))]
@@ -120,7 +120,7 @@ def timelines(answers: Path) -> list[Path]:
     figures = []
     for number, (video, frames) in enumerate(rows.groupby("picture")):
         figures.append(answers / f"timeline-{number:03}-{names.safe(Path(video).stem)}.png")
-        plots.save(timeline.timeline(frames, Path(video).name), figures[-1])
+        plots.save(score_plots.timeline(frames, Path(video).name), figures[-1])
     return figures
 
 

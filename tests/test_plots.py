@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from lib import paths
 from lib.data.preparation import Preparation
-from lib.evaluation import data_plots, metrics, plots, run_plots, score_plots, timeline, training_plots
+from lib.evaluation import data_plots, metrics, plots, run_plots, score_plots, training_plots
 from lib.evaluation.occlusion import Occlusion
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -149,15 +149,15 @@ def seen(characters):
 
 
 FIGURES = {
-    "timeline": lambda: timeline.timeline(seen(MANY), "episode.mp4"),
-    "timeline of nobody": lambda: timeline.timeline(seen([]), "a very long name of a video.mp4"),
+    "timeline": lambda: score_plots.timeline(seen(MANY), "episode.mp4"),
+    "timeline of nobody": lambda: score_plots.timeline(seen([]), "a very long name of a video.mp4"),
     "forest of 8": lambda: run_plots.forest(differences(9), "run-0"),
     "forest of 1": lambda: run_plots.forest(differences(2), "run-0"),
     "forest, long names": lambda: run_plots.forest(
         differences(3).assign(run=[LONG_RUN, f"{LONG_RUN}-b", "c"]), LONG_RUN
     ),
-    "curves of 7": lambda: run_plots.curves_over_each_other(curves(7), target=0.9),
-    "curves of 1": lambda: run_plots.curves_over_each_other(curves(1, epochs=2)),
+    "curves of 7": lambda: run_plots.curves_over_each_other(curves(7), 0.9, "target"),
+    "curves of 1": lambda: run_plots.curves_over_each_other(curves(1, epochs=2), 0.9, "target"),
     "ablation": lambda: run_plots.ablation(ablations(5), "accuracy", noise=0.004),
     "ablation of 1": lambda: run_plots.ablation(ablations(1), "ablation"),
     "by frames": lambda: run_plots.by_frames(
@@ -165,7 +165,6 @@ FIGURES = {
         *({"all": (5.0, -0.43), "all but the smallest": (2.0, -0.33)}, 15_885),
     ),
     "robustness of two": lambda: run_plots.robustness_of_two({run: with_unchanged() for run in RUNS}),
-    "robustness with unchanged": lambda: plots.robustness(with_unchanged()),
     "network of 20 layers": lambda: training_plots.network(layer_table(20)),
     "network of 2 layers": lambda: training_plots.network(layer_table(2)),
     "learning rates": lambda: training_plots.learning_rates(
@@ -203,7 +202,7 @@ FIGURES = {
     "comparison of 10": lambda: plots.comparison(runs(10)),
     "comparison of 1": lambda: plots.comparison(runs(1)),
     "comparison with near-duplicates": lambda: plots.comparison(runs(3).assign(near_duplicates_in_train=[0, 9, 1634])),
-    "robustness": lambda: plots.robustness(corruptions()),
+    "robustness": lambda: plots.robustness(with_unchanged()),
 }
 
 
@@ -404,20 +403,14 @@ def test_counts_are_stacked_with_their_total(drawn):
     assert [bar.get_x() for bar in figure.axes[0].containers[1]] == [1400, 2]
 
 
-def test_robustness_keeps_the_order_of_the_table(drawn):
-    figure = plots.robustness(corruptions())
+def test_robustness_begins_with_the_unchanged_pictures_and_keeps_the_order_of_the_table(drawn):
+    figure = FIGURES["robustness"]()
     text = written(drawn(figure))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
-        *("jpeg quality", "rotation", "figure on a busy background")
+        *("unchanged", "jpeg quality", "rotation", "figure on a busy background")
     ]
-    assert text.count("0.900") == 3 and text.count("0.800") == 2  # the third kind has no strong change
-
-
-def test_robustness_begins_with_the_unchanged_pictures(drawn):
-    figure = FIGURES["robustness with unchanged"]()
-    text = written(drawn(figure))
-    assert next(label.get_text() for label in figure.axes[0].get_yticklabels()) == "unchanged"
     assert text.count("0.950") == 2  # once for each strength
+    assert text.count("0.900") == 3 and text.count("0.800") == 2  # the third kind has no strong change
 
 
 def test_scores_of_a_good_network_fill_the_axis():
@@ -505,9 +498,9 @@ def test_a_backend_of_the_users_own_is_not_used_and_that_of_a_notebook_stays(own
 
 
 def test_every_run_has_a_curve_of_its_own():
-    axes = run_plots.curves_over_each_other(curves(9)).axes[0]
+    axes = run_plots.curves_over_each_other(curves(9), 0.9, "target").axes[0]
     looks = {(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}
-    assert len(axes.get_lines()) == len(looks) == 9
+    assert len(axes.get_lines()) == len(looks) == 10  # with the target
 
 
 def test_a_grid_of_no_picture_says_so():

@@ -239,14 +239,12 @@ def robustness(table: pd.DataFrame) -> Chart:
     The colours span the scores that there are, so that small differences can be seen; the numbers say how small.
 
     Args:
-        table: Columns `kind`, `strength` and `macro_f1`, as in `robustness.csv`. A row of the kind "unchanged" fills a
-            row of its own.
+        table: Columns `kind`, `strength` and `macro_f1`, as in `robustness.csv`.
     """
-    changed = table[table["kind"] != "unchanged"]
-    unchanged = table.loc[table["kind"] == "unchanged", "macro_f1"]
-    scores = changed.pivot_table("macro_f1", "kind", "strength", sort=False)
-    if len(unchanged):
-        scores = pd.concat([pd.DataFrame(unchanged.iloc[0], ["unchanged"], scores.columns), scores])
+    is_changed = table["kind"] != "unchanged"
+    scores = table[is_changed].pivot_table("macro_f1", "kind", "strength", sort=False)
+    unchanged = pd.DataFrame(table["macro_f1"][~is_changed].iloc[0], ["unchanged"], scores.columns)
+    scores = pd.concat([unchanged, scores])
     kinds = [fill(str(kind).replace("_", " "), 40) for kind in scores.index]
     width = min(WIDTH, 1.2 * scores.shape[1] + text_width(kinds) + 1.6)
     figure, axes = panels(0.36 * len(scores) + 1.2, width=width)
@@ -300,7 +298,9 @@ def comparison(table: pd.DataFrame) -> Chart:
     for row in table.itertuples():
         write_above(scores, row.macro_f1, row.Index, f"{row.macro_f1:.3f}")
         write_above(times, row.seconds, row.Index, tables.duration(row.seconds))
-        facts = _size(row.num_parameters, row.epochs)
+        millions = f"{row.num_parameters / 1e6:.3g} million"  # three digits
+        size = millions if row.num_parameters >= 999_500 else f"{row.num_parameters:,.0f}"
+        facts = f"{size} parameters, {row.epochs:.0f} epoch{'' if row.epochs == 1 else 's'}"
         if of_several_sizes:
             facts += f", {row.num_characters} characters"
         if row.near_duplicates_in_train > 0:
@@ -487,13 +487,6 @@ def write_above(axes: Axes, x: float, y: float, text: str) -> None:
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         look = {"textcoords": "offset points", "ha": "center", "fontsize": 8.5, "bbox": box, "zorder": 1.5}
         axes.annotate(text, (x, y), (0, 6), **look)
-
-
-def _size(num_parameters: float, epochs: float) -> str:
-    """Describe a network and its training with three digits: 1.25 million parameters, 12 epochs."""
-    millions = f"{num_parameters / 1e6:.3g} million"
-    parameters = millions if num_parameters >= 999_500 else f"{num_parameters:,.0f}"
-    return f"{parameters} parameters, {epochs:.0f} epoch{'' if epochs == 1 else 's'}"
 
 
 def _duration_axis(axes: Axes, seconds: pd.Series) -> None:

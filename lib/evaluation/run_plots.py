@@ -34,9 +34,7 @@ def forest(table: pd.DataFrame, best: str) -> plots.Chart:
 
 
 @plots.styled
-def curves_over_each_other(
-    table: pd.DataFrame, target: float | None = None, target_label: str = "target"
-) -> plots.Chart:
+def curves_over_each_other(table: pd.DataFrame, target: float, target_label: str) -> plots.Chart:
     """Draw the validation scores of several trainings by epoch, and by minutes, on logarithmic axes.
 
     Args:
@@ -64,24 +62,22 @@ def curves_over_each_other(
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="both")
-        if target is not None:
-            axes.axhline(target, **plots.DASHED, label=target_label)
+        axes.axhline(target, **plots.DASHED, label=target_label)
     figure.legend(handles=by_epoch.get_legend_handles_labels()[0], loc="outside lower left", ncols=4)
     return figure
 
 
 @plots.styled
-def ablation(table: pd.DataFrame, series: str, base: str = "base", noise: float | None = None) -> plots.Chart:
+def ablation(table: pd.DataFrame, series: str, noise: float | None = None) -> plots.Chart:
     """Draw what each change of a recipe does to the validation score, the best first.
 
     Args:
-        table: Columns `run` and `val_macro_f1`, as from `compare.ablation`.
+        table: Columns `run` and `val_macro_f1`, as from `compare.ablation`, with the run `base` that the others change.
         series: Name of the series of runs.
-        base: The run that the others change.
         noise: Difference between two seeds of one recipe; drawn as a band around zero.
     """
     scores = table.set_index("run")["val_macro_f1"].sort_values(ascending=False)
-    effect = scores.drop(base) - scores[base]
+    effect = scores.drop("base") - scores["base"]
     figure, axes = plots.panels(0.34 * len(effect) + 1.3)
     if noise is not None:
         axes.axvspan(-noise, noise, color=plots.PALE, label=f"as far apart as two seeds of one recipe: {noise:.3f}")
@@ -93,7 +89,7 @@ def ablation(table: pd.DataFrame, series: str, base: str = "base", noise: float 
     plots.name_rows(axes, effect.index, above=0.8)
     axes.grid(axis="x")
     axes.margins(x=0.15)
-    axes.set_title(f"Change of macro F1 on validation against {series}/{base} ({scores[base]:.3f})")
+    axes.set_title(f"Change of macro F1 on validation against {series}/base ({scores['base']:.3f})")
     return figure
 
 
@@ -142,7 +138,7 @@ def robustness_of_two(pair: dict[str, pd.DataFrame]) -> plots.Chart:
     difference = means.diff(axis=1).iloc[:, -1].abs()
     difference[means.index == "unchanged"] = np.inf
     means = means.loc[difference.sort_values(ascending=False).index]
-    rows = np.arange(len(means))
+    rows = range(len(means))
     figure, axes = plots.panels(0.3 * len(means) + 1.3)
     axes.hlines(rows, means.min(axis=1), means.max(axis=1), color=plots.GREY, linewidth=2)
     # In order of their names, so that both runs' reports have the same colours. A larger point shows behind another.

@@ -1,16 +1,19 @@
-"""Figures about the answers of one network: calibration, coverage, scores against data, what an answer depends on."""
+"""Figures about the answers of one network: calibration, scores against data, what it looked at, who is in a video."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from lib.characters import display_name
 from lib.evaluation import plots
 from lib.evaluation.occlusion import Occlusion, darkened
 
 NAMED = 6  # points with the lowest scores have names in the scatter plot
+MOST_CHARACTERS = 12  # in a timeline
+MOST_TICKS = 10
+TICKS = (1, 5, 10, 30, 60, 120, 300, 600, 1200)  # seconds between two
 
 
 @plots.styled
@@ -96,3 +99,31 @@ def where_it_looked(
         titles.append(f"{sign} {display_name(characters[one.label])}\n{100 * one.probability:.0f}%{covered}")
     shown = [darkened(image, one.importance) for image, one in zip(images, found, strict=True)]
     return plots.picture_grid(shown, titles, columns=4)
+
+
+@plots.styled
+def timeline(frames: pd.DataFrame, title: str) -> plots.Chart:
+    """Draw a row for each character, those on screen longest at the top, with a bar wherever the network finds it.
+
+    Args:
+        frames: A row for each frame, at least one: `time` in seconds, and `characters`, a list of labels. A bar is as
+            long as the usual time between two frames.
+        title: Title of the figure, such as the name of the video.
+    """
+    frames = frames.drop_duplicates("time").sort_values("time", ignore_index=True)  # a video may be named twice
+    step = frames.time.diff().median() if len(frames) > 1 else 1.0
+    shown = frames.explode("characters").dropna(subset="characters")
+    names = list(shown.characters.value_counts().index[:MOST_CHARACTERS])
+    figure, axes = plots.panels(0.3 * max(1, len(names)) + 1.3)
+    for row, name in enumerate(names):
+        bars = [(time, step) for time in shown.time[shown.characters == name]]
+        axes.broken_barh(bars, (row - 0.35, 0.7), color=plots.BLUE, linewidth=0)
+    axes.set_yticks(range(len(names)), map(display_name, names))
+    axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
+    end = frames.time.max() + step
+    axes.set_xlim(0, end)
+    axes.xaxis.set_major_locator(MultipleLocator(next((n for n in TICKS if end / n <= MOST_TICKS), end / MOST_TICKS)))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{int(seconds) // 60}:{int(seconds) % 60:02}")
+    axes.set(xlabel="minutes:seconds", title=title)
+    axes.grid(axis="x")
+    return figure
