@@ -4,7 +4,6 @@ Its text is the template `model_card.md`.
 """
 
 import hashlib
-from importlib import resources
 from pathlib import Path
 
 import jinja2
@@ -46,6 +45,7 @@ def model_card(run_folder: Path) -> str:
     if "kaggle_test" in scores:  # only the archive has a test set of its own
         test_sets["archive's own test set"] = scores["kaggle_test"]
     facts = {"run": records.read_run(run_folder), "scores": scores, "test_sets": test_sets}
+    facts |= {"corrupted": None, "strangers": None}
     try:
         facts["contents"] = (run_folder / records.LITERT_MODEL).read_bytes()
         # As text: "NA" and "007" are names.
@@ -58,19 +58,19 @@ def model_card(run_folder: Path) -> str:
         ) from None
     pairs = metrics.most_confused(confusion.rename_axis(columns="predicted"), top=confusion.size)
     pairs = pairs.sort_values(["pictures", "actual", "predicted"], ascending=[False, True, True])
-    corrupted = unchanged = found = None
     if (run_folder / records.ROBUSTNESS).exists():
         table = metrics.read_robustness(run_folder / records.ROBUSTNESS)
+        facts["unchanged"] = table.macro_f1[0]
         changed = table[table.kind != "unchanged"]
-        corrupted = changed.pivot_table("macro_f1", "kind", "strength", sort=False)
-        unchanged = table.macro_f1[0]
+        facts["corrupted"] = changed.pivot_table("macro_f1", "kind", "strength", sort=False)
     if (run_folder / records.STRANGERS).exists():
-        found = strangers.table(records.read_record(run_folder / records.STRANGERS))
-    facts |= {"corrupted": corrupted, "unchanged": unchanged, "strangers": found}
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+        facts["strangers"] = strangers.table(records.read_record(run_folder / records.STRANGERS))
+    loader = jinja2.PackageLoader("lib.evaluation", "")
+    environment = jinja2.Environment(
+        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters |= FILTERS
-    template = resources.files("lib.evaluation").joinpath("model_card.md").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    return environment.get_template("model_card.md").render(
         **facts,
         model=records.LITERT_MODEL,
         digest=hashlib.sha256(facts["contents"]).hexdigest(),

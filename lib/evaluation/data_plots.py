@@ -14,11 +14,7 @@ COMPARED = 4000  # pictures: enough to find pairs at the limit, in a second
 
 @plots.styled
 def shapes(table: pd.DataFrame) -> plots.Chart:
-    """Draw width against height of pictures, and a histogram of width divided by height; a line is the square.
-
-    Args:
-        table: Columns `width` and `height`, pixels, at least one row.
-    """
+    """Draw `width` against `height` of pictures, pixels, and a histogram of their ratio; a line is the square."""
     figure, (sizes, ratios) = plots.panels(3.2, 2)
     longest = float(table[["width", "height"]].max().max())
     sizes.plot([0, longest], [0, longest], **plots.DASHED)

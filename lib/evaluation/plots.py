@@ -161,12 +161,9 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
 
 @styled
 def confusion_matrix(confusion: pd.DataFrame) -> Chart:
-    """Draw a confusion matrix as a heat map; with more than about 20 characters it is wider than the other figures.
+    """Draw counts of `metrics.confusion`, of 2 to about 42 characters, as a heat map; of many it is a wide figure.
 
     Numbers are pictures, the colour is the fraction of the row, on a square root, which shows one picture in a hundred.
-
-    Args:
-        confusion: Counts, as from `metrics.confusion`, of 2 to about 42 characters.
     """
     names = wrapped(confusion.index, 32)
     # Names of two lines need more room than slanted labels have.
@@ -202,12 +199,9 @@ def confusion_matrix(confusion: pd.DataFrame) -> Chart:
 
 @styled
 def per_character_scores(table: pd.DataFrame) -> Chart:
-    """Draw the F1 of every character as a dot, best first, with the number of its pictures and the macro average.
+    """Draw the F1 of every character, a table of `metrics.per_character`, as a dot, with the number of its pictures.
 
-    The axis begins below the lowest score, since dots, unlike bars, need no zero.
-
-    Args:
-        table: Columns `character`, `f1` and `support`, as from `metrics.per_character`.
+    The best is at the top. The axis begins below the lowest score, since dots, unlike bars, need no zero.
     """
     table = table.assign(shown=table["f1"].where(table["support"] > 0))
     table = table.sort_values("shown", ascending=False, kind="stable", na_position="last")
@@ -234,12 +228,9 @@ def per_character_scores(table: pd.DataFrame) -> Chart:
 
 @styled
 def robustness(table: pd.DataFrame) -> Chart:
-    """Draw the scores on corrupted test pictures, with that on the unchanged ones, as a heat map.
+    """Draw the scores on corrupted and on unchanged test pictures, the table of `robustness.csv`, as a heat map.
 
     The colours span the scores that there are, so that small differences can be seen; the numbers say how small.
-
-    Args:
-        table: Columns `kind`, `strength` and `macro_f1`, as in `robustness.csv`.
     """
     is_changed = table["kind"] != "unchanged"
     scores = table[is_changed].pivot_table("macro_f1", "kind", "strength", sort=False)
@@ -271,14 +262,11 @@ def robustness(table: pd.DataFrame) -> Chart:
 
 @styled
 def comparison(table: pd.DataFrame) -> Chart:
-    """Draw the macro F1 of runs beside their training times, on a logarithmic scale, in the order of the table.
+    """Draw the macro F1 of runs beside their training times, on a logarithmic scale, a row each for `compare.ranked`.
 
-    Each run has a row of its own: as points in a plane of score and time, runs with similar results would have
-    overlapping labels. Colour and shape show the number of convolutional layers. Markers of runs whose test pictures
-    have near-duplicates in train are hollow.
-
-    Args:
-        table: One row per run, as from `compare.ranked`. Missing values are not drawn.
+    As points in a plane of score and time, runs with similar results would have overlapping labels. Colour and shape
+    show the number of convolutional layers. Markers of runs whose test pictures have near-duplicates in train are
+    hollow. Missing values are not drawn.
     """
     # A column of None alone becomes NaN, which is not drawn.
     numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_duplicates_in_train", "test_pictures"]
@@ -324,11 +312,7 @@ def comparison(table: pd.DataFrame) -> Chart:
 
 @styled
 def counts_bar(counts: pd.DataFrame) -> Chart:
-    """Draw a stacked bar for each character, most pictures first, with the total of its pictures.
-
-    Args:
-        counts: Pictures; index characters, columns splits in stacking order.
-    """
+    """Draw a stacked bar for each character (index) of its pictures in each split (columns), with their total."""
     totals = counts.sum(axis=1).sort_values(ascending=False, kind="stable")
     counts, rows = counts.loc[totals.index], np.arange(len(counts))
     figure, axes = panels(0.28 * len(counts) + 1.2)

@@ -9,13 +9,10 @@ from lib.evaluation import plots
 
 @plots.styled
 def forest(table: pd.DataFrame, best: str) -> plots.Chart:
-    """Draw paired differences with their 95 % intervals (a forest plot).
+    """Draw paired differences from the run `best`, a table of `compare.differences`, as a forest plot.
 
-    A point is hollow where the interval contains zero: these pictures do not distinguish the two runs.
-
-    Args:
-        table: Columns `run`, `below_best`, `low` and `high`, as from `compare.differences`; rows with NaN are left out.
-        best: Name of the run that the others are compared with.
+    A point is hollow where the interval contains zero: these pictures do not distinguish the two runs. Rows with NaN
+    are left out.
     """
     table = table.dropna().query("run != @best").reset_index(drop=True)
     figure, axes = plots.panels(0.36 * len(table) + 1.2)
@@ -35,13 +32,9 @@ def forest(table: pd.DataFrame, best: str) -> plots.Chart:
 
 @plots.styled
 def curves_over_each_other(table: pd.DataFrame, target: float, target_label: str) -> plots.Chart:
-    """Draw the validation scores of several trainings by epoch, and by minutes, on logarithmic axes.
+    """Draw validation scores, a table of `compare.validation_curves`, by epoch and by minutes, on logarithmic axes.
 
-    Args:
-        table: One row per run and epoch: `run`, `epoch`, `minutes` and `val_macro_f1`, as from
-            `compare.validation_curves`. Runs beyond the eighth have the colours of the first, dashed.
-        target: A score to reach, as a horizontal line.
-        target_label: What that line is.
+    A horizontal line is the score to reach, `target`. Runs beyond the eighth have the colours of the first, dashed.
     """
     figure, (by_epoch, by_time) = plots.panels(4.2, 2, sharey=True)
     colours = len(plots.PALETTE)
@@ -95,12 +88,9 @@ def ablation(table: pd.DataFrame, series: str, noise: float | None = None) -> pl
 
 @plots.styled
 def by_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: int) -> plots.Chart:
-    """Draw mistakes on validation by the number of training frames, and the fitted power laws.
+    """Draw mistakes on validation by the number of training frames, a table of `compare.by_frames`.
 
-    Args:
-        table: Columns `train_pictures` and `mistakes`, as from `compare.by_frames`.
-        laws: What `compare.power_law` fits, by the name of what it was fitted to.
-        more: A larger number of frames, to which the lines are extended.
+    The lines are fits of `compare.power_law`, by the name of what they were fitted to, extended to `more` frames.
     """
     figure, axes = plots.panels(3.6)
     reach = np.geomspace(table.train_pictures.min(), more)
@@ -127,12 +117,9 @@ def by_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: i
 
 @plots.styled
 def robustness_of_two(pair: dict[str, pd.DataFrame]) -> plots.Chart:
-    """Compare two runs on each kind of corruption, by the mean over its strengths.
+    """Compare two runs, tables of `robustness.csv` by name, on each kind of corruption by the mean over its strengths.
 
     The unchanged pictures are at the top, then the kinds, those with the largest difference first.
-
-    Args:
-        pair: `robustness.csv` of two runs by their names: `kind`, `strength`, `macro_f1`.
     """
     means = pd.DataFrame({name: table.groupby("kind").macro_f1.mean() for name, table in pair.items()}).dropna()
     difference = means.diff(axis=1).iloc[:, -1].abs()

@@ -50,11 +50,7 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
 
 @plots.styled
 def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
-    """Draw the F1 of each character against the number of its training pictures; the lowest points are named.
-
-    Args:
-        table: Columns `character`, `f1` and `train` (number of training pictures).
-    """
+    """Draw the `f1` of each `character` against the number of its training pictures, `train`; name the lowest."""
     figure, axes = plots.panels(3.4)
     axes.plot(table["train"], table["f1"], "o", color=plots.BLUE, markersize=6)
     middle = (table["train"].min() + table["train"].max()) / 2

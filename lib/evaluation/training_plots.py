@@ -11,11 +11,8 @@ from lib.evaluation import plots
 def network(table: pd.DataFrame) -> plots.Chart:
     """Draw a network from its first layer at the top to its answer at the bottom.
 
-    A row for each layer: a box as wide as its output has pixels across and as strongly coloured as it has channels,
-    its parameters, and its share of the multiplications.
-
-    Args:
-        table: As from `anatomy.network_layers`: `layer`, `height`, `width`, `channels`, `parameters`, `compute`.
+    A row for each layer of `anatomy.network_layers`: a box as wide as its output has pixels across and as strongly
+    coloured as it has channels, its parameters, and its share of the multiplications.
     """
     rows = np.arange(len(table))
     figure, (shapes, *shares) = plots.panels(0.27 * len(table) + 1.0, 3, sharey=True, width_ratios=[3, 2, 2])
@@ -46,11 +43,7 @@ def network(table: pd.DataFrame) -> plots.Chart:
 
 @plots.styled
 def learning_rates(table: pd.DataFrame) -> plots.Chart:
-    """Draw the learning rate over the epochs, on a logarithmic axis where it falls in steps.
-
-    Args:
-        table: Columns `epoch` and `learning_rate`, as from `anatomy.learning_rates`.
-    """
+    """Draw a table of `anatomy.learning_rates`, on a logarithmic axis where the rate falls in steps."""
     figure, axes = plots.panels(2.4)
     axes.plot(table["epoch"], table["learning_rate"], color=plots.BLUE, linewidth=2)
     axes.set(xlabel="epoch", title="Learning rate", xlim=(0, table["epoch"].iloc[-1]))

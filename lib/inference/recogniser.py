@@ -130,13 +130,7 @@ class Recogniser:
 
     @classmethod
     def load(cls, run_dir: Path | str) -> "Recogniser":
-        """Load the network of a run.
-
-        Args:
-            run_dir: A run folder; its `model.tflite` is enough.
-
-        Returns:
-            The recogniser, tried on one picture.
+        """Load the network of a run folder, of which `model.tflite` is enough, and try it on one picture.
 
         Raises:
             UserError: The run is missing, unfinished, damaged or of another format version.
@@ -184,12 +178,11 @@ class Recogniser:
     def predict_many(
         self, items: Iterable[Any], read: Callable[[Any], bytes], top: int = 3, at_once: int | None = None
     ) -> Iterator[Answer | UserError]:
-        """Name the characters in many pictures, several at a time.
+        """Name the characters in many pictures, several at a time; `top` as in `predict`.
 
         Args:
             items: What stands for the pictures, consumed as answers are, so that an endless iterator works.
             read: Function from an item to the bytes of a picture, which may raise `UserError`.
-            top: Number of characters in `Answer.top`.
             at_once: Pictures that are named at a time; by default as many as there are cores.
 
         Yields:
@@ -299,9 +292,8 @@ class Recogniser:
         except (ValueError, RuntimeError, KeyError):  # from LiteRT for a damaged file
             fits = False
         if not fits:
-            raise _damaged(
-                self.run_dir, f"{records.LITERT_MODEL} holds no network, or one that does not match its metadata"
-            )
+            what = f"{records.LITERT_MODEL} holds no network, or one that does not match its metadata"
+            raise _damaged(self.run_dir, what)
         total = probabilities.sum()
         if not abs(total - 1) < 0.01:  # true for NaN too
             raise _damaged(self.run_dir, f"its probabilities add up to {total:.3g} instead of 1")
