@@ -134,7 +134,7 @@ def _both_found(
         return {}
     made = (_side_by_side(originals[left], originals[right]) for left, right in pairs)
     _, found = network.decisions(network.outputs(_squares(made, network.picture_size, network.resize_mode)))
-    both = [{*actual[pair]} <= {*labels} for pair, labels in zip(pairs, found, strict=True)]
+    both = [{*actual[pair]} <= {place.label for place in places} for pair, places in zip(pairs, found, strict=True)]
     return {"both_found": float(np.mean(both))}
 
 
@@ -148,7 +148,7 @@ def _places(
     shape = network.picture_size, network.resize_mode
     crops = (_around(originals[row], places[row]) for row in boxed)
     known, found = network.decisions(network.outputs(_squares(crops, *shape)))
-    second = [is_known and len(labels) > 1 for is_known, labels in zip(known, found, strict=True)]
+    second = known & [len(each) > 1 for each in found]
     inside, overlaps = [], []
     for row in boxed:
         cells = class_maps[row][:, :, actual[row]]

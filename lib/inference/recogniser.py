@@ -81,44 +81,30 @@ class Recogniser:
         >>> recogniser = load_best()
         >>> recogniser.predict(Path("homer.jpg").read_bytes()).name
         'Homer Simpson'
-
-    Attributes:
-        run_dir: The folder that it was loaded from.
-        name: Name of the run.
-        characters: Labels, in the order of the network's outputs.
-        names: Their display names.
-        picture_size: Height and width of the network's input, pixels.
-        resize_mode: How a picture is made square, as in `pictures.decode`.
-        threshold: Probability from which a character is named: the file's; in old files that of the evaluation, or one
-            half.
-        flip_tta_threshold: Probability below which the answer is averaged with that of the mirrored picture.
-        second_threshold: Score of the class map from which a further character is named.
-        digest: SHA-256 of the model file.
-        record: Contents of `run.json`; empty if there is none.
-        metrics: Contents of `metrics.json`; empty if there is none.
-        passed_over: What `load_best` found wrong with better networks, a sentence each.
     """
 
     def __init__(self, contents: bytes, run_dir: Path):
         """Use the bytes of a model file that was read from a run folder; see `load`."""
         self.run_dir = run_dir
-        self.passed_over: list[str] = []
-        self.digest = hashlib.sha256(contents).hexdigest()
+        self.passed_over: list[str] = []  # what `load_best` found wrong with better networks, a sentence each
+        self.digest = hashlib.sha256(contents).hexdigest()  # of the model file
         metadata = read_metadata(contents, run_dir)
         self.name: str = metadata["run"]
-        self.characters: list[str] = metadata["characters"]
+        self.characters: list[str] = metadata["characters"]  # labels, in the order of the network's outputs
         self.names = [display_name(character) for character in self.characters]
-        self.picture_size: int = metadata["picture_size"]
-        self.resize_mode: str = metadata["resize_mode"]
+        self.picture_size: int = metadata["picture_size"]  # height and width of the network's input, pixels
+        self.resize_mode: str = metadata["resize_mode"]  # as in `pictures.decode`
+        # Probability below which the answer is averaged with that of the mirrored picture.
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
         second = metadata.get("second_threshold")
-        self.second_threshold: float = 1.0 if second is None else second
+        self.second_threshold: float = 1.0 if second is None else second  # of the class map, for a further character
         self._nobody: bool = metadata.get("nobody") or False  # whether there is a further probability, of nobody
-        # A model file alone is enough to predict.
+        # A model file alone is enough to predict: the contents of `run.json` and `metrics.json` may be empty.
         self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
         if self.record.get("model_sha256", self.digest) != self.digest:
             raise _damaged(run_dir, f"{records.LITERT_MODEL} was changed since it was written")
         self.metrics = _metrics(run_dir)
+        # Probability from which a character is named; old files have none.
         candidates = (metadata.get("threshold"), self.metrics.get("threshold"), DEFAULT_THRESHOLD)
         self.threshold = float(next(value for value in candidates if _is_number(value)))
         self._contents = contents
@@ -161,11 +147,12 @@ class Recogniser:
             UnreadablePicture: The bytes are not a picture, or exceed a limit.
         """
         pixels, framing = pictures.decode_framed(contents, self.picture_size, self.resize_mode)
-        probabilities, class_maps = self.outputs(pixels[np.newaxis])
-        order = np.argsort(-probabilities[0], kind="stable")
-        guesses = [Guess(self.characters[i], self.names[i], float(probabilities[0, i])) for i in order]
+        outputs = self.outputs(pixels[np.newaxis])
+        (known,), (places,) = self.decisions(outputs)
+        probabilities = outputs.probabilities[0]
+        order = np.argsort(-probabilities, kind="stable")
+        guesses = [Guess(self.characters[i], self.names[i], float(probabilities[i])) for i in order]
         best = guesses[0]
-        known, places = self.decide(probabilities[0], None if class_maps is None else class_maps[0])
         if not known:
             return Answer(False, None, None, best.probability, guesses[:top], guesses, [])
         found = [
@@ -261,26 +248,23 @@ class Recogniser:
         finally:
             self._idle.put(network)
 
-    def decide(self, probabilities: np.ndarray, class_map: np.ndarray | None = None) -> tuple[bool, list[Place]]:
-        """Decide whether a picture shows known characters, and which, by its row of `outputs`.
+    def decisions(self, outputs: Outputs) -> tuple[np.ndarray, list[list[Place]]]:
+        """Decide whether pictures show known characters, and which.
 
         The probability is divided among the characters in a picture, so that of all that the class map shows counts.
 
         Returns:
-            Whether the network names anyone, and the characters with their places, the most probable first.
+            For each picture whether anyone is named, `bool (n,)`, and the characters, the most probable first.
         """
-        first = int(probabilities.argmax())
-        places = [Place(first, float(probabilities[first]), None)]
-        if class_map is not None:
-            places = find(class_map, first, self.second_threshold)
-        return bool(probabilities[[place.label for place in places]].sum() >= self.threshold), places
-
-    def decisions(self, outputs: Outputs) -> tuple[np.ndarray, list[list[int]]]:
-        """Say for each picture whether anyone is named, `bool (n,)`, and the labels of all that are found."""
-        probabilities, class_maps = outputs
-        maps = [None] * len(probabilities) if class_maps is None else class_maps
-        decided = list(map(self.decide, probabilities, maps))
-        return np.array([known for known, _ in decided]), [[place.label for place in places] for _, places in decided]
+        known, found = [], []
+        for row, probabilities in enumerate(outputs.probabilities):
+            first = int(probabilities.argmax())
+            places = [Place(first, float(probabilities[first]), None)]
+            if outputs.class_maps is not None:
+                places = find(outputs.class_maps[row], first, self.second_threshold)
+            known.append(probabilities[[place.label for place in places]].sum() >= self.threshold)
+            found.append(places)
+        return np.array(known, bool), found
 
     def _try_out(self) -> None:
         """Predict once, so that a damaged network is found now and the first real prediction is fast."""
