@@ -15,7 +15,7 @@ COMPARED = 4000  # pictures: enough to find pairs at the limit, in a second
 @plots.styled
 def shapes(table: pd.DataFrame) -> plots.Chart:
     """Draw `width` against `height` of pictures, pixels, and a histogram of their ratio; a line is the square."""
-    figure, (sizes, ratios) = plots.panels(3.2, 2)
+    figure, (sizes, ratios) = plots.panels(3.2, 2, grid="y")
     longest = float(table[["width", "height"]].max().max())
     sizes.plot([0, longest], [0, longest], **plots.DASHED)
     sizes.plot(table["width"], table["height"], "o", color=plots.BLUE, markersize=4, alpha=0.3)
@@ -30,8 +30,6 @@ def shapes(table: pd.DataFrame) -> plots.Chart:
     ratios.xaxis.set_minor_locator(NullLocator())
     ratios.yaxis.set_major_formatter(plots.THOUSANDS)
     ratios.set(ylabel="pictures", title="Width divided by height (dashed: square)")
-    for axes in (sizes, ratios):
-        axes.grid(axis="y")
     return figure
 
 

@@ -128,7 +128,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
             `val_macro_f1` that were recorded.
         best_epoch: The epoch (a value of `epoch`) whose weights were kept; marked in both panels.
     """
-    figure, (left, right) = panels(3.8, 2)
+    figure, (left, right) = panels(3.8, 2, grid="y")
     # A single epoch needs a marker, since it has no line; hundreds of markers would overlap.
     points = {"marker": "o" if len(history) <= 30 else "", "markersize": 3.5}
     for axes, column, label, colour, line in (
@@ -148,7 +148,6 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(axis="y")
         if best_epoch is not None:
             axes.axvline(best_epoch, **DASHED, label=f"epoch {best_epoch}, kept")
     # Outside of the panels, where no line crosses it; the right panel has all the lines.
@@ -271,7 +270,7 @@ def comparison(table: pd.DataFrame) -> Chart:
     # A column of None alone becomes NaN, which is not drawn.
     numbers = ["seconds", "macro_f1", "macro_f1_low", "macro_f1_high", "near_duplicates_in_train", "test_pictures"]
     table = table.reset_index(drop=True).astype(dict.fromkeys(numbers, float))
-    figure, (scores, times) = panels(0.55 * len(table) + 1.5, 2, sharey=True, width_ratios=[3, 2])
+    figure, (scores, times) = panels(0.55 * len(table) + 1.5, 2, grid="both", sharey=True, width_ratios=[3, 2])
     for index, (depth, runs) in enumerate(table.groupby("conv_layers")):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         look = {"color": colour, "marker": marker, "markersize": 7, "linestyle": ""}
@@ -304,8 +303,6 @@ def comparison(table: pd.DataFrame) -> Chart:
     times.set_title("Time to train")
     times.tick_params(axis="y", length=0)
     _duration_axis(times, table["seconds"])
-    for axes in (scores, times):
-        axes.grid(axis="both")
     figure.legend(loc="outside lower left", ncols=4)
     return figure
 
@@ -425,13 +422,18 @@ def picture_grid(
 # ---------------------------------------------------------------- parts
 
 
-def panels(height: float, columns: int = 1, width: float = WIDTH, rows: int = 1, **options: Any) -> tuple[Chart, Any]:
-    """Make a figure, in inches, and its axes (an array of them from two on); options as in `subplots`.
+def panels(
+    height: float, columns: int = 1, width: float = WIDTH, rows: int = 1, grid: str = "", **options: Any
+) -> tuple[Chart, Any]:
+    """Make a figure, in inches, and its axes (an array of them from two on), with grid lines for "x", "y" or "both".
 
-    Without pyplot, which would show the figure a second time and keep it in memory.
+    Without pyplot, which would show the figure a second time and keep it in memory. Options are those of `subplots`.
     """
     figure = Chart(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
+    panels = figure.subplots(rows, columns, **options)
+    for axes in figure.axes if grid else ():
+        axes.grid(axis=grid)
+    return figure, panels
 
 
 def name_rows(axes: Axes, names: Sequence[str], above: float = 0.5, below: float = 0.5, **text: Any) -> None:

@@ -15,7 +15,7 @@ def forest(table: pd.DataFrame, best: str) -> plots.Chart:
     are left out.
     """
     table = table.dropna().query("run != @best").reset_index(drop=True)
-    figure, axes = plots.panels(0.36 * len(table) + 1.2)
+    figure, axes = plots.panels(0.36 * len(table) + 1.2, grid="x")
     axes.axvline(0, **plots.DASHED)
     for row in table.itertuples():
         axes.hlines(row.Index, row.low, row.high, color=plots.BLUE, linewidth=2)
@@ -23,7 +23,6 @@ def forest(table: pd.DataFrame, best: str) -> plots.Chart:
         axes.plot(row.below_best, row.Index, "o", color=plots.BLUE, markerfacecolor=face, markersize=7, zorder=3)
         plots.write_above(axes, row.below_best, row.Index, f"{row.below_best:.3f}")
     plots.name_rows(axes, table["run"], above=0.8)
-    axes.grid(axis="x")
     axes.margins(x=0.08)
     letters = int((plots.WIDTH - plots.text_width(table["run"])) / (1.1 * plots.LETTER))  # a title has larger ones
     axes.set_title(plots.fill(f"Macro F1 below {best}, with 95% intervals (hollow: contains zero)", letters))
@@ -36,7 +35,7 @@ def curves_over_each_other(table: pd.DataFrame, target: float, target_label: str
 
     A horizontal line is the score to reach, `target`. Runs beyond the eighth have the colours of the first, dashed.
     """
-    figure, (by_epoch, by_time) = plots.panels(4.2, 2, sharey=True)
+    figure, (by_epoch, by_time) = plots.panels(4.2, 2, grid="both", sharey=True)
     colours = len(plots.PALETTE)
     for number, run in enumerate(table["run"].unique()):
         rows = table[table["run"] == run]
@@ -54,7 +53,6 @@ def curves_over_each_other(table: pd.DataFrame, target: float, target_label: str
         axes.set_xscale("log")  # four epochs and two hundred in one figure
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.grid(axis="both")
         axes.axhline(target, **plots.DASHED, label=target_label)
     figure.legend(handles=by_epoch.get_legend_handles_labels()[0], loc="outside lower left", ncols=4)
     return figure
@@ -71,7 +69,7 @@ def ablation(table: pd.DataFrame, series: str, noise: float | None = None) -> pl
     """
     scores = table.set_index("run")["val_macro_f1"].sort_values(ascending=False)
     effect = scores.drop("base") - scores["base"]
-    figure, axes = plots.panels(0.34 * len(effect) + 1.3)
+    figure, axes = plots.panels(0.34 * len(effect) + 1.3, grid="x")
     if noise is not None:
         axes.axvspan(-noise, noise, color=plots.PALE, label=f"as far apart as two seeds of one recipe: {noise:.3f}")
         figure.legend(loc="outside lower left")
@@ -80,7 +78,6 @@ def ablation(table: pd.DataFrame, series: str, noise: float | None = None) -> pl
     axes.bar_label(bars, fmt="{:+.3f}", padding=5)
     axes.axvline(0, color=plots.INK, linewidth=1)
     plots.name_rows(axes, effect.index, above=0.8)
-    axes.grid(axis="x")
     axes.margins(x=0.15)
     axes.set_title(f"Change of macro F1 on validation against {series}/base ({scores['base']:.3f})")
     return figure
@@ -92,7 +89,7 @@ def by_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: i
 
     The lines are fits of `compare.power_law`, by the name of what they were fitted to, extended to `more` frames.
     """
-    figure, axes = plots.panels(3.6)
+    figure, axes = plots.panels(3.6, grid="x")
     reach = np.geomspace(table.train_pictures.min(), more)
     for (name, (scale, exponent)), line in zip(laws.items(), ("--", ":"), strict=False):
         axes.plot(reach, scale * reach**exponent, **plots.DASHED | {"linestyle": line}, label=f"line through {name}")
@@ -109,7 +106,6 @@ def by_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: i
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.margins(x=0.06, y=0.2)
-    axes.grid(axis="x")
     axes.grid(axis="y", which="both")
     figure.legend(loc="outside lower left", ncols=4)
     return figure
@@ -126,13 +122,12 @@ def robustness_of_two(pair: dict[str, pd.DataFrame]) -> plots.Chart:
     difference[means.index == "unchanged"] = np.inf
     means = means.loc[difference.sort_values(ascending=False).index]
     rows = range(len(means))
-    figure, axes = plots.panels(0.3 * len(means) + 1.3)
+    figure, axes = plots.panels(0.3 * len(means) + 1.3, grid="both")
     axes.hlines(rows, means.min(axis=1), means.max(axis=1), color=plots.GREY, linewidth=2)
     # In order of their names, so that both runs' reports have the same colours. A larger point shows behind another.
     for name, colour, marker, size in zip(sorted(pair), plots.PALETTE, plots.MARKERS, (10, 5.5), strict=False):
         axes.plot(means[name], rows, marker, color=colour, markersize=size, label=name)
     plots.name_rows(axes, means.index.str.replace("_", " "))
     axes.set_title("Macro F1 for each kind of corruption, averaged over its strengths")
-    axes.grid(axis="both")
     figure.legend(loc="outside lower left", ncols=4)
     return figure

@@ -25,7 +25,7 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
         coverage: A table of `calibration.coverage_curve`.
         threshold: Probability that is marked, 0 to 1.
     """
-    figure, (left, right) = plots.panels(4.1, 2)
+    figure, (left, right) = plots.panels(4.1, 2, grid="both")
     left.plot([0, 1], [0, 1], "--", color=plots.FAINT, linewidth=1, label="perfectly calibrated")
     for (label, table), colour, marker in zip(reliability.items(), plots.PALETTE, plots.MARKERS, strict=False):
         sizes = 12 + 150 * table["answers"] / table["answers"].sum()
@@ -41,7 +41,6 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
     low = coverage["accuracy"].min()
     right.set_ylim(low - 0.15 * (1.001 - low), 1 + 0.05 * (1.001 - low))
     for axes in (left, right):
-        axes.grid(axis="both")
         axes.xaxis.set_major_formatter(plots.PERCENT)
         axes.yaxis.set_major_formatter(lambda fraction, _: f"{100 * fraction:g}%")
     figure.legend(loc="outside lower left", ncols=2)
@@ -51,7 +50,7 @@ def calibration(reliability: dict[str, pd.DataFrame], coverage: pd.DataFrame, th
 @plots.styled
 def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
     """Draw the `f1` of each `character` against the number of its training pictures, `train`; name the lowest."""
-    figure, axes = plots.panels(3.4)
+    figure, axes = plots.panels(3.4, grid="both")
     axes.plot(table["train"], table["f1"], "o", color=plots.BLUE, markersize=6)
     middle = (table["train"].min() + table["train"].max()) / 2
     placed: list[float] = []
@@ -70,7 +69,6 @@ def f1_by_pictures(table: pd.DataFrame) -> plots.Chart:
     axes.set(xlabel="training pictures of the character", ylabel="F1", title="F1 by number of training pictures")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(plots.THOUSANDS)
-    axes.grid(axis="both")
     return figure
 
 
@@ -110,7 +108,7 @@ def timeline(frames: pd.DataFrame, title: str) -> plots.Chart:
     step = frames.time.diff().median() if len(frames) > 1 else 1.0
     shown = frames.explode("characters").dropna(subset="characters")
     names = list(shown.characters.value_counts().index[:MOST_CHARACTERS])
-    figure, axes = plots.panels(0.3 * max(1, len(names)) + 1.3)
+    figure, axes = plots.panels(0.3 * max(1, len(names)) + 1.3, grid="x")
     for row, name in enumerate(names):
         bars = [(time, step) for time in shown.time[shown.characters == name]]
         axes.broken_barh(bars, (row - 0.35, 0.7), color=plots.BLUE, linewidth=0)
@@ -121,5 +119,4 @@ def timeline(frames: pd.DataFrame, title: str) -> plots.Chart:
     axes.xaxis.set_major_locator(MultipleLocator(next((n for n in TICKS if end / n <= MOST_TICKS), end / MOST_TICKS)))
     axes.xaxis.set_major_formatter(lambda seconds, _: f"{int(seconds) // 60}:{int(seconds) % 60:02}")
     axes.set(xlabel="minutes:seconds", title=title)
-    axes.grid(axis="x")
     return figure

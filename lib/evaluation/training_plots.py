@@ -44,7 +44,7 @@ def network(table: pd.DataFrame) -> plots.Chart:
 @plots.styled
 def learning_rates(table: pd.DataFrame) -> plots.Chart:
     """Draw a table of `anatomy.learning_rates`, on a logarithmic axis where the rate falls in steps."""
-    figure, axes = plots.panels(2.4)
+    figure, axes = plots.panels(2.4, grid="y")
     axes.plot(table["epoch"], table["learning_rate"], color=plots.BLUE, linewidth=2)
     axes.set(xlabel="epoch", title="Learning rate", xlim=(0, table["epoch"].iloc[-1]))
     if 1 < table["learning_rate"].nunique() < 10:
@@ -53,5 +53,4 @@ def learning_rates(table: pd.DataFrame) -> plots.Chart:
         axes.set_ylim(0, 1.1 * table["learning_rate"].max())
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.grid(axis="y")
     return figure
