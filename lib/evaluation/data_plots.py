@@ -64,8 +64,8 @@ def pairs_at_the_limit(
     inside = order[is_near[order]][::-1][:number]
     outside = order[~is_near[order]][:number]
     pictures, titles = [], []
-    for which, chosen in (("inside", inside), ("outside", outside)):
-        for pair in chosen:
-            pictures += [images[rows[row]] for row in pairs[pair]]
-            titles += [f"{which}: {bits[pair]} bits,\n{rms[pair]:.0f} grey levels", ""]
+    for pair in (*inside, *outside):
+        pictures += [images[rows[row]] for row in pairs[pair]]
+        which = "inside" if is_near[pair] else "outside"
+        titles += [f"{which}: {bits[pair]} bits,\n{rms[pair]:.0f} grey levels", ""]
     return pictures, titles
