@@ -24,7 +24,9 @@ def baselines(data: Dataset) -> pd.DataFrame:
     """
     train, validation, test = (data.labels[data.rows(split)] for split in ("train", "validation", "test"))
     known, *queries = (_thumbnails(data.images, data.rows(split)) for split in ("train", "validation", "test"))
-    on_validation, on_test = (_neighbour_labels(known, train, vectors) for vectors in queries)
+    # The labels of the nearest by Euclidean distance, nearest first.
+    nearest = (faiss.knn(vectors, known, min(NEIGHBOURS[-1], len(known)))[1] for vectors in queries)
+    on_validation, on_test = (train[found] for found in nearest)
     best = max(NEIGHBOURS, key=lambda k: metrics.macro_f1(validation, vote(on_validation[:, :k])))
     answers = {
         "most frequent character": np.full(len(test), np.bincount(train).argmax()),
@@ -38,14 +40,6 @@ def _thumbnails(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Shrink pictures to `SIDE` pixels and flatten them: `float32 (n, 3 * SIDE**2)`, 0 to 255."""
     small = [cv2.resize(images[row], (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() for row in rows]
     return np.array(small, np.float32).reshape(len(rows), 3 * SIDE**2)
-
-
-def _neighbour_labels(known: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Give the labels of the nearest known vectors by Euclidean distance, nearest first."""
-    index = faiss.IndexFlatL2(known.shape[1])
-    index.add(known)
-    _, found = index.search(queries, min(NEIGHBOURS[-1], len(known)))
-    return labels[found]
 
 
 def vote(labels: np.ndarray) -> np.ndarray:

@@ -50,9 +50,8 @@ def pairs_at_the_limit(
     """
     rows = np.sort(np.random.default_rng(0).permutation(np.sort(rows))[:COMPARED])
     hashes, thumbnails = duplicates.fingerprint([images[row] for row in rows])
-    index = faiss.IndexFlatL2(thumbnails.shape[1])
-    index.add(thumbnails.astype(np.float32))
-    _, nearest = index.search(thumbnails.astype(np.float32), min(4, len(rows)))
+    vectors = thumbnails.astype(np.float32)
+    _, nearest = faiss.knn(vectors, vectors, min(4, len(rows)))
     every = [(one, int(other)) for one, found in enumerate(nearest) for other in found if one < other]
     pairs = np.array(every, np.int64).reshape(-1, 2)
     rms = duplicates.thumbnail_rms(thumbnails, *pairs.T)

@@ -84,9 +84,8 @@ def scores(
 
 
 def _similarity(features: np.ndarray, known: np.ndarray) -> np.ndarray:
-    index = faiss.IndexFlatIP(known.shape[1])
-    index.add(normalize(known.astype(np.float32)))
-    return index.search(normalize(features.astype(np.float32)), min(NEIGHBOURS, len(known)))[0].mean(axis=1)
+    vectors, known = (normalize(each.astype(np.float32)) for each in (features, known))
+    return faiss.knn(vectors, known, min(NEIGHBOURS, len(known)), metric=faiss.METRIC_INNER_PRODUCT)[0].mean(axis=1)
 
 
 def table(
