@@ -4,13 +4,6 @@ SMALL_WORDS = {"the", "of", "and"}
 
 
 def display_name(character: str) -> str:
-    """Spell a label as a person would, `krusty_the_clown` as `Krusty the Clown`.
-
-    Args:
-        character: A label, words joined by underscores.
-
-    Returns:
-        The words with capitals, except small words that are not the first.
-    """
+    """Spell a label as a person would, `krusty_the_clown` as `Krusty the Clown`."""
     words = character.replace("_", " ").split()
     return " ".join(w if i and w in SMALL_WORDS else w[:1].upper() + w[1:] for i, w in enumerate(words)) or character

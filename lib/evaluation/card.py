@@ -28,14 +28,10 @@ FILTERS = {
 
 
 def model_card(run_folder: Path) -> str:
-    """Write the card of a run.
+    """Write the card of a run as Markdown.
 
-    Args:
-        run_folder: A folder with `run.json`, `metrics.json`, `per_character.csv`, `confusion.csv` and `model.tflite`;
-            `robustness.csv` and `strangers.json` are used if they exist.
-
-    Returns:
-        Markdown.
+    The folder has `run.json`, `metrics.json`, `per_character.csv`, `confusion.csv` and `model.tflite`; `robustness.csv`
+    and `strangers.json` are used if they exist.
 
     Raises:
         UserError: A record is missing or damaged.

@@ -50,11 +50,7 @@ def two_characters(probabilities: np.ndarray) -> np.ndarray:
 
 
 def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predictions, int]:
-    """Give the pictures of a run the labels that people decided on.
-
-    Args:
-        predictions: The answers of a run.
-        reviewed: Corrections, as from `corrections.read`.
+    """Give the pictures of a run the labels that people decided on, corrections as from `corrections.read`.
 
     Returns:
         The answers to the pictures whose corrected label is one of the run's characters, with these labels; and the
@@ -71,10 +67,7 @@ def relabelled(predictions: Predictions, reviewed: pd.DataFrame) -> tuple[Predic
 
 
 def share_of_wrong(verdicts: pd.Series) -> tuple[int, float, float, float]:
-    """Estimate the share of wrong labels from a random sample that people reviewed.
-
-    Args:
-        verdicts: The verdict on each picture of the sample; an empty text where nobody has looked yet.
+    """Estimate the share of wrong labels from verdicts on a random sample, empty texts where nobody has looked yet.
 
     Returns:
         The number of the reviewed ones, the share of them that is relabelled or excluded, and its 95 % interval (Wilson

@@ -104,12 +104,7 @@ def heatmap_overlay(importance: np.ndarray) -> np.ndarray:
     """Turn importance into an overlay for the original picture: the less a part matters, the darker.
 
     Darkening rather than a colour map leaves the important parts as they are, and readers need not distinguish colours.
-
-    Args:
-        importance: `float32 (height, width)`, 0 to 1.
-
-    Returns:
-        RGBA `uint8 (height, width, 4)`; the longer side has `OVERLAY_SIDE` pixels.
+    From `float32 (height, width)`, 0 to 1, to RGBA `uint8 (new_height, new_width, 4)`, `OVERLAY_SIDE` pixels long.
     """
     scale = OVERLAY_SIDE / max(importance.shape)
     smooth = cv2.resize(importance, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

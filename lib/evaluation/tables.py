@@ -15,14 +15,10 @@ WORDS = {"f1": "F1", "auroc": "AUROC", "fpr": "FPR", "tpr": "TPR", "val": "valid
 
 
 def for_reading(table: pd.DataFrame) -> Styler:
-    """Lay out a table for a notebook's page: names as people spell them, three decimals, no row numbers.
+    """Lay out a table for a notebook's page: names as people spell them, no row numbers.
 
-    Args:
-        table: Any table. An index with a name becomes its first column.
-
-    Returns:
-        The same rows. Scores have three decimals, numbers from 10 on one, from 1,000 on none; what is missing, and a
-        column in which nothing is there, is left out.
+    Scores have three decimals, numbers from 10 on one, from 1,000 on none. An index with a name becomes the first
+    column. What is missing, and a column in which nothing is there, is left out.
     """
     table = table if table.index.name is None else table.reset_index()
     table = table.dropna(axis="columns", how="all")

@@ -16,7 +16,7 @@ MAX_OVERLAP = 0.5  # intersection over union of two boxes; above, they are one f
 MAX_FOUND = 4
 SIDE = 96  # pixels of the enlarged map: the resolution of boxes
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions, 0 to 1
 
 
 class Place(NamedTuple):
@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
     label: int
     score: float  # the maximum of its map, 0 to 1; without a map its probability
-    box: Box | None  # left, top, right, bottom as fractions of the square, 0 to 1; None without a map
+    box: Box | None  # in the square; None without a map
 
 
 def find(class_map: np.ndarray, first: int, threshold: float) -> list[Place]:
@@ -57,14 +57,7 @@ def peak(cells: np.ndarray) -> tuple[float, float]:
 
 
 def box_of(cells: np.ndarray) -> Box:
-    """Compute the box around the part of a map that is connected to its maximum.
-
-    Args:
-        cells: The map of one character, `float (rows, columns)`.
-
-    Returns:
-        Left, top, right, bottom as fractions of the square, 0 to 1; never empty.
-    """
+    """Compute the box, never empty, around the part of the map of one character that is connected to its maximum."""
     large = _enlarged(cells)
     _, parts = cv2.connectedComponents((large >= BOX_LEVEL * large.max()).astype(np.uint8), connectivity=4)
     left, top, width, height = cv2.boundingRect((parts == parts.flat[large.argmax()]).astype(np.uint8))

@@ -52,7 +52,7 @@ class Found(NamedTuple):
     character: str
     name: str
     probability: float  # of the first one; of others, the score of the class map, 0 to 1
-    box: Box | None  # left, top, right, bottom of face and shoulders, fractions of the picture; None without a map
+    box: Box | None  # of face and shoulders, in the picture; None without a class map
 
 
 class Answer(NamedTuple):
@@ -284,10 +284,7 @@ class Recogniser:
 
 
 def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
-    """List the runs that a recogniser can be loaded from, best first.
-
-    Args:
-        outputs: The folder with `published/<run>/` and `<data name>/<run>/`.
+    """List the runs in `published/<run>/` and `<data name>/<run>/` of a folder to load a recogniser from, best first.
 
     Returns:
         The default of the published runs, which `make publish MODEL=1` records, the other published runs, then the
