@@ -3,7 +3,9 @@
 Everywhere `run_folders` are folders of runs that are trained and evaluated, unless it says otherwise.
 """
 
+import collections
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -347,15 +349,16 @@ def leakage_over_seeds(run_folders: list[Path]) -> pd.DataFrame:
         `largest_gain` of a seed.
     """
     columns = "recipe split seeds gain low high smallest_gain largest_gain"
-    table, rows = leakage(run_folders), []
-    pairs = {(name, split): pair for name, split, *pair in _leaking_pairs(run_folders)}
-    table["recipe"] = table.run.str.replace(r"-seed-\d+$", "", regex=True)
-    for (recipe, split), found in table.groupby(["recipe", "split"], sort=False):
-        if len(found) > 1:
-            of_seeds = np.array([_resampled_gains(*pairs[run, split]) for run in found.run])
-            drawn = np.random.default_rng(0).integers(len(found), size=of_seeds.shape)
+    by_recipe, rows = collections.defaultdict(list), []
+    for name, split, *pair in _leaking_pairs(run_folders):
+        by_recipe[re.sub(r"-seed-\d+$", "", name), split].append(pair)
+    for (recipe, split), pairs in by_recipe.items():
+        if len(pairs) > 1:
+            gains = np.diff([[records.read_metrics(run)["macro_f1"] for run in pair] for pair in pairs])
+            of_seeds = np.array([_resampled_gains(*pair) for pair in pairs])
+            drawn = np.random.default_rng(0).integers(len(pairs), size=of_seeds.shape)
             interval = intervals.percentile_interval(np.take_along_axis(of_seeds, drawn, axis=0).mean(axis=0))
-            rows.append((recipe, split, len(found), found.gain.mean(), *interval, found.gain.min(), found.gain.max()))
+            rows.append((recipe, split, len(pairs), gains.mean(), *interval, gains.min(), gains.max()))
     return pd.DataFrame(rows, columns=columns.split())
 
 
