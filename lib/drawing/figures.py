@@ -103,13 +103,7 @@ class Pose:
 
 
 def draw_figure(pen: Pen, features: Features, pose: Pose) -> None:
-    """Draw a character.
-
-    Args:
-        pen: Its origin is where the neck meets the shoulders, its unit half the width of the head.
-        features: Its row of the table.
-        pose: Its pose.
-    """
+    """Draw a character with a pen whose origin is where the neck meets the shoulders; its unit is a head unit."""
     body = pen.moved(0, 0, pose.lean)
     head = body.moved(0, 0, pose.tilt)
     _draw_hair(head, features, pose.turn, "back")

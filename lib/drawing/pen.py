@@ -50,25 +50,14 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return tuple(bytes.fromhex(colour[1:]))
 
 
-def _catmull_rom(steps: int) -> np.ndarray:
-    """Return the weights of four neighbouring points at places between the middle two, `(steps, 4)`."""
-    t = np.arange(steps)[:, None] / steps
-    return np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]) / 2
-
-
-CATMULL_ROM = _catmull_rom(4)  # four steps look round at the sizes drawn here
+# Weights of four neighbouring points at places between the middle two. Four steps look round at the sizes drawn here.
+CATMULL_ROM = (
+    np.vander(np.arange(4) / 4, increasing=True) / 2 @ [[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]
+)
 
 
 def smoothed(points: np.ndarray, closed: bool) -> np.ndarray:
-    """Interpolate points by a Catmull-Rom curve.
-
-    Args:
-        points: `(n, 2)`.
-        closed: Whether the last point joins the first.
-
-    Returns:
-        `(4 * n, 2)` for a closed curve, `(4 * n - 3, 2)` for an open one.
-    """
+    """Interpolate points, `(n, 2)`, by a Catmull-Rom curve, `(4 * n, 2)` if it is closed, else `(4 * n - 3, 2)`."""
     n = len(points)
     neighbours = np.arange(n)[:, None] + np.arange(-1, 3)
     neighbours = neighbours % n if closed else np.clip(neighbours[:-1], 0, n - 1)

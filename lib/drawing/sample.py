@@ -47,7 +47,7 @@ class PlacedFigure:
 
 @dataclass(frozen=True)
 class Composition:
-    """Everything that decides a picture; two compositions that differ little are two frames of a shot."""
+    """All that decides a picture; two compositions that differ little are two frames of a shot."""
 
     width: int  # pixels
     height: int
@@ -171,11 +171,7 @@ def _draw(frame: Composition) -> np.ndarray:
 
 
 def draw_picture(features: Features, rng: np.random.Generator) -> np.ndarray:
-    """Draw one picture of a character in a scene; an invented figure is drawn alone.
-
-    Args:
-        features: Those of the character.
-        rng: Source of randomness for everything else.
+    """Draw a character in a scene; an invented figure is drawn alone.
 
     Returns:
         RGB `uint8 (height, width, 3)`, 200 to 320 wide, 150 to 260 high.
@@ -185,10 +181,6 @@ def draw_picture(features: Features, rng: np.random.Generator) -> np.ndarray:
 
 def draw_cutout(features: Features, rng: np.random.Generator) -> np.ndarray:
     """Draw a character without a scene, as clip-art shows one: on white or one colour, cropped to the figure.
-
-    Args:
-        features: Those of the character.
-        rng: Source of randomness for everything else: how much of the figure is visible, its outlines, the margin.
 
     Returns:
         RGB `uint8 (height, width, 3)`, about 40 to 250 pixels a side; a whole figure is up to four times as high
@@ -215,12 +207,8 @@ def draw_training_pictures(
     """Draw training pictures, none of which is in the sample: half of them in a scene, half cut out.
 
     A network that trains on frames alone learns one drawing style. What drawings have in common with frames is what a
-    person recognises a character by.
-
-    Args:
-        characters: Names in label order; those without features in `characters.yaml` are skipped.
-        drawings_per_character: How many of each.
-        seed: Decides every pixel.
+    person recognises a character by. The characters are in label order; those without features in `characters.yaml`
+    are skipped. The seed decides every pixel.
 
     Returns:
         Pictures, RGB `uint8 (height, width, 3)` of different sizes, and their labels, `int64 (n,)`.

@@ -13,16 +13,10 @@ from lib.drawing.pen import Pen, Points, arc, box, curls, rays, rgb, symmetric
 
 
 def random_colour(rng: np.random.Generator, hues: tuple[float, float], saturation: float, value: float) -> str:
-    """Choose a colour at random.
+    """Choose a colour, `#rrggbb`, at random.
 
-    Args:
-        rng: Source of randomness.
-        hues: Lowest and highest hue; 1 is a full turn, and values beyond it go round again.
-        saturation: 0 to 1, met within 0.1.
-        value: 0 to 1, met within 0.1.
-
-    Returns:
-        `#rrggbb`.
+    `hues` are the lowest and the highest; 1 is a full turn, and values beyond it go round again. `saturation` and
+    `value`, 0 to 1, are met within 0.1.
     """
     saturation, value = np.clip(np.array([saturation, value]) + rng.uniform(-0.1, 0.1, 2), 0, 1)
     channels = colorsys.hsv_to_rgb(rng.uniform(*hues) % 1, saturation, value)

@@ -4,6 +4,8 @@ Such pictures must differ from those of known characters in who is there, not in
 the style. So captions are for both, and invented figures are drawn like the others.
 """
 
+import string
+
 import cv2
 import numpy as np
 
@@ -13,14 +15,8 @@ from lib.drawing.hair import HAIR
 from lib.drawing.pen import Pen
 from lib.drawing.scenes import BACKGROUNDS, FOREGROUNDS
 
-FONTS = (
-    cv2.FONT_HERSHEY_SIMPLEX,
-    cv2.FONT_HERSHEY_DUPLEX,
-    cv2.FONT_HERSHEY_COMPLEX,
-    cv2.FONT_HERSHEY_TRIPLEX,
-    cv2.FONT_HERSHEY_PLAIN,
-)
-LETTERS = list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!?.,'&-")
+FONTS = [getattr(cv2, f"FONT_HERSHEY_{name}") for name in ("SIMPLEX", "DUPLEX", "COMPLEX", "TRIPLEX", "PLAIN")]
+LETTERS = list(string.ascii_letters + string.digits + "!?.,'&-")
 # Skins of people and monsters. No character of the series has one of them; yellow is left to the series.
 SKINS = ("#f2c9a8", "#e0ac86", "#c68a5e", "#8d5a3b", "#5b3a29", "#ffe3d0", "#9bd08a", "#a9c8f0", "#e7a6c4")
 # Hair that identifies a character by itself, in any colour.
@@ -32,14 +28,9 @@ COLOURS = ("hair_colour", "top", "legs", "shirt")
 
 
 def caption(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Write one or two lines of random letters over a picture, as on a meme, a poster or a film with subtitles.
+    """Write one or two lines of random letters on a copy of a picture, as on a meme, a poster or a film with subtitles.
 
-    Args:
-        picture: `uint8 (height, width, 3)`, RGB.
-        rng: Decides letters, font, size, colour and place.
-
-    Returns:
-        A new picture of the same shape.
+    The picture is `uint8 (height, width, 3)`, RGB; letters, font, size, colour and place are random.
     """
     picture = np.ascontiguousarray(picture).copy()
     height, width = picture.shape[:2]
