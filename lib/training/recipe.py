@@ -4,7 +4,6 @@ A recipe is a YAML file in `notebooks/params/`. `extends: springfield` starts fr
 holds only what differs. A file may also hold several recipes that change one base, under `variants:`.
 """
 
-import contextlib
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from lib.settings import Settings, number
 
 SAMPLE = "sample"  # folder of the recipes that replace others on the drawn sample
 SUFFIX = ".yaml"
+EXPORT_PARAMETERS = {"export_weights", "flip_tta_threshold"}  # which do not decide the trained weights
 NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)?")  # of a recipe that can be trained: a run and its folder have it too
 
 
@@ -111,16 +111,13 @@ class Recipe(Settings):
 
     @classmethod
     def load(cls, name: str, origins: dict[str, str] | None = None, /, **overrides: Any) -> "Recipe":
-        """Read a recipe by its name.
+        """Read and check a recipe by its name.
 
         Args:
             name: Name of a file in `notebooks/params/` without its suffix, such as "springfield"; or
                 "<file>/<variant>", such as "ablation/sgd".
             origins: Where each of the overrides comes from, for messages.
             **overrides: Values that replace the file's.
-
-        Returns:
-            The checked recipe.
 
         Raises:
             UserError: There is no such recipe, or a value is unknown, of a wrong type or out of range.
@@ -129,25 +126,18 @@ class Recipe(Settings):
         files |= dict.fromkeys(overrides, "overrides") | (origins or {})
         return cls.check(values | overrides, {"network": f"{name}{SUFFIX}"} | files)
 
-    def training_part(self) -> dict[str, Any]:
-        """Give the parameters that decide the trained weights, without those of the export."""
-        return self.model_dump(exclude=set(EXPORT_PARAMETERS))
-
-
-EXPORT_PARAMETERS = ("export_weights", "flip_tta_threshold")
-
 
 def names() -> list[str]:
     """List the recipes that can be trained: files, and the variants inside of files; not those of hidden files.
 
     A file that is damaged is one recipe, so that whoever asks for it, and nobody else, learns what is wrong with it.
     """
-    found = []
+    found: list[str] = []
     for path in sorted(filter(Path.is_file, paths.PARAMS.glob(f"[!.]*{SUFFIX}"))):
-        variants: dict[str, Any] = {}
-        with contextlib.suppress(UserError):
-            _, variants = _with_variants(path)
-        found += [f"{path.stem}/{variant}" for variant in variants] or [path.stem]
+        try:
+            found += _recipes(path)
+        except UserError:
+            found.append(path.stem)
     return found
 
 
@@ -167,28 +157,21 @@ def _resolve(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str
 
 
 def _read(name: str) -> tuple[dict[str, Any], str]:
-    path = paths.PARAMS / f"{name}{SUFFIX}"
-    file, _, variant = name.rpartition("/")
-    if path.is_file():
-        values, variants = _with_variants(path)
-        if not variants:
-            return values, path.name
-    elif file and (container := paths.PARAMS / f"{file}{SUFFIX}").is_file():
-        values, variants = _with_variants(container)
-        if variant in variants:
-            return values | variants[variant], container.name
+    for path in (paths.PARAMS / f"{each}{SUFFIX}" for each in (name, name.rpartition("/")[0])):
+        if path.is_file() and name in (recipes := _recipes(path)):
+            return recipes[name], path.name
     raise unknown(name)
 
 
-def _with_variants(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Read a file: its values, and what each of its variants changes."""
-    values = records.read_yaml(path)
+def _recipes(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the recipes in a file, by name: one, or each of its variants."""
+    name, values = path.relative_to(paths.PARAMS).with_suffix("").as_posix(), records.read_yaml(path)
     variants = values.pop("variants", {})
     if not isinstance(variants, dict) or not all(isinstance(each, dict | None) for each in variants.values()):
         raise UserError(
             f"{path.name}: `variants` must hold names, each with what it changes: `sgd: {{optimizer: sgd}}`."
         )
-    return values, {str(name): each or {} for name, each in variants.items()}
+    return {f"{name}/{variant}": values | (changes or {}) for variant, changes in variants.items()} or {name: values}
 
 
 def unknown(name: str) -> UserError:

@@ -20,7 +20,7 @@ from lib.data.dataset import Dataset
 from lib.errors import UserError
 from lib.training import batches
 from lib.training.progress import Progress, scores_by_name
-from lib.training.recipe import Recipe
+from lib.training.recipe import EXPORT_PARAMETERS, Recipe
 
 STATE = ("epoch", "best_epoch", "best_score", "epoch_seconds", "rows")  # of a training, besides arrays
 
@@ -38,13 +38,6 @@ class Training(keras.callbacks.Callback):
         model: A compiled network. It is restored to the last finished epoch of the same training, if there is one.
         data: The prepared pictures. Without any for validation, the weights of the last epoch count as the best.
         recipe: The recipe. A training is the same if recipe, pictures, network and Keras backend are.
-
-    Attributes:
-        epoch: Number of finished epochs.
-        best_epoch: The first epoch with the best validation macro F1, counted from 1; 0 if none is finished.
-        best_score: Its score.
-        best_weights: Its weights, as `model.get_weights` returns them.
-        epoch_seconds: Duration of each finished epoch, including validation.
     """
 
     def __init__(self, folder: Path, model: keras.Model, data: Dataset, recipe: Recipe):
@@ -52,16 +45,17 @@ class Training(keras.callbacks.Callback):
         self.set_model(model)
         self.recipe = recipe
         self._path = folder / records.TRAINING_STATE
-        inputs = [recipe.training_part(), data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
+        settings = recipe.model_dump(exclude=EXPORT_PARAMETERS)
+        inputs = [settings, data.manifest_sha256, data.preparation.model_dump(), model.to_json()]
         self._key = records.digest([*inputs, keras.backend.backend()])
         self._has_validation = bool(len(data.rows("validation")))
         self._batches: tuple[batches.Batches, ...] = ()
-        self.epoch = 0
-        self.best_epoch = 0
+        self.epoch = 0  # number of finished epochs
+        self.best_epoch = 0  # the first one with the best validation macro F1, counted from 1
         self.best_score = -np.inf
-        self.epoch_seconds: list[float] = []
+        self.best_weights: list[np.ndarray] = []  # as `model.get_weights` returns them
+        self.epoch_seconds: list[float] = []  # duration of each finished epoch, including validation
         self.rows: list[dict[str, float]] = []
-        self.best_weights: list[np.ndarray] = []
         model.optimizer.build(model.trainable_variables)
         if self._path.exists():
             self._restore()
@@ -77,11 +71,7 @@ class Training(keras.callbacks.Callback):
                 yield {"initial_epoch": self.epoch, "epochs": end}
 
     def callbacks(self, *data: batches.Batches) -> list[keras.callbacks.Callback]:
-        """Give the callbacks of `fit`: this one, which also starts each epoch of the batches, and the progress.
-
-        Args:
-            *data: The batches of training and of validation.
-        """
+        """Give the callbacks of `fit` on the batches of training and of validation, whose epochs this one starts."""
         self._batches = data
         _make_metrics(self.model, data[0][0])
         self._begin(self.epoch)  # `fit` takes the shape of the pictures from a batch before the first epoch
