@@ -29,10 +29,10 @@ def saved(tmp_path_factory):
 
 def converted(saved, weights="float16"):
     """Convert the network once for each way to store weights; returns the path."""
-    _, folder, _ = saved
+    model, folder, _ = saved
     path = folder / (records.LITERT_MODEL if weights == "float16" else f"{weights}.tflite")
     if not path.exists():
-        export.to_litert(folder / records.KERAS_MODEL, path, {}, weights)
+        export.to_litert(model, path, {}, weights)
     return path
 
 
@@ -74,33 +74,33 @@ def test_different_answers_are_counted(saved):
 # One answer may differ in any number of pictures, however small.
 @pytest.mark.parametrize(("mismatches", "stored_as"), [([1], "int8"), ([2, 1], "float16"), ([9, 2, 0], "float32")])
 def test_weights_are_as_small_as_the_answers_allow(saved, tmp_path, monkeypatch, mismatches, stored_as):
-    _, folder, pictures = saved
+    model, _, pictures = saved
     tried, counts = [], iter(mismatches)
     monkeypatch.setattr(export, "count_mismatches", lambda *_: next(counts))
     monkeypatch.setattr(quantization, "round_kernels", lambda *_: None)
     monkeypatch.setattr(export, "to_litert", lambda *arguments: tried.append(arguments[-1]))
-    found = export.export_verified(folder / records.KERAS_MODEL, tmp_path / "m.tflite", {}, pictures, pictures, "int8")
+    found = export.export_verified(model, tmp_path / "m.tflite", {}, pictures, pictures, "int8")
     assert found == (stored_as, mismatches[-1])
     assert tried == list(export.WEIGHTS[: len(mismatches)])
 
 
 def test_an_export_with_different_answers_is_rejected_and_deleted(saved, tmp_path, monkeypatch):
-    _, folder, pictures = saved
+    model, _, pictures = saved
     monkeypatch.setattr(export, "count_mismatches", lambda *_: 2)
     monkeypatch.setattr(export, "to_litert", lambda _, exported_path, *__: exported_path.write_bytes(b"a network"))
     path = tmp_path / "m.tflite"
     with pytest.raises(UserError, match=r"all but 0\.1% of the test pictures, but differs on 2 of 50"):
-        export.export_verified(folder / records.KERAS_MODEL, path, {}, pictures, pictures, "float32")
+        export.export_verified(model, path, {}, pictures, pictures, "float32")
     assert not path.exists()
 
 
 def test_int8_weights_are_quantised_with_calibration_and_without_warnings(saved, tmp_path, monkeypatch, recwarn):
-    model, folder, pictures = saved
+    model, _, pictures = saved
     logged = []
     monkeypatch.setattr(logging.getLogger("tensorflow"), "handle", logged.append)
     monkeypatch.setattr(export, "count_mismatches", lambda *_: 0)
     path = tmp_path / "m.tflite"
-    export.export_verified(folder / records.KERAS_MODEL, path, {}, pictures[30:], pictures[:30], "int8")
+    export.export_verified(model, path, {}, pictures[30:], pictures[:30], "int8")
     expected = model.predict_on_batch(pictures[30:])
     calibrated, nearest = (
         np.abs(export.answers(each, pictures[30:]) - expected).mean() for each in (path, converted(saved, "int8"))
@@ -110,14 +110,14 @@ def test_int8_weights_are_quantised_with_calibration_and_without_warnings(saved,
     assert [record.getMessage() for record in logged] + warned == []
 
 
-def test_a_failed_conversion_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError):
-        export.to_litert(tmp_path / "missing.keras", tmp_path / "model.tflite", {}, "float16")
+def test_a_failed_conversion_leaves_no_file(saved, tmp_path):
+    with pytest.raises(TypeError):
+        export.to_litert(saved[0], tmp_path / "model.tflite", {"not": {"json"}}, "float16")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_equal_networks_give_equal_files(saved, tmp_path):
-    model, folder, _ = saved
+    model, _, _ = saved
     paths, networks_at_once = [tmp_path / "one.keras", tmp_path / "again.keras"], []
     for path in paths:
         keras.utils.clear_session()  # as in a process of its own: layers are named alike
@@ -133,7 +133,7 @@ def test_equal_networks_give_equal_files(saved, tmp_path):
     loaded = keras.saving.load_model(again, compile=False)
     np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
     metadata = metadata_of(converted(saved))
-    export.to_litert(folder / records.KERAS_MODEL, tmp_path / "again.tflite", metadata, "float16")
+    export.to_litert(model, tmp_path / "again.tflite", metadata, "float16")
     assert (tmp_path / "again.tflite").read_bytes() == converted(saved).read_bytes()
 
 

@@ -12,12 +12,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-# Set before Keras is imported: the converter needs TensorFlow, whichever backend the network was trained with.
-if __name__ == "__main__":
-    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
 import numpy as np
@@ -36,25 +33,28 @@ WEIGHTS = ("int8", "float16", "float32")
 # Fraction of the pictures on which the export may differ; one picture always may, since rounding can break a tie.
 MISMATCH_TOLERANCE = 0.001
 QUANTISATION_PICTURES = 128  # training pictures that the quantisation is fitted to
-PREDICTION_BATCH = 256
-EXPORT_BATCH = 64
+BATCH = 256  # pictures
 SHARED_OBJECT = re.compile(rb'(?<="shared_object_id": )\d+')  # which Keras gives the memory address as number
 
 
-def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], weights: str) -> None:
-    """Convert a saved network, in a process of its own if Keras' backend is not TensorFlow.
+def to_litert(model: keras.Model, exported_path: Path, metadata: dict[str, Any], weights: str) -> None:
+    """Convert a network, in a process of its own if Keras' backend is not TensorFlow, which the converter needs.
 
     Args:
-        model_path: A `.keras` file.
+        model: Of `networks.build`, in float32.
         exported_path: The `.tflite` file to write, atomically.
         metadata: What the recogniser needs to know; it becomes `metadata.json`.
         weights: How weights are stored: "float16", "float32", or "int8", which computes in integers too.
     """
     with records.atomic_write(exported_path) as temporary:
         if keras.backend.backend() == "tensorflow":
-            _convert(model_path, temporary, weights)
+            _convert(model, temporary, weights)
         else:
-            subprocess.run([sys.executable, "-m", __name__, str(model_path), str(temporary), weights], check=True)
+            with tempfile.TemporaryDirectory() as folder:
+                model_path = Path(folder) / records.KERAS_MODEL
+                model.save(model_path)
+                command = [sys.executable, "-m", __name__, str(model_path), str(temporary), weights]
+                subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "tensorflow"}, check=True)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
             # With the earliest time that a zip can hold: equal trainings give equal files.
             archive.writestr(
@@ -62,12 +62,11 @@ def to_litert(model_path: Path, exported_path: Path, metadata: dict[str, Any], w
             )
 
 
-def _convert(model_path: Path, exported_path: Path, weights: str) -> None:
+def _convert(model: keras.Model, exported_path: Path, weights: str) -> None:
     """Write the flatbuffer without metadata; Keras' backend must be TensorFlow."""
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")  # it reports where intermediate files are written
-    model = keras.saving.load_model(model_path, compile=False)
     settings: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
     if weights != "float32":
         settings["optimizations"] = [tf.lite.Optimize.DEFAULT]
@@ -77,17 +76,18 @@ def _convert(model_path: Path, exported_path: Path, weights: str) -> None:
 
 
 def export_verified(
-    model_path: Path,
+    model: keras.Model,
     exported_path: Path,
     metadata: dict[str, Any],
     pictures: np.ndarray,
     calibration: np.ndarray,
     weights: str,
 ) -> tuple[str, int]:
-    """Convert a saved network as `to_litert` does, and check on `pictures` that the export gives the same answers.
+    """Convert a network as `to_litert` does, and check on `pictures` that the export gives the same answers.
 
     A more precise format than `weights` is used if this one changes more answers than `MISMATCH_TOLERANCE` allows.
-    Weights in int8 are fitted to `calibration`, about a hundred training pictures.
+    Weights in int8 are fitted to `calibration`, about a hundred training pictures: quantised by GPTQ first, since the
+    converter would round to the nearest value.
 
     Returns:
         How weights are stored, and the number of pictures whose answer differs.
@@ -95,12 +95,13 @@ def export_verified(
     Raises:
         UserError: Even 32-bit weights change too many answers.
     """
-    model = keras.saving.load_model(model_path, compile=False)
     for candidate in WEIGHTS[WEIGHTS.index(weights) :]:
+        converted = model
         if candidate == "int8":
-            _to_int8(model_path, exported_path, metadata, calibration)
-        else:
-            to_litert(model_path, exported_path, metadata, candidate)
+            converted = keras.models.clone_model(model)
+            converted.set_weights(model.get_weights())
+            quantization.round_kernels(converted, calibration)
+        to_litert(converted, exported_path, metadata, candidate)
         mismatches = count_mismatches(model, exported_path, pictures)
         if mismatches <= max(1, MISMATCH_TOLERANCE * len(pictures)):
             return candidate, mismatches
@@ -112,32 +113,14 @@ def export_verified(
     )
 
 
-def _to_int8(model_path: Path, exported_path: Path, metadata: dict[str, Any], pictures: np.ndarray) -> None:
-    """Convert with int8 weights, quantised by GPTQ first, since the converter would round to the nearest value."""
-    model = keras.saving.load_model(model_path, compile=False)
-    quantization.round_kernels(model, pictures)
-    with tempfile.TemporaryDirectory() as temporary:
-        rounded_path = Path(temporary) / records.KERAS_MODEL
-        model.save(rounded_path)
-        to_litert(rounded_path, exported_path, metadata, "int8")
-
-
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A trained network and its export.
+    """A trained network and its export."""
 
-    Attributes:
-        model: The network with its best weights, in float32.
-        path: The LiteRT file.
-        weights: How the file stores weights: "int8", "float16" or "float32".
-        mismatches: Number of test pictures on which the answers of file and network differ.
-        calibration: Temperature and thresholds.
-    """
-
-    model: keras.Model
-    path: Path
-    weights: str
-    mismatches: int
+    model: keras.Model  # with its best weights, in float32
+    path: Path  # of the LiteRT file
+    weights: str  # how the file stores them, one of `WEIGHTS`
+    mismatches: int  # number of test pictures on which the answers of file and network differ
     calibration: Calibration
 
     def __str__(self) -> str:
@@ -154,21 +137,11 @@ def save(
     best_weights: list[np.ndarray],
     chosen: Calibration | None = None,
 ) -> Exported:
-    """Write `model.keras` and `model.tflite` of a run.
+    """Write `model.keras` and `model.tflite` of a run into its folder.
 
-    The network is saved in float32, which every machine supports. The answers of the export are compared with the
-    network's on the test pictures, without their labels.
-
-    Args:
-        folder: Folder of the run.
-        run: Name of the run.
-        data: The prepared pictures.
-        recipe: Recipe of the run.
-        best_weights: Weights of the best epoch.
-        chosen: Temperature and thresholds; by default they are chosen on the validation split.
-
-    Returns:
-        The network and its export.
+    The network is saved with its best weights in float32, which every machine supports. The answers of the export are
+    compared with the network's on the test pictures, without their labels. `chosen` are temperature and thresholds; by
+    default they are chosen on the validation split.
 
     Raises:
         UserError: The export changes too many answers, however its weights are stored.
@@ -181,8 +154,8 @@ def save(
         chosen = calibrate(model, outputs(model, data.images[rows]), data.labels[rows], len(data.characters))
     else:
         fold_temperature(model, chosen.temperature)
-    keras_path, path = folder / records.KERAS_MODEL, folder / records.LITERT_MODEL
-    with records.atomic_write(keras_path) as temporary:
+    path = folder / records.LITERT_MODEL
+    with records.atomic_write(folder / records.KERAS_MODEL) as temporary:
         model.save(temporary)
         _make_reproducible(temporary)
     metadata = {
@@ -200,7 +173,7 @@ def save(
     train = data.rows("train")
     to_quantise = data.images[train[:: max(1, len(train) // QUANTISATION_PICTURES)]]
     test = data.images[data.rows("test")]
-    weights, mismatches = export_verified(keras_path, path, metadata, test, to_quantise, recipe.export_weights)
+    weights, mismatches = export_verified(model, path, metadata, test, to_quantise, recipe.export_weights)
     return Exported(model, path, weights, mismatches, chosen)
 
 
@@ -220,18 +193,7 @@ def _make_reproducible(path: Path) -> None:
 
 
 def run_record(run: str, data_name: str, data: Dataset, training: Training, exported: Exported) -> dict[str, Any]:
-    """Describe a finished training for `run.json`.
-
-    Args:
-        run: Name of the run.
-        data_name: Name of the prepared pictures.
-        data: The prepared pictures.
-        training: The training.
-        exported: The network and its export.
-
-    Returns:
-        The record.
-    """
+    """Describe a finished training of the run `run` on the pictures `data_name`, for `run.json`."""
     recipe = training.recipe
     return {
         "name": run,
@@ -264,32 +226,20 @@ def run_record(run: str, data_name: str, data: Dataset, training: Training, expo
 
 def answers(exported_path: Path, pictures: np.ndarray) -> np.ndarray:
     """Run an exported network on `uint8 (n, picture_size, picture_size, 3)`; gives `float32 (n, num_outputs)`."""
-    interpreter = Interpreter(model_path=str(exported_path), num_threads=machine.cores())
-    index, found = interpreter.get_input_details()[0]["index"], []
-    for start in range(0, len(pictures), EXPORT_BATCH):
-        batch = np.asarray(pictures[start : start + EXPORT_BATCH], dtype="float32")
-        interpreter.resize_tensor_input(index, batch.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(index, batch)
-        interpreter.invoke()
-        (probabilities,) = (output for output in interpreter.get_output_details() if len(output["shape"]) == 2)
-        found.append(interpreter.get_tensor(probabilities["index"]))
-    return np.concatenate(found)
+    run = Interpreter(model_path=str(exported_path), num_threads=machine.cores()).get_signature_runner()
+    found = _in_batches(lambda part: run(pictures=part.astype("float32")), pictures)
+    return min(found.values(), key=np.ndim)  # a class map has more axes
 
 
 def outputs(model: keras.Model, pictures: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
-    """Run a network.
-
-    Args:
-        model: The network.
-        pictures: `uint8 (n, picture_size, picture_size, 3)`, RGB.
-
-    Returns:
-        Its outputs for all pictures: an array, or one for each name.
-    """
+    """Run a network on `uint8 (n, picture_size, picture_size, 3)`, RGB; gives its outputs: one array, or one a name."""
     # `predict` uses tf.data, whose autotuner can sleep for seconds at the end; see lib.training.batches.
-    parts = [pictures[start : start + PREDICTION_BATCH] for start in range(0, len(pictures), PREDICTION_BATCH)]
-    return keras.tree.map_structure(lambda *each: np.concatenate(each), *map(model.predict_on_batch, parts))
+    return _in_batches(model.predict_on_batch, pictures)
+
+
+def _in_batches(function: Callable[[np.ndarray], Any], pictures: np.ndarray) -> Any:
+    found = [function(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *found)
 
 
 def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarray) -> int:
@@ -299,4 +249,4 @@ def count_mismatches(model: keras.Model, exported_path: Path, pictures: np.ndarr
 
 
 if __name__ == "__main__":
-    _convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    _convert(keras.saving.load_model(sys.argv[1], compile=False), Path(sys.argv[2]), sys.argv[3])

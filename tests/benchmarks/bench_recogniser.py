@@ -62,7 +62,7 @@ def make_run(run_dir: Path, weights: str | None = None) -> Path:
     model.save(run_dir / "model.keras")
     characters = [f"character_{number}" for number in range(CHARACTERS)]
     metadata = small_model.metadata_for(characters, PICTURE_SIZE) | {"run": f"springfield, random {weights} weights"}
-    export.to_litert(run_dir / "model.keras", run_dir / "model.tflite", metadata, weights)
+    export.to_litert(model, run_dir / "model.tflite", metadata, weights)
     return run_dir
 
 
