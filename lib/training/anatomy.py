@@ -18,29 +18,20 @@ FREQUENCIES = ("background_swap", "shrink_and_paste", "quality_jitter", "style_j
 
 
 def network_layers(model: keras.Model, picture_size: int) -> pd.DataFrame:
-    """List the layers of a network that compute, with their share of the work.
-
-    Args:
-        model: A network of `networks.build`.
-        picture_size: Height and width of the pictures, pixels; the network itself may accept any size.
+    """List the layers of a network that compute, with their share of the work on a picture of some size, in pixels.
 
     Returns:
         One row for each convolution, pooling and dense layer, in order: `layer` (what it is), `height`, `width`,
         `channels` (of its output), `parameters`, `multiplications` (of one picture) and `compute` (share of all
         multiplications, 0 to 1). Normalisation, activation and dropout cost little and are left out.
     """
-    shapes, rows = {}, []
-    for layer in model.layers:
-        if isinstance(layer, layers.InputLayer):
-            shapes[id(layer.output)] = (None, picture_size, picture_size, 3)
-            continue
-        several = isinstance(layer.input, list)
-        inputs = [shapes[id(tensor)] for tensor in (layer.input if several else [layer.input])]
-        shapes[id(layer.output)] = shape = layer.compute_output_shape(inputs if several else inputs[0])
+    config, rows = model.get_config(), []
+    config["layers"][0]["config"]["batch_shape"] = (None, picture_size, picture_size, 3)
+    for layer in keras.Model.from_config(config).layers:
         if isinstance(layer, layers.Conv2D | layers.Dense | layers.MaxPooling2D | layers.GlobalAveragePooling2D):
-            height, width = shape[1:3] if len(shape) == 4 else (1, 1)
+            *_, height, width, channels = (1, 1, *layer.output.shape[1:])
             multiplications = math.prod(layer.kernel.shape) * height * width if hasattr(layer, "kernel") else 0
-            rows.append((_describe(layer), height, width, shape[-1], layer.count_params(), multiplications))
+            rows.append((_describe(layer), height, width, channels, layer.count_params(), multiplications))
     table = pd.DataFrame(rows, columns=["layer", "height", "width", "channels", "parameters", "multiplications"])
     return table.assign(compute=table.multiplications / table.multiplications.sum())
 
@@ -55,18 +46,11 @@ def _describe(layer: keras.Layer) -> str:
 
 
 def first_loss(model: keras.Model, pictures: np.ndarray, targets: np.ndarray | dict[str, np.ndarray]) -> float:
-    """Compute the loss of a network that was not trained yet, on one batch.
+    """Compute the loss, in nats, of a network that was not trained yet: the cross-entropy of one batch.
 
     In training mode, where batch normalisation uses the batch: it has no averages yet. A copy computes it, since that
-    mode changes the averages and the random state of dropout.
-
-    Args:
-        model: The network.
-        pictures: `uint8 (n, height, width, 3)`.
-        targets: One-hot labels, `float32 (n, num_outputs)`, or a dictionary with them as `probabilities`.
-
-    Returns:
-        Mean cross-entropy of the probabilities, nats.
+    mode changes the averages and the random state of dropout. `pictures` are `uint8 (n, height, width, 3)`, `targets`
+    one-hot labels, `float32 (n, num_outputs)`, or a dictionary with them as `probabilities`.
     """
     copy = keras.Model.from_config(model.get_config())  # `clone_model` would compile it too
     copy.set_weights(model.get_weights())
@@ -76,33 +60,22 @@ def first_loss(model: keras.Model, pictures: np.ndarray, targets: np.ndarray | d
     return float(np.mean(keras.losses.categorical_crossentropy(right, answers)))
 
 
-def learning_rates(recipe: Recipe, steps_per_epoch: int, points: int = 400) -> pd.DataFrame:
-    """Evaluate the learning-rate schedule of a recipe.
-
-    Args:
-        recipe: Its schedule.
-        steps_per_epoch: Batches in an epoch.
-        points: Number of steps to evaluate, evenly spaced over the training.
+def learning_rates(recipe: Recipe, steps_per_epoch: int) -> pd.DataFrame:
+    """Evaluate the learning-rate schedule of a recipe at up to 400 steps, evenly spaced over the training.
 
     Returns:
         Columns `epoch` (finished epochs, fractional) and `learning_rate`.
     """
     rate = optimizers.learning_rate(recipe, steps_per_epoch)
-    steps = np.unique(np.linspace(0, recipe.epochs * steps_per_epoch - 1, points).round())
+    steps = np.unique(np.linspace(0, recipe.epochs * steps_per_epoch - 1, 400).round())
     values = [float(rate(step)) if callable(rate) else rate for step in steps]
     return pd.DataFrame({"epoch": steps / steps_per_epoch, "learning_rate": values})
 
 
-def each_augmentation(
-    picture: np.ndarray, recipe: Recipe, variants: int = 5, seed: int = 0
-) -> tuple[list[np.ndarray], list[str]]:
-    """Apply each augmentation of a recipe by itself, to see what it does.
+def each_augmentation(picture: np.ndarray, recipe: Recipe, variants: int = 5) -> tuple[list[np.ndarray], list[str]]:
+    """Apply each augmentation of a recipe by itself to a picture, RGB `uint8 (height, width, 3)`, to see what it does.
 
-    Args:
-        picture: RGB `uint8 (height, width, 3)`.
-        recipe: Sets the amounts. What acts on a fraction of the pictures acts on each of these.
-        variants: Random variants of each.
-        seed: Seed of the variants.
+    What acts on a fraction of the pictures acts on each of these.
 
     Returns:
         Pictures row by row, first the unchanged one and then its variants, and a title for each, which names the
@@ -114,7 +87,7 @@ def each_augmentation(
         value = getattr(recipe, name)
         if value:
             alone = recipe.model_copy(update=off | {name: 1.0 if name in FREQUENCIES else value})
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng(0)
             pictures += [picture, *(augmentation.augment(picture, alone, rng)[0] for _ in range(variants))]
             titles += ["unchanged", f"{name.replace('_', ' ')} {value:g}", *[""] * (variants - 1)]
     return pictures, titles

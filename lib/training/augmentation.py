@@ -21,7 +21,7 @@ def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tu
     Args:
         picture: `uint8 (height, width, 3)`, RGB.
         recipe: Its fields from `shift` to `style_jitter` set the amounts.
-        rng: Random generator.
+        rng: Decides what happens.
 
     Returns:
         A new picture of the same shape and type, and an affine matrix, `float64 (2, 3)`: a point `(x, y)`, in fractions
@@ -80,22 +80,28 @@ def _warp(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tupl
 
 
 def _swap_background(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Replace the flat area that reaches the edge; half of the time, crop to the figure."""
+    """Replace the flat area that reaches the edge; half of the time, crop to the figure, as clip-art is cropped.
+
+    A figure that is large enough is enlarged to the whole picture.
+    """
     swapped, figure = cut_out(picture, rng)
     if figure is None or rng.random() >= 0.5:
         return swapped, IDENTITY
-    return _crop_to_figure(swapped, figure)
+    height, width = figure.shape
+    left, top, figure_width, figure_height = cv2.boundingRect(figure)
+    if min(figure_height / height, figure_width / width) < MIN_FIGURE_FRACTION:
+        return swapped, IDENTITY
+    cropped = swapped[top : top + figure_height, left : left + figure_width]
+    scale_x, scale_y = width / figure_width, height / figure_height
+    matrix = np.array([[scale_x, 0, (0.5 - left) * scale_x - 0.5], [0, scale_y, (0.5 - top) * scale_y - 0.5]])
+    return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR), matrix
 
 
 def cut_out(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-    """Replace the flat area that reaches the edge, and say where the figure is.
+    """Replace the flat area that reaches the edge of a picture, `uint8 (height, width, 3)`, and find the figure.
 
     Cartoons have outlines: a flood fill from the edge covers the background up to the figure and stops there. This
     segments a figure well enough, without any annotation.
-
-    Args:
-        picture: `uint8 (height, width, 3)`, RGB.
-        rng: Random generator.
 
     Returns:
         The picture on another background, and the mask of the figure, `uint8 (height, width)`, 0 or 1. Where the flood
@@ -116,21 +122,6 @@ def cut_out(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
         return picture, None
     figure = 1 - background
     return cv2.copyTo(picture, figure, _background(height, width, rng)), figure
-
-
-def _crop_to_figure(picture: np.ndarray, figure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Crop to the bounding box of a figure, a mask, and enlarge it to the whole picture, as clip-art is cropped.
-
-    Where the figure is too small, the picture stays as it is.
-    """
-    height, width = figure.shape
-    left, top, figure_width, figure_height = cv2.boundingRect(figure)
-    if min(figure_height / height, figure_width / width) < MIN_FIGURE_FRACTION:
-        return picture, IDENTITY
-    cropped = picture[top : top + figure_height, left : left + figure_width]
-    scale_x, scale_y = width / figure_width, height / figure_height
-    matrix = np.array([[scale_x, 0, (0.5 - left) * scale_x - 0.5], [0, scale_y, (0.5 - top) * scale_y - 0.5]])
-    return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR), matrix
 
 
 def _shrink_and_paste(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -30,11 +30,10 @@ class Batches(keras.utils.PyDataset):
 
     Args:
         images: `uint8 (height, width, 3)` each, RGB, all of one size: an array, which may be memory-mapped, or a list.
-        labels: `int (n,)`, 0 to num_characters - 1.
+        labels: `int (n,)`, 0 to `num_characters` - 1.
         rows: Indices of the pictures to use, `int (m,)`.
-        num_characters: Number of labels.
         recipe: Sets the seed, the sizes of batches and pictures, and the augmentation.
-        training: Whether to shuffle and augment the pictures; else they are used in order and as they are.
+        training: Whether to shuffle and augment; else the pictures are used in order and as they are.
 
     Use `fit(..., shuffle=False)` with a callback that calls `begin`. Keras would shuffle with Python's global random
     state, which a checkpoint does not restore, and it calls `on_epoch_end` once before the first epoch.
@@ -67,14 +66,11 @@ class Batches(keras.utils.PyDataset):
         self.order = self._drawn(np.random.default_rng((self.recipe.seed, epoch))) if self.training else self.rows
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, Any]:
-        """Make one batch of the current epoch.
-
-        Args:
-            position: 0 to `len(self) - 1`.
+        """Make the batch at a position, 0 to `len(self) - 1`, of the current epoch; the last one may be smaller.
 
         Returns:
             Pictures, `uint8 (batch_size, height, width, 3)`, and one-hot labels,
-            `float32 (batch_size, num_characters)`. The last batch of an epoch may be smaller.
+            `float32 (batch_size, num_characters)`.
         """
         # The position is part of the seed: threads may make the batches in any order.
         rng = np.random.default_rng((self.recipe.seed, self.epoch, position))

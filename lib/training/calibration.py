@@ -37,15 +37,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the logits of probabilities by a temperature.
-
-    Args:
-        probabilities: `float (..., num_classes)` with the sum 1 along the last axis.
-        temperature: Above 0.
-
-    Returns:
-        The new probabilities, of the same shape.
-    """
+    """Divide the logits of probabilities, `float (..., num_classes)`, by a temperature above 0."""
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature
     return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
 
@@ -60,15 +52,7 @@ def fold_temperature(model: "keras.Model", temperature: float) -> None:
 
 
 def threshold_keeping(scores: np.ndarray, fraction: float = KEPT) -> float:
-    """Choose the threshold that a fraction of the scores reaches.
-
-    Args:
-        scores: `float (n,)`, n at least 1.
-        fraction: Above 0, at most 1.
-
-    Returns:
-        One of the scores.
-    """
+    """Choose one of the scores, `float (n,)`, that a fraction of them, above 0 and at most 1, reaches."""
     kept = int(np.ceil(round(fraction * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
     return float(np.sort(scores)[len(scores) - kept])
 
@@ -87,17 +71,11 @@ def second_threshold(class_maps: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What is chosen on the validation split after a training.
+    """What is chosen on the validation split after a training."""
 
-    Attributes:
-        temperature: Folded into the weights of the last layer.
-        threshold: Probability from which a character is named, 0 to 1.
-        second_threshold: Score of the class map from which a further character is named; None without a class map.
-    """
-
-    temperature: float
-    threshold: float
-    second_threshold: float | None = None
+    temperature: float  # folded into the weights of the last layer
+    threshold: float  # probability from which a character is named, 0 to 1
+    second_threshold: float | None = None  # score of the class map from which a further one is; None without such a map
 
     def __str__(self) -> str:
         """Say what was chosen, in a line."""
@@ -115,10 +93,7 @@ def calibrate(
         outputs: What it answers to the validation pictures before the change: probabilities, `float (n, num_classes)`,
             or a dictionary of them and `class_map`, `float (n, rows, columns, num_characters)`.
         labels: The characters of the pictures, `int (n,)`.
-        num_characters: Number of characters; a further probability is that of nobody.
-
-    Returns:
-        What was chosen.
+        num_characters: A further probability is that of nobody.
     """
     probabilities, second = outputs, None
     if isinstance(outputs, dict):

@@ -12,10 +12,8 @@ from lib.training.recipe import Recipe
 def train(data: Dataset, folder: Path, recipe: Recipe) -> tuple[keras.Model, resume.Training]:
     """Train a network; it continues from the last finished epoch in `folder`.
 
-    Args:
-        data: The pictures. Without any for validation, the weights of the last epoch are kept.
-        folder: Where the state of the training is kept; `Training.delete` removes it.
-        recipe: The recipe.
+    Without pictures for validation, the weights of the last epoch are kept. `Training.delete` removes the state of the
+    training from the folder.
 
     Returns:
         The network with the weights of its best epoch, in the recipe's precision, and the training.

@@ -17,13 +17,7 @@ RECIPE = "springfield-short"
 
 
 def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
-    """Train a network for each fold that has no answers yet, and write its answers.
-
-    Args:
-        data: Prepared pictures.
-        where: The folder of the review.
-        recipe: The recipe to train.
-    """
+    """Train a network for each fold that has no answers yet, and write its answers into `where`, that of the review."""
     for number in range(folds.FOLDS):
         path = folds.answers_file(where, data, number)
         if path.is_file():

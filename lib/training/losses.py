@@ -12,14 +12,10 @@ SOMEWHERE_WEIGHT = 2.0  # of a character whose place is unknown, in cells
 
 
 def for_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Choose the loss and the metrics.
+    """Choose `loss` and `metrics` for `compile`.
 
-    Args:
-        recipe: Its `label_smoothing` and `class_map` are used.
-
-    Returns:
-        `loss` and `metrics` for `compile`: cross-entropy of the probabilities, accuracy and macro F1, in which a rare
-        character counts as much as a frequent one; and the loss of the class map, if the network has one.
+    Cross-entropy of the probabilities, accuracy and macro F1, in which a rare character counts as much as a frequent
+    one; and the loss of the class map, if the network has one.
     """
     cross_entropy = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     metrics = ["accuracy", MacroF1(name="macro_f1")]
@@ -46,9 +42,6 @@ class ClassMapLoss(keras.losses.Loss):
     A character whose place is unknown counts once for all its cells, by the most certain of them (multiple-instance
     learning).
     """
-
-    def __init__(self, name: str = "class_map_loss"):
-        super().__init__(name=name, reduction="sum_over_batch_size")
 
     def call(self, y_true, y_pred):
         """Compute the loss of each picture, `(batch_size,)`: the mean over cells of the sum over characters."""

@@ -26,7 +26,7 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
     """Build the network of a recipe.
 
     Args:
-        recipe: Its fields `network`, `conv_layers`, `dense_units`, `width`, `dropout` and `class_map` are used.
+        recipe: Its fields from `network` to `dropout`, and `class_map`, are used.
         num_characters: Number of characters.
         picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
 
@@ -103,20 +103,16 @@ def _springfield(recipe: Recipe, num_characters: int, picture_size: int | None) 
 
 
 def with_features(model: keras.Model) -> keras.Model:
-    """Make a network with a class map tell what its answers are computed from.
-
-    Args:
-        model: A springfield network.
+    """Make a springfield network with a class map tell what its answers are computed from.
 
     Returns:
         A network that shares its weights, from pictures to a dictionary: `features`, `(batch_size, d)`, which the
         last layer gets; `logits`, `(batch_size, num_characters + 1)`, before the softmax; and `class_map`. Weights
         that change afterwards change the features, and not the logits.
     """
-    features = next(layer.output for layer in model.layers if isinstance(layer, layers.GlobalAveragePooling2D))
     answer = model.get_layer("probabilities")
     logits = layers.Dense(answer.units, dtype="float32", name="logits")
-    outputs = {"features": features, "logits": logits(features), "class_map": model.output["class_map"]}
+    outputs = {"features": answer.input, "logits": logits(answer.input), "class_map": model.output["class_map"]}
     result = keras.Model(model.inputs, outputs)
     logits.set_weights(answer.get_weights())
     return result

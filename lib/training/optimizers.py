@@ -14,14 +14,10 @@ ADAM_DECAY = 0.004  # Keras' default
 
 
 def precision(choice: str = "auto") -> str:
-    """Choose the numeric precision of the training.
+    """Choose the numeric precision of the training, a Keras dtype policy: `choice`, unless it is "auto".
 
-    Args:
-        choice: "auto", or a Keras dtype policy such as "float32" or "mixed_bfloat16".
-
-    Returns:
-        A Keras dtype policy. For "auto", "mixed_bfloat16" on accelerators and on processors where it is faster than
-        "float32". Choose "float32" for accelerators from before 2020, which are slower with bfloat16.
+    For "auto", "mixed_bfloat16" on accelerators and on processors where it is faster than "float32". Choose "float32"
+    for accelerators from before 2020, which are slower with bfloat16.
     """
     if choice != "auto":
         return choice
@@ -80,15 +76,10 @@ class Muon(keras.optimizers.Muon):
 
 
 def build(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Build the optimiser of a recipe.
+    """Build the optimiser of a recipe, with its schedule for epochs of `steps_per_epoch` batches.
 
-    Args:
-        recipe: Sets the optimiser, its parameters and its learning-rate schedule.
-        steps_per_epoch: Batches in an epoch.
-
-    Returns:
-        The optimiser. Weight decay is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101). With muon it applies
-        to the kernels of convolutions; if it is not zero, all other variables have `ADAM_DECAY`.
+    Weight decay is decoupled (Loshchilov and Hutter 2019, arXiv:1711.05101). With muon it applies to the kernels of
+    convolutions; if it is not zero, all other variables have `ADAM_DECAY`.
     """
     rate = learning_rate(recipe, steps_per_epoch)
     decay = recipe.weight_decay or None
@@ -108,19 +99,12 @@ def build(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
 
 
 def learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Build the learning-rate schedule of a recipe.
+    """Build the learning-rate schedule of a recipe: a number if the rate never changes, else a Keras schedule.
 
-    It depends on the optimiser's step only, which is saved with the optimiser, so that a resumed training continues
-    at the same rate.
-
-    Args:
-        recipe: Its `schedule` is "constant"; "step", divided by 10 every `drop_every` epochs; "cosine", from
-            `learning_rate` to zero; or "one_cycle", a linear warm-up over the first fifth and a cosine decay (after
-            Smith 2018, arXiv:1803.09820).
-        steps_per_epoch: Batches in an epoch.
-
-    Returns:
-        A number if the rate never changes, else a Keras schedule.
+    It is "constant"; "step", divided by 10 every `drop_every` epochs; "cosine", from `learning_rate` to zero; or
+    "one_cycle", a linear warm-up over the first fifth and a cosine decay (after Smith 2018, arXiv:1803.09820). It
+    depends on the optimiser's step only, which is saved with the optimiser, so that a resumed training continues at
+    the same rate.
     """
     peak, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch
     if recipe.schedule == "cosine":

@@ -54,11 +54,9 @@ class Progress(keras.callbacks.Callback):
     def _draw(self, line: str) -> None:
         """Draw a line where the output of the kernel does not go; a terminal that is closed or stopped is let be."""
         with contextlib.suppress(OSError):
-            terminal = os.open(self._terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
-            try:
-                os.write(terminal, f"{LINE_START}{line}".encode())
-            finally:
-                os.close(terminal)
+            opened = os.open(self._terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            with os.fdopen(opened, "wb", buffering=0) as terminal:
+                terminal.write(f"{LINE_START}{line}".encode())
 
 
 def scores_by_name(logs: dict[str, float]) -> dict[str, float]:

@@ -22,11 +22,9 @@ DAMPING = 0.01  # of the mean square of the inputs, so that the matrix can be in
 
 
 def round_kernels(model: keras.Model, pictures: np.ndarray) -> None:
-    """Quantise the kernels of convolutions and dense layers in place, from the first layer to the last.
+    """Quantise the kernels of a functional network in float32 in place, from the first layer to the last.
 
-    Args:
-        model: A functional network, in float32.
-        pictures: About a hundred training pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB.
+    `pictures` are about a hundred training pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB.
     """
     rng = np.random.default_rng(0)
     for layer in model.layers:

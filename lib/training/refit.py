@@ -21,13 +21,10 @@ from lib.training.recipe import Recipe
 
 
 def refit(run_folder: Path) -> Path:
-    """Train a run on all frames; a training that was stopped continues after its last finished epoch.
-
-    Args:
-        run_folder: The folder of a finished run.
+    """Train a finished run on all frames; a training that was stopped continues after its last finished epoch.
 
     Returns:
-        The folder `refit` in it, with `model.keras`, `model.tflite`, `history.csv` and, written last, `run.json`.
+        The folder `refit` in its own, with `model.keras`, `model.tflite`, `history.csv` and, written last, `run.json`.
 
     Raises:
         UserError: The run is not finished, or its pictures were prepared again since.

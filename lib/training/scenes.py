@@ -38,18 +38,11 @@ MIN_VISIBLE = 0.3  # fraction of a box inside the picture; below, the place of t
 
 
 class Character(NamedTuple):
-    """A known character in a scene.
-
-    Attributes:
-        label: Its label.
-        box: Left, top, right, bottom as fractions of the picture, `float64 (4,)`.
-        exact: Whether the box is that of face and shoulders, or only a part of the picture in which the character is
-            somewhere.
-    """
+    """A known character in a scene."""
 
     label: int
-    box: np.ndarray
-    exact: bool
+    box: np.ndarray  # left, top, right, bottom as fractions of the picture, `float64 (4,)`
+    exact: bool  # whether the box is that of face and shoulders, or a part of the picture with the character somewhere
 
 
 class Scene(NamedTuple):
@@ -69,8 +62,8 @@ class Scene(NamedTuple):
         """
 
         def clip(each: Character) -> Character:
-            visible = _area(np.clip(each.box, 0, 1)) / max(_area(each.box), 1e-9)
-            return each._replace(box=WHOLE, exact=False) if each.exact and visible < MIN_VISIBLE else each
+            outside = each.exact and _covered(each.box, WHOLE) < MIN_VISIBLE
+            return each._replace(box=WHOLE, exact=False) if outside else each
 
         return self._replace(characters=tuple(map(clip, self.characters)))
 
@@ -94,8 +87,8 @@ class SceneBatches(batches.Batches):
         *given,
         places: np.ndarray,
         seconds: np.ndarray,
-        nobody: Sequence[np.ndarray],
-        figures: Sequence[np.ndarray],
+        nobody: Sequence[np.ndarray] = (),
+        figures: Sequence[np.ndarray] = (),
     ):
         self.places, self.seconds, self.nobody, self.figures = places, seconds, nobody, figures
         super().__init__(*given)
@@ -109,6 +102,7 @@ class SceneBatches(batches.Batches):
         return rng.permutation(np.concatenate([known, nobody]))
 
     def _example(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, Scene]:
+        # In validation a picture has one label, whoever else a reviewer saw: the score of an epoch counts one.
         scene = self._augmented(row, rng) if self.training else self._known(row)
         return scene.picture, scene
 
@@ -193,15 +187,12 @@ def for_training(data: Dataset, recipe: Recipe) -> SceneBatches:
     """Make the training batches of a recipe; see `batches.for_training`."""
     images, labels, rows = batches.with_drawings(data, recipe)
     size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
-    places = np.full((len(images), 4), np.nan)
-    places[: len(data.images)] = boxes.of_dataset(data)
-    seconds = np.full(len(images), -1)
-    seconds[: len(data.images)] = data.second_labels
+    of_drawings = (0, len(images) - len(data.images))
     figures = [strangers.invented_figure(np.random.default_rng((recipe.seed, number))) for number in range(FIGURES)]
     return SceneBatches(
         *(images, labels, rows, len(data.characters), recipe, True),
-        places=places,
-        seconds=seconds,
+        places=np.pad(boxes.of_dataset(data), (of_drawings, (0, 0)), constant_values=np.nan),
+        seconds=np.pad(data.second_labels, of_drawings, constant_values=-1),
         nobody=clipart.load("train", size, resize_mode),
         figures=[pictures.resize(figure, size, resize_mode) for figure in figures],
     )
@@ -210,8 +201,7 @@ def for_training(data: Dataset, recipe: Recipe) -> SceneBatches:
 def for_validation(data: Dataset, recipe: Recipe) -> SceneBatches:
     """Make the batches that select the best epoch: the validation split, in order and as it is."""
     given = (data.images, data.labels, data.rows("validation"), len(data.characters), recipe, False)
-    seconds = np.full(len(data.images), -1)  # the score of an epoch counts one label a picture
-    return SceneBatches(*given, places=boxes.of_dataset(data), seconds=seconds, nobody=[], figures=[])
+    return SceneBatches(*given, places=boxes.of_dataset(data), seconds=data.second_labels)
 
 
 # ---------------------------------------------------------------- composites
@@ -234,8 +224,10 @@ def crop_around(scene: Scene, rng: np.random.Generator) -> Scene:
         return scene
     height = rng.uniform(bottom - top, 1.0)
     width = min(1.0, max(right - left, height / 2 * rng.uniform(0.9, 1.3)))
-    start_x = _between(rng, max(0.0, right - width), min(left, 1 - width))
-    start_y = _between(rng, max(0.0, bottom - height), min(top, 1 - height))
+    # Rounding can put the lowest start above the highest.
+    low_x, low_y = max(0.0, right - width), max(0.0, bottom - height)
+    start_x = rng.uniform(low_x, max(low_x, min(left, 1 - width)))
+    start_y = rng.uniform(low_y, max(low_y, min(top, 1 - height)))
     x, y = math.floor(start_x * size), math.floor(start_y * size)
     w, h = min(size, math.ceil((start_x + width) * size)) - x, min(size, math.ceil((start_y + height) * size)) - y
     part = cv2.resize(scene.picture[y : y + h, x : x + w], (size, size), interpolation=cv2.INTER_LINEAR)
@@ -265,16 +257,10 @@ def side_by_side(first: Scene, second: Scene, rng: np.random.Generator) -> Scene
 
 
 def paste_beside(scene: Scene, other: Scene, mask: np.ndarray, rng: np.random.Generator) -> Scene:
-    """Cut a figure out of a scene and paste it into another, where it hides little of the character there.
+    """Cut a figure out of another scene and paste it into this one, where it hides little of the character there.
 
-    Args:
-        scene: Where it is pasted, with at most one character.
-        other: Where it is cut out, of the same size, with at most one character.
-        mask: Where the figure is in `other`, `uint8 (size, size)`, 0 or 1, not all 0.
-        rng: Random generator.
-
-    Returns:
-        The scene with the figure, or the scene itself where there is no place for it.
+    `mask`, `uint8 (size, size)`, is 1 where the figure is and else 0; not all of it is 0. Each scene has at most one
+    character, and both have one size. Where there is no place for the figure, the scene itself is returned.
     """
     size = len(scene.picture)
     x, y, cut_width, cut_height = cv2.boundingRect(mask)
@@ -282,7 +268,7 @@ def paste_beside(scene: Scene, other: Scene, mask: np.ndarray, rng: np.random.Ge
     width, height = (max(8, min(size, round(n * scale))) for n in (cut_width, cut_height))
     occupied = _place(scene, USUAL_PLACE)
     corners = [(int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))) for _ in range(6)]
-    hidden = [_hidden(occupied, np.array([x, y, x + width, y + height]) / size) for x, y in corners]
+    hidden = [_covered(occupied, np.array([x, y, x + width, y + height]) / size) for x, y in corners]
     if min(hidden) >= MAX_HIDDEN:
         return scene
     left, top = corners[int(np.argmin(hidden))]
@@ -379,10 +365,6 @@ def _place(scene: Scene, otherwise: np.ndarray) -> np.ndarray:
     return np.clip(scene.characters[0].box, 0, 1) if scene.characters and scene.characters[0].exact else otherwise
 
 
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    return low + rng.random() * max(0.0, high - low)
-
-
 def _transposed(scene: Scene) -> Scene:
     """Swap rows and columns."""
     swapped = tuple(each._replace(box=each.box[[1, 0, 3, 2]]) for each in scene.characters)
@@ -393,6 +375,6 @@ def _area(box: np.ndarray) -> float:
     return float(max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]))
 
 
-def _hidden(box: np.ndarray, by: np.ndarray) -> float:
+def _covered(box: np.ndarray, by: np.ndarray) -> float:
     """Compute the fraction of a box that another one covers."""
-    return _area(np.concatenate([np.maximum(box[:2], by[:2]), np.minimum(box[2:], by[2:])])) / max(_area(box), 1e-6)
+    return _area(np.concatenate([np.maximum(box[:2], by[:2]), np.minimum(box[2:], by[2:])])) / max(_area(box), 1e-9)
