@@ -89,22 +89,6 @@ def test_a_killed_training_ends_as_one_that_was_not_killed(tmp_path, trained, ca
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_training_with_another_recipe_starts_at_the_first_epoch(tmp_path, capsys):
-    with pytest.raises(Killed):
-        train(tmp_path, kill_after=1)
-    with pytest.raises(Killed):
-        train(tmp_path, RECIPE.model_copy(update={"seed": 1}), kill_after=0)
-    assert capsys.readouterr().out.count("Starting at epoch 1.") == 2
-
-
-def test_parameters_of_the_export_do_not_restart_a_training(tmp_path, capsys):
-    with pytest.raises(Killed):
-        train(tmp_path, kill_after=1)
-    with pytest.raises(Killed):
-        train(tmp_path, RECIPE.model_copy(update={"export_weights": "int8"}), kill_after=1)
-    assert "Continuing after epoch 1." in capsys.readouterr().out
-
-
 def test_early_stopping_is_remembered(tmp_path):
     # At this rate nothing improves after the first epoch.
     recipe = RECIPE.model_copy(update={"patience": 1, "learning_rate": 1e-8})
@@ -115,16 +99,14 @@ def test_early_stopping_is_remembered(tmp_path):
     assert list(again.stages()) == []
 
 
-def test_a_diverged_training_is_an_error_and_keeps_the_state_of_the_previous_epoch(tmp_path):
-    with pytest.raises(Killed):
-        train(tmp_path, kill_after=1)
+def test_a_diverged_training_is_an_error_and_keeps_the_state_of_the_previous_epoch(tmp_path, saved_state):
     state = tmp_path / records.TRAINING_STATE
-    before = state.read_bytes()
+    state.write_bytes(saved_state)
     training = resume.Training(tmp_path, compiled(), small_data.dataset(), RECIPE)
     training.on_epoch_begin(1)
     with pytest.raises(UserError, match=r"the loss of epoch 2 is not a finite number\. Lower `learning_rate`"):
         training.on_epoch_end(1, {"loss": float("nan"), "val_loss": 1.0, "val_macro_f1": 0.5})
-    assert state.read_bytes() == before
+    assert state.read_bytes() == saved_state
 
 
 def test_the_best_weights_are_those_of_the_first_epoch_with_the_best_score(trained):
@@ -134,9 +116,8 @@ def test_the_best_weights_are_those_of_the_first_epoch_with_the_best_score(train
     assert training.best_score == scores.max()
 
 
-def test_the_state_can_be_deleted(tmp_path):
-    with pytest.raises(Killed):
-        train(tmp_path, kill_after=1)
+def test_the_state_can_be_deleted(tmp_path, saved_state):
+    (tmp_path / records.TRAINING_STATE).write_bytes(saved_state)
     resume.Training(tmp_path, compiled(), small_data.dataset(), RECIPE).delete()
     assert list(tmp_path.iterdir()) == []
 
@@ -172,9 +153,13 @@ def compiled():
     return model
 
 
-def test_an_intact_state_is_restored(tmp_path, saved_state):
+# Parameters of the export do not restart a training.
+@pytest.mark.parametrize(("changes", "epoch"), [({}, 1), ({"export_weights": "int8"}, 1), ({"seed": 1}, 0)])
+def test_a_training_continues_and_one_with_another_recipe_starts_afresh(changes, epoch, tmp_path, saved_state, capsys):
     (tmp_path / records.TRAINING_STATE).write_bytes(saved_state)
-    assert resume.Training(tmp_path, compiled(), small_data.dataset(), RECIPE).epoch == 1
+    recipe = RECIPE.model_copy(update=changes)
+    assert resume.Training(tmp_path, compiled(), small_data.dataset(), recipe).epoch == epoch
+    assert capsys.readouterr().out == ("Continuing after epoch 1.\n" if epoch else "Starting at epoch 1.\n")
 
 
 @pytest.mark.parametrize("damage", DAMAGED)

@@ -185,7 +185,8 @@ def test_composites_divide_the_probability():
     assert {0.5, 1.0} == set(targets["probabilities"].max(axis=1))
 
 
-def test_a_second_character_that_a_reviewer_saw_is_learnt_and_is_somewhere():
+def test_a_second_character_that_a_reviewer_saw_is_learnt_and_is_somewhere(monkeypatch):
+    monkeypatch.setattr(scenes, "FIGURES", 2)
     data = small_data.dataset(SIZE)
     train, test = (data.table.path[data.table.split == split].iloc[0] for split in ("train", "test"))
     seen = {train: "lisa_simpson", data.table.path[1]: "somebody else", data.table.path[2]: data.table.character[2]}
