@@ -25,13 +25,14 @@ def network_layers(model: keras.Model, picture_size: int) -> pd.DataFrame:
         `channels` (of its output), `parameters`, `multiplications` (of one picture) and `compute` (share of all
         multiplications, 0 to 1). Normalisation, activation and dropout cost little and are left out.
     """
-    config, rows = model.get_config(), []
-    config["layers"][0]["config"]["batch_shape"] = (None, picture_size, picture_size, 3)
-    for layer in keras.Model.from_config(config).layers:
-        if isinstance(layer, layers.Conv2D | layers.Dense | layers.MaxPooling2D | layers.GlobalAveragePooling2D):
-            *_, height, width, channels = (1, 1, *layer.output.shape[1:])
-            multiplications = math.prod(layer.kernel.shape) * height * width if hasattr(layer, "kernel") else 0
-            rows.append((_describe(layer), height, width, channels, layer.count_params(), multiplications))
+    computing = layers.Conv2D | layers.Dense | layers.MaxPooling2D | layers.GlobalAveragePooling2D
+    measured = [layer for layer in model.layers if isinstance(layer, computing)]
+    to_each = keras.Model(model.inputs, [layer.output for layer in measured])
+    rows = []
+    for layer, shape in zip(measured, to_each.compute_output_shape((None, picture_size, picture_size, 3)), strict=True):
+        *_, height, width, channels = (1, 1, *shape[1:])
+        multiplications = math.prod(layer.kernel.shape) * height * width if hasattr(layer, "kernel") else 0
+        rows.append((_describe(layer), height, width, channels, layer.count_params(), multiplications))
     table = pd.DataFrame(rows, columns=["layer", "height", "width", "channels", "parameters", "multiplications"])
     return table.assign(compute=table.multiplications / table.multiplications.sum())
 
