@@ -14,7 +14,7 @@ from lib.serving.fetch import PrivateAddress
 
 PUBLIC = "93.184.215.14"  # any public address: `Internet.dial` connects to loopback instead
 PICTURE = b"bytes of a picture"
-RESOLVE, DIAL = fetch.resolve, fetch.dial
+RESOLVE, DIAL = fetch.resolve, socket.create_connection
 
 # Self-signed, for the name pictures.example, valid until 2120; used in these tests only.
 CERTIFICATE = """-----BEGIN CERTIFICATE-----
@@ -77,15 +77,16 @@ class Internet:
         self.resolved.append(host)
         return self.names[host] if host in self.names else RESOLVE(host, port)
 
-    def dial(self, address, port, seconds):
-        self.dialled.append(address)
-        return DIAL("127.0.0.1", self.server.server_port, seconds)
+    def dial(self, address, seconds):
+        self.dialled.append(address[0])
+        return DIAL(("127.0.0.1", self.server.server_port), seconds)
 
-    def fetch(self, path: str = "/picture", **changes) -> bytes:
+    def fetch(self, path: str = "/picture", dial=None, **changes) -> bytes:
         """Download a page with names of the module changed."""
         url = f"http://pictures.example{path}" if path.startswith("/") else path
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in ({"resolve": self.resolve, "dial": self.dial} | changes).items():
+            patch.setattr(socket, "create_connection", dial or self.dial)
+            for name, value in ({"resolve": self.resolve} | changes).items():
                 patch.setattr(fetch, name, value)
             return fetch.read_picture(url)
 
@@ -168,11 +169,11 @@ def test_a_body_without_a_length_is_read(internet, server):
 def test_the_next_address_is_tried_if_one_does_not_answer(internet):
     seconds_given = []
 
-    def dial(address, port, seconds):
+    def dial(address, seconds):
         seconds_given.append(seconds)
-        if address == PUBLIC:
+        if address[0] == PUBLIC:
             raise TimeoutError
-        return internet.dial(address, port, seconds)
+        return internet.dial(address, seconds)
 
     internet.names["pictures.example"] = [PUBLIC, "93.184.215.15"]
     assert internet.fetch(dial=dial, CONNECT_SECONDS=4) == PICTURE
@@ -476,7 +477,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(internet, server):
 
 
 def test_a_closed_port_is_an_error(internet):
-    def dial(address, port, seconds):
+    def dial(address, seconds):
         raise ConnectionRefusedError
 
     with pytest.raises(UserError, match=r"Nothing answers at pictures\.example, port 80"):
@@ -528,7 +529,7 @@ def secure(internet, tmp_path):
     return internet
 
 
-def trusting() -> ssl.SSLContext:
+def trusting(trust_env: bool) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=CERTIFICATE)
 
 
@@ -554,6 +555,6 @@ def test_an_unanswered_handshake_ends_at_the_deadline(internet):
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UserError, match=r"longer than 0\.2 seconds"):
         internet.fetch(
             "https://pictures.example/picture",
-            dial=lambda address, port, seconds: DIAL(*silent.getsockname(), seconds),
+            dial=lambda address, seconds: DIAL(silent.getsockname(), seconds),
             TOTAL_SECONDS=0.2,
         )

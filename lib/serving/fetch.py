@@ -38,18 +38,17 @@ MAX_OVERHEAD = 100_000  # bytes of headers
 SVG = re.compile(rb"(?is)\xef?\xbb?\xbf?(?>(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE svg[^>\[]*(?:\[.*?\]\s*)?>)*)<svg\b")
 
 # Special ranges that `ipaddress` calls global, or did in some releases of Python 3.11.
-NOT_PUBLIC = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "168.63.129.16/32",  # the host of a virtual machine in Azure
-        "192.0.0.0/24",  # protocol assignments, metadata of some clouds
-        "192.88.99.0/24",  # relays of 6to4
-        "2001::/23",  # protocol assignments, among them Teredo, which contains an IPv4 address
-        "2002::/16",  # 6to4, which contains an IPv4 address
-    )
+NOT_PUBLIC = (
+    ipaddress.ip_network("168.63.129.16/32"),  # the host of a virtual machine in Azure
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments, metadata of some clouds
+    ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4
+    ipaddress.ip_network("2001::/23"),  # protocol assignments, among them Teredo, which contains an IPv4 address
+    ipaddress.ip_network("2002::/16"),  # 6to4, which contains an IPv4 address
 )
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all IPv6 addresses that are assigned
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses, as IPv6-only networks write them
+
+ssl_context = functools.cache(httpx.create_ssl_context)  # reading about 150 certificates takes 20 ms
 
 
 class PrivateAddress(UserError):
@@ -109,13 +108,11 @@ def is_public(address: str) -> bool:
     Private, local, reserved and multicast addresses are not, nor IPv6 addresses that represent such an IPv4 address.
     """
     ip = ipaddress.ip_address(address)
-    if ip.version == 6:
-        if ip.ipv4_mapped is not None:
-            return is_public(str(ip.ipv4_mapped))
-        if ip in NAT64:
-            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
-        if ip not in GLOBAL_UNICAST:
-            return False
+    if ip in NAT64:
+        ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.version == 6 and ip not in GLOBAL_UNICAST:
+        return False
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in NOT_PUBLIC)
 
 
@@ -123,17 +120,6 @@ def resolve(host: str, port: int) -> list[str]:
     """List the addresses of a name, or of an address in any notation that the system accepts, such as `127.1`."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def dial(address: str, port: int, seconds: float) -> socket.socket:
-    """Connect to an address; raises OSError."""
-    return socket.create_connection((address, port), seconds)
-
-
-@functools.cache  # reading about 150 certificates takes 20 ms
-def ssl_context() -> ssl.SSLContext:
-    """Make the context that verifies certificates against the authorities that browsers trust."""
-    return httpx.create_ssl_context(trust_env=False)
 
 
 def _connect(target: httpx.URL, end: float, allow_private: bool) -> socket.socket:
@@ -144,7 +130,8 @@ def _connect(target: httpx.URL, end: float, allow_private: bool) -> socket.socke
     for position, address in enumerate(addresses):
         # A first address that does not answer, such as IPv6 without a route, leaves time for the others.
         with contextlib.suppress(OSError):
-            connection = dial(address, port, _remaining(connect_end) / (len(addresses) - position))
+            seconds = _remaining(connect_end) / (len(addresses) - position)
+            connection = socket.create_connection((address, port), seconds)
             break
     else:
         raise UserError(f"Nothing answers at {target.host}, port {port}. Check the address, or try again later.")
@@ -154,7 +141,7 @@ def _connect(target: httpx.URL, end: float, allow_private: bool) -> socket.socke
         raise _private(host)
     connection.settimeout(_remaining(end))
     if target.scheme == "https":
-        connection = ssl_context().wrap_socket(connection, server_hostname=host)
+        connection = ssl_context(trust_env=False).wrap_socket(connection, server_hostname=host)
     return connection
 
 
