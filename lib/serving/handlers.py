@@ -215,10 +215,8 @@ class PageHandler(Handler, TornadoVoilaHandler):
             return self.say(403, message)
         self.request.arguments.clear()
         self.request.query = ""
-        while self.kernel_manager.is_full and not self.kernel_manager.ahead and self.kernel_manager.is_preparing:
-            await asyncio.sleep(kernels.PLACE_SECONDS)
         try:
-            self.kernel_manager.make_place()
+            await self.kernel_manager.make_place()
             html = "".join([part async for part in self.get_generator()])
         except kernels.Full:
             return self.say(503, "As many pages are open as memory has room for. Close one, then load this one again.")

@@ -51,10 +51,14 @@ class Kernels(AsyncMappingKernelManager):
         self._endings: dict[str, asyncio.TimerHandle] = {}
 
     @property
+    def _tasks(self) -> list[asyncio.Task]:
+        return [task for pool in self._pools.values() for task in pool]
+
+    @property
     def ahead(self) -> set[str]:
         """Kernels of pages that are made and that no visitor has asked for yet."""
-        tasks = (task for pool in self._pools.values() for task in pool if task.done() and not task.cancelled())
-        return {task.result()["kernel_id"] for task in tasks if not task.exception()}
+        done = (task for task in self._tasks if task.done() and not task.cancelled())
+        return {task.result()["kernel_id"] for task in done if not task.exception()}
 
     @property
     def pages(self) -> int:
@@ -65,11 +69,6 @@ class Kernels(AsyncMappingKernelManager):
     def is_full(self) -> bool:
         """Whether no further kernel may be started."""
         return self.starting + len(self) >= self.max_kernels
-
-    @property
-    def is_preparing(self) -> bool:
-        """Whether the page made ahead has a place and is nearly ready."""
-        return not self._waits and any(not task.done() for pool in self._pools.values() for task in pool)
 
     async def start_kernel(self, **kwargs: Any) -> str:
         is_ahead = (kwargs.get("env") or {}).get(ENV_VARIABLE.VOILA_PREHEAT) == "True"
@@ -90,25 +89,23 @@ class Kernels(AsyncMappingKernelManager):
         self.end_after(START_SECONDS, kernel_id)
         return kernel_id
 
-    def make_place(self) -> None:
-        """Give a visitor the page made ahead, or else a place for a new one; raises Full if there is neither."""
-        ahead = self.ahead
-        if not ahead and self.is_full:
-            raise Full
-        for kernel_id in ahead:
+    async def make_place(self) -> None:
+        """Give a visitor the page made ahead, once it is ready, or else a place for a new one; raises Full."""
+        while self.is_full and not self.ahead:
+            if self._waits or all(task.done() for task in self._tasks):
+                raise Full
+            await asyncio.sleep(PLACE_SECONDS)
+        for kernel_id in self.ahead:
             self.end_after(START_SECONDS, kernel_id)
-
-    async def shutdown_all(self, now: bool = False) -> None:
-        """End all kernels, and start none any more."""
-        self.max_kernels = 0
-        await super().shutdown_all(now=now)
 
     def end_after(self, seconds: float, kernel_id: str) -> None:
         """End a kernel unless this is called again before, or its page still waits for a visitor then."""
-        self._forget_ending(kernel_id)
+        if kernel_id in self._endings:
+            self._endings[kernel_id].cancel()
         self._endings[kernel_id] = asyncio.get_running_loop().call_later(seconds, self._end, kernel_id)
 
     def _end(self, kernel_id: str) -> None:
+        del self._endings[kernel_id]
         if kernel_id in self.ahead:
             self.end_after(START_SECONDS, kernel_id)
         else:
@@ -128,18 +125,10 @@ class Kernels(AsyncMappingKernelManager):
         if self._kernel_connections.get(kernel_id) == 0:
             self.end_after(LEAVE_SECONDS, kernel_id)
 
-    def remove_kernel(self, kernel_id: str) -> Any:
-        self._forget_ending(kernel_id)
-        return super().remove_kernel(kernel_id)
-
     def _handle_kernel_died(self, kernel_id: str) -> None:
         log.warning("The kernel of a page died (out of memory?).")
         # The parent only forgets it, its sockets and files would stay.
         asyncio.get_running_loop().create_task(self.shutdown_kernel(kernel_id))
-
-    def _forget_ending(self, kernel_id: str) -> None:
-        if kernel_id in self._endings:
-            self._endings.pop(kernel_id).cancel()
 
 
 class Connection(ZMQChannelsWebsocketConnection):
@@ -170,7 +159,11 @@ class Connection(ZMQChannelsWebsocketConnection):
         kind = self.session.unpack(parts[1])["msg_type"]
         content = self.session.unpack(parts[4]) if kind in ("error", "stream") else {}
         if kind == "error" or content.get("name") == "stderr":
-            self._note(str(content.get("evalue") or content.get("text")))
+            error = str(content.get("evalue") or content.get("text"))
+            if not error.startswith("No such comm"):  # ipywidgets says so at every visit
+                self.errors += 1
+                if self.errors <= MAX_LOGGED_ERRORS:
+                    log.warning("Page kernel error: %r", error[-500:])
             return
         socket = self.websocket_handler.ws_connection
         if socket is None:
@@ -180,13 +173,6 @@ class Connection(ZMQChannelsWebsocketConnection):
             super().handle_outgoing_message(stream, outgoing_msg)
         except StreamBufferFullError:
             socket.abort()
-
-    def _note(self, error: str) -> None:
-        if error.startswith("No such comm"):  # ipywidgets says so at every visit
-            return
-        self.errors += 1
-        if self.errors <= MAX_LOGGED_ERRORS:
-            log.warning("Page kernel error: %r", error[-500:])
 
 
 def check_frame(frame: bytes) -> None:

@@ -21,6 +21,8 @@ from lib import paths, records
 from lib.characters import display_name
 from lib.data import pictures, sources
 from lib.data.preparation import source_of
+from lib.drawing import sample
+from lib.drawing.figures import FEATURES
 from lib.errors import UserError
 from lib.evaluation import occlusion
 from lib.inference import recogniser as recognisers
@@ -45,10 +47,7 @@ NO_NETWORK = (
 FRAMES = "frames"
 ARCHIVE_TERMS = [
     {"words": "The network is under CC BY-NC-SA 4.0, not for commercial use: it was trained on"},
-    {
-        "words": "Alexandre Attia’s collection of frames.",
-        "href": sources.KAGGLE_PAGE,
-    },
+    {"words": "Alexandre Attia’s collection of frames.", "href": sources.KAGGLE_PAGE},
 ]
 
 
@@ -101,9 +100,9 @@ class Networks:
         """
         if not self._folders or time.monotonic() - self._looked > LOOK_SECONDS:
             self.look()
-        if (recogniser := self.first) is None:
+        if self.first is None:
             raise UserError(self._reason)
-        return recogniser
+        return self.first
 
     def about(self) -> dict[str, Any]:
         """Describe the networks for the page; see `describe`."""
@@ -123,7 +122,17 @@ class Networks:
             UnreadablePicture: The bytes are no picture or exceed a limit.
         """
         pictures.probe(contents)  # so that what is wrong with the picture is said once, not for each network
-        return {key: self._answer(contents, key) for key in keys}
+        answers: dict[str, dict[str, Any]] = {}
+        for key in keys:
+            try:
+                recogniser = self._recogniser(key)
+            except UserError as problem:
+                answers[key] = {"problem": str(problem)}
+                continue
+            answer = recogniser.predict(contents)
+            is_confused = answer.character in recogniser.metrics.get("confused", [])
+            answers[key] = answer_record(answer) | {"closest": answer.all[0].character, "confused": is_confused}
+        return answers
 
     def explain(self, contents: bytes, key: str, character: str = "") -> tuple[dict[str, Any], bytes]:
         """Show which parts of a picture speak for a character.
@@ -142,25 +151,14 @@ class Networks:
             UserError: The picture or the network cannot be used.
         """
         recogniser = self._recogniser(key)
-        square = pictures.decode(contents, recogniser.picture_size, recogniser.resize_mode)
+        square, frame = pictures.decode_framed(contents, recogniser.picture_size, recogniser.resize_mode)
         found = occlusion.explain(recogniser, square, character)
-        shown = pictures.decode_full(contents, LONGEST_SIDE)
-        frame = pictures.framing(shown, recogniser.picture_size, recogniser.resize_mode)
         importance = occlusion.shown_part(found.importance, frame)
         # What changes little is darkened little.
         effect = 1.0 if found.lowest is None else min(1.0, (found.probability - found.lowest) / FULL_EFFECT)
         overlay = occlusion.heatmap_overlay(1 - effect * (1 - importance))
         facts = {"name": recogniser.names[found.label], "before": found.probability, "after": found.lowest}
-        return facts, _encode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGBA2BGRA))
-
-    def _answer(self, contents: bytes, key: str) -> dict[str, Any]:
-        try:
-            recogniser = self._recogniser(key)
-        except UserError as problem:
-            return {"problem": str(problem)}
-        answer = recogniser.predict(contents)
-        is_confused = answer.character in recogniser.metrics.get("confused", [])
-        return answer_record(answer) | {"closest": answer.all[0].character, "confused": is_confused}
+        return facts, cv2.imencode(".png", cv2.cvtColor(overlay, cv2.COLOR_RGBA2BGRA))[1].tobytes()
 
     def _recogniser(self, key: str) -> Recogniser:
         try:
@@ -215,8 +213,6 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
         message if there is no network, `subject`, what the characters are, `links` (`words`, with an `href` where there
         is a page), `limits` of pictures, and `together`, how many may answer at once.
     """
-    from lib.drawing import sample
-
     names = Counter(folder.name for folder in folders.values())
     networks = [
         {"key": key, "name": folder.name if names[folder.name] == 1 else key} | _facts(folder, _changes(folder))
@@ -224,12 +220,12 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
     ]
     knows_the_series = networks and {label for label, _ in networks[0]["characters"]} & set(sample.CHARACTERS)
     of_the_archive = networks and networks[0]["tested"]["kind"] == FRAMES
-    own = [{"words": "The network is one of your own."}]
+    terms = ARCHIVE_TERMS if of_the_archive else [{"words": "The network is one of your own."}]
     return {
         "networks": networks,
         "problem": "" if networks else NO_NETWORK,
         "subject": "characters of The Simpsons" if knows_the_series else "characters",
-        "links": [*(ARCHIVE_TERMS if of_the_archive else own), {"words": "Code and drawings: MIT licence."}],
+        "links": [*terms, {"words": "Code and drawings: MIT licence."}],
         "limits": {
             "bytes": pictures.MAX_BYTES,
             "pixels": pictures.MAX_PIXELS,
@@ -253,13 +249,14 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
         For each `character`, `name` and `picture` (JPEG, square, `DRAWING_SIDE` pixels); those that the network names
         best come first, and of those with about the same probability the one with the largest outline.
     """
-    from lib.drawing import sample
-    from lib.drawing.figures import FEATURES
 
     def draw(place: tuple[int, str]) -> tuple[tuple[float, float], str, bytes]:
         index, character = place
-        drawing = _square(sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index])))
-        picture = _encode(".jpg", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+        drawing = sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index]))
+        side = min(drawing.shape[:2])
+        top, left = ((length - side) // 2 for length in drawing.shape[:2])
+        square = pictures.resize(drawing[top : top + side, left : left + side], DRAWING_SIDE)
+        picture = cv2.imencode(".jpg", square[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
         if recogniser is None:
             return (0.0, 0.0), character, picture
         answer = recogniser.predict(picture)
@@ -289,13 +286,16 @@ def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
     metadata = _read(lambda run: recognisers.read_metadata((run / records.LITERT_MODEL).read_bytes(), run), folder)
     labels = metadata.get("characters", [])
     thresholds = (metadata.get("threshold"), metrics.get("threshold"), recognisers.DEFAULT_THRESHOLD)
+    source = source_of(str(run.get("data_name", folder.parent.name)))
+    # Only the archive has a test set of its own.
+    is_archive = "kaggle_test" in metrics or source in ("kaggle", sources.KAGGLE_NAME)
     # A network that was trained once more on all frames has scores of its own where there were other pictures.
     scores = run.get("refit", {}).get("scores") or metrics
     return {
         "tested": {
             "accuracy": scores.get("accuracy"),
             "pictures": scores.get("test_pictures"),
-            "kind": _kind(str(run.get("data_name", folder.parent.name)), metrics),
+            "kind": "drawings" if source == "sample" else FRAMES if is_archive else "pictures",
         },
         "characters": sorted(zip(labels, map(display_name, labels), strict=True), key=itemgetter(1)),
         "threshold": next(each for each in thresholds if each is not None),
@@ -304,30 +304,9 @@ def _facts(folder: Path, changes: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def _kind(data_name: str, metrics: dict[str, Any]) -> str:
-    """Say what the test pictures of a data set are; only the archive has a test set of its own."""
-    source = source_of(data_name)
-    if source == "sample":
-        return "drawings"
-    return FRAMES if "kaggle_test" in metrics or source in ("kaggle", sources.KAGGLE_NAME) else "pictures"
-
-
 def _read(read: Callable[[Path], dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Read a record as far as it can be read; a damaged one hides no network from the page."""
     try:
         return read(folder)
     except (OSError, UserError):
         return {}
-
-
-def _square(picture: np.ndarray) -> np.ndarray:
-    """Cut the middle square, `DRAWING_SIDE` pixels a side."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return pictures.resize(picture[top : top + side, left : left + side], DRAWING_SIDE)
-
-
-def _encode(suffix: str, picture: np.ndarray, *options: int) -> bytes:
-    _, contents = cv2.imencode(suffix, picture, options)
-    return contents.tobytes()

@@ -79,18 +79,11 @@ class AnyVisitor(IdentityProvider):
 class LimitedServer(HTTPServer):
     """Closes connections beyond `MAX_CONNECTIONS` at once, before the process is out of files."""
 
-    open_connections = 0
-
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
-        if self.open_connections >= MAX_CONNECTIONS:
+        if len(self._connections) < MAX_CONNECTIONS:
+            super().handle_stream(stream, address)
+        else:
             stream.close()
-            return
-        self.open_connections += 1
-        super().handle_stream(stream, address)
-
-    def on_close(self, server_conn: object) -> None:
-        self.open_connections -= 1
-        super().on_close(server_conn)
 
 
 class Server(Voila):
@@ -170,6 +163,7 @@ class Server(Voila):
         logging.disable()  # what was under way fails now, and that is no news
         server.stop()
         self.predictor.executor.shutdown(wait=False, cancel_futures=True)
+        self.kernel_manager.max_kernels = 0  # so that none is started any more
         await self.kernel_manager.shutdown_all(now=True)
         await server.close_all_connections()
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from lib import paths, records
-from lib.characters import display_name
 from lib.errors import UserError, report_error
 from lib.inference import recogniser as recognisers
 from lib.serving import page
@@ -28,8 +27,7 @@ from lib.study import reading
 LITERT = FRONTEND / "node_modules" / "@litertjs"
 # Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
 RUNTIME = "litert_wasm_compat_internal"
-ENTRIES = ("site.js", "recogniser.js")  # modules of the page and of its worker
-STATIC = ("worker.js", "style.css", "manifest.webmanifest", "icon.svg")
+OTHERS = ("node_modules", "package*", ".npmrc", "kernel.js")  # what is no part of the page beside its files
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
 SEED = 0
 STUDY = "study"  # folder of the executed notebooks
@@ -62,8 +60,6 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         site = Path(temporary) / "site"
         site.mkdir()
-        for name in {*STATIC, *(name for entry in ENTRIES for name, _ in modules(entry, about=""))} - {"about.js"}:
-            shutil.copy(FRONTEND / name, site)
         shutil.copy(paths.ROOT / "LICENSE", site / "LICENSE.txt")
         _write_litert(site / "litert")
         about = _about(site, runs, loaded)
@@ -146,10 +142,12 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
         facts["file"] = f"networks/{recogniser.digest[:16]}.tflite"  # a name may be anything
         (site / facts["file"]).write_bytes(fix_batch(contents))
         facts["bytes"] = _compress(site / facts["file"])
-        facts["metadata"] = recognisers.read_metadata(contents, run)
-        facts["metadata"]["names"] = [display_name(character) for character in recogniser.characters]
-        facts["metadata"] |= {"threshold": recogniser.threshold, "second_threshold": recogniser.second_threshold}
-        facts["metadata"]["confused"] = recogniser.metrics.get("confused", [])
+        facts["metadata"] = recognisers.read_metadata(contents, run) | {
+            "names": recogniser.names,
+            "threshold": recogniser.threshold,
+            "second_threshold": recogniser.second_threshold,
+            "confused": recogniser.metrics.get("confused", []),
+        }
     script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
     about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
     (site / "drawings").mkdir()
@@ -175,23 +173,24 @@ def _compress(path: Path) -> int:
 
 
 def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
-    """Write what names the other files, which are all there; lists those that a browser keeps after the first visit."""
-    index = (FRONTEND / "index.html").read_text(encoding="utf-8")
+    """Write the page beside the other files, which are all there; lists what a browser keeps after the first visit."""
+    shutil.copytree(FRONTEND, site, ignore=shutil.ignore_patterns(*OTHERS), dirs_exist_ok=True)
     contents = b"".join(name.encode() + (site / name).read_bytes() for name in _files(site))
-    contents += json.dumps(about).encode() + index.encode()  # of the files that are written here
-    version = CACHES + hashlib.sha256(contents).hexdigest()[:12]
+    version = CACHES + hashlib.sha256(contents + json.dumps(about).encode()).hexdigest()[:12]
     (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
     # The browser hears of every module at once, so that it need not find one in the other.
-    preloads = [f'<link rel="modulepreload" href="{name}">\n' for name, _ in modules(ENTRIES[0], about="")]
-    (site / "index.html").write_text(index.replace("</head>", "".join([*preloads, "</head>"])), encoding="utf-8")
-    # Networks and runtime the browser keeps as they come.
-    large = (".gz", ".wasm", ".tflite")
-    kept = [name for name in _files(site) if not name.endswith(large) and name != "index.html"]  # which is "./"
-    compressed = [name for name in _files(site) if name.endswith(".gz")]  # as the page asks for networks and runtime
+    preloads = [f'<link rel="modulepreload" href="{name}">\n' for name in modules("site.js", site)]
+    index, worker = site / "index.html", site / "service_worker.js"
+    index.write_text(
+        index.read_text(encoding="utf-8").replace("</head>", "".join([*preloads, "</head>"])), encoding="utf-8"
+    )
+    # Networks and runtime the browser keeps as they come, compressed; the page itself is "./".
+    large, others = (".gz", ".wasm", ".tflite"), (index.name, worker.name)
+    kept = [name for name in _files(site) if not name.endswith(large) and name not in others]
+    compressed = [name for name in _files(site) if name.endswith(".gz")]
     constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *kept], "LARGE": compressed}
     lines = [f"const {name} = {json.dumps(value)};\n" for name, value in constants.items()]
-    worker = (FRONTEND / "service_worker.js").read_text(encoding="utf-8")
-    (site / "service_worker.js").write_text("".join([*lines, worker]), encoding="utf-8")
+    worker.write_text("".join([*lines, worker.read_text(encoding="utf-8")]), encoding="utf-8")
     return kept
 
 

@@ -5,7 +5,6 @@ before, and no trait is read, only written.
 """
 
 import concurrent.futures
-import graphlib
 import json
 import logging
 import re
@@ -35,7 +34,7 @@ PRIVACY = (
 LOADER = """\
 const sources = %s;
 const addresses = {};
-for (const [name, source] of sources) {
+for (const [name, source] of Object.entries(sources)) {
   const text = source.replace(/ from "\\.\\/(.+?)";/g, (_, other) => ` from "${addresses[other]}";`);
   addresses[name] = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
 }
@@ -43,23 +42,13 @@ export default (await import(addresses["kernel.js"])).default;
 """
 
 
-def modules(entry: str, **written: str) -> list[tuple[str, str]]:
-    """Give the name and the source of a module and of all that it imports, each after those that it needs.
-
-    Modules are files in `frontend/`, or else sources in `written`, by name without `.js`.
-    """
-    sources, waiting = {f"{name}.js": source for name, source in written.items()}, [entry]
-    while waiting:
-        name = waiting.pop()
-        if name not in sources:
-            sources[name] = (FRONTEND / name).read_text(encoding="utf-8")
-            waiting += _imports(sources[name])
-    graph = {name: _imports(source) for name, source in sources.items()}
-    return [(name, sources[name]) for name in graphlib.TopologicalSorter(graph).static_order()]
-
-
-def _imports(source: str) -> list[str]:
-    return re.findall(r' from "\./(.+?)";', source)
+def modules(name: str, folder: Path = FRONTEND) -> dict[str, str]:
+    """Give the sources, by name, of a module in a folder and of all that it imports, each after those that it needs."""
+    source = (folder / name).read_text(encoding="utf-8")
+    needed: dict[str, str] = {}
+    for other in re.findall(r' from "\./(.+?)";', source):
+        needed |= modules(other, folder)
+    return needed | {name: source}
 
 
 class Widget(anywidget.AnyWidget):
