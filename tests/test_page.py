@@ -688,9 +688,8 @@ def test_several_characters_are_named_and_outlined_each_with_its_own_heat_map(ch
         facts = facts.replace('"confused": []', '"confused": ["krusty_the_clown"]')
         facts = facts.replace('"second_threshold": 1.0', '"second_threshold": 0.7')
         (folder / "about.js").write_text(facts.replace('"metadata": {', '"metadata": {' + rule))
-        (network,) = folder.glob("networks/*.tflite")
-        contents = site.fix_batch(small_model.network(3, 16, cells=4))
-        Path(f"{network}.gz").write_bytes(gzip.compress(contents))
+        (network,) = folder.glob("networks/*.tflite.gz")
+        network.write_bytes(gzip.compress(site.fix_batch(small_model.network(3, 16, cells=4))))
         with pages(chromium, address) as open_page:
             visit = open_page()
             # Three quarters are green, so it is the more probable one; red has the quarter on the left.

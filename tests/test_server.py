@@ -50,15 +50,9 @@ def encoded(contents: bytes) -> str:
 # ---------------------------------------------------------------- the rules, without a server
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environment", "message"),
-    [
-        ([], {"MODEL_DIR": "no/such/run"}, "no run folder"),
-    ],
-)
-def test_an_unusable_setting_gets_a_message(arguments, environment, message):
-    with pytest.raises(UserError, match=message):
-        server.parse(arguments, environment)
+def test_an_unusable_setting_gets_a_message(monkeypatch, capsys):
+    monkeypatch.setenv("MODEL_DIR", "no/such/run")
+    assert server.main([]) == 2 and "no run folder" in capsys.readouterr().err
 
 
 def test_a_foreign_address_gets_a_message():

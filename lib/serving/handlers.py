@@ -68,13 +68,11 @@ HEADERS = {
 class SecurityHeaders(tornado.web.OutputTransform):
     """Puts the headers on every answer, whichever handler gives it and however it fails."""
 
-    def transform_first_chunk(
-        self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, finishing: bool
-    ) -> tuple[int, httputil.HTTPHeaders, bytes]:
+    def transform_first_chunk(self, status: int, headers: httputil.HTTPHeaders, chunk: bytes, _: bool) -> tuple:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         headers.pop("Server", None)  # which version answers is nobody's business
-        return status_code, headers, chunk
+        return status, headers, chunk
 
 
 class Handler(tornado.web.RequestHandler):
@@ -163,10 +161,9 @@ class Gate(routing.Router):
         if cookie is not None and secrets.compare_digest(cookie.value.encode(), self._cookie.encode()):
             return None
         scheme, _, header = request.headers.get("Authorization", "").partition(" ")
+        is_header = scheme.lower() == "bearer"
         query = urllib.parse.parse_qs(request.query.replace("+", "%2B"))  # a token is no form, where + is a space
-        given = query.get("token", [""])[-1].encode()
-        if scheme.lower() == "bearer":
-            given = header.strip().encode()
+        given = (header.strip() if is_header else query.get("token", [""])[-1]).encode()
         if not given:
             message = (
                 "This server asks for a token. Open the address that it printed, or send “Authorization: Bearer …”."
@@ -180,7 +177,7 @@ class Gate(routing.Router):
             self._wrong.append(now)
             log.warning("A wrong token came from %s.", request.remote_ip)
             return self._say(request, 403, "The token is not the right one.")
-        if scheme.lower() == "bearer":
+        if is_header:
             return None
         # A cookie remembers it, and the address loses it.
         cookie = f"{COOKIE}={self._cookie}; HttpOnly; Path=/; SameSite=Strict"
@@ -265,13 +262,12 @@ class Predictor:
 
     async def predict(self, recogniser: Recogniser, body: bytes) -> dict[str, Any]:
         """Answer a request's body; see `page.answer_record`. Raises UserError where it or the picture is unusable."""
-
-        def answer() -> dict[str, Any]:
-            return page.answer_record(recogniser.predict(_picture_in(body)))
-
+        loop = asyncio.get_running_loop()
         self.under_way += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.executor, answer)
+            return page.answer_record(
+                await loop.run_in_executor(self.executor, lambda: recogniser.predict(_picture_in(body)))
+            )
         finally:
             self.under_way -= 1
 

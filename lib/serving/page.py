@@ -165,9 +165,8 @@ class Networks:
             return self._load(self._folders[key])
         except UserError as problem:  # which names folders of this machine
             log.warning("%s", problem)
-            raise UserError(
-                "This network cannot be loaded; the log of the server says why. Choose another one."
-            ) from None
+            message = "This network cannot be loaded; the log of the server says why. Choose another one."
+            raise UserError(message) from None
 
     def _load(self, folder: Path) -> Recogniser:
         """Load a network, again after each training; while that is not possible, the one from before answers."""
@@ -250,28 +249,26 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
         best come first, and of those with about the same probability the one with the largest outline.
     """
 
-    def draw(place: tuple[int, str]) -> tuple[tuple[float, float], str, bytes]:
+    def draw(place: tuple[int, str]) -> tuple[tuple[float, float], dict[str, Any]]:
         index, character = place
         drawing = sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index]))
         side = min(drawing.shape[:2])
         top, left = ((length - side) // 2 for length in drawing.shape[:2])
         square = pictures.resize(drawing[top : top + side, left : left + side], DRAWING_SIDE)
         picture = cv2.imencode(".jpg", square[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+        drawn = {"character": character, "name": display_name(character), "picture": picture}
         if recogniser is None:
-            return (0.0, 0.0), character, picture
+            return (0.0, 0.0), drawn
         answer = recogniser.predict(picture)
         probability = max(guess.probability for guess in answer.all if guess.character == character)
         outlines = [found.box for found in answer.found if found.character == character and found.box]
         areas = ((right - left) * (bottom - top) for left, top, right, bottom in outlines)
-        return (round(probability, 1), max(areas, default=0.0)), character, picture
+        return (round(probability, 1), max(areas, default=0.0)), drawn
 
     known = [place for place in enumerate(FEATURES) if recogniser is None or place[1] in recogniser.characters]
     with ThreadPoolExecutor(cores()) as executor:  # OpenCV and LiteRT release Python's lock
-        drawn = sorted(executor.map(draw, known), key=lambda one: one[0], reverse=True)
-    return [
-        {"character": character, "name": display_name(character), "picture": picture}
-        for _, character, picture in drawn[:number]
-    ]
+        ranked = sorted(executor.map(draw, known), key=itemgetter(0), reverse=True)
+    return [drawn for _, drawn in ranked[:number]]
 
 
 def _changes(folder: Path) -> tuple[int, ...]:

@@ -49,10 +49,8 @@ MAX_MESSAGE_BYTES = 16 * 2**20  # of a websocket; the page shrinks pictures, so 
 MAX_TOKEN_LETTERS = 1_000
 MAX_CONNECTIONS = 100  # a page takes a dozen; fewer than the files that a process may open
 PREDICTIONS_PER_CORE = 16  # under way at once: a queue that is empty in about 150 ms
-CELL_SECONDS = 60  # after which a notebook that hangs has failed
 BODY_SECONDS, IDLE_CONNECTION_SECONDS = 60, 120
 FOLDERS = "who-is-it-"  # how the names of the temporary folders begin, before the process that owns them
-MAX_IPC_FOLDER = 20  # the path of a socket in it has 83 characters more, and may have 103 on macOS, 107 on Linux
 
 # Of Voila's own handlers only these, so that one that a later version adds is not served unseen. What is not here: the
 # files beside the notebook (its pattern `public/.*` lets `public/../secret` pass), the folder view, the socket that
@@ -65,8 +63,6 @@ KEPT_HANDLERS = {
     FileFindHandler,
 }
 TEMPLATE_FILES = r"/voila/templates/([\w-]+/static(?:/\w[\w.-]*)+)"  # Voila raises at any other path
-# The parts of JupyterLab that widgets need; the rest of what is installed beside them stays out of the page.
-LAB_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
 
 
 class AnyVisitor(IdentityProvider):
@@ -74,6 +70,35 @@ class AnyVisitor(IdentityProvider):
 
     def get_user(self, handler: tornado.web.RequestHandler) -> User:
         return User("visitor")
+
+
+# What is not as Voila has it by default; each entry was a way to break or to abuse the page.
+CONFIG = {
+    "Voila": {
+        "log_level": logging.ERROR,  # a visitor could fill the disk with warnings, of messages not allowed
+        "config_file_paths": [],  # a voila.json that lies about would undo this
+        "identity_provider_class": AnyVisitor,
+        "kernel_websocket_connection_class": kernels.Connection,
+    },
+    "VoilaConfiguration": {
+        # The parts of JupyterLab that widgets need; the rest of what is installed stays out of the page.
+        "extension_allowlist": [
+            "@jupyter-widgets/jupyterlab-manager",
+            "@voila-dashboards/widgets-manager8",
+            "anywidget",
+        ],
+        "multi_kernel_manager_class": kernels.Kernels,
+        "preheat_kernel": True,
+    },
+    "VoilaExecutor": {"timeout": 60},  # seconds, after which a cell that hangs has failed
+    # A kernel that died and was started again knows nothing of its page: it is ended instead.
+    "KernelRestarter": {"restart_limit": 0},
+    # Sockets in a folder of ours instead of ports, which another process might take or listen to. The path of a socket
+    # has 83 characters more than that of the folder for temporary files, and may have 103 on macOS, 107 on Linux.
+    "KernelManager": {"transport": "ipc" if len(tempfile.gettempdir()) <= 20 else "tcp"},
+    # Nothing is signed, so no key is written to the home folder.
+    "NotebookNotary": {"secret": secrets.token_bytes(), "db_file": ":memory:"},
+}
 
 
 class LimitedServer(HTTPServer):
@@ -90,7 +115,7 @@ class Server(Voila):
     """Voila with one notebook, its defaults changed, and the handlers of this project before its own."""
 
     def __init__(self, given: argparse.Namespace, **kwargs: Any) -> None:
-        super().__init__(config=voila_config(), notebook_path=str(NOTEBOOK), **kwargs)
+        super().__init__(config=Config(CONFIG), notebook_path=str(NOTEBOOK), **kwargs)
         self.given = given
         networks = page.Networks(os.environ.get("OUTPUTS") or paths.OUTPUTS, os.environ.get("MODEL_DIR"))
         cores = machine.cores()
@@ -135,12 +160,12 @@ class Server(Voila):
         sockets = listen_on(self.given.host, self.given.port)
         self.port = sockets[0].getsockname()[1]
         remove_left_folders()
-        self.connection_dir_root = tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-")
-        try:
-            asyncio.run(self._serve(sockets))
-        finally:
-            end_children()
-            shutil.rmtree(self.connection_dir_root, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=f"{FOLDERS}{os.getpid()}-", ignore_cleanup_errors=True)
+        with folder as self.connection_dir_root:
+            try:
+                asyncio.run(self._serve(sockets))
+            finally:
+                end_children()
 
     def listen(self) -> None:
         """Nothing: Voila's own way tries other ports and stops with the loop half done."""
@@ -179,33 +204,6 @@ class Server(Voila):
             log.warning("Whoever can reach this machine and has the token can use the page. Nothing is encrypted.")
         query = f"/?token={self.given.shown_token}" if self.given.token else "/"
         log.info("The page is at http://%s:%d%s (Ctrl-C stops it).", host, self.port, query)
-
-
-def voila_config() -> Config:
-    """Say what is not as Voila has it by default; each entry was a way to break or to abuse the page."""
-    ipc = len(tempfile.gettempdir()) <= MAX_IPC_FOLDER
-    return Config(
-        {
-            "Voila": {
-                "log_level": logging.ERROR,  # a visitor could fill the disk with warnings, of messages not allowed
-                "config_file_paths": [],  # a voila.json that lies about would undo this
-                "identity_provider_class": AnyVisitor,
-                "kernel_websocket_connection_class": kernels.Connection,
-            },
-            "VoilaConfiguration": {
-                "extension_allowlist": LAB_EXTENSIONS,
-                "multi_kernel_manager_class": kernels.Kernels,
-                "preheat_kernel": True,
-            },
-            "VoilaExecutor": {"timeout": CELL_SECONDS},
-            # A kernel that died and was started again knows nothing of its page: it is ended instead.
-            "KernelRestarter": {"restart_limit": 0},
-            # Sockets in a folder of ours instead of ports, which another process might take or listen to.
-            "KernelManager": {"transport": "ipc" if ipc else "tcp"},
-            # Nothing is signed, so no key is written to the home folder.
-            "NotebookNotary": {"secret": secrets.token_bytes(), "db_file": ":memory:"},
-        }
-    )
 
 
 def listen_on(host: str, port: int) -> list[socket.socket]:
@@ -279,8 +277,8 @@ def log_request(handler: tornado.web.RequestHandler) -> None:
         log.warning("%d %s %s", handler.get_status(), handler.request.method, handler.request.path)
 
 
-def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
-    """Read the command line; raises UserError if a value is unusable."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status, 0 after Ctrl-C or SIGTERM, 2 for unusable arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m lib.serving.server",
         description="Serve the page to its owner, with POST /predict and GET /health.",
@@ -290,20 +288,14 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s); 0.0.0.0 for all")
     parser.add_argument("--port", default=8866, type=int, help="port to listen on (%(default)s); 0 takes a free one")
     given = parser.parse_args(arguments)
-    if run := environment.get("MODEL_DIR"):
-        Recogniser.load(paths.ROOT / run)  # a run that cannot be used is a mistake now, not at the first picture
-    given.token = read_token(given.host, environment)
-    given.shown_token = "…" if environment.get("TOKEN") or environment.get("TOKEN_FILE") else given.token
-    return given
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status, 0 after Ctrl-C or SIGTERM, 2 for unusable arguments."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("lib.serving").setLevel(logging.INFO)
-    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # visitors' mistakes, as many as they like
     try:
-        given = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
+        if run := os.environ.get("MODEL_DIR"):
+            Recogniser.load(paths.ROOT / run)  # a run that cannot be used is a mistake now, not at the first picture
+        given.token = read_token(given.host, os.environ)
+        given.shown_token = "…" if os.environ.get("TOKEN") or os.environ.get("TOKEN_FILE") else given.token
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("lib.serving").setLevel(logging.INFO)
+        logging.getLogger("tornado.general").setLevel(logging.ERROR)  # visitors' mistakes, as many as they like
         if "MAKELEVEL" in os.environ:
             machine.end_with_parent()  # also where make is killed
         os.environ.pop("TOKEN", None)  # the kernels get this environment

@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
 from lib import paths, records
 from lib.errors import UserError, report_error
 from lib.inference import recogniser as recognisers
@@ -61,8 +64,7 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
         site = Path(temporary) / "site"
         site.mkdir()
         shutil.copy(paths.ROOT / "LICENSE", site / "LICENSE.txt")
-        _write_litert(site / "litert")
-        about = _about(site, runs, loaded)
+        about = _about(site, runs, loaded) | {"runtime": _write_litert(site)}
         if with_study:
             about["links"].append({"words": "How it was made.", "href": f"{STUDY}/04_compare.html"})
         kept = _write_frame(site, about)
@@ -106,9 +108,6 @@ def fix_batch(contents: bytes) -> bytes:
 
     The first dimension of a LiteRT flatbuffer is open because of its `shape_signature`; without it, it is 1.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
     model = schema.ModelT.InitFromPackedBuf(contents, 0)
     for graph in model.subgraphs:
         for tensor in graph.tensors:
@@ -118,14 +117,17 @@ def fix_batch(contents: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-def _write_litert(folder: Path) -> None:
-    folder.mkdir()
+def _write_litert(site: Path) -> dict[str, Any]:
+    """Write LiteRT.js, and describe its runtime for the page."""
+    (site / "litert").mkdir()
     # A worker has no import map, so the one import by name gets the file beside it.
     source = (LITERT / "core" / "dist" / "index.js").read_text().replace('"@litertjs/wasm-utils"', '"./wasm-utils.js"')
-    (folder / "index.js").write_text(source)
-    shutil.copy(LITERT / "wasm-utils" / "dist" / "index.js", folder / "wasm-utils.js")
-    for suffix in ("js", "wasm"):
-        shutil.copy(LITERT / "core" / "wasm" / f"{RUNTIME}.{suffix}", folder)
+    (site / "litert" / "index.js").write_text(source)
+    shutil.copy(LITERT / "wasm-utils" / "dist" / "index.js", site / "litert" / "wasm-utils.js")
+    runtime = LITERT / "core" / "wasm" / RUNTIME
+    script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm.gz"
+    shutil.copy(runtime.with_suffix(".js"), site / script)
+    return {"script": script, "wasm": wasm, "bytes": _compress(runtime.with_suffix(".wasm").read_bytes(), site / wasm)}
 
 
 def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser]) -> dict[str, Any]:
@@ -139,17 +141,14 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
         contents = (run / records.LITERT_MODEL).read_bytes()
-        facts["file"] = f"networks/{recogniser.digest[:16]}.tflite"  # a name may be anything
-        (site / facts["file"]).write_bytes(fix_batch(contents))
-        facts["bytes"] = _compress(site / facts["file"])
+        facts["file"] = f"networks/{recogniser.digest[:16]}.tflite.gz"  # a name may be anything
+        facts["bytes"] = _compress(fix_batch(contents), site / facts["file"])
         facts["metadata"] = recognisers.read_metadata(contents, run) | {
             "names": recogniser.names,
             "threshold": recogniser.threshold,
             "second_threshold": recogniser.second_threshold,
             "confused": recogniser.metrics.get("confused", []),
         }
-    script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
-    about["runtime"] = {"script": script, "wasm": wasm, "bytes": _compress(site / wasm)}
     (site / "drawings").mkdir()
     about["drawings"] = page.drawings(loaded[0], None, SEED)
     for drawing in about["drawings"]:
@@ -167,9 +166,8 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     return about
 
 
-def _compress(path: Path) -> int:
-    """Put a compressed copy beside a file; gives its size."""
-    return Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+def _compress(contents: bytes, path: Path) -> int:
+    return path.write_bytes(gzip.compress(contents, mtime=0))  # many hosts compress nothing themselves
 
 
 def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
@@ -184,11 +182,10 @@ def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
     index.write_text(
         index.read_text(encoding="utf-8").replace("</head>", "".join([*preloads, "</head>"])), encoding="utf-8"
     )
-    # Networks and runtime the browser keeps as they come, compressed; the page itself is "./".
-    large, others = (".gz", ".wasm", ".tflite"), (index.name, worker.name)
-    kept = [name for name in _files(site) if not name.endswith(large) and name not in others]
-    compressed = [name for name in _files(site) if name.endswith(".gz")]
-    constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *kept], "LARGE": compressed}
+    # Networks and runtime the browser keeps as they come; the page itself is "./".
+    large = [name for name in _files(site) if name.endswith(".gz")]
+    kept = [name for name in _files(site) if name not in (*large, index.name, worker.name)]
+    constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *kept], "LARGE": large}
     lines = [f"const {name} = {json.dumps(value)};\n" for name, value in constants.items()]
     worker.write_text("".join([*lines, worker.read_text(encoding="utf-8")]), encoding="utf-8")
     return kept

@@ -89,7 +89,6 @@ export class Camera {
       if (agreed < STEADY) continue;
       if (this.name.textContent !== name) this.name.textContent = name; // said aloud when it changes
       sized(this.name);
-      this.name.dataset.character = answer.character ?? "";
       this.share.textContent = answer.known ? percent(together(answer)) : "";
     }
   }

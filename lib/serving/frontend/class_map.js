@@ -42,10 +42,10 @@ export function withMirrored(classMap, mirrored) {
 }
 
 /** Draws a box around the part of a map that is connected to its maximum. */
-export function boxOf(cells, level = BOX_LEVEL) {
+export function boxOf(cells) {
   const large = enlarged(cells, SIDE, SIDE);
   const peak = large.indexOf(large.reduce((most, value) => Math.max(most, value)));
-  const belongs = Array.from(large, (value) => value >= Math.fround(level * large[peak]));
+  const belongs = Array.from(large, (value) => value >= Math.fround(BOX_LEVEL * large[peak]));
   const box = [SIDE, SIDE, 0, 0];
   const waiting = [peak];
   belongs[peak] = false;

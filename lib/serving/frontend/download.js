@@ -1,22 +1,17 @@
 // Large files: with progress, compressed on any host, and kept for visits without a network.
 
 /**
- * Opens a file that lies beside the page.
+ * Opens a compressed file that lies beside the page.
  *
- * `make site` puts a compressed copy beside each large file. It is asked for and unpacked here, since many hosts
- * compress nothing themselves.
- *
- * @param {string} url Of the file, without `.gz`.
+ * @param {string} url Of the file.
  * @param {string} cacheName Of the browser's cache in which the file is kept.
  * @param {(bytes: number) => void} onBytes Told of each part that has come, compressed bytes.
  * @returns {Promise<ReadableStream>} Its contents, unpacked.
  */
 export async function open(url, cacheName, onBytes) {
-  const canUnpack = "DecompressionStream" in globalThis;
-  const address = canUnpack ? `${url}.gz` : url;
   const cache = await cacheOf(cacheName);
-  const found = await cache?.match(address);
-  const response = found ?? (await fetched(address));
+  const found = await cache?.match(url);
+  const response = found ?? (await fetched(url));
   const copy = cache && !found && response.clone();
   const counted = response.body.pipeThrough(
     new TransformStream({
@@ -27,11 +22,11 @@ export async function open(url, cacheName, onBytes) {
     }),
   );
   // Some hosts declare a file named .gz as compressed, and the browser has unpacked it already.
-  const isPacked = canUnpack && !response.headers.get("Content-Encoding");
-  const contents = isPacked ? counted.pipeThrough(new DecompressionStream("gzip")) : counted;
+  const isUnpacked = response.headers.get("Content-Encoding");
+  const contents = isUnpacked ? counted : counted.pipeThrough(new DecompressionStream("gzip"));
   // Kept once all of it is there and unpacked: a damaged one would come again at every visit. The disk may be full, and
   // whoever reads does not wait for it.
-  return contents.pipeThrough(new TransformStream({ flush: () => void (copy && cache.put(address, copy).catch(() => {})) }));
+  return contents.pipeThrough(new TransformStream({ flush: () => void (copy && cache.put(url, copy).catch(() => {})) }));
 }
 
 /** Opens the browser's cache; null where there is none, in an insecure context or where the visitor forbids to store. */
