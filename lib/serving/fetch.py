@@ -10,7 +10,6 @@ The decoder decides whether the bytes are a picture.
 import contextlib
 import functools
 import ipaddress
-import re
 import socket
 import ssl
 import threading
@@ -34,8 +33,6 @@ HEADERS = [
     ("Accept-Encoding", "identity"),
 ]
 MAX_OVERHEAD = 100_000  # bytes of headers
-# How a drawing in SVG begins; the group is atomic, so that no page takes long to be told from one.
-SVG = re.compile(rb"(?is)\xef?\xbb?\xbf?(?>(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE svg[^>\[]*(?:\[.*?\]\s*)?>)*)<svg\b")
 
 # Special ranges that `ipaddress` calls global, or did in some releases of Python 3.11.
 NOT_PUBLIC = (
@@ -76,30 +73,31 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
             with _connect(target, end, allow_private) as connection:
                 answer = _get(target, connection, end)
         except TimeoutError:
-            seconds = f"{TOTAL_SECONDS:g} seconds"
-            raise UserError(f"The server took longer than {seconds}. Try again, or another address.") from None
+            message = f"The server took longer than {TOTAL_SECONDS:g} seconds. Try again, or another address."
+            raise UserError(message) from None
         except (OSError, h11.ProtocolError) as problem:
             # Only errors about certificates have details that a user can act on.
             reason = "the server closed it or broke the protocol"
             if isinstance(problem, ssl.SSLCertVerificationError):
                 reason = f"its certificate is not valid: {problem.verify_message}"
-            raise UserError(
-                f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
-            ) from None
-        if isinstance(answer, bytes):
-            if SVG.match(answer[:10_000]):
-                raise UserError("This is an SVG drawing, which cannot be read. Save it as a PNG, and choose that.")
-            if answer.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-                raise UserError(
-                    "The address leads to a web page, not to a picture. Open it, right-click the picture there, and "
-                    "copy the picture's own address."
-                )
+            message = f"The connection to {target.host} failed ({reason}). Check the address, or try again later."
+            raise UserError(message) from None
+        if isinstance(answer, str):
+            target = _parse(answer, base=target)
+            continue
+        start = answer[:10_000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if not start.startswith(b"<"):
             return answer
-        target = _parse(answer, base=target)
-    raise UserError(
-        f"The address redirects more than {MAX_REDIRECTS} times. Use the address that it ends at, as your "
-        "browser shows it."
+        if b"<svg" in start and b"html" not in start:
+            raise UserError("This is an SVG drawing, which cannot be read. Save it as a PNG, and choose that.")
+        raise UserError(
+            "The address leads to a web page, not to a picture. Open it, right-click the picture there, and copy the "
+            "picture's own address."
+        )
+    message = (
+        f"The address redirects more than {MAX_REDIRECTS} times. Use the one that it ends at, as your browser shows it."
     )
+    raise UserError(message)
 
 
 def is_public(address: str) -> bool:

@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 # Base64 takes four bytes for three; the rest is the JSON around it and a data-URL prefix.
 MAX_BODY_BYTES = pictures.MAX_BYTES * 4 // 3 + 1000
-MAX_DIGITS = 12  # of a length; Python refuses to read thousands
 # Lists, objects and commas in a body. A picture in base64 has none; a million of them keep Python's reader, and with it
 # every page, busy for a second.
 MAX_JSON_PARTS = 100
@@ -37,7 +36,6 @@ MAX_DISCARDED_BYTES = 1_000_000_000  # of a body that is refused; see MessageHan
 WRONG_TOKENS, WRONG_TOKEN_SECONDS = 10, 60.0  # so many in so long; then none is looked at for a while
 COOKIE = "who-is-it"
 WIDGET = "application/vnd.jupyter.widget-view+json"  # Voila sends a notebook that failed too, with status 200
-
 
 # For whatever is not the page. No script, and styles only because an error page has a few lines of its own.
 STRICT_POLICY = (
@@ -151,7 +149,7 @@ class Gate(routing.Router):
         if not is_own_name(httputil.split_host_and_port(request.host)[0]):
             return self._say(request, 403, "This server answers to its machine's own name and addresses alone.")
         length = request.headers.get("Content-Length", "0")
-        if length.isdecimal() and (len(length) > MAX_DIGITS or int(length) > MAX_BODY_BYTES):
+        if length.isdecimal() and int(length[:12]) > MAX_BODY_BYTES:  # Python refuses to read thousands of digits
             return self._say(request, 413, f"Too large: pictures may have {pictures.MAX_BYTES // 1_000_000} MB.")
         refusal = self._check_token(request) if self._token and request.path != "/health" else None
         return refusal or self._application.find_handler(request, **kwargs)
@@ -304,9 +302,7 @@ def _picture_in(body: bytes) -> bytes:
     try:
         if sum(body.count(sign) for sign in b"[{,") > MAX_JSON_PARTS:
             raise ValueError
-        encoded = json.loads(body)["image"]
-        if encoded.startswith("data:"):
-            encoded = encoded.partition(",")[2]
+        encoded = json.loads(body)["image"].rpartition(",")[2]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise UserError('The body is not JSON of the form {"image": "<base64>"}.') from None
     try:
