@@ -108,8 +108,8 @@ def test_copies_become_web_pages(tmp_path, elsewhere):
     notebook, done = executed(tmp_path)
     (tmp_path / "copies").mkdir()
     nbformat.write(copies.copy(notebook, done), tmp_path / "copies" / "page.ipynb")
-    (page,) = site.write_study(tmp_path / "site", tmp_path / "copies")
-    assert page.name == "page.html" and "Title" in page.read_text(encoding="utf-8")
+    site.write_study(tmp_path / "site", tmp_path / "copies")
+    assert "Title" in (tmp_path / "site" / "page.html").read_text(encoding="utf-8")
 
 
 PRINTED = """

@@ -214,7 +214,7 @@ def test_another_text_of_the_page_is_another_version_for_browsers(tmp_path):
     workers = []
     for number in range(2):
         (tmp_path / str(number)).mkdir()
-        site._write_frame(tmp_path / str(number), {"privacy": f"text {number}"})
+        site._write_frame(tmp_path / str(number), {"subject": f"text {number}"})
         workers.append((tmp_path / str(number) / "service_worker.js").read_text())
     assert workers[0] != workers[1]
     (tmp_path / "networks").mkdir()

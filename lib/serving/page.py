@@ -31,9 +31,7 @@ from lib.machine import cores
 
 log = logging.getLogger(__name__)
 
-LONGEST_SIDE = 512  # pixels of a picture that travels to the server; networks see far fewer
-MAX_KEPT_BYTES = 1_000_000  # a picture that is small enough in both ways stays as it is
-JPEG_QUALITY = 90  # percent, of a picture that was shrunk; as in the browser
+JPEG_QUALITY = 90  # percent, of a drawing
 MAX_LISTED = 12  # networks to choose from
 MAX_TOGETHER = 4  # networks that answer side by side
 LOOK_SECONDS = 5.0  # between two looks whether there is another network
@@ -225,13 +223,7 @@ def describe(folders: dict[str, Path]) -> dict[str, Any]:
         "problem": "" if networks else NO_NETWORK,
         "subject": "characters of The Simpsons" if knows_the_series else "characters",
         "links": [*terms, {"words": "Code and drawings: MIT licence."}],
-        "limits": {
-            "bytes": pictures.MAX_BYTES,
-            "pixels": pictures.MAX_PIXELS,
-            "side": pictures.MIN_SIDE,
-            "keptSide": LONGEST_SIDE,
-            "keptBytes": MAX_KEPT_BYTES,
-        },
+        "limits": {"bytes": pictures.MAX_BYTES, "pixels": pictures.MAX_PIXELS, "side": pictures.MIN_SIDE},
         "together": MAX_TOGETHER,
     }
 

@@ -30,14 +30,10 @@ from lib.study import reading
 LITERT = FRONTEND / "node_modules" / "@litertjs"
 # Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
 RUNTIME = "litert_wasm_compat_internal"
-OTHERS = ("node_modules", "package*", ".npmrc", "kernel.js")  # what is no part of the page beside its files
+OTHERS = ("node_modules", "package*", ".npmrc", "kernel.js", "loader.js")  # what is no part of this page
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
 SEED = 0
 STUDY = "study"  # folder of the executed notebooks
-PRIVACY = (
-    "It stays on your device: the network runs in your browser, and nothing is sent anywhere. The list of your "
-    "pictures is in this page alone, unless you choose to keep it in this browser."
-)
 LITERT_SOURCE = "https://github.com/google-ai-edge/LiteRT"
 
 
@@ -77,13 +73,10 @@ def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
     return about["runtime"]["bytes"] + about["networks"][0]["bytes"] + sum(sizes)
 
 
-def write_study(folder: Path, copies: Path = paths.STUDY) -> list[Path]:
-    """Write the executed copies of the notebooks in `copies` as web pages; returns the pages."""
-    pages = []
-    for notebook in sorted(copies.glob("*.ipynb")):
-        pages.append(folder / f"{notebook.stem}.html")
-        records.write_text(pages[-1], reading.as_page(notebook))
-    return pages
+def write_study(folder: Path, copies: Path = paths.STUDY) -> None:
+    """Write the executed copies of the notebooks in `copies` as web pages."""
+    for notebook in copies.glob("*.ipynb"):
+        records.write_text(folder / f"{notebook.stem}.html", reading.as_page(notebook))
 
 
 def install_litert() -> None:
@@ -137,7 +130,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
         raise UserError(
             "Two runs have the same name and data set, or one was given twice. Leave one out, or rename its folder."
         )
-    about = page.describe(folders) | {"privacy": PRIVACY, "keeps": True}
+    about = page.describe(folders)
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
         contents = (run / records.LITERT_MODEL).read_bytes()

@@ -24,22 +24,6 @@ FRONTEND = Path(__file__).parent / "frontend"
 GONE = "This network is not there any more. Load the page again to see which are."
 UNKNOWN = "The page asked for something that does not exist. Load it again."
 FAILED = "Something went wrong on the server; its log says what. Try again, or try another picture."
-PRIVACY = (
-    "Your browser makes it small and sends it to this server, which forgets it as soon as it has answered: nothing is "
-    "stored. The list of your pictures and what you say of them are in this page alone, and gone when you close it. An "
-    "address is opened by the server, not by your browser."
-)
-# A front end gets one module from a widget. This one makes an address for each of our modules, in the order in which
-# they need each other, so that they stay as they are written.
-LOADER = """\
-const sources = %s;
-const addresses = {};
-for (const [name, source] of Object.entries(sources)) {
-  const text = source.replace(/ from "\\.\\/(.+?)";/g, (_, other) => ` from "${addresses[other]}";`);
-  addresses[name] = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-}
-export default (await import(addresses["kernel.js"])).default;
-"""
 
 
 def modules(name: str, folder: Path = FRONTEND) -> dict[str, str]:
@@ -67,7 +51,9 @@ class Widget(anywidget.AnyWidget):
         drawings: Pictures for those who have none, as `page.drawings` gives them.
     """
 
-    _esm = LOADER % json.dumps(modules("kernel.js"))
+    _esm = (
+        f"const sources = {json.dumps(modules('kernel.js'))};\n{(FRONTEND / 'loader.js').read_text(encoding='utf-8')}"
+    )
     _css = FRONTEND / "style.css"
     about = traitlets.Dict().tag(sync=True)
 
@@ -80,7 +66,7 @@ class Widget(anywidget.AnyWidget):
         self.on_msg(self._on_question)
 
     def _about(self) -> dict[str, Any]:
-        return self._networks.about() | {"drawings": self._drawings, "privacy": PRIVACY, "keeps": False}
+        return self._networks.about() | {"drawings": self._drawings}
 
     def _on_question(self, _: Any, question: Any, buffers: list) -> None:
         number = question.get("id") if isinstance(question, dict) else None

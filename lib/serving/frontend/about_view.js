@@ -35,7 +35,7 @@ export function aboutView(page) {
   ];
   return [
     section("can-title", "What it can and cannot do", list(can)),
-    section("kept-title", "What happens to your picture", make("p", about.privacy)),
+    section("kept-title", "What happens to your picture", make("p", page.transport.privacy)),
     section("how-title", "How it works", list(how)),
     section("terms-title", "Terms and sources", make("p", ...terms(about))),
   ];

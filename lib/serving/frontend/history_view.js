@@ -23,7 +23,7 @@ export function historyView(page) {
     make(
       "p.row",
       button("Download all answers (CSV)", download, { id: "download" }),
-      page.about.keeps && make("label.check", keep, "Keep them in this browser"),
+      page.transport.keeps && make("label.check", keep, "Keep them in this browser"),
     ),
   );
   const row = (entry) => {

@@ -11,10 +11,18 @@ import { framing, surplus } from "./square.js";
 const PATIENCE_MS = 20_000; // for an answer
 const PATIENCE_AFAR_MS = 45_000; // for an address: 10 s at most, and others may have to be read before
 const KEPT_TYPES = ["image/jpeg", "image/png"]; // which travel as they are when they are small; others may move
+const KEPT_SIDE = 512; // pixels of a picture that is small; networks see far fewer
+const KEPT_BYTES = 1_000_000; // of one that is small
 const ENDED = "The server has ended this page. Download what you want to keep, then load the page again.";
 
 /** Answers the page's questions through the widget's kernel. */
 class Kernel {
+  keeps = false; // pictures in the browser
+  privacy =
+    "Your browser makes it small and sends it to this server, which forgets it as soon as it has answered: nothing is " +
+    "stored. The list of your pictures and what you say of them are in this page alone, and gone when you close it. An " +
+    "address is opened by the server, not by your browser.";
+
   constructor(model) {
     this.model = model;
     this.questions = new Questions((message, buffers) => model.send(message, undefined, buffers));
@@ -58,14 +66,14 @@ class Kernel {
   /** Makes a picture small enough to travel; of one with a wide border, so that the part inside is not too small. */
   async small(picture) {
     const { source, width, height } = picture;
-    const { keptSide, keptBytes, side } = this.about.limits;
     const [longest, shortest] = [Math.max(width, height), Math.min(width, height)];
-    const isSmall = longest <= keptSide && source.size <= keptBytes;
+    const isSmall = longest <= KEPT_SIDE && source.size <= KEPT_BYTES;
     if (isSmall && KEPT_TYPES.includes(source.type)) return source.arrayBuffer();
     const preview = picture.preview && pictureOf(picture.preview);
     const pixels = await pixelsOf(preview ?? picture, OPENED_SIDE);
     const larger = surplus(pixels, framing(pixels, 1, "bounded"));
-    const wanted = Math.max(Math.min(LARGEST_SIDE, Math.ceil(larger * keptSide)), Math.ceil((side * longest) / shortest));
+    const least = Math.ceil((this.about.limits.side * longest) / shortest);
+    const wanted = Math.max(Math.min(LARGEST_SIDE, Math.ceil(larger * KEPT_SIDE)), least);
     const copy = await copyOf(preview && wanted <= OPENED_SIDE ? preview : picture, wanted);
     return copy.source.arrayBuffer();
   }

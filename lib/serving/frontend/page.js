@@ -1,7 +1,8 @@
 // What a visitor sees and does. Pictures, answers and corrections of the visit live here, in the browser; whoever
 // answers (the kernel, or a worker on this device) remembers nothing.
 //
-// A transport has `about` (what the page shows of the networks), and answers four questions: `recognise(picture, keys)`,
+// A transport has `about` (what the page shows of the networks), `privacy` (what happens to pictures) and `keeps`
+// (whether the browser may keep them), and answers four questions: `recognise(picture, keys)`,
 // `explain(picture, key, character)`, `fetch(url)` where it can, and `look()`, whether there is a network now.
 
 import { aboutView } from "./about_view.js";
@@ -66,7 +67,7 @@ export class Page {
     this.warn = (event) => this.isSaved || event.preventDefault();
     window.addEventListener("beforeunload", this.warn);
     window.hasUnsaved = () => !this.isSaved; // which Voila's page asks
-    this.restored = this.about.keeps && this.shelf.all().then((kept) => kept.length && this.restore(kept));
+    this.restored = transport.keeps && this.shelf.all().then((kept) => kept.length && this.restore(kept));
   }
 
   leave() {

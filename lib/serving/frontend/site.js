@@ -7,6 +7,10 @@ import { Questions } from "./questions.js";
 /** Answers the page's questions through a worker, on this device. */
 class DeviceWorker {
   about = about;
+  keeps = true; // pictures in the browser, if the visitor wants
+  privacy =
+    "It stays on your device: the network runs in your browser, and nothing is sent anywhere. The list of your " +
+    "pictures is in this page alone, unless you choose to keep it in this browser.";
 
   worker = null;
   questions = new Questions((message, moved) => (this.worker ??= this.started()).postMessage(message, moved));
