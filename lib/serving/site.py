@@ -31,6 +31,8 @@ LITERT = FRONTEND / "node_modules" / "@litertjs"
 # Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
 RUNTIME = "litert_wasm_compat_internal"
 OTHERS = ("node_modules", "package*", ".npmrc", "kernel.js", "loader.js")  # what is no part of this page
+# What the page needs to know of a network to ask it and to decide.
+RULE = ("characters", "names", "picture_size", "resize_mode", "flip_tta_threshold", "threshold", "second_threshold")
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
 SEED = 0
 STUDY = "study"  # folder of the executed notebooks
@@ -133,15 +135,10 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     about = page.describe(folders)
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
-        contents = (run / records.LITERT_MODEL).read_bytes()
         facts["file"] = f"networks/{recogniser.digest[:16]}.tflite.gz"  # a name may be anything
-        facts["bytes"] = _compress(fix_batch(contents), site / facts["file"])
-        facts["metadata"] = recognisers.read_metadata(contents, run) | {
-            "names": recogniser.names,
-            "threshold": recogniser.threshold,
-            "second_threshold": recogniser.second_threshold,
-            "confused": recogniser.metrics.get("confused", []),
-        }
+        facts["bytes"] = _compress(fix_batch((run / records.LITERT_MODEL).read_bytes()), site / facts["file"])
+        facts["rule"] = {name: getattr(recogniser, name) for name in RULE}
+        facts["rule"]["confused"] = recogniser.metrics.get("confused", [])
     (site / "drawings").mkdir()
     about["drawings"] = page.drawings(loaded[0], None, SEED)
     for drawing in about["drawings"]:

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { decide } from "../../lib/serving/frontend/decision.js";
 import { mapOf } from "./class_map.test.js";
 
-const METADATA = { characters: ["homer", "marge"], names: ["Homer", "Marge"] };
+const RULE = { threshold: 0.5, second_threshold: 1, confused: [] };
+const METADATA = { characters: ["homer", "marge"], names: ["Homer", "Marge"], ...RULE };
 
 test("the most probable character is named", () => {
   const answer = decide(METADATA, [0.3, 0.7]);
@@ -13,7 +14,7 @@ test("the most probable character is named", () => {
   assert.deepEqual(answer.found, [{ character: "marge", name: "Marge", probability: 0.7, box: null }]);
 });
 
-test("below one half an older network names nobody, and says who is closest", () => {
+test("below the threshold nobody is named, and it says who is closest", () => {
   const answer = decide({ ...METADATA, characters: ["homer", "marge", "bart"], names: ["H", "M", "B"] }, [0.3, 0.4, 0.3]);
   assert.deepEqual([answer.character, answer.name, answer.known, answer.closest], [null, null, false, "marge"]);
 });
@@ -23,7 +24,7 @@ test("what comes after the characters stands for nobody", () => {
   assert.deepEqual([answer.known, answer.closest, Object.keys(answer.probabilities)], [false, "marge", ["homer", "marge"]]);
 });
 
-test("the threshold of the file decides", () => {
+test("the threshold decides", () => {
   assert.equal(decide({ ...METADATA, nobody: true, threshold: 0.2 }, [0.1, 0.2, 0.7]).character, "marge");
 });
 

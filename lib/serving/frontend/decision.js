@@ -1,22 +1,19 @@
-// What a network computed → the answer, by the rule in the metadata of its file, as `lib/inference/recogniser.py` has it.
+// What a network computed → the answer, by the rule that `make site` wrote, as `lib/inference/recogniser.py` has it.
 
 import { find } from "./class_map.js";
-
-const DEFAULT_THRESHOLD = 0.5; // of files from before the rule
 
 /**
  * Decides who is named. The probability is divided among the characters in a picture, so that of all that the map shows
  * counts.
  *
- * @param {object} metadata Of the model file: `characters`, their display `names`, and where the file has them
- *   `threshold`, `second_threshold` and `confused`.
+ * @param {object} rule `characters`, their display `names`, `threshold`, `second_threshold` and `confused`.
  * @param {ArrayLike<number>} probabilities In the order of `characters`; what comes after them stands for nobody.
  * @param {object} [classMap] As in `class_map.js`.
  * @returns {object} `character` (null when it declines), `name`, `probability`, `probabilities` (by label), `known`,
  *   `closest` (label), `confused`, and `found`, whose boxes are fractions of the square, or null without a map.
  */
-export function decide(metadata, probabilities, classMap = null) {
-  const { characters, names, threshold = DEFAULT_THRESHOLD, second_threshold: second = 1, confused = [] } = metadata;
+export function decide(rule, probabilities, classMap = null) {
+  const { characters, names, threshold, second_threshold: second, confused } = rule;
   const shares = Array.from(probabilities).slice(0, characters.length);
   const label = shares.indexOf(Math.max(...shares));
   const places = classMap ? find(classMap, label, second) : [{ label, box: null }];
