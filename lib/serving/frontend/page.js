@@ -1,8 +1,8 @@
 // What a visitor sees and does. Pictures, answers and corrections of the visit live here, in the browser; whoever
 // answers (the kernel, or a worker on this device) remembers nothing.
 //
-// A transport has `about` (what the page shows of the networks), `privacy` (what happens to pictures) and `keeps`
-// (whether the browser may keep them), and answers four questions: `recognise(picture, keys)`,
+// A transport has `about` (what the page shows of the networks), `privacy` (what happens to pictures), `keeps` (whether
+// the browser may keep them) and `links`, and answers four questions: `recognise(picture, keys)`,
 // `explain(picture, key, character)`, `fetch(url)` where it can, and `look()`, whether there is a network now.
 
 import { aboutView } from "./about_view.js";

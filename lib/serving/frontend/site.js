@@ -11,6 +11,10 @@ class DeviceWorker {
   privacy =
     "It stays on your device: the network runs in your browser, and nothing is sent anywhere. The list of your " +
     "pictures is in this page alone, unless you choose to keep it in this browser.";
+  links = [
+    { words: "Licences.", href: "LICENSE.txt" },
+    { words: "It runs with LiteRT.js (Apache 2.0).", href: "https://github.com/google-ai-edge/LiteRT" },
+  ];
 
   worker = null;
   questions = new Questions((message, moved) => (this.worker ??= this.started()).postMessage(message, moved));
