@@ -72,7 +72,7 @@ class Kernels(AsyncMappingKernelManager):
 
     async def start_kernel(self, **kwargs: Any) -> str:
         is_ahead = (kwargs.get("env") or {}).get(ENV_VARIABLE.VOILA_PREHEAT) == "True"
-        while is_ahead and self.is_full and self.max_kernels:
+        while is_ahead and self.is_full:
             self._waits = True
             await asyncio.sleep(PLACE_SECONDS)
         self._waits = self._waits and not is_ahead

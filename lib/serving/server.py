@@ -186,8 +186,6 @@ class Server(Voila):
         log.info("Stopping.")
         logging.disable()  # what was under way fails now, and that is no news
         server.stop()
-        self.kernel_manager.max_kernels = 0  # so that none is started any more
-        await self.kernel_manager.shutdown_all(now=True)
         await server.close_all_connections()
 
     def _say_hello(self) -> None:
@@ -253,7 +251,7 @@ def read_token(host: str, environment: Mapping[str, str]) -> str:
 
 
 def end_children() -> None:
-    """Kill what is still there of the kernels, one that was just being started for instance."""
+    """Kill the kernels, also one that was just being started, of which Jupyter's own way makes an error."""
     children = psutil.Process().children(recursive=True)
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
