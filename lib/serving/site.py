@@ -30,7 +30,8 @@ from lib.study import reading
 LITERT = FRONTEND / "node_modules" / "@litertjs"
 # Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
 RUNTIME = "litert_wasm_compat_internal"
-OTHERS = ("node_modules", "package*", ".npmrc", "kernel.js", "loader.js")  # what is no part of this page
+OTHERS = ("node_modules", "package*", ".*", "kernel.js", "loader.js")  # what is no part of this page
+LARGE = (".tflite", ".wasm", ".gz")  # which the browser keeps as they come
 # What the page needs to know of a network to ask it and to decide.
 RULE = ("characters", "names", "picture_size", "resize_mode", "flip_tta_threshold", "threshold", "second_threshold")
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
@@ -118,7 +119,7 @@ def _write_litert(site: Path) -> dict[str, Any]:
     (site / "litert" / "index.js").write_text(source)
     shutil.copy(LITERT / "wasm-utils" / "dist" / "index.js", site / "litert" / "wasm-utils.js")
     runtime = LITERT / "core" / "wasm" / RUNTIME
-    script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm.gz"
+    script, wasm = f"litert/{RUNTIME}.js", f"litert/{RUNTIME}.wasm"
     shutil.copy(runtime.with_suffix(".js"), site / script)
     return {"script": script, "wasm": wasm, "bytes": _compress(runtime.with_suffix(".wasm").read_bytes(), site / wasm)}
 
@@ -131,7 +132,7 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     about = page.describe(folders)
     (site / "networks").mkdir()
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
-        facts["file"] = f"networks/{recogniser.digest[:16]}.tflite.gz"  # a name may be anything
+        facts["file"] = f"networks/{recogniser.digest[:16]}.tflite"  # a name may be anything
         facts["bytes"] = _compress(fix_batch((run / records.LITERT_MODEL).read_bytes()), site / facts["file"])
         facts["rule"] = {name: getattr(recogniser, name) for name in RULE}
         facts["rule"]["confused"] = recogniser.metrics.get("confused", [])
@@ -149,7 +150,9 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
 
 
 def _compress(contents: bytes, path: Path) -> int:
-    return path.write_bytes(gzip.compress(contents, mtime=0))  # many hosts compress nothing themselves
+    """Write a large file, and a compressed copy beside it, since many hosts compress nothing; gives the copy's size."""
+    path.write_bytes(contents)
+    return Path(f"{path}.gz").write_bytes(gzip.compress(contents, mtime=0))
 
 
 def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
@@ -163,9 +166,9 @@ def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
     index, worker = site / "index.html", site / "service_worker.js"
     text = index.read_text(encoding="utf-8").replace("</head>", f"{preloads}</head>")
     index.write_text(text, encoding="utf-8")
-    # Networks and runtime the browser keeps as they come; the page itself is "./".
     large = [name for name in _files(site) if name.endswith(".gz")]
-    kept = [name for name in _files(site) if name not in (*large, index.name, worker.name)]
+    # The page itself is "./".
+    kept = [name for name in _files(site) if not name.endswith(LARGE) and name not in (index.name, worker.name)]
     constants = {"PREFIX": CACHES, "VERSION": version, "FILES": ["./", *kept], "LARGE": large}
     lines = [f"const {name} = {json.dumps(value)};\n" for name, value in constants.items()]
     worker.write_text("".join([*lines, worker.read_text(encoding="utf-8")]), encoding="utf-8")

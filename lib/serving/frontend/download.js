@@ -1,17 +1,19 @@
 // Large files: with progress, compressed on any host, and kept for visits without a network.
 
 /**
- * Opens a compressed file that lies beside the page.
+ * Opens a large file that lies beside the page, by its compressed copy.
  *
- * @param {string} url Of the file.
+ * @param {string} url Of the file, without `.gz`.
  * @param {string} cacheName Of the browser's cache in which the file is kept.
  * @param {(bytes: number) => void} onBytes Told of each part that has come, compressed bytes.
  * @returns {Promise<ReadableStream>} Its contents, unpacked.
  */
 export async function open(url, cacheName, onBytes) {
+  const canUnpack = "DecompressionStream" in globalThis;
+  const address = canUnpack ? `${url}.gz` : url;
   const cache = await cacheOf(cacheName);
-  const found = await cache?.match(url);
-  const response = found ?? (await fetched(url));
+  const found = await cache?.match(address);
+  const response = found ?? (await fetched(address));
   const copy = cache && !found && response.clone();
   const counted = response.body.pipeThrough(
     new TransformStream({
@@ -22,11 +24,11 @@ export async function open(url, cacheName, onBytes) {
     }),
   );
   // Some hosts declare a file named .gz as compressed, and the browser has unpacked it already.
-  const isUnpacked = response.headers.get("Content-Encoding");
-  const contents = isUnpacked ? counted : counted.pipeThrough(new DecompressionStream("gzip"));
+  const isPacked = canUnpack && !response.headers.get("Content-Encoding");
+  const contents = isPacked ? counted.pipeThrough(new DecompressionStream("gzip")) : counted;
   // Kept once all of it is there and unpacked: a damaged one would come again at every visit. The disk may be full, and
   // whoever reads does not wait for it.
-  return contents.pipeThrough(new TransformStream({ flush: () => void (copy && cache.put(url, copy).catch(() => {})) }));
+  return contents.pipeThrough(new TransformStream({ flush: () => void (copy && cache.put(address, copy).catch(() => {})) }));
 }
 
 /** Opens the browser's cache; null where there is none, in an insecure context or where the visitor forbids to store. */
