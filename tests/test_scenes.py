@@ -156,7 +156,7 @@ def batches_of(images, labels, places, settings, training=True, seconds=None):
     white = np.full((2, SIZE, SIZE, 3), 255, "uint8")
     given = (images, labels, np.arange(len(images)), NUM_CHARACTERS, settings, training)
     seconds = np.full(len(images), -1) if seconds is None else seconds
-    return scenes.SceneBatches(*given, places=places, seconds=seconds, nobody=white, figures=white * 0)
+    return scenes.SceneBatches(*given, places=places, seconds=seconds, nobody=white, figure=lambda number: white[0] * 0)
 
 
 def make(rows=20, training=True, **settings):

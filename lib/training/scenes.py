@@ -6,8 +6,9 @@ be a stranger: then there is one label, and the network learns that the other ha
 character.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -27,7 +28,7 @@ MIN_CUT_OUT = 0.15  # fraction of a picture that a figure must fill to be cut ou
 CLIPART_FRACTION = 0.5  # of the pictures of nobody; the others are made by this project
 BACKGROUND_FRACTION = 0.15  # of the latter are parts of frames beside their characters; the others are drawn
 DRAWN = {"pattern": 0.2, "text": 0.3, "scenery": 0.2, "figure": 0.3}
-FIGURES = 600  # invented figures, drawn beforehand, since each takes 5 ms
+FIGURES = 600  # invented figures, each drawn once, since that takes 15 ms
 
 SOMEWHERE = -1.0  # in the target of a class map: the character is in some of these cells, and it is unknown in which
 
@@ -76,7 +77,7 @@ class SceneBatches(batches.Batches):
         places: The box of the character of each image, fractions of the picture, `float (n, 4)`; NaN where unknown.
         seconds: The label of a second character in each image, somewhere, `int (n,)`; -1 for none.
         nobody: Clip-art without known characters, `uint8 (k, size, size, 3)`.
-        figures: Invented figures, `uint8 (size, size, 3)` each.
+        figure: Gives an invented figure, `uint8 (size, size, 3)`, by a number below `FIGURES`.
 
     The targets are a dictionary: `probabilities`, `float32 (batch_size, num_characters + 1)`, and `class_map`,
     `float32 (batch_size, cells, cells, num_characters)`.
@@ -88,9 +89,9 @@ class SceneBatches(batches.Batches):
         places: np.ndarray,
         seconds: np.ndarray,
         nobody: Sequence[np.ndarray] = (),
-        figures: Sequence[np.ndarray] = (),
+        figure: Callable[[int], np.ndarray] | None = None,
     ):
-        self.places, self.seconds, self.nobody, self.figures = places, seconds, nobody, figures
+        self.places, self.seconds, self.nobody, self.figure = places, seconds, nobody, figure
         super().__init__(*given)
         alone = self.rows[seconds[self.rows] < 0]
         self._alone = alone if len(alone) else self.rows  # where nobody else was seen
@@ -158,7 +159,7 @@ class SceneBatches(batches.Batches):
         size = len(self.images[0])
         kind = rng.choice(list(DRAWN), p=list(DRAWN.values()))
         if kind == "figure":
-            return self.figures[rng.integers(len(self.figures))]
+            return self.figure(int(rng.integers(FIGURES)))
         if kind == "text":
             page = strangers.scenery(size, rng) if rng.random() < 0.3 else strangers.pattern(size, rng)
             return strangers.caption(page, rng)
@@ -188,13 +189,18 @@ def for_training(data: Dataset, recipe: Recipe) -> SceneBatches:
     images, labels, rows = batches.with_drawings(data, recipe)
     size, resize_mode = data.preparation.picture_size, data.preparation.resize_mode
     of_drawings = (0, len(images) - len(data.images))
-    figures = [strangers.invented_figure(np.random.default_rng((recipe.seed, number))) for number in range(FIGURES)]
+
+    @functools.cache
+    def figure(number: int) -> np.ndarray:
+        drawing = strangers.invented_figure(np.random.default_rng((recipe.seed, number)))
+        return pictures.resize(drawing, size, resize_mode)
+
     return SceneBatches(
         *(images, labels, rows, len(data.characters), recipe, True),
         places=np.pad(boxes.of_dataset(data), (of_drawings, (0, 0)), constant_values=np.nan),
         seconds=np.pad(data.second_labels, of_drawings, constant_values=-1),
         nobody=clipart.load("train", size, resize_mode),
-        figures=[pictures.resize(figure, size, resize_mode) for figure in figures],
+        figure=figure,
     )
 
 
