@@ -6,8 +6,6 @@ The tests work on a copy of the checkout, so that nothing of the user's data and
 import contextlib
 import json
 import os
-import random
-import shutil
 import signal
 import subprocess
 
@@ -16,11 +14,7 @@ import pytest
 
 from lib import records
 from lib.evaluation import corruptions
-from tests.checkout import CHARACTERS, assert_same_training, epochs_done, kill_with_children, make_checkout
-
-# How often the kill test kills; more on request, `KILLS=10 make test`. With this seed once, in the middle.
-KILLS = int(os.environ.get("KILLS", "1"))
-KILL_SEED = int(os.environ.get("KILL_SEED", "5"))
+from tests.checkout import CHARACTERS, make_checkout
 
 PRODUCTS = [
     *("run.json", "history.csv", "model.keras", "model.tflite", "train.ipynb", "evaluate.ipynb", "recipe.json"),
@@ -214,65 +208,6 @@ def test_the_committed_records_are_compared_and_not_made_again(checkout, publish
     made = checkout.make("compare", "DATA=published")
     assert made.returncode == 0, made.stderr
     assert "cnn4" in pd.read_csv(published / "comparison.csv").run.tolist()
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
-    """A hostile home: another order of axes, float type and backend, figures and code of the user's own."""
-    home = tmp_path_factory.mktemp("home")
-    files = {
-        ".keras/keras.json": '{"image_data_format": "channels_first", "floatx": "float16", "backend": "jax"}',
-        ".config/matplotlib/matplotlibrc": "figure.dpi: 1000\nfont.size: 99\nno such setting\n",
-        ".ipython/profile_default/startup/00.py": "raise SystemExit('code of the user')",
-        ".ipython/profile_default/ipython_config.py": "c.InteractiveShellApp.exec_lines = ['1 / 0']",
-        "jupyter/jupyter_config.py": "raise SystemExit('settings of the user')",
-        "startup.py": "raise SystemExit('start-up of the user')",
-    }
-    for name, contents in files.items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(contents)
-    variables = {"HOME": str(home), "LC_ALL": "C", "LANG": "", "PYTHONSTARTUP": str(home / "startup.py")}
-    variables |= {"JUPYTER_CONFIG_DIR": str(home / "jupyter"), "XDG_CONFIG_HOME": ""}
-    return {"variables": variables, "umask": 0o077}
-
-
-@pytest.fixture(scope="module")
-def continued(trained, hostile):
-    """The folder of cnn4 once more, killed at random moments of its training and continued, in a hostile home.
-
-    The two hardships have a test each and share a training: neither may change anything.
-    """
-    checkout, _ = trained
-    # With as many threads as before: sums of another order have other last digits.
-    arguments = ["-j2", "train", "evaluate", "RUNS=cnn4", "OUTPUTS=continued"]
-    folder = checkout.folder / "continued" / "tiny" / "cnn4"
-    prepared = checkout.folder / "data" / "processed" / "tiny" / "prepare.ipynb"
-    duration = (checkout.out / "cnn4" / "train.ipynb").stat().st_mtime - prepared.stat().st_mtime
-    moments = random.Random(KILL_SEED)
-    for _ in range(KILLS):
-        if (folder / records.RUN_RECORD).exists():
-            assert_same_training(folder, checkout.out / "cnn4")
-            shutil.rmtree(folder)
-        moment = moments.uniform(0, duration)
-        with checkout.start(*arguments, **hostile) as make:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                make.wait(timeout=moment)
-            kill_with_children(make)
-        print(f"killed after {moment:.1f} of {duration:.1f} s, with {epochs_done(folder)} epochs done")
-    made = checkout.make(*arguments, **hostile)
-    assert made.returncode == 0, made.stdout + made.stderr
-    return folder
-
-
-def test_a_killed_training_ends_as_if_it_had_not_been_killed(trained, continued):
-    checkout, _ = trained
-    assert_same_training(continued, checkout.out / "cnn4")
-
-
-def test_a_users_settings_change_no_answer(trained, continued):
-    checkout, _ = trained
-    for name in (records.HISTORY, records.PREDICTIONS, records.LITERT_MODEL):
-        assert (continued / name).read_bytes() == (checkout.out / "cnn4" / name).read_bytes(), name
 
 
 # Last, since what they make again, the tests above would have to make once more.
