@@ -32,8 +32,7 @@ NETWORK_FILES = (records.LITERT_MODEL, records.RUN_RECORD, records.METRICS_RECOR
 LIST, REQUEST, SHARDS = "pictures.jsonl", "request.json", "part-*.parquet"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=(\d+\.\d+)", re.IGNORECASE | re.DOTALL)
-# github://organisation:repository@branch has none
-PASSWORD = re.compile(r"([\w+.-]+)(?<!github)://[^/@:]*:[^/]*@")
+PASSWORD = re.compile(r"(?<!github:)//[^/@:]*:[^/]*@")  # github://organisation:repository@branch has none
 # What a video may claim of itself: the header of a small file could fill the disk with a list of its moments.
 LEAST_FRAME_BYTES, LEAST_RATE = 16, 0.1
 DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
@@ -233,10 +232,10 @@ def _absolute(picture: str) -> str:
         UserError: It is an address with a password, which would stand in the answers.
     """
     if (is_url(picture) or is_url(picture.rpartition("::")[2])) and (found := PASSWORD.search(picture)):
-        prefix = f"FSSPEC_{found[1].upper()}"
+        prefix = f"FSSPEC_{picture[: found.start()].rstrip(':').rpartition(':')[2].upper()}"
         advice = f"and give it to fsspec: {prefix}_USERNAME and {prefix}_PASSWORD in the environment"
         advice = "or download it" if is_web_page(picture) else advice
-        shown = PASSWORD.sub(r"\1://…@", picture)
+        shown = PASSWORD.sub("//…@", picture)
         raise UserError(f"{shown} has a password, which would stand beside every answer. Leave it out, {advice}.")
     if is_url(picture):
         return picture

@@ -42,9 +42,9 @@ def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
         folder: A run folder with a finished training.
         data_name: Name of the prepared pictures, which becomes the experiment.
     """
-    from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server
-
     try:
+        from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server
+
         training = records.file_sha256(folder / records.RUN_RECORD)
         experiment = mlflow.set_experiment(data_name).experiment_id
         # Another training than that of the step before is a run of its own.

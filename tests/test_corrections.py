@@ -59,8 +59,11 @@ def test_a_verdict_is_taken_back(tmp_path):
         ),
         ("path,sha256,label,verdict,who,when\na,0,b\0c,relabel,x,y\n", "a must have the label of a character, not"),
         ("path,sha256,label,verdict,who,when\na,0,Train,relabel,x,y\n", "a must have the label of a character, not"),
-        ("", "cannot be read as a table of corrections"),
-        ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\na,0,b,keep,x,y,z\n", "in line 3, saw 7"),
+        ("", "is no table of corrections"),
+        (
+            "path,sha256,label,verdict,who,when\na,0,b,keep,x,y\na,0,b,keep,x,y,z\n",
+            "line 3 has more fields than the first one",
+        ),
         ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\nb,1,bart", "the row of b ends before its verdict"),
         ("path,sha256,label,verdict,who,when\na,0,b,keep,x,y\nb,1,bart,", "the row of b ends before its verdict"),
         ("path,sha256,label\na,0,b\n".encode("utf-16"), "separated by commas, in UTF-8."),
@@ -100,7 +103,7 @@ def test_a_comma_at_the_end_of_each_row_shifts_no_column(tmp_path):
 def test_rows_that_are_longer_by_more_than_a_comma_are_named(tmp_path):
     lines = [",".join(corrections.COLUMNS), "a.png,0,bart,keep,me,2026-01-01,,", "b.png,1,bart,keep,me,2026-01-01,,"]
     (tmp_path / "corrections.csv").write_text("\n".join(lines))
-    with pytest.raises(UserError, match="rows have more fields than the first line"):
+    with pytest.raises(UserError, match="line 2 has more fields than the first one"):
         corrections.read(tmp_path / "corrections.csv")
 
 

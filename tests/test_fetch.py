@@ -200,6 +200,10 @@ def test_a_drawing_in_svg_is_said_to_be_one(server):
     server.pages["/drawing"] = page(b"<?xml version='1.0'?>" + entities + b"<svg/>")
     with pytest.raises(UserError, match="This is an SVG drawing"):
         fetch.read_picture(server.url + "/drawing", allow_private=True)
+    for drawing in (b"<!-- made with html2svg --><svg/>", b"<svg><div xmlns='http://www.w3.org/1999/xhtml'/></svg>"):
+        server.pages["/drawing"] = page(drawing)
+        with pytest.raises(UserError, match="an SVG drawing"):
+            fetch.read_picture(f"{server.url}/drawing", allow_private=True)
     server.pages["/page"] = page(b"<!doctype html><link rel=icon href='data:image/svg+xml,<svg/>'>")
     with pytest.raises(UserError, match="leads to a web page"):
         fetch.read_picture(server.url + "/page", allow_private=True)

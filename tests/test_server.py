@@ -31,7 +31,7 @@ import tornado.web
 from tornado import websocket
 from tornado.httpclient import HTTPClientError, HTTPRequest
 
-from lib import paths
+from lib import machine, paths
 from lib.errors import UserError
 from lib.inference.recogniser import Recogniser
 from lib.serving import handlers, kernels, server
@@ -197,6 +197,27 @@ class Blocked:
         raise UserError("let go")
 
 
+def test_as_many_pictures_are_decoded_at_once_as_there_are_cores(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    now, most = [], []
+
+    class Counting:
+        def predict(self, contents: bytes):
+            now.append(contents)
+            most.append(len(now))
+            time.sleep(0.05)
+            now.pop()
+            raise UserError("counted")
+
+    async def ask_six_times() -> None:
+        predictor = handlers.Predictor(Counting, limit=6)
+        body = json.dumps({"image": encoded(RED)}).encode()
+        await asyncio.gather(*(predictor.predict(Counting(), body) for _ in range(6)), return_exceptions=True)
+
+    asyncio.run(ask_six_times())
+    assert (len(most), max(most)) == (6, 2)
+
+
 @contextlib.contextmanager
 def blocked(limit: int, under_way: int) -> Iterator[str]:
     """Serve a blocked network with so many requests under way, and give its address."""
@@ -249,6 +270,7 @@ def test_predict_takes_base64_in_lines(predict):
         (b'{"image": "aGVsbG8=", "more": [' + b"[]," * 1_000 + b"[]]}", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b'{"image": "=)"}', "not valid base64"),
+        (b'{"image": "notes, aGVsbG8="}', "not valid base64"),
         ('{"image": "é"}'.encode(), "not valid base64"),
         (b'{"image": ""}', "empty"),
         (b'{"image": "aGVsbG8="}', "not a picture"),

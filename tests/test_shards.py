@@ -500,8 +500,14 @@ def test_a_folder_of_an_address_that_cannot_be_listed_is_not_passed_over(run_dir
         list(shards.listed("memory://frames"))
 
 
-@pytest.mark.parametrize("address", ["http://me:it@[fe80::1]/x.png", "ftp://me:it@host/a::b.png", "s3://k:it@b/x::y"])
-def test_a_password_before_colons_is_found(address):
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://me:it@[fe80::1]/x.png", "ftp://me:it@host/a::b.png", "s3://k:it@b/x::y"),
+        *("http://host/a?from=//me:it@other", "https:////me:it@host/x.png"),
+    ],
+)
+def test_a_password_is_found_wherever_it_stands(address):
     with pytest.raises(UserError, match="has a password, which would stand beside every answer"):
         shards._absolute(address)
 

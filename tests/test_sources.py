@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import records
 from lib.data import archives, sources
 from lib.errors import UserError
 from tests import test_source_table
@@ -239,6 +240,13 @@ def test_summary_counts_what_was_copied_and_what_was_skipped(tmp_path):
     assert sources.summary(folder) == (
         f"{folder}: 2 pictures of 2 characters (skipped or renamed: 1 not a picture such as 'notes.txt')"
     )
+
+
+def test_what_a_system_puts_beside_the_pictures_is_not_sealed_with_them(tmp_path):
+    for name in ("bart/1.jpg", "kaggle_test/bart/1.jpg", "bart/.nfs0001", "bart/@eaDir/1.jpg/thumbnail.jpg"):
+        records.write_text(tmp_path / name, "")
+    archives.write_sums(tmp_path)
+    assert [*archives.read_sums(tmp_path)] == archives.pictures_in(tmp_path) == ["bart/1.jpg", "kaggle_test/bart/1.jpg"]
 
 
 # ---------------------------------------------------------------- unsafe and damaged archives

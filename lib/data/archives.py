@@ -5,6 +5,7 @@ its own path, and links are never followed. A folder is the user's own: links in
 """
 
 import contextlib
+import gzip
 import hashlib
 import json
 import math
@@ -122,8 +123,7 @@ def copy(source: Path, folder: Path, allow_seconds: Callable[[float], None] = la
 
 def write_sums(folder: Path) -> str:
     """Write `SHA256SUMS` to a folder of pictures; returns its digest."""
-    pictures = [path for path in folder.rglob("*") if path.is_file()]
-    contents = sums({path.relative_to(folder).as_posix(): records.file_sha256(path) for path in pictures})
+    contents = sums({path: records.file_sha256(folder / path) for path in pictures_in(folder)})
     (folder / SUMS).write_bytes(contents)
     return hashlib.sha256(contents).hexdigest()
 
@@ -131,6 +131,15 @@ def write_sums(folder: Path) -> str:
 def sums(digests: dict[str, str]) -> bytes:
     """Lay out `SHA256SUMS`, from the digests of pictures by their paths."""
     return "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """List the pictures of a copy, as paths in it, sorted: `<character>/<file>`, below the folder of a set too."""
+    found = (
+        path.relative_to(folder) for pattern in ("*/*", "*/*/*") for path in folder.glob(pattern) if path.is_file()
+    )
+    placed = (path for path in found if len(path.parts) == (3 if path.parts[0] in layout.SETS else 2))
+    return sorted(path.as_posix() for path in placed if not any(part.startswith(".") for part in path.parts))
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -179,7 +188,8 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
                     raise zipfile.BadZipFile("more precedes it, as where two archives were joined")
                 yield _zip_entries(archive, path, passed_over)
         else:
-            with tarfile.open(path, "r:gz" if is_gzip else "r:") as archive:
+            reader = gzip.open if is_gzip else open
+            with reader(path, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                 yield _tar_entries(archive, path, passed_over)
     except (UserError, MemoryError):
         raise

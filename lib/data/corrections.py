@@ -10,8 +10,8 @@
     when     UTC, such as 2026-11-28T10:00:00+00:00
 """
 
+import csv
 import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,14 +48,16 @@ def from_text(text: str, name: str) -> pd.DataFrame:
 def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     expected = f"expected the columns {', '.join(COLUMNS)}, separated by commas"
     try:
-        # One comma more at the end of each row does no harm; of any other field that it would lose, pandas warns.
-        # Its faster engine takes what a short row lacks for empty.
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            options = {"dtype": str, "keep_default_na": False, "index_col": False, "engine": "python"}
-            table = pd.read_csv(io.StringIO(read_text()), **options)
-    except (OSError, ValueError, pd.errors.ParserWarning) as problem:
-        is_longer = isinstance(problem, pd.errors.ParserWarning)
-        reason = "rows have more fields than the first line" if is_longer else str(problem).strip()
+        # pandas would lose what a row has more, and take what one lacks for empty.
+        reader = csv.DictReader(io.StringIO(read_text(), newline=""), restkey="more")
+        rows = []
+        for row in reader:
+            if row.pop("more", [""]) != [""]:  # a comma at the end does no harm
+                raise ValueError(f"line {reader.line_num} has more fields than the first one")
+            rows.append(row)
+        table = pd.DataFrame(rows, columns=list(dict.fromkeys(reader.fieldnames or ())), dtype="str")
+    except (OSError, ValueError, csv.Error) as problem:
+        reason = str(problem).strip()
         raise UserError(f"{where} cannot be read as a table of corrections: {reason}; {expected}, in UTF-8.") from None
     if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(f"{where} is no table of corrections: {expected}; missing: {', '.join(missing)}.")

@@ -21,8 +21,9 @@ SPLIT_FOLDERS |= dict.fromkeys(("val", "valid", "validation", "dev"), "validatio
 BESIDE_SPLIT = re.compile(r"data|sets?|images?|imgs?|pictures?|pics?|photos?|frames?|[\W\d_]")
 OUTSIDE = "not in a character's folder"
 SHOWN = 5  # names in a message
+SETS = (TEST_SET, *GIVEN_SPLITS)  # folders of a copy that hold those of characters
 # Names that stand beside the characters' folders.
-RESERVED = {TEST_SET, *GIVEN_SPLITS, "source.json", "sha256sums"}
+RESERVED = {*SETS, "source.json", "sha256sums"}
 
 Parts = tuple[str, ...]  # of a path
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from lib import machine, records
 from lib.data import archives, corrections, dataset, duplicates, pictures, sources
-from lib.data.preparation import DEFAULTS, FREQUENT, GIVEN_SPLITS, Preparation
+from lib.data.preparation import DEFAULTS, FREQUENT, Preparation
 from lib.errors import UserError, in_words
 
 LOCAL = ("", "local")  # values of `cluster` that mean this machine
@@ -79,7 +79,7 @@ def prepare(
         UserError: There is nothing to divide, a character has too few pictures for three splits, or `processed`
             cannot be written.
     """
-    files = _files(raw)
+    files = archives.pictures_in(raw)
     try:
         with records.atomic_write(processed / dataset.IMAGES) as images:
             decoded = _decode_all(raw, files, preparation, cluster)
@@ -107,14 +107,6 @@ def prepare(
 
 
 # ---------------------------------------------------------------- files → pixels
-
-
-def _files(raw: Path) -> list[str]:
-    """List the pictures as paths relative to `raw`, sorted, without hidden ones."""
-    sets = (dataset.TEST_SET, *GIVEN_SPLITS)
-    found = (path.relative_to(raw) for path in raw.glob("*/**/*") if path.is_file())
-    placed = (path for path in found if len(path.parts) == (3 if path.parts[0] in sets else 2))
-    return sorted(path.as_posix() for path in placed if not any(part.startswith(".") for part in path.parts))
 
 
 def _decode_all(raw: Path, files: list[str], preparation: Preparation, cluster: str) -> Iterator[Decoded]:

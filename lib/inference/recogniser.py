@@ -32,7 +32,7 @@ MAX_MODEL_BYTES = 2**31  # of a flatbuffer
 MAX_METADATA_BYTES = 1_000_000
 MAX_PICTURE_SIZE = 1024
 MIN_PARALLEL = 16  # pictures; for fewer, starting threads costs more than it saves
-AHEAD_PER_CORE = 16  # pictures that are read and named before the caller asks for them
+AHEAD = 16  # pictures for each thread that are read and named before the caller asks for them
 READERS = 8  # pictures read beside those named: an address answers slowly, however fast the network is
 DEFAULT_THRESHOLD = 0.5
 RETRAIN = "Run `make train evaluate` again, or choose another run."
@@ -192,7 +192,7 @@ class Recogniser:
         try:
             for item in items:
                 ahead.append(executor.submit(answer, item))
-                if len(ahead) > AHEAD_PER_CORE * cores():
+                if len(ahead) > AHEAD * (READERS + at_once):
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

@@ -15,7 +15,8 @@ from lib.errors import UserError
 
 MISSING = "it is missing"
 
-# The packages of `lib` from left to right, as data flows; no module imports from a package to its right.
+# The packages of `lib` that notebooks import from, from left to right, as data flows; no module imports from a package
+# to its right.
 PACKAGES = ("drawing", "data", "training", "inference", "evaluation", "study", "serving")
 # What lies to the right of a step's own package only shows what the step has made, and decides no product.
 PACKAGE_OF_STEP = {

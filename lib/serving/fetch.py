@@ -88,7 +88,8 @@ def read_picture(url: str, allow_private: bool = False) -> bytes:
         start = answer[:10_000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
         if not start.startswith(b"<"):
             return answer
-        if b"<svg" in start and b"html" not in start:
+        before, svg, _ = start.partition(b"<svg")
+        if svg and b"<html" not in before and b"doctype html" not in before:
             raise UserError("This is an SVG drawing, which cannot be read. Save it as a PNG, and choose that.")
         raise UserError(
             "The address leads to a web page, not to a picture. Open it, right-click the picture there, and copy the "

@@ -19,6 +19,7 @@ import tornado.web
 from tornado import httputil, routing
 from voila.tornado.handler import TornadoVoilaHandler
 
+from lib import machine
 from lib.data import pictures
 from lib.errors import UserError
 from lib.inference.recogniser import Recogniser
@@ -246,19 +247,20 @@ class Predictor:
     """Recognises pictures beside the event loop, so that pages stay responsive.
 
     Args:
-        recogniser: Gives the network that answers, which computes on as many cores as there are; raises UserError,
-            with the reason, while there is none.
-        limit: How many predictions may run or wait.
+        recogniser: Gives the network that answers; raises UserError, with the reason, while there is none.
+        limit: How many predictions may run or wait; on each core one runs, since decoding takes memory.
     """
 
     def __init__(self, recogniser: Callable[[], Recogniser], limit: int) -> None:
         self.recogniser, self.limit, self.under_way = recogniser, limit, 0
+        self._running = asyncio.Semaphore(machine.cores())
 
     async def predict(self, recogniser: Recogniser, body: bytes) -> dict[str, Any]:
         """Answer a request's body; see `page.answer_record`. Raises UserError where it or the picture is unusable."""
         self.under_way += 1
         try:
-            return page.answer_record(await asyncio.to_thread(lambda: recogniser.predict(_picture_in(body))))
+            async with self._running:
+                return page.answer_record(await asyncio.to_thread(lambda: recogniser.predict(_picture_in(body))))
         finally:
             self.under_way -= 1
 
@@ -295,7 +297,9 @@ def _picture_in(body: bytes) -> bytes:
     try:
         if sum(body.count(sign) for sign in b"[{,") > MAX_JSON_PARTS:
             raise ValueError
-        encoded = json.loads(body)["image"].rpartition(",")[2]
+        encoded = json.loads(body)["image"]
+        if encoded.startswith("data:"):
+            encoded = encoded.partition(",")[2]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise UserError('The body is not JSON of the form {"image": "<base64>"}.') from None
     try:

@@ -187,6 +187,7 @@ class Server(Voila):
         logging.disable()  # what was under way fails now, and that is no news
         server.stop()
         await server.close_all_connections()
+        end_children()  # now, since a prediction that still runs is waited for, and once more for one that is starting
 
     def _say_hello(self) -> None:
         try:

@@ -37,7 +37,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the logits of probabilities, `float (..., num_classes)`, by a temperature above 0."""
+    """Divide the logits of probabilities, `float (..., num_classes)` that add up to 1, by a temperature above 0."""
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature
     return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
 
@@ -52,7 +52,7 @@ def fold_temperature(model: "keras.Model", temperature: float) -> None:
 
 
 def threshold_keeping(scores: np.ndarray, fraction: float = KEPT) -> float:
-    """Choose one of the scores, `float (n,)`, that a fraction of them, above 0 and at most 1, reaches."""
+    """Choose one of the scores, `float (n,)`, n at least 1, that a fraction of them reaches, above 0 and at most 1."""
     kept = int(np.ceil(round(fraction * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
     return float(np.sort(scores)[len(scores) - kept])
 

@@ -23,7 +23,7 @@ import cv2
 import httpx
 import numpy as np
 import psutil
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from lib.inference.recogniser import cores, load_best
 from lib.serving import site
@@ -245,7 +245,7 @@ def bench_camera(chromium: Browser, served: Served) -> None:
     with opened(chromium, served) as page:
         page.goto(served.address)
         page.locator("#camera").click()
-        page.get_by_test_id("live-name").and_(page.locator("[data-character]")).wait_for()
+        expect(page.get_by_test_id("live-name")).not_to_have_text("Looking …")
         count = lambda: int(page.get_by_test_id("live").get_attribute("data-frames"))  # noqa: E731
         before, start = count(), time.perf_counter()
         time.sleep(CAMERA_SECONDS)

@@ -78,6 +78,15 @@ test("a large file is asked of the host whether it is still the same, and may co
   assert.deepEqual([fetched.mock.calls[0].arguments, bytes], [["a.wasm.gz", { cache: "no-cache" }], [3]]);
 });
 
+test("a browser that cannot unpack asks for the file itself", async (context) => {
+  const fetched = context.mock.method(globalThis, "fetch", async () => new Response("abc"));
+  const { DecompressionStream } = globalThis;
+  delete globalThis.DecompressionStream;
+  context.after(() => Object.assign(globalThis, { DecompressionStream }));
+  assert.equal(await new Response(await open("a.wasm", "v", () => {})).text(), "abc");
+  assert.equal(fetched.mock.calls[0].arguments[0], "a.wasm");
+});
+
 test("a large file is kept once it was read, and a damaged one is not, or it would come again", async (context) => {
   const kept = [];
   const cache = { match: async () => undefined, put: (url) => (kept.push(url), new Promise(() => {})) };

@@ -1,7 +1,7 @@
 // Large files: with progress, compressed on any host, and kept for visits without a network.
 
 /**
- * Opens a large file that lies beside the page, by its compressed copy.
+ * Opens a large file that lies beside the page, by its compressed copy where the browser can unpack that.
  *
  * @param {string} url Of the file, without `.gz`.
  * @param {string} cacheName Of the browser's cache in which the file is kept.
