@@ -260,6 +260,14 @@ def test_rejects_bytes_that_are_no_picture(contents):
         pictures.decode(contents)
 
 
+def test_an_avif_may_have_its_brand_behind_that_of_any_picture_in_such_a_file():
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40), (200, 200, 200)).save(file, "AVIF")
+    contents = file.getvalue().replace(b"ftypavif", b"ftypmif1", 1)
+    assert formats.format_of(contents[: formats.HEAD_BYTES]) == "AVIF"
+    assert np.abs(pictures.decode(contents, 16).astype(int) - 200).max() < 8
+
+
 def test_a_heic_is_told_how_to_become_a_jpeg():
     with pytest.raises(UnreadablePicture, match=r"HEIC pictures cannot be read.*export it as JPEG"):
         pictures.decode(b"\0\0\0\x18ftypheic" + bytes(100))

@@ -2,18 +2,18 @@
 
 import re
 
-# What files begin with; a BMP has the length of its second header there.
+# What files begin with; a BMP has the length of its second header there, an AVIF its brand first or among others.
 BEGINNINGS = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "WEBP": rb"RIFF....WEBP",
-    "AVIF": rb"....ftypavi[fs]",
+    "AVIF": rb"....ftyp(....){0,8}?avi[fs]",
     "GIF": rb"GIF8",
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
 }
 FORMATS = tuple(BEGINNINGS)
 HEIC = rb"....ftyp(hei[cxms]|hevc|m[is]f1)"
-HEAD_BYTES = 18  # of a file, that decide its format
+HEAD_BYTES = 44  # of a file, that decide its format
 # A file with such a name that is no picture after all is not passed over: the user is told about it.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".tif", ".tiff")
 

@@ -288,7 +288,7 @@ def _open(contents: bytes) -> tuple[ImageFile.ImageFile, int | None]:
             "Make the picture smaller."
         )
     plugin = PLUGINS.get(formats.format_of(contents))
-    if formats.is_heic(contents):
+    if plugin is None and formats.is_heic(contents):
         raise UnreadablePicture(
             "HEIC pictures cannot be read. Open it in your photo app and export it as JPEG; or set an iPhone to "
             "Settings → Camera → Formats → Most Compatible."
