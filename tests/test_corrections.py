@@ -61,6 +61,10 @@ def test_a_verdict_is_taken_back(tmp_path):
         ("path,sha256,label,verdict,who,when\na,0,Train,relabel,x,y\n", "a must have the label of a character, not"),
         ("", "is no table of corrections"),
         (
+            'path,sha256,label,verdict,who,when\na,0,b,keep,x,"y\nb,1,bart,keep,x,y\n',
+            "cannot be read as a table of corrections",
+        ),
+        (
             "path,sha256,label,verdict,who,when\na,0,b,keep,x,y\na,0,b,keep,x,y,z\n",
             "line 3 has more fields than the first one",
         ),

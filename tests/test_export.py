@@ -110,7 +110,7 @@ def test_int8_weights_are_quantised_with_calibration_and_without_warnings(saved,
     assert [record.getMessage() for record in logged] + warned == []
 
 
-def test_a_failed_conversion_leaves_no_file(saved, tmp_path):
+def test_a_failed_export_leaves_no_file(saved, tmp_path):
     with pytest.raises(TypeError):
         export.to_litert(saved[0], tmp_path / "model.tflite", {"not": {"json"}}, "float16")
     assert list(tmp_path.iterdir()) == []

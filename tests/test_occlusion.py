@@ -75,6 +75,13 @@ def test_a_cropped_border_has_no_importance():
     assert (whole[5:25, 10:50] == 1).all() and whole.sum() == 40 * 20
 
 
+def test_the_map_of_a_large_picture_is_not_as_large():
+    framing = pictures.Framing((600, 0, 5400, 3000), (16, 16), (3000, 6000), 16)
+    whole = occlusion.shown_part(np.ones((16, 16), np.float32), framing)
+    assert whole.shape == (256, 512)
+    assert (whole[:, 52:460] == 1).all() and (whole[:, :51] == 0).all()
+
+
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (301, 200), (99, 100), (2000, 16)])
 def test_shown_part_removes_exactly_the_padding_of_the_decoder(width, height):
     picture = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)

@@ -260,7 +260,7 @@ def test_rejects_bytes_that_are_no_picture(contents):
         pictures.decode(contents)
 
 
-def test_an_avif_may_have_its_brand_behind_that_of_any_picture_in_such_a_file():
+def test_an_avif_is_recognised_by_a_compatible_brand():
     file = io.BytesIO()
     Image.new("RGB", (40, 40), (200, 200, 200)).save(file, "AVIF")
     contents = file.getvalue().replace(b"ftypavif", b"ftypmif1", 1)

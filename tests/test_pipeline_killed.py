@@ -64,7 +64,7 @@ def hostile(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def flagship(checkout, hostile):
-    """The flagship recipe, trained without a pause; and in a hostile home, until another make came, then killed.
+    """The flagship recipe, trained undisturbed, and in a hostile home, where another make is refused, then this killed.
 
     Gives the two run folders, what the three makes said, with the one that continued and evaluated, and the number of
     epochs that the killed training had finished.

@@ -72,7 +72,7 @@ def counts(characters):
 
 
 def answers(characters, actual, predicted, probability):
-    """Answers with these probabilities; the others get nothing of what is left."""
+    """Answers with these probabilities; all others are 0."""
     probabilities = np.eye(len(characters))[predicted] * np.reshape(probability, (-1, 1))
     return metrics.Predictions([""] * len(actual), np.array(actual), probabilities, characters)
 

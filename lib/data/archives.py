@@ -205,8 +205,8 @@ def _opened(path: Path, passed_over: PassedOver) -> Iterator[Iterator[Entry]]:
 def files(folder: Path, passed_over: PassedOver | None = None) -> Iterator[tuple[Path, os.stat_result]]:
     """Find the regular files in and below a folder, without hidden folders, sorted; of an archive, itself.
 
-    Links are followed, and each folder is read once, by its own name where it has one here. `passed_over` counts what
-    cannot be read, such as a dangling link, and folders that a link leads to once more.
+    Links are followed, and each folder is read once, by its real path if that is inside `folder`. `passed_over` counts
+    what cannot be read, such as a dangling link, and folders that a link leads to once more.
 
     Yields:
         A path and its status, of what a link leads to.

@@ -48,11 +48,11 @@ def from_text(text: str, name: str) -> pd.DataFrame:
 def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
     expected = f"expected the columns {', '.join(COLUMNS)}, separated by commas"
     try:
-        # pandas would lose what a row has more, and take what one lacks for empty.
-        reader = csv.DictReader(io.StringIO(read_text(), newline=""), restkey="more")
+        # pandas would drop extra fields of a row and read missing ones as empty.
+        reader = csv.DictReader(io.StringIO(read_text(), newline=""), strict=True)
         rows = []
         for row in reader:
-            if row.pop("more", [""]) != [""]:  # a comma at the end does no harm
+            if row.pop(None, [""]) != [""]:  # a comma at the end does no harm
                 raise ValueError(f"line {reader.line_num} has more fields than the first one")
             rows.append(row)
         table = pd.DataFrame(rows, columns=list(dict.fromkeys(reader.fieldnames or ())), dtype="str")
@@ -75,7 +75,7 @@ def _parsed(read_text: Callable[[], str], where: str) -> pd.DataFrame:
 
 
 def of_pictures(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Find the pictures of a manifest that corrections from elsewhere are about: the page has names of files as `path`.
+    """Find the pictures of a manifest that corrections from elsewhere are about; the page gives file names as `path`.
 
     Returns:
         The rows about pictures of the manifest, by path and digest, else by digest alone, or by path where a row has no

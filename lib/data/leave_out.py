@@ -10,7 +10,7 @@ from lib.errors import UserError
 
 
 def choose(data: Dataset, number: int, seed: int) -> list[str]:
-    """Choose at most `number` characters to leave out: one of each band of about equally frequent ones; two stay.
+    """Choose at most `number` characters to leave out: one of each band of about equal frequency; two stay.
 
     Returns:
         The characters, the most frequent first.

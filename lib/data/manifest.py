@@ -133,8 +133,8 @@ def _workers(
 
         with scheduler.connect(cluster, 1) as client:
             submit, code = client.get_executor(pure=False).submit, scheduler.version()
-            # Workers of a cluster need not see the folder.
             number = sum(client.nthreads().values())
+            # Contents, since workers of a cluster need not see the folder.
             yield lambda chunk: submit(_decode_chunk, list(map(_read, chunk)), preparation, code), number
         return
     number = min(machine.cores(), MAX_WORKERS) if num_pictures > SERIAL_UP_TO else 1
@@ -281,7 +281,7 @@ def _kept_splits(before: np.ndarray, split: np.ndarray, groups: np.ndarray, name
     """Give each group the split that it had before labels were corrected, so that scores before and after compare.
 
     A character that would have no picture in one of the splits, such as a new one, is divided by its new labels.
-    `before` and `split` are by the labels of the source and the corrected ones; `names` are empty but for used frames.
+    `before` and `split` are by the labels of the source and the corrected ones; `names` are empty for unused frames.
     """
     known = np.isin(before, list(dataset.SPLIT_FRACTIONS))
     of_group = dict(zip(groups[known], before[known], strict=True))

@@ -103,7 +103,7 @@ class Pose:
 
 
 def draw_figure(pen: Pen, features: Features, pose: Pose) -> None:
-    """Draw a character with a pen whose origin is where the neck meets the shoulders; its unit is a head unit."""
+    """Draw a character with a pen whose origin is where neck and shoulders meet; its unit is half the head's width."""
     body = pen.moved(0, 0, pose.lean)
     head = body.moved(0, 0, pose.tilt)
     _draw_hair(head, features, pose.turn, "back")

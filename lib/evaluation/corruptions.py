@@ -35,7 +35,9 @@ def corrupt(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndar
 
 
 def iterate(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str, str, Iterator[np.ndarray]]]:
-    """Corrupt pictures, RGB `uint8 (height, width, 3)` each, in every kind and strength, by a seed each from `seed` on.
+    """Corrupt pictures, RGB `uint8 (height, width, 3)` each, in every kind and strength.
+
+    The first picture has the seed `seed`, the next `seed + 1`, and so on.
 
     Yields:
         Kind, strength, and the corrupted pictures in order, made one by one as they are taken. The first kind is

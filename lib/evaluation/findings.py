@@ -37,7 +37,7 @@ def preparation(table: pd.DataFrame, leaks: dict[str, np.ndarray]) -> str:
 
 
 def training(run: str, history: pd.DataFrame, best_epoch: int, seconds: float) -> str:
-    """Conclude a training by its history; the weights of `best_epoch` were kept."""
+    """Conclude a training by its history: a row per epoch with `val_macro_f1` and `val_loss`; `best_epoch` was kept."""
     best = history[history.epoch == best_epoch].iloc[0]
     lowest = history.loc[history.val_loss.idxmin()]
     rise = history.val_loss.iloc[-1] / lowest.val_loss - 1
@@ -189,7 +189,10 @@ def _change(change: float, low: float, high: float, unit: str = "") -> str:
 
 
 def more_frames(table: pd.DataFrame, laws: dict[str, tuple[float, float]], more: int) -> str:
-    """Say what more training frames should bring: a table of `compare.by_frames`, and `compare.power_law` by name."""
+    """Say what `more` training frames, a larger number, should bring.
+
+    `table` is from `compare.by_frames`; `laws` has what `compare.power_law` gave, by the name of what it was fitted to.
+    """
     last = table.iloc[-1]
     expected = ", ".join(
         f"{scale * more**exponent:.3f} by a line through {name} (twice as many frames leave {100 * 2**exponent:.0f} %)"

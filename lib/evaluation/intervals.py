@@ -7,17 +7,15 @@ not the outcome of another training.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from lib.evaluation.metrics import Predictions
+from lib.evaluation.predictions import Predictions
 
 RESAMPLES = 1000
 
 
-def resampled_scores(answers: "Predictions", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def resampled_scores(answers: Predictions, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Score test sets that are drawn from whole groups with replacement.
 
     Returns:

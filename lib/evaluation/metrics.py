@@ -7,7 +7,7 @@ right one.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from lib import records
 from lib.characters import display_name
 from lib.errors import UserError
 from lib.evaluation import intervals
+from lib.evaluation.predictions import Predictions
 
 SUM_TOLERANCE = 0.01  # of the probabilities of all characters, wide enough for 8-bit weights
 SMALLEST_PROBABILITY = 1e-7  # Keras clips at the same value, so that log_loss here is val_loss there
@@ -24,32 +25,6 @@ SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
 CONFUSED_F1 = 0.8  # below, the page says that a character is sometimes confused with others
 NOBODY = "nobody"  # column of the probability of no known character
-
-
-class Predictions(NamedTuple):
-    """What a network answered; the contents of `predictions.csv`.
-
-    Without `groups` each picture is in its own, which makes intervals too narrow where there are near-duplicates.
-    """
-
-    paths: Sequence[str]
-    actual: np.ndarray  # labels, int (num_pictures,), 0 to num_characters - 1
-    probabilities: np.ndarray  # float (num_pictures, num_characters); rows sum to one, or less with that of nobody
-    characters: Sequence[str]  # names in label order
-    groups: np.ndarray | None = None  # int (num_pictures,), the same number for near-duplicates
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """The label of the highest probability of each picture, the first of equals, int `(num_pictures,)`."""
-        return self.probabilities.argmax(axis=1)
-
-    def at(self, rows: np.ndarray) -> "Predictions":
-        """Choose the answers to some pictures, by their positions or as a mask."""
-        groups = None if self.groups is None else self.groups[rows]
-        paths = np.asarray(self.paths, object)[rows].tolist()
-        return self._replace(
-            paths=paths, actual=self.actual[rows], probabilities=self.probabilities[rows], groups=groups
-        )
 
 
 # ---------------------------------------------------------------- the tables of a run folder

@@ -87,7 +87,7 @@ def shown_part(square: np.ndarray, framing: Framing) -> np.ndarray:
 
     Returns:
         `float32`: the part of the square inside the padding if all of the picture was used; otherwise an array of the
-        picture's own shape, with zeros for the cropped border.
+        picture's own shape, or smaller if that is large, with zeros for the cropped border.
     """
     width, height = framing.inner
     left, top = (framing.size - width) // 2, (framing.size - height) // 2
@@ -95,7 +95,10 @@ def shown_part(square: np.ndarray, framing: Framing) -> np.ndarray:
     left, top, right, bottom = framing.box
     if (bottom - top, right - left) == framing.shape:
         return part
-    whole = np.zeros(framing.shape, part.dtype)
+    scale = min(1.0, 2 * OVERLAY_SIDE / max(framing.shape))  # an overlay needs no more, however large the picture is
+    left, top, right, bottom = (round(scale * edge) for edge in (left, top, right, bottom))
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    whole = np.zeros([max(1, round(scale * side)) for side in framing.shape], part.dtype)
     whole[top:bottom, left:right] = cv2.resize(part, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     return whole
 
@@ -104,7 +107,8 @@ def heatmap_overlay(importance: np.ndarray) -> np.ndarray:
     """Turn importance into an overlay for the original picture: the less a part matters, the darker.
 
     Darkening rather than a colour map leaves the important parts as they are, and readers need not distinguish colours.
-    From `float32 (height, width)`, 0 to 1, to RGBA `uint8 (new_height, new_width, 4)`, `OVERLAY_SIDE` pixels long.
+    `importance` is `float32 (height, width)`, 0 to 1. Gives RGBA `uint8 (new_height, new_width, 4)` of the same
+    proportions, whose longer side has `OVERLAY_SIDE` pixels.
     """
     scale = OVERLAY_SIDE / max(importance.shape)
     smooth = cv2.resize(importance, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)

@@ -160,7 +160,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None) -> Cha
 
 @styled
 def confusion_matrix(confusion: pd.DataFrame) -> Chart:
-    """Draw counts of `metrics.confusion`, of 2 to about 42 characters, as a heat map; of many it is a wide figure.
+    """Draw counts of `metrics.confusion` as a heat map; about 42 characters fit, and more than 20 make it wider.
 
     Numbers are pictures, the colour is the fraction of the row, on a square root, which shows one picture in a hundred.
     """
@@ -261,7 +261,7 @@ def robustness(table: pd.DataFrame) -> Chart:
 
 @styled
 def comparison(table: pd.DataFrame) -> Chart:
-    """Draw the macro F1 of runs beside their training times, on a logarithmic scale, a row each for `compare.ranked`.
+    """Draw the macro F1 of runs beside their training times, on a logarithmic scale; a row per run of `compare.ranked`.
 
     As points in a plane of score and time, runs with similar results would have overlapping labels. Colour and shape
     show the number of convolutional layers. Markers of runs whose test pictures have near-duplicates in train are
@@ -430,10 +430,10 @@ def panels(
     Without pyplot, which would show the figure a second time and keep it in memory. Options are those of `subplots`.
     """
     figure = Chart(figsize=(width, height), layout="constrained")
-    panels = figure.subplots(rows, columns, **options)
+    drawn = figure.subplots(rows, columns, **options)
     for axes in figure.axes if grid else ():
         axes.grid(axis=grid)
-    return figure, panels
+    return figure, drawn
 
 
 def name_rows(axes: Axes, names: Sequence[str], above: float = 0.5, below: float = 0.5, **text: Any) -> None:

@@ -68,7 +68,7 @@ class Answer(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the network computes; what the probabilities of a picture lack to 1 is the probability of nobody."""
+    """What the network computes. Where the probabilities of a picture sum to less than 1, the rest is nobody's."""
 
     probabilities: np.ndarray  # `float32 (n, num_characters)`
     class_maps: np.ndarray | None  # `float32 (n, rows, columns, num_characters)`, 0 to 1; None if the network has none
@@ -96,10 +96,10 @@ class Recogniser:
         self.resize_mode: str = metadata["resize_mode"]  # as in `pictures.decode`
         # Probability below which the answer is averaged with that of the mirrored picture.
         self.flip_tta_threshold: float = metadata.get("flip_tta_threshold") or 0.0
-        second = metadata.get("second_threshold")
-        self.second_threshold: float = 1.0 if second is None else second  # of the class map, for a further character
+        second = metadata.get("second_threshold")  # score of the class map from which a further character is named
+        self.second_threshold: float = 1.0 if second is None else second
         self._nobody: bool = metadata.get("nobody") or False  # whether there is a further probability, of nobody
-        # A model file alone is enough to predict: the contents of `run.json` and `metrics.json` may be empty.
+        # A model file alone is enough: `record` and `metrics` are empty without `run.json` and `metrics.json`.
         self.record = records.read_run(run_dir) if (run_dir / records.RUN_RECORD).exists() else {}
         if self.record.get("model_sha256", self.digest) != self.digest:
             raise _damaged(run_dir, f"{records.LITERT_MODEL} was changed since it was written")
@@ -284,7 +284,7 @@ class Recogniser:
 
 
 def find_runs(outputs: Path = paths.OUTPUTS) -> list[Path]:
-    """List the runs in `published/<run>/` and `<data name>/<run>/` of a folder to load a recogniser from, best first.
+    """List the runs that a recogniser can be loaded from, best first: `published/<run>/` and `<data name>/<run>/`.
 
     Returns:
         The default of the published runs, which `make publish MODEL=1` records, the other published runs, then the

@@ -39,25 +39,25 @@ def makefile(plan: Plan) -> str:
     return "".join(f"{name} := {value}\n" for name, value in definitions.items())
 
 
-def write_requests(plan: Plan, goals: set[str]) -> None:
+def write_requests(plan: Plan, wanted: set[str]) -> None:
     """Write what is asked for beside each product, where it changed: make compares their times with the products'.
 
     Raises:
         UserError: There is no such source, or the goals cannot be reached with it.
     """
-    making = goals & (FOR_PICTURES | FOR_RUNS)
-    if plan.raw_name == PUBLISHED and (making or goals & {"clean", "report", "explore"}):
+    making = wanted & (FOR_PICTURES | FOR_RUNS)
+    if plan.raw_name == PUBLISHED and (making or wanted & {"clean", "report", "explore"}):
         raise UserError(
             f"DATA={plan.source} has the name of the committed records, which only `make compare` reads; docs/study/ "
             "has executed reports. Rename an archive or folder of yours that has this name."
         )
-    if "review" in goals and plan.preparation.split == "resampled":
+    if "review" in wanted and plan.preparation.split == "resampled":
         raise UserError(
             "SPLIT=resampled has pictures several times. Review with SPLIT=grouped; its verdicts are about both."
         )
-    if goals & FOR_RUNS:
+    if wanted & FOR_RUNS:
         plan.check_size()
-    if "publish" in goals:
+    if "publish" in wanted:
         publishing.check(plan)
     if not making:
         return
@@ -69,9 +69,9 @@ def write_requests(plan: Plan, goals: set[str]) -> None:
     _age_what_make_did_not_finish(plan)
     request = {"source": plan.source} | plan.preparation.model_dump() | corrections_digest(plan)
     records.write_if_changed(plan.prepared / REQUEST, request)
-    if goals & FOR_RUNS:
+    if wanted & FOR_RUNS:
         plan.write_recipes()
-    if "evaluate" in goals:
+    if "evaluate" in wanted:
         records.write_if_changed(plan.folder / SUMMARISED, {"runs": [*plan.runs]})
 
 
@@ -91,19 +91,20 @@ def _age_what_make_did_not_finish(plan: Plan) -> None:
 
 def print_plan(plan: Plan) -> None:
     """Write the requests and print the fragment of a makefile."""
+    wanted = goals()
     for goal, (variable, message) in NEEDED.items():
-        if goal in goals() and not os.environ.get(variable, "").strip():
+        if goal in wanted and not os.environ.get(variable, "").strip():
             raise UserError(message)
     is_run_given = "RUN" in os.environ.get("GIVEN", "").split() and run_of_interest()
-    if is_run_given and goals() & FOR_RUNS and not goals() & {"report", "explore"}:
+    if is_run_given and wanted & FOR_RUNS and not wanted & {"report", "explore"}:
         raise UserError("RUN belongs to `make report` and `make explore`. Runs to be made are named in RUNS.")
     for goal, variables in OWN_RECIPE.items():
         given = [name for name in variables if os.environ.get(name, "").strip()]
-        if goal in goals() and not goals() & FOR_RUNS and given:
+        if goal in wanted and not wanted & FOR_RUNS and given:
             raise UserError(
                 f"{given[0]} does not belong to `make {goal}`, which has a recipe of its own. Leave it out."
             )
-    write_requests(plan, goals())
-    if "unknown" in goals():
+    write_requests(plan, wanted)
+    if "unknown" in wanted:
         plan.run_with_class_map()
     print(makefile(plan), end="")

@@ -118,7 +118,7 @@ class Plan:
         return _recipe_name(self.source, name)
 
     def run_with_class_map(self) -> Run:
-        """The run of `make unknown`, the one with a class map; a `UserError` if there is not one."""
+        """Find the only run with a class map, for `make unknown`; a `UserError` if there is none or several."""
         found = [run for run in self.runs.values() if run.recipe.class_map]
         if len(found) != 1:
             listed = ", ".join(self.runs)

@@ -149,7 +149,8 @@ class Gate(routing.Router):
         if not is_own_name(httputil.split_host_and_port(request.host)[0]):
             return self._say(request, 403, "This server answers to its machine's own name and addresses alone.")
         length = request.headers.get("Content-Length", "0")
-        if length.isdecimal() and int(length[:12]) > MAX_BODY_BYTES:  # Python refuses to read thousands of digits
+        digits = length.lstrip("0")[:12] or "0"  # Python refuses to read thousands
+        if length.isdecimal() and int(digits) > MAX_BODY_BYTES:
             return self._say(request, 413, f"Too large: pictures may have {pictures.MAX_BYTES // 1_000_000} MB.")
         refusal = self._check_token(request) if self._token and request.path != "/health" else None
         return refusal or self._application.find_handler(request, **kwargs)
@@ -248,7 +249,7 @@ class Predictor:
 
     Args:
         recogniser: Gives the network that answers; raises UserError, with the reason, while there is none.
-        limit: How many predictions may run or wait; on each core one runs, since decoding takes memory.
+        limit: How many predictions may run or wait; one runs per core, since decoding takes memory.
     """
 
     def __init__(self, recogniser: Callable[[], Recogniser], limit: int) -> None:

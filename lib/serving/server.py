@@ -47,6 +47,8 @@ NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # of a websocket; the page shrinks pictures, so only a hostile one is near it
 MAX_TOKEN_LETTERS = 1_000
+# Characters that the path of a socket may have on macOS (107 on Linux), and those after the folder for temporary files.
+MAX_SOCKET_PATH, SOCKET_NAME = 103, 83
 MAX_CONNECTIONS = 100  # a page takes a dozen; fewer than the files that a process may open
 PREDICTIONS_PER_CORE = 16  # under way at once: a queue that is empty in about 150 ms
 BODY_SECONDS, IDLE_CONNECTION_SECONDS = 60, 120
@@ -93,9 +95,10 @@ CONFIG = {
     "VoilaExecutor": {"timeout": 60},  # seconds, after which a cell that hangs has failed
     # A kernel that died and was started again knows nothing of its page: it is ended instead.
     "KernelRestarter": {"restart_limit": 0},
-    # Sockets in a folder of ours instead of ports, which another process might take or listen to. The path of a socket
-    # has 83 characters more than that of the folder for temporary files, and may have 103 on macOS, 107 on Linux.
-    "KernelManager": {"transport": "ipc" if len(tempfile.gettempdir()) <= 20 else "tcp"},
+    # Sockets in a folder of ours instead of ports, which another process might take or listen to.
+    "KernelManager": {
+        "transport": "ipc" if len(tempfile.gettempdir()) + SOCKET_NAME <= MAX_SOCKET_PATH else "tcp",
+    },
     # Nothing is signed, so no key is written to the home folder.
     "NotebookNotary": {"secret": secrets.token_bytes(), "db_file": ":memory:"},
 }
@@ -187,7 +190,7 @@ class Server(Voila):
         logging.disable()  # what was under way fails now, and that is no news
         server.stop()
         await server.close_all_connections()
-        end_children()  # now, since a prediction that still runs is waited for, and once more for one that is starting
+        end_children()  # before running predictions are waited for; `start` repeats it for a kernel that was starting
 
     def _say_hello(self) -> None:
         try:
@@ -252,7 +255,7 @@ def read_token(host: str, environment: Mapping[str, str]) -> str:
 
 
 def end_children() -> None:
-    """Kill the kernels, also one that was just being started, of which Jupyter's own way makes an error."""
+    """Kill the kernels, including one that is still starting, on which Jupyter's own shutdown raises an error."""
     children = psutil.Process().children(recursive=True)
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -30,10 +30,11 @@ from lib.study import reading
 LITERT = FRONTEND / "node_modules" / "@litertjs"
 # Runs in every browser. The variant with relaxed SIMD is not faster for these networks, and Safari lacks that.
 RUNTIME = "litert_wasm_compat_internal"
-OTHERS = ("node_modules", "package*", ".*", "kernel.js", "loader.js")  # what is no part of this page
+SUFFIXES = (".js", ".css", ".html", ".svg", ".webmanifest")  # of the files of the page
+OTHERS = ("kernel.js", "loader.js")  # of the dashboard alone
 LARGE = (".tflite", ".wasm", ".gz")  # which the browser keeps as they come
 # What the page needs to know of a network to ask it and to decide.
-RULE = ("characters", "names", "picture_size", "resize_mode", "flip_tta_threshold", "threshold", "second_threshold")
+SETTINGS = ("characters", "names", "picture_size", "resize_mode", "flip_tta_threshold", "threshold", "second_threshold")
 CACHES = "who-is-it-"  # how the names of the page's caches in a browser begin
 SEED = 0
 STUDY = "study"  # folder of the executed notebooks
@@ -134,8 +135,8 @@ def _about(site: Path, runs: Sequence[Path], loaded: list[recognisers.Recogniser
     for facts, run, recogniser in zip(about["networks"], runs, loaded, strict=True):
         facts["file"] = f"networks/{recogniser.digest[:16]}.tflite"  # a name may be anything
         facts["bytes"] = _compress(fix_batch((run / records.LITERT_MODEL).read_bytes()), site / facts["file"])
-        facts["rule"] = {name: getattr(recogniser, name) for name in RULE}
-        facts["rule"]["confused"] = recogniser.metrics.get("confused", [])
+        facts["settings"] = {name: getattr(recogniser, name) for name in SETTINGS}
+        facts["settings"]["confused"] = recogniser.metrics.get("confused", [])
     (site / "drawings").mkdir()
     about["drawings"] = page.drawings(loaded[0], None, SEED)
     for drawing in about["drawings"]:
@@ -157,7 +158,9 @@ def _compress(contents: bytes, path: Path) -> int:
 
 def _write_frame(site: Path, about: dict[str, Any]) -> list[str]:
     """Write the page beside the other files, which are all there; lists what a browser keeps after the first visit."""
-    shutil.copytree(FRONTEND, site, ignore=shutil.ignore_patterns(*OTHERS), dirs_exist_ok=True)
+    for path in FRONTEND.glob("[!.]*"):
+        if path.suffix in SUFFIXES and path.name not in OTHERS:
+            shutil.copy(path, site)
     contents = b"".join(name.encode() + (site / name).read_bytes() for name in _files(site))
     version = CACHES + hashlib.sha256(contents + json.dumps(about).encode()).hexdigest()[:12]
     (site / "about.js").write_text(f"export const about = {json.dumps(about | {'version': version})};\n")

@@ -14,11 +14,12 @@ from lib.training.recipe import Recipe
 _names = list(Recipe.model_fields)
 AUGMENTATIONS = tuple(_names[_names.index("shift") : _names.index("style_jitter") + 1])
 # A recipe's value of these is how often they act; of the others, how much.
+RATE_POINTS = 400  # of a drawn schedule
 FREQUENCIES = ("background_swap", "shrink_and_paste", "quality_jitter", "style_jitter")
 
 
 def network_layers(model: keras.Model, picture_size: int) -> pd.DataFrame:
-    """List the layers of a network that compute, with their share of the work on a picture of some size, in pixels.
+    """List the layers of a network that compute, with their share of the work on a picture `picture_size` pixels wide.
 
     Returns:
         One row for each convolution, pooling and dense layer, in order: `layer` (what it is), `height`, `width`,
@@ -62,13 +63,13 @@ def first_loss(model: keras.Model, pictures: np.ndarray, targets: np.ndarray | d
 
 
 def learning_rates(recipe: Recipe, steps_per_epoch: int) -> pd.DataFrame:
-    """Evaluate the learning-rate schedule of a recipe at up to 400 steps, evenly spaced over the training.
+    """Evaluate the learning-rate schedule of a recipe at up to `RATE_POINTS` steps, evenly spaced over the training.
 
     Returns:
         Columns `epoch` (finished epochs, fractional) and `learning_rate`.
     """
     rate = optimizers.learning_rate(recipe, steps_per_epoch)
-    steps = np.unique(np.linspace(0, recipe.epochs * steps_per_epoch - 1, 400).round())
+    steps = np.unique(np.linspace(0, recipe.epochs * steps_per_epoch - 1, RATE_POINTS).round())
     values = [float(rate(step)) if callable(rate) else rate for step in steps]
     return pd.DataFrame({"epoch": steps / steps_per_epoch, "learning_rate": values})
 

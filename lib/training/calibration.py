@@ -52,7 +52,10 @@ def fold_temperature(model: "keras.Model", temperature: float) -> None:
 
 
 def threshold_keeping(scores: np.ndarray, fraction: float = KEPT) -> float:
-    """Choose one of the scores, `float (n,)`, n at least 1, that a fraction of them reaches, above 0 and at most 1."""
+    """Choose the threshold, one of the scores, that a fraction of them reaches.
+
+    `scores` are `float (n,)`, n at least 1; `fraction` is above 0 and at most 1.
+    """
     kept = int(np.ceil(round(fraction * len(scores), 9)))  # rounded first: 0.97 * 100 is 97.00000000000001
     return float(np.sort(scores)[len(scores) - kept])
 
@@ -75,7 +78,8 @@ class Calibration:
 
     temperature: float  # folded into the weights of the last layer
     threshold: float  # probability from which a character is named, 0 to 1
-    second_threshold: float | None = None  # score of the class map from which a further one is; None without such a map
+    # Score of the class map from which a further character is named; None without a class map.
+    second_threshold: float | None = None
 
     def __str__(self) -> str:
         """Say what was chosen, in a line."""

@@ -17,7 +17,7 @@ RECIPE = "springfield-short"
 
 
 def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
-    """Train a network for each fold that has no answers yet, and write its answers into `where`, that of the review."""
+    """Train a network for each fold that has no answers yet, and write its answers into the folder `where`."""
     for number in range(folds.FOLDS):
         path = folds.answers_file(where, data, number)
         if path.is_file():

@@ -24,7 +24,7 @@ def refit(run_folder: Path) -> Path:
     """Train a finished run on all frames; a training that was stopped continues after its last finished epoch.
 
     Returns:
-        The folder `refit` in its own, with `model.keras`, `model.tflite`, `history.csv` and, written last, `run.json`.
+        The folder `refit` in the run's, with `model.keras`, `model.tflite`, `history.csv` and `run.json`, the last.
 
     Raises:
         UserError: The run is not finished, or its pictures were prepared again since.

@@ -51,7 +51,7 @@ class Training(keras.callbacks.Callback):
         self._has_validation = bool(len(data.rows("validation")))
         self._batches: tuple[batches.Batches, ...] = ()
         self.epoch = 0  # number of finished epochs
-        self.best_epoch = 0  # the first one with the best validation macro F1, counted from 1
+        self.best_epoch = 0  # the first one with the best validation macro F1, counted from 1; 0 if none is finished
         self.best_score = -np.inf
         self.best_weights: list[np.ndarray] = []  # as `model.get_weights` returns them
         self.epoch_seconds: list[float] = []  # duration of each finished epoch, including validation
@@ -71,7 +71,7 @@ class Training(keras.callbacks.Callback):
                 yield {"initial_epoch": self.epoch, "epochs": end}
 
     def callbacks(self, *data: batches.Batches) -> list[keras.callbacks.Callback]:
-        """Give the callbacks of `fit` on the batches of training and of validation, whose epochs this one starts."""
+        """Give the callbacks of `fit`: this one, which also starts each epoch of these batches, and the progress."""
         self._batches = data
         _make_metrics(self.model, data[0][0])
         self._begin(self.epoch)  # `fit` takes the shape of the pictures from a batch before the first epoch

@@ -1,4 +1,4 @@
-// What a network computed → the answer, by the rule that `make site` wrote, as `lib/inference/recogniser.py` has it.
+// What a network computed → the answer, by the settings that `make site` wrote, as `lib/inference/recogniser.py` has it.
 
 import { find } from "./class_map.js";
 
@@ -6,14 +6,14 @@ import { find } from "./class_map.js";
  * Decides who is named. The probability is divided among the characters in a picture, so that of all that the map shows
  * counts.
  *
- * @param {object} rule `characters`, their display `names`, `threshold`, `second_threshold` and `confused`.
+ * @param {object} settings `characters`, their display `names`, `threshold`, `second_threshold` and `confused`.
  * @param {ArrayLike<number>} probabilities In the order of `characters`; what comes after them stands for nobody.
  * @param {object} [classMap] As in `class_map.js`.
  * @returns {object} `character` (null when it declines), `name`, `probability`, `probabilities` (by label), `known`,
  *   `closest` (label), `confused`, and `found`, whose boxes are fractions of the square, or null without a map.
  */
-export function decide(rule, probabilities, classMap = null) {
-  const { characters, names, threshold, second_threshold: second, confused } = rule;
+export function decide(settings, probabilities, classMap = null) {
+  const { characters, names, threshold, second_threshold: second, confused } = settings;
   const shares = Array.from(probabilities).slice(0, characters.length);
   const label = shares.indexOf(Math.max(...shares));
   const places = classMap ? find(classMap, label, second) : [{ label, box: null }];

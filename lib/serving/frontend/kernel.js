@@ -11,8 +11,8 @@ import { framing, surplus } from "./square.js";
 const PATIENCE_MS = 20_000; // for an answer
 const PATIENCE_AFAR_MS = 45_000; // for an address: 10 s at most, and others may have to be read before
 const KEPT_TYPES = ["image/jpeg", "image/png"]; // which travel as they are when they are small; others may move
-const KEPT_SIDE = 512; // pixels of a picture that is small; networks see far fewer
-const KEPT_BYTES = 1_000_000; // of one that is small
+const KEPT_SIDE = 512; // pixels of the longest side up to which a picture is small; networks see far fewer
+const KEPT_BYTES = 1_000_000; // size of the file up to which it is small
 const ENDED = "The server has ended this page. Download what you want to keep, then load the page again.";
 
 /** Answers the page's questions through the widget's kernel. */

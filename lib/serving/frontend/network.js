@@ -13,12 +13,12 @@ export class Network {
   /**
    * @param {object} litert The module `@litertjs/core`, loaded.
    * @param {object} model What its `loadAndCompile` made.
-   * @param {object} rule How it is asked and how it decides, as `make site` wrote it.
+   * @param {object} settings How it is asked and how it decides, as `make site` wrote it.
    */
-  constructor(litert, model, rule) {
+  constructor(litert, model, settings) {
     this.litert = litert;
     this.model = model;
-    this.rule = rule;
+    this.settings = settings;
   }
 
   /**
@@ -28,7 +28,7 @@ export class Network {
   async recognise(picture) {
     const { pixels, frame, square } = await this.open(picture);
     const { probabilities, classMap } = await this.predict(square);
-    const answer = decide(this.rule, probabilities, classMap);
+    const answer = decide(this.settings, probabilities, classMap);
     for (const one of answer.found) one.box &&= boxInPicture(one.box, pixels, square.width, frame);
     return answer;
   }
@@ -42,7 +42,7 @@ export class Network {
   async explain(picture, character) {
     const { pixels, frame, square } = await this.open(picture);
     const { probabilities, classMap } = await this.predict(square);
-    const { characters, names } = this.rule;
+    const { characters, names } = this.settings;
     const shares = probabilities.slice(0, characters.length);
     const asked = characters.indexOf(character); // a picture that was kept may be older than the network
     const label = asked < 0 ? shares.indexOf(Math.max(...shares)) : asked;
@@ -65,7 +65,7 @@ export class Network {
 
   /** Opens a picture, large enough that the part of it that is used fills the square. */
   async open(picture) {
-    const { picture_size: size, resize_mode: mode } = this.rule;
+    const { picture_size: size, resize_mode: mode } = this.settings;
     const longest = Math.max(picture.width, picture.height);
     let pixels = await pixelsOf(picture.preview ? pictureOf(picture.preview) : picture, OPENED_SIDE);
     let frame = framing(pixels, size, mode);
@@ -80,8 +80,8 @@ export class Network {
   /** Computes probabilities and, where the network has one, the class map of a square picture. */
   async predict(square) {
     const { probabilities, classMap } = await this.run(square);
-    const known = probabilities.slice(0, this.rule.characters.length);
-    if (Math.max(...known) >= this.rule.flip_tta_threshold) return { probabilities, classMap };
+    const known = probabilities.slice(0, this.settings.characters.length);
+    if (Math.max(...known) >= this.settings.flip_tta_threshold) return { probabilities, classMap };
     const mirrored = await this.run(mirror(square));
     return {
       probabilities: probabilities.map((one, label) => (one + mirrored.probabilities[label]) / 2),

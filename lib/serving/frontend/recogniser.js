@@ -60,7 +60,7 @@ function network(key, onProgress) {
   return loading.get(key);
 }
 
-async function load({ file, bytes, rule }, onProgress) {
+async function load({ file, bytes, settings }, onProgress) {
   if (!globalThis.WebAssembly || !globalThis.OffscreenCanvas) throw new Problem(OLD);
   const total = bytes + (runtime ? 0 : about.runtime.bytes);
   let done = 0;
@@ -75,7 +75,7 @@ async function load({ file, bytes, rule }, onProgress) {
       open(file, CACHE, onBytes).then((stream) => new Response(stream).arrayBuffer()),
     ]);
     const model = await litert.loadAndCompile(new Uint8Array(contents), { accelerator: "wasm" });
-    return new Network(litert, model, rule);
+    return new Network(litert, model, settings);
   } catch (problem) {
     console.error(problem);
     throw new Problem(LOST, true);
