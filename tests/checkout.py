@@ -46,7 +46,12 @@ class Checkout:
         self, *arguments: str, variables: dict[str, str] | None = None, umask: int = -1
     ) -> subprocess.CompletedProcess:
         with self.start(*arguments, variables=variables, umask=umask, output=subprocess.PIPE) as process:
-            out, err = process.communicate()
+            try:
+                out, err = process.communicate()
+            except BaseException:  # such as the end of a test's time: what make had said tells where it was
+                kill_with_children(process)
+                print(*process.communicate(), sep="\n")
+                raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def start(

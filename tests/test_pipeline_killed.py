@@ -28,6 +28,8 @@ epochs: 4
 progressive_size: 32
 drawings_per_character: 4
 """
+TRAIN = ("train", "RUNS=small", "EPOCHS=", "RESIZE=bounded")
+RUN_FOLDER = Path("tiny-bounded", "small")
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
@@ -39,7 +41,9 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    return make_checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("drawn"))
+    copy = make_checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("drawn"))
+    (copy.folder / "notebooks" / "params" / "small.yaml").write_text(FLAGSHIP)
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -62,77 +66,82 @@ def hostile(tmp_path_factory):
     return {"variables": variables, "umask": 0o077}
 
 
+# A fixture for each training, so that each has the time of a test before it is taken to hang.
 @pytest.fixture(scope="module")
-def flagship(checkout, hostile):
-    """The flagship recipe, trained undisturbed, and in a hostile home, where another make is refused, then this killed.
-
-    Gives the two run folders, what the three makes said, with the one that continued and evaluated, and the number of
-    epochs that the killed training had finished.
-    """
-    recipe = checkout.folder / "notebooks" / "params" / "small.yaml"
-    recipe.write_text(FLAGSHIP)
-    whole, killed = (checkout.folder / outputs / "tiny-bounded" / "small" for outputs in ("whole", "killed"))
-    arguments = ["train", "RUNS=small", "EPOCHS=", "RESIZE=bounded"]
+def whole(checkout):
+    """Give the run folder of the flagship recipe, trained undisturbed, what make said, and after how many seconds."""
     start = time.monotonic()
-    made = checkout.make(*arguments, "OUTPUTS=whole")
-    duration = time.monotonic() - start
+    made = checkout.make(*TRAIN, "OUTPUTS=whole")
     assert made.returncode == 0, made.stderr
-    arguments.append("OUTPUTS=killed")
-    with checkout.start(*arguments, **hostile) as make:
-        wait_for(killed / records.TRAINING_STATE, make)
+    return checkout.folder / "whole" / RUN_FOLDER, made, time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def killed(checkout, hostile):
+    """Give the run folder of the same, killed in a hostile home after an epoch, and what a second make said to that."""
+    folder = checkout.folder / "killed" / RUN_FOLDER
+    with checkout.start(*TRAIN, "OUTPUTS=killed", **hostile) as make:
+        wait_for(folder / records.TRAINING_STATE, make)
         stop_with_children(make)  # still at work for another make, however long that takes
-        other = checkout.make(*arguments)
+        other = checkout.make(*TRAIN, "OUTPUTS=killed")
         kill_with_children(make)
+    return folder, other
+
+
+@pytest.fixture(scope="module")
+def continued(checkout, hostile, killed, whole):
+    """Give what make said that continued the killed training and evaluated, and how many epochs it found finished."""
+    folder, _ = killed
+    undisturbed, _, duration = whole
     moments = random.Random(KILL_SEED)
     for _ in range(KILLS - 1):
-        if (killed / records.RUN_RECORD).exists():
-            assert_same_training(killed, whole)
-            shutil.rmtree(killed)
+        if (folder / records.RUN_RECORD).exists():
+            assert_same_training(folder, undisturbed)
+            shutil.rmtree(folder)
         moment = moments.uniform(0, duration)
-        with checkout.start(*arguments, **hostile) as make:
+        with checkout.start(*TRAIN, "OUTPUTS=killed", **hostile) as make:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 make.wait(timeout=moment)
             kill_with_children(make)
-        print(f"killed after {moment:.1f} s, with {epochs_done(killed)} epochs done")
-    done = epochs_done(killed)
-    continued = checkout.make("evaluate", *arguments, **hostile)
-    assert continued.returncode == 0, continued.stderr
-    yield whole, killed, (made, other, continued), done
-    recipe.unlink()
+        print(f"killed after {moment:.1f} s, with {epochs_done(folder)} epochs done")
+    done = epochs_done(folder)
+    made = checkout.make("evaluate", *TRAIN, "OUTPUTS=killed", **hostile)
+    assert made.returncode == 0, made.stderr
+    return made, done
 
 
-def test_two_makes_at_once_the_second_says_so_and_stops(flagship):
-    _, killed, (_, other, _), _ = flagship
+def test_two_makes_at_once_the_second_says_so_and_stops(killed):
+    folder, other = killed
     assert other.returncode == 2
-    assert f"Another process is working on {killed}" in other.stderr
+    assert f"Another process is working on {folder}" in other.stderr
 
 
-def test_the_flagship_recipe_survives_a_kill_from_training_to_evaluation(flagship):
-    whole, killed, (made, _, continued), done = flagship
-    # The stages of progressive resizing are counted through.
-    assert [line.split()[1] for line in made.stdout.splitlines() if line.startswith("epoch")] == [
-        "1/4",
-        "2/4",
-        "3/4",
-        "4/4",
-    ]
+def test_the_epochs_are_counted_through_all_stages_of_progressive_resizing(whole):
+    _, made, _ = whole
+    lines = [line.split() for line in made.stdout.splitlines() if line.startswith("epoch")]
+    assert [words[1] for words in lines] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_the_flagship_recipe_survives_a_kill_from_training_to_evaluation(whole, killed, continued):
+    undisturbed, _, _ = whole
+    folder, _ = killed
+    made, done = continued
     if KILLS == 1:
-        assert 1 <= done < 4 and "Continuing after epoch" in continued.stdout
-    assert_same_training(killed, whole)
-    assert (killed / records.LITERT_MODEL).read_bytes() == (whole / records.LITERT_MODEL).read_bytes()
-    assert records.read_metrics(killed)["test_pictures"] > 0
-    run = records.read_run(killed)
-    network = Recogniser.load(killed)
+        assert 1 <= done < 4 and "Continuing after epoch" in made.stdout
+    assert_same_training(folder, undisturbed)
+    assert (folder / records.LITERT_MODEL).read_bytes() == (undisturbed / records.LITERT_MODEL).read_bytes()
+    assert records.read_metrics(folder)["test_pictures"] > 0
+    run = records.read_run(folder)
+    network = Recogniser.load(folder)
     assert (run["recipe"]["optimizer"], run["recipe"]["export_weights"]) == ("muon", "int8")
     assert (network.flip_tta_threshold, network.resize_mode, network.picture_size) == (0.8, "bounded", 64)
 
 
-def test_a_users_settings_change_no_answer(checkout, flagship, tmp_path):
-    whole, killed, *_ = flagship
+def test_a_users_settings_change_no_answer(checkout, whole, killed, continued, tmp_path):
     data = dataset.load(checkout.folder / "data" / "processed" / "tiny-bounded")
     test = data.rows("test")
-    probabilities = Recogniser.load(whole).predict_pixels(data.images[test])
+    probabilities = Recogniser.load(whole[0]).predict_pixels(data.images[test])
     paths = data.table.path[data.table.split == "test"]
     answers = metrics.Predictions(paths, data.labels[test], probabilities, data.characters, data.groups("test"))
     records.write_csv(tmp_path / "expected.csv", metrics.predictions_table(answers))
-    assert (killed / records.PREDICTIONS).read_bytes() == (tmp_path / "expected.csv").read_bytes()
+    assert (killed[0] / records.PREDICTIONS).read_bytes() == (tmp_path / "expected.csv").read_bytes()
