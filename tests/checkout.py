@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +55,19 @@ class Checkout:
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
+    @contextlib.contextmanager
     def start(
         self,
         *arguments: str,
         variables: dict[str, str] | None = None,
         umask: int = -1,
         output: int = subprocess.DEVNULL,
-    ) -> subprocess.Popen:
-        """Start make, to be waited for or killed."""
+    ) -> Iterator[subprocess.Popen]:
+        """Start make, to be waited for or killed; a test that fails meanwhile kills it."""
         # While pytest is named there, ipykernel keeps messages of native libraries out of a notebook.
         environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
         environment |= variables or {}
-        return subprocess.Popen(
+        with subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -74,7 +76,12 @@ class Checkout:
             text=True,
             env={name: value for name, value in environment.items() if value},
             umask=umask,
-        )
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                kill_with_children(process)
+                raise
 
     def first_line(self, *arguments: str) -> str:
         """Give the first line that make says, and kill it then: what it goes on to make is not looked at."""
@@ -105,10 +112,11 @@ def stop_with_children(process: subprocess.Popen) -> None:
 
 
 def _signal_family(process: subprocess.Popen, number: int) -> None:
-    parent = psutil.Process(process.pid)
-    for each in [*reversed(parent.children(recursive=True)), parent]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.send_signal(number)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        for each in [*reversed(parent.children(recursive=True)), parent]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(number)
 
 
 def epochs_done(run_folder: Path) -> int:

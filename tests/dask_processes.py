@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lib import paths
-
-START_SECONDS = 120
+from tests.patience import until
 
 
 class Cluster:
@@ -69,14 +67,10 @@ def started(folder: Path, code: Path = paths.ROOT, workers: int = 2) -> Iterator
             return process
 
         scheduler = start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        deadline = time.monotonic() + START_SECONDS
-        while not scheduler_file.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(scheduler_file.exists, scheduler)
         one_thread = ["--no-nanny", "--nthreads", "1", "--memory-limit", "4GB", "--no-dashboard"]
         one_thread += ["--local-directory", str(folder / "work")]
         start_worker = functools.partial(start, "dask_worker", *one_thread)
         processes = [start_worker() for _ in range(workers)]
-        while not (text := scheduler_file.read_text()):
-            time.sleep(0.05)
+        text = until(scheduler_file.read_text, scheduler)
         yield Cluster(json.loads(text)["address"], scheduler, processes, start_worker)

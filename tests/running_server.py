@@ -8,9 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,9 @@ import httpx
 import psutil
 
 from lib import paths
+from tests.patience import PATIENCE, until
 
 NOTEBOOK = paths.NOTEBOOKS / "dashboard.ipynb"
-PATIENCE = 60  # seconds until something that must come has failed to come
-
-
-def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """Ask again until the answer is true, and give it; fail after so many seconds."""
-    deadline = time.monotonic() + patience
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return answer
 
 
 class Visit:

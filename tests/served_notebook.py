@@ -12,7 +12,7 @@ import nbformat
 
 from lib import paths
 from lib.study import serve
-from tests.running_server import PATIENCE, until
+from tests.patience import PATIENCE, until
 
 
 def notebook_of(folder: Path, *lines: str) -> Path:

@@ -17,9 +17,9 @@ from lib.pipeline import cluster
 from tests import dask_processes
 from tests.checkout import make_checkout
 from tests.noise_pictures import prepare
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.slow
-SECONDS = 600
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +48,11 @@ def test_a_sweep_survives_the_kill_of_a_worker_and_a_trial_that_fails(checkout, 
     killed, failing = (checkout.out / f"cnn4-learning_rate-{rate}" for rate in ("0.001", "0.002"))
     # A folder where the network is to be written: its training fails.
     (failing / records.KERAS_MODEL).mkdir(parents=True)
-    command = checkout.command("sweep", "SWEEP=notebooks/params/sweeps/rates.yaml", "RUNS=", "EPOCHS=6")
-    with subprocess.Popen(
-        [*command, f"CLUSTER={workers.address}"],
-        cwd=checkout.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as make:
-        deadline = time.monotonic() + SECONDS
-        while not (killed / "state.npz").exists():
-            assert make.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
+    arguments = ("sweep", "SWEEP=notebooks/params/sweeps/rates.yaml", "RUNS=", "EPOCHS=6", f"CLUSTER={workers.address}")
+    with checkout.start(*arguments, output=subprocess.PIPE) as make:
+        until((killed / records.TRAINING_STATE).exists, make)
         workers.kill_a_worker(doing=killed.name)
-        out, err = make.communicate(timeout=SECONDS)
+        out, err = make.communicate()
     assert make.returncode == 2, err
     # The other worker goes on from the last finished epoch.
     assert "Continuing after epoch" in executed(killed / "train.ipynb")
@@ -144,7 +135,7 @@ def test_a_worker_that_comes_after_all_others_died_gets_their_trainings(tmp_path
             time.sleep(0.02)
         alone.kill_a_worker()
         alone.start_worker()
-        training.result(timeout=60)
+        training.result(timeout=PATIENCE)
 
 
 def test_ctrl_c_in_a_terminal_is_left_to_the_command_that_started_the_workers():

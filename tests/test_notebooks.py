@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import nbformat
 import papermill
@@ -15,6 +14,7 @@ import pytest
 
 from lib import notebooks, paths, records
 from lib.errors import UserError
+from tests.patience import until
 
 STORED = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 PIPELINE = [path for path in STORED if re.match(r"\d\d_", path.name)]
@@ -216,10 +216,7 @@ def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
     runner = [sys.executable, "-m", "lib.notebooks", str(book), str(tmp_path / "run" / "done.ipynb")]
     # A shell stands for make: it starts the runner as its child and waits.
     make = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *runner], cwd=paths.ROOT)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until((tmp_path / "started").exists, make)
     make.kill()
     make.wait()
     # The lock is free as soon as the runner has ended; `lock` waits for it, and raises when it is not.

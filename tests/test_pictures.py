@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from lib.data import formats, pictures
 from lib.data.pictures import UnreadablePicture
+from tests.patience import PATIENCE
 
 WIDTH, HEIGHT = 80, 60
 
@@ -329,7 +330,7 @@ def test_large_pictures_are_decoded_one_at_a_time_by_all_processes(scene, elsewh
         with pytest.raises(TimeoutError):
             waiting.result(timeout=0.5)
         elsewhere.stdin.close()
-        assert waiting.result(timeout=20).shape == (64, 64, 3)
+        assert waiting.result(timeout=PATIENCE).shape == (64, 64, 3)
 
 
 def test_a_process_that_hangs_at_a_large_picture_stops_no_other(scene, elsewhere, monkeypatch):

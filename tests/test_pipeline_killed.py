@@ -15,6 +15,7 @@ from lib.data import dataset
 from lib.evaluation import metrics
 from lib.inference.recogniser import Recogniser
 from tests.checkout import assert_same_training, epochs_done, kill_with_children, make_checkout, stop_with_children
+from tests.patience import until
 
 pytestmark = pytest.mark.slow
 
@@ -30,13 +31,6 @@ drawings_per_character: 4
 """
 TRAIN = ("train", "RUNS=small", "EPOCHS=", "RESIZE=bounded")
 RUN_FOLDER = Path("tiny-bounded", "small")
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 180
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +75,7 @@ def killed(checkout, hostile):
     """Give the run folder of the same, killed in a hostile home after an epoch, and what a second make said to that."""
     folder = checkout.folder / "killed" / RUN_FOLDER
     with checkout.start(*TRAIN, "OUTPUTS=killed", **hostile) as make:
-        wait_for(folder / records.TRAINING_STATE, make)
+        until((folder / records.TRAINING_STATE).exists, make)
         stop_with_children(make)  # still at work for another make, however long that takes
         other = checkout.make(*TRAIN, "OUTPUTS=killed")
         kill_with_children(make)

@@ -16,6 +16,7 @@ import pytest
 from lib import paths, predict
 from lib.serving import fetch
 from tests import small_model
+from tests.patience import PATIENCE
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # homer_simpson, krusty_the_clown, marge_simpson
 
@@ -372,7 +373,7 @@ def test_ctrl_c_ends_the_command_quietly(folder, run_dir):
     process = subprocess.Popen(command(*pictures, "--run", run_dir), **pipes, **listening)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 

@@ -16,6 +16,7 @@ from lib.errors import UserError
 from lib.inference import recogniser
 from lib.inference.recogniser import Recogniser
 from tests import small_model
+from tests.patience import PATIENCE
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # homer_simpson, krusty_the_clown, marge_simpson
 
@@ -107,7 +108,7 @@ def test_pictures_may_be_endless(small):
 
 
 def test_more_pictures_are_read_at_a_time_than_are_named(small):
-    together = threading.Barrier(recogniser.READERS, timeout=60)
+    together = threading.Barrier(recogniser.READERS, timeout=PATIENCE)
 
     def read(contents):
         together.wait()  # an address answers slowly

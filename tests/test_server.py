@@ -36,7 +36,8 @@ from lib.errors import UserError
 from lib.inference.recogniser import Recogniser
 from lib.serving import handlers, kernels, server
 from tests import running_server, small_model
-from tests.running_server import PATIENCE, Running, Visit, command, running, until
+from tests.patience import PATIENCE, until
+from tests.running_server import Running, Visit, command, running
 
 RED = small_model.picture((255, 0, 0))  # the colour of the first character
 TOKEN = "a+token/that=nobody-guesses"  # as `openssl rand -base64` may give

@@ -1,11 +1,11 @@
 """Runs on a real MLflow server with SQLite, which the test starts and ends."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 import pytest
@@ -13,8 +13,8 @@ import pytest
 from lib import tracking
 from lib.errors import UserError
 from tests import small_model
+from tests.patience import until
 
-START_SECONDS = 180
 HISTORY = """epoch,loss,accuracy,val_loss,val_accuracy,val_macro_f1,learning_rate
 1,1.0,0.5,1.1,0.4,0.3,0.001
 2,0.5,0.8,0.7,0.7,0.6,0.001
@@ -39,20 +39,15 @@ def server(tmp_path_factory):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
     with subprocess.Popen(command, cwd=folder, start_new_session=True, **quiet) as process:
         try:
-            wait_for(f"http://127.0.0.1:{port}/health", process)
+            until(lambda: answer(f"http://127.0.0.1:{port}/health"), process)
             yield f"http://127.0.0.1:{port}"
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for(address, process):
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        assert process.poll() is None and time.monotonic() < deadline
-        try:
-            return urllib.request.urlopen(address, timeout=5).read()
-        except OSError:
-            time.sleep(0.1)
+def answer(address):
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(address, timeout=5).read()
 
 
 @pytest.fixture
