@@ -324,6 +324,12 @@ def test_a_picture_that_is_too_large_is_passed_over(tmp_path, monkeypatch):
     assert "1 larger than 0 MB such as 'lisa/scan.tif'" in sources.summary(tmp_path / "raw/a")
 
 
+def test_a_film_beside_the_characters_is_not_read(tmp_path):
+    make_folder(tmp_path / "a", TWO | {"film.mkv": b""})
+    os.truncate(tmp_path / "a" / "film.mkv", 10**12)  # of holes: it takes no room, and half an hour to hash
+    assert fetched(tmp_path / "a", tmp_path / "raw") == sorted(TWO)
+
+
 def test_many_small_pictures_have_the_time_that_their_number_takes(tmp_path):
     make_zip(tmp_path / "a.zip", pictures(*(f"{c}/{n}.png" for c in "ab" for n in range(300))))
     allowed = []

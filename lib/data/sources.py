@@ -266,11 +266,12 @@ def _size(path: Path) -> int:
 
 
 def _content_sha256(path: Path) -> str:
-    """Hash an archive; of a folder, the names and contents of its files."""
+    """Hash an archive; of a folder, the names and contents of its files, of those too large to be copied the sizes."""
     if path.is_file():
         return records.file_sha256(path)
     digest = hashlib.sha256()
-    for file, _ in archives.files(path):
+    for file, status in archives.files(path):
         with contextlib.suppress(OSError):  # what cannot be read is not copied either
-            digest.update(f"{file.relative_to(path)}\0{records.file_sha256(file)}\n".encode(errors="surrogateescape"))
+            content = str(size) if (size := status.st_size) > archives.MAX_PICTURE_BYTES else records.file_sha256(file)
+            digest.update(f"{file.relative_to(path)}\0{content}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
