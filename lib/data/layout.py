@@ -51,7 +51,7 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
 
     The characters' folders are those of the first folder that branches; a character's pictures may be in folders
     below its own. Names, in which bytes that are not UTF-8 stand as surrogate escapes, are made safe. `passed_over`
-    counts the pictures that have no place, and what is renamed.
+    counts the pictures that have no place, and what is renamed or read in another encoding.
 
     Returns:
         For each picture (character, file), or (set, character, file) where the set is the Kaggle archive's own test
@@ -65,10 +65,13 @@ def destinations(paths: list[Parts], source: str, passed_over: PassedOver) -> li
     if repeated:
         raise UserError(f"{source} is rejected: it holds {_listed(map(_spelt, repeated))} twice. Pack it again.")
     try:
-        read = names.reader(part for path in paths for part in path)
+        encoding = names.encoding(part for path in paths for part in path)
     except UserError as problem:
         raise UserError(f"{source} is rejected. {problem}") from None
-    paths = [tuple(unicodedata.normalize("NFC", read(part)) for part in path) for path in paths]
+    for path in paths:
+        if not all(map(names.is_text, path)):
+            passed_over.add(f"with names read as {encoding}", tuple(names.decoded(part, encoding) for part in path))
+    paths = [tuple(unicodedata.normalize("NFC", names.decoded(part, encoding)) for part in path) for path in paths]
     place_of = _placing([path for path in paths if KAGGLE_TEST_FOLDER not in path[:-1]], source)
     wanted = [place_of(path) for path in paths]
     labels = _labels({place[-2] for place in wanted if place}, source, passed_over)
