@@ -106,7 +106,7 @@ def _likely(contents: bytes, pages: list[str]) -> list[str]:
 
 
 def _is_latin(text: str) -> bool:
-    return all(unicodedata.name(letter, "?").startswith("LATIN") for letter in text if letter.isalpha())
+    return all(unicodedata.name(letter, "?").startswith("LATIN") for letter in set(text) if letter.isalpha())
 
 
 def _read(contents: bytes, page: str) -> str | None:
@@ -115,15 +115,12 @@ def _read(contents: bytes, page: str) -> str | None:
         text = contents.decode(page)
     except UnicodeDecodeError:
         return None
-    if not all(letter.isascii() or _is_letter(letter) for letter in text):
+    others = {letter for letter in set(text) if unicodedata.category(letter)[0] not in "LM"}
+    if not "".join(others).isascii():
         return None
-    words = ["".join(run) for letters, run in itertools.groupby(text, _is_letter) if letters]
+    words = set(text.translate(dict.fromkeys(map(ord, others), " ")).split())
     foreign = [word for word in words if not word.isascii()]
-    pairs = itertools.chain.from_iterable(map(itertools.pairwise, foreign))
+    pairs = set(itertools.chain.from_iterable(map(itertools.pairwise, foreign)))
     mixed = any(one.islower() and other.isupper() and not other.isascii() for one, other in pairs)
-    scripts = {unicodedata.name(letter, "?").split()[0] for word in foreign for letter in word}
+    scripts = {unicodedata.name(letter, "?").split()[0] for letter in set().union(*foreign)}
     return text if not mixed and (len(scripts) == 1 or scripts <= EAST_ASIAN) else None
-
-
-def _is_letter(letter: str) -> bool:
-    return unicodedata.category(letter)[0] in "LM"
