@@ -357,6 +357,12 @@ def test_a_film_beside_the_characters_is_not_read(tmp_path):
     assert fetched(tmp_path / "a", tmp_path / "raw") == sorted(TWO)
 
 
+def test_a_reading_in_another_encoding_is_said_with_an_example(tmp_path):
+    make_zip(tmp_path / "a.zip", {"Гомер/1.jpg".encode("cp1251"): JPEG, b"b/1.jpg": JPEG})
+    fetched(tmp_path / "a.zip", tmp_path / "raw")
+    assert "1 with names read as cp1251 such as 'Гомер/1.jpg')" in sources.summary(tmp_path / "raw" / "a")
+
+
 def test_many_small_pictures_have_the_time_that_their_number_takes(tmp_path):
     make_zip(tmp_path / "a.zip", pictures(*(f"{c}/{n}.png" for c in "ab" for n in range(300))))
     allowed = []

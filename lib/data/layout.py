@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from lib.data import names
 from lib.data.preparation import GIVEN_SPLITS, TEST_SET
-from lib.errors import UserError
+from lib.errors import UserError, printable
 
 KAGGLE_TEST_FOLDER = "kaggle_simpson_testset"
 KAGGLE_NESTED_COPY = "simpsons_dataset"  # the archive repeats its whole tree in this folder
@@ -221,7 +221,7 @@ def _check_unambiguous(children: dict[str, list[Parts]], folder: Parts, source: 
 
 
 def _spelt(path: Parts | str) -> str:
-    return ascii(path if isinstance(path, str) else "/".join(path))
+    return f"'{printable(path if isinstance(path, str) else '/'.join(path))}'"
 
 
 def _listed(found: Iterable[str]) -> str:
