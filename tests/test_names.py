@@ -47,7 +47,7 @@ def reading(texts, page):
     return "right" if [names.decoded(name, found) for name in written] == texts else "wrong"
 
 
-# Of single names two in three were refused before there were statistics, and one in ten was wrong.
+# Without the statistics, more than half of the single names were refused, and one in nine was read wrongly.
 @pytest.mark.parametrize(("together", "right", "wrong"), [(1, 0.7, 0.1), (3, 0.94, 0.035), (5, 0.97, 0.01)])
 def test_names_in_the_encodings_of_23_languages_are_read(together, right, wrong):
     counts = {"right": 0, "wrong": 0, "refused": 0}
