@@ -25,7 +25,7 @@ from lib.inference.recogniser import load_best
 from lib.serving import site
 from tests.patience import PATIENCE
 
-# The shell without windows, where there is one, takes half the processor time.
+# The one without windows, where there is one, takes less processor time.
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")

@@ -102,8 +102,9 @@ def make_checkout(folder: Path, drawn: Path) -> Checkout:
 
 def kill_with_children(process: subprocess.Popen) -> None:
     """Kill make and all that it started, kernels included: those have sessions of their own."""
-    _signal_family(process, signal.SIGKILL)
-    process.wait()
+    if process.poll() is None:
+        _signal_family(process, signal.SIGKILL)
+        process.wait()
 
 
 def stop_with_children(process: subprocess.Popen) -> None:
@@ -112,11 +113,10 @@ def stop_with_children(process: subprocess.Popen) -> None:
 
 
 def _signal_family(process: subprocess.Popen, number: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(process.pid)
-        for each in [*reversed(parent.children(recursive=True)), parent]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.send_signal(number)
+    parent = psutil.Process(process.pid)
+    for each in [*reversed(parent.children(recursive=True)), parent]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.send_signal(number)
 
 
 def epochs_done(run_folder: Path) -> int:
