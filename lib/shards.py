@@ -35,6 +35,12 @@ FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#t=(\d+\.\d+)", 
 PASSWORD = re.compile(r"(?<!github:)//[^/@:]*:[^/]*@")  # github://organisation:repository@branch has none
 # What a video may claim of itself: the header of a small file could fill the disk with a list of its moments.
 LEAST_FRAME_BYTES, LEAST_RATE = 16, 0.1
+# Schemes of fsspec whose addresses name no server: files, archives, caches, and stores of providers.
+WITHOUT_SERVER = {
+    *("file", "local", "memory", "dir", "zip", "tar", "libarchive", "simplecache", "filecache", "blockcache"),
+    *("s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oss", "oci", "tos", "hf", "github", "gist"),
+    *("gdrive", "dropbox", "box"),
+}
 DECIMALS = 6  # of a probability in JSON, CSV and Parquet; float32 has no more
 TOP = 3  # characters of a row
 
@@ -275,9 +281,17 @@ def _list_once(out: Path, arguments: list[str], network: Recogniser, every: floa
 
 
 def check_address(address: str, allow_private: bool) -> None:
-    """Raise a `UserError` if fsspec would follow an address to a web page that may be of this machine's own network."""
-    if "::http" in address.lower() and not allow_private:
-        raise UserError("This is in an archive at a web address. Download it; or add --allow-private-addresses.")
+    """Raise a `UserError` if an address of fsspec may lead to a server of this machine's own network.
+
+    Those of http and https are for `lib.serving.fetch`, unless an archive or a cache stands before them.
+    """
+    if allow_private or not is_url(address) or is_web_page(address):
+        return
+    for link in address.split("::"):
+        scheme, is_given, _ = link.partition("://")
+        if (is_given or re.fullmatch("[a-z]+", link)) and scheme.lower() not in WITHOUT_SERVER:
+            message = f"An address with {scheme}:// may lead to a server of this machine's own network."
+            raise UserError(f"{message} Download it; or add --allow-private-addresses.")
 
 
 def read_picture(picture: str, allow_private: bool, any_address: bool = False) -> bytes:

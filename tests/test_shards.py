@@ -480,12 +480,30 @@ def test_a_folder_in_a_list_is_said_to_be_one(frames):
         READ(str(frames))
 
 
-@pytest.mark.parametrize("address", ["zip://0.png::http://127.0.0.1:9/a.zip", "filecache://x::HTTPS://127.0.0.1/a.png"])
-def test_an_archive_at_a_web_address_leads_nowhere_unless_that_is_allowed(address, monkeypatch):
+SERVERS = [
+    "zip://0.png::http://127.0.0.1:9/a.zip",
+    "filecache://x::HTTPS://127.0.0.1/a.png",
+    "webhdfs://10.0.0.1:9870/frames/0.png",
+    "FTP://pictures/0.png",
+    "tar://0.png::simplecache::sftp://pictures/a.tar",
+    "zip://0.png::jupyter",
+]
+
+
+@pytest.mark.parametrize("address", SERVERS)
+def test_an_address_that_names_a_server_leads_nowhere_unless_that_is_allowed(address, monkeypatch):
     monkeypatch.setattr(shards, "_read_address", lambda address: b"read")
     with pytest.raises(UserError, match="Download it; or add --allow-private-addresses"):
         shards.read_picture(address, allow_private=False, any_address=True)
     assert shards.read_picture(address, allow_private=True, any_address=True) == b"read"
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://b/0.png", "github://o:r@main/0.png", "zip://0.png::simplecache::s3://b/a.zip"]
+)
+def test_a_store_of_a_provider_needs_no_permission(address, monkeypatch):
+    monkeypatch.setattr(shards, "_read_address", lambda address: b"read")
+    assert shards.read_picture(address, allow_private=False, any_address=True) == b"read"
 
 
 def test_a_folder_of_an_address_that_cannot_be_listed_is_not_passed_over(run_dir, tmp_path, monkeypatch):
