@@ -16,9 +16,6 @@ os.environ["MATPLOTLIBRC"] = os.devnull
 # Nor does a backend of the user's, which may be one that matplotlib no longer has; a notebook's stays.
 if "inline" not in os.environ.get("MPLBACKEND", ""):
     os.environ.pop("MPLBACKEND", None)
-# jsonschema, which reads notebooks, loads this package where it can: it compiles 39 grammars at import, five seconds
-# here, to check international addresses that no notebook has. Without it jsonschema leaves that check out.
-sys.modules.setdefault("rfc3987_syntax", None)
 
 # Ctrl-C while a command still loads its modules is no mistake with a traceback; once it runs, it says how to go on.
 _report = sys.excepthook

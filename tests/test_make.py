@@ -59,10 +59,10 @@ def test_a_source_that_changes_is_taken_again_up_to_the_scores(checkout):
 
 
 def test_a_mistake_gets_a_message_and_no_traceback(checkout):
-    of_the_user = {"PYTHONOPTIMIZE": "2", "PYTHONINSPECT": "1"}
-    made = checkout.make("train", "EPOCH=3", "RUNS=cnn5", variables=of_the_user)
+    of_the_user = {"PYTHONOPTIMIZE": "2", "PYTHONINSPECT": "1", "PYTHONIOENCODING": "ascii"}
+    made = checkout.make("train", "EPOCH=3", "RUNS=cnné", variables=of_the_user)
     assert made.returncode == 2
-    assert "There is no variable EPOCH." in made.stderr and "There is no recipe 'cnn5'." in made.stderr
+    assert "There is no variable EPOCH." in made.stderr and "There is no recipe 'cnné'." in made.stderr
     assert "Traceback" not in made.stdout + made.stderr
 
 

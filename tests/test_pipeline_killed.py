@@ -57,6 +57,7 @@ def hostile(tmp_path_factory):
         (home / name).write_text(contents)
     variables = {"HOME": str(home), "LC_ALL": "C", "LANG": "", "PYTHONSTARTUP": str(home / "startup.py")}
     variables |= {"JUPYTER_CONFIG_DIR": str(home / "jupyter"), "XDG_CONFIG_HOME": ""}
+    variables |= {"PYTHONWARNINGS": "error", "PYTHONIOENCODING": "ascii"}
     return {"variables": variables, "umask": 0o077}
 
 

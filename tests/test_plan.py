@@ -325,6 +325,14 @@ def test_pictures_too_small_for_six_layers_are_a_mistake_before_anything_runs():
     make_plan({"SIZE": "16", "RUNS": "cnn4 springfield"}).check_size()
 
 
+def test_a_backend_that_is_unknown_or_not_installed_is_said(monkeypatch):
+    with pytest.raises(UserError, match="KERAS_BACKEND must be tensorflow, jax or torch, not 'Theano'"):
+        make_plan({"KERAS_BACKEND": "Theano"})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="KERAS_BACKEND=jax needs the package jax, which is not installed"):
+        make_plan({"KERAS_BACKEND": "jax"})
+
+
 def test_a_training_on_another_backend_is_another_one(tmp_path, monkeypatch):
     plan = dataclasses.replace(make_plan({"RUNS": "cnn4"}), outputs=str(tmp_path))
     step = dataclasses.replace(STEPS["train"], data=lambda plan, run: {})

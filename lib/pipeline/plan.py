@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,7 @@ FORMS = {
     "MODEL": ("[01]", "0 or 1"),
     "CLUSTER": (r"local|.*://.*", "`local` or an address such as tcp://scheduler:8786"),
 }
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, by the names of their packages
 MADE_ANEW = ("site", "coverage")  # folders of `outputs` that `make site` and `make test` replace
 # Of the repository, below which no runs are written.
 PROJECT_FOLDERS = ("data", "docs", "lib", "notebooks", "tests", ".git", ".make", ".venv", "outputs/published")
@@ -159,6 +161,11 @@ def make_plan(variables: Mapping[str, str]) -> Plan:
     for name, (form, expected) in FORMS.items():
         if given[name] and not re.fullmatch(form, given[name]):
             mistakes.append(f"{name} must be {expected}, not {given[name]!r}.")
+    chosen = variables.get("KERAS_BACKEND", "")
+    if chosen and chosen not in BACKENDS:
+        mistakes.append(f"KERAS_BACKEND must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {chosen!r}.")
+    elif chosen and importlib.util.find_spec(chosen) is None:
+        mistakes.append(f"KERAS_BACKEND={chosen} needs the package {chosen}, which is not installed. Install it first.")
     corrections = given["CORRECTIONS"] and str(sources.path_of(given["CORRECTIONS"]).resolve())
     if corrections and not Path(corrections).is_file():
         mistakes.append(f"CORRECTIONS: there is no file {given['CORRECTIONS']!r}. `make review` writes one.")
