@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import time
 
 import pytest
 
-from lib import machine
+from lib import machine, paths
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,13 @@ def test_ctrl_c_while_a_command_loads_its_modules_prints_no_traceback():
     )
     assert (interrupted.returncode, interrupted.stderr) == (-signal.SIGINT, "")
     assert mistaken.returncode == 1 and mistaken.stderr.endswith("RuntimeError: pressed\n")
+
+
+def test_a_closed_standard_stream_is_no_file_that_is_opened_next(tmp_path):
+    code = (
+        "import lib, pathlib; print('lost'); print(pathlib.Path('opened').open('w').fileno(), file=open('number', 'w'))"
+    )
+    command = ["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, code]
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
+    assert int((tmp_path / "number").read_text()) > 2
