@@ -20,7 +20,7 @@ if "inline" not in os.environ.get("MPLBACKEND", ""):
 # Were a standard stream closed, the next file that is opened would get its number, and the messages of C++ code in it.
 for _stream, _mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
     if getattr(sys, _stream) is None:
-        setattr(sys, _stream, Path(os.devnull).open(_mode, encoding="utf-8"))
+        setattr(sys, _stream, Path(os.devnull).open(_mode, encoding="utf-8"))  # noqa: SIM115 (for good)
 
 # Ctrl-C while a command still loads its modules is no mistake with a traceback; once it runs, it says how to go on.
 _report = sys.excepthook
