@@ -19,6 +19,16 @@ def test_the_layers_of_a_network_have_their_shapes_parameters_and_work():
     assert table.parameters.sum() == networks.build(CNN, 3, 16).count_params()
 
 
+def test_layers_of_every_kind_are_listed_with_their_work():
+    pictures = keras.Input((8, 8, 3))
+    x = keras.layers.SeparableConv2D(4, 3, strides=2)(keras.layers.BatchNormalization()(pictures))
+    x = keras.layers.Conv2D(4, 1, groups=2)(keras.layers.AveragePooling2D(3)(x))
+    table = anatomy.network_layers(keras.Model(pictures, x), 8)
+    assert table.layer.tolist() == ["separable convolution 3×3, stride 2", "average pooling", "convolution 1×1"]
+    # 3 × 3 for each of 3 channels and 3 for each of 4, at 3 × 3 places; then 2 for each of 4, at one.
+    assert table.multiplications.tolist() == [9 * (9 * 3 + 3 * 4), 0, 2 * 4]
+
+
 def test_a_network_for_any_size_is_measured_at_one():
     recipe = Recipe(network="springfield", width=16)
     table = anatomy.network_layers(networks.build(recipe, 3, None), 32)

@@ -1,9 +1,11 @@
+import typing
+
 import keras
 import numpy as np
 import pytest
 
 from lib.training import networks
-from lib.training.recipe import Recipe
+from lib.training.recipe import Network, Recipe
 
 
 def build(num_characters=18, picture_size=64, **settings):
@@ -36,7 +38,7 @@ def test_the_first_convolution_of_a_pair_is_padded_and_the_second_is_not():
     assert [layer.padding for layer in layers(model, keras.layers.Conv2D)] == ["same", "valid"] * 2
 
 
-@pytest.mark.parametrize("network", ["cnn", "springfield"])
+@pytest.mark.parametrize("network", typing.get_args(Network))
 def test_outputs_are_probabilities_in_float32_whatever_the_precision(network):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -55,6 +57,13 @@ def test_springfield_has_less_than_two_million_parameters():
 def test_the_depth_of_springfield_does_not_count_shortcuts():
     # One convolution, then 1 + 2 + 3 + 1 blocks of two.
     assert networks.conv_layers_of(build(network="springfield")) == 1 + 7 * 2
+
+
+def test_convolutions_of_other_kinds_count_too():
+    pictures = keras.Input((16, 16, 3))
+    x = keras.layers.SeparableConv2D(8, 3)(pictures)
+    x = keras.layers.Conv2D(8, 1)(keras.layers.DepthwiseConv2D(3)(x))
+    assert networks.conv_layers_of(keras.Model(pictures, x)) == 2
 
 
 def test_springfield_has_the_same_weights_for_pictures_of_any_size():

@@ -1,11 +1,11 @@
 """A recipe taken apart, for reading: the layers of its network, its learning rates, each augmentation by itself."""
 
 import math
+import re
 
 import keras
 import numpy as np
 import pandas as pd
-from keras import layers
 
 from lib.training import augmentation, optimizers
 from lib.training.recipe import Recipe
@@ -22,29 +22,34 @@ def network_layers(model: keras.Model, picture_size: int) -> pd.DataFrame:
     """List the layers of a network that compute, with their share of the work on a picture `picture_size` pixels wide.
 
     Returns:
-        One row for each convolution, pooling and dense layer, in order: `layer` (what it is), `height`, `width`,
-        `channels` (of its output), `parameters`, `multiplications` (of one picture) and `compute` (share of all
-        multiplications, 0 to 1). Normalisation, activation and dropout cost little and are left out.
+        One row for each layer with kernels (a convolution, a dense layer) and each pooling, in order: `layer` (what it
+        is), `height`, `width`, `channels` (of its output), `parameters`, `multiplications` (of one picture) and
+        `compute` (share of all multiplications, 0 to 1). Normalisation, activation and dropout cost little and are
+        left out.
     """
-    computing = layers.Conv2D | layers.Dense | layers.MaxPooling2D | layers.GlobalAveragePooling2D
-    measured = [layer for layer in model.layers if isinstance(layer, computing)]
+    measured = [layer for layer in model.layers if _kernel_size(layer) or "Pooling" in type(layer).__name__]
     to_each = keras.Model(model.inputs, [layer.output for layer in measured])
     rows = []
     for layer, shape in zip(measured, to_each.compute_output_shape((None, picture_size, picture_size, 3)), strict=True):
         *_, height, width, channels = (1, 1, *shape[1:])
-        multiplications = math.prod(layer.kernel.shape) * height * width if hasattr(layer, "kernel") else 0
+        multiplications = _kernel_size(layer) * height * width
         rows.append((_describe(layer), height, width, channels, layer.count_params(), multiplications))
     table = pd.DataFrame(rows, columns=["layer", "height", "width", "channels", "parameters", "multiplications"])
     return table.assign(compute=table.multiplications / table.multiplications.sum())
 
 
+def _kernel_size(layer: keras.Layer) -> int:
+    """Count the weights of a layer that are multiplied with its inputs, at each place of a picture."""
+    return sum(math.prod(weights.shape) for weights in layer.weights if len(weights.shape) > 1)
+
+
 def _describe(layer: keras.Layer) -> str:
-    if isinstance(layer, layers.Conv2D):
-        sides = "×".join(map(str, layer.kernel_size))
-        return f"convolution {sides}" + (f", stride {layer.strides[0]}" if layer.strides[0] > 1 else "")
-    if isinstance(layer, layers.Dense):
-        return "dense, softmax" if layer.name == "probabilities" else "dense"
-    return "max pooling" if isinstance(layer, layers.MaxPooling2D) else "global average pooling"
+    """Say what a layer is by the name of its class: `SeparableConv2D` is a separable convolution."""
+    name = " ".join(re.findall("[A-Z][a-z]+", type(layer).__name__)).lower().replace("conv", "convolution")
+    if kernel := getattr(layer, "kernel_size", ()):
+        stride = f", stride {layer.strides[0]}" if layer.strides[0] > 1 else ""
+        return f"{name} {'×'.join(map(str, kernel))}{stride}"
+    return f"{name}, softmax" if layer.name == "probabilities" else name
 
 
 def first_loss(model: keras.Model, pictures: np.ndarray, targets: np.ndarray | dict[str, np.ndarray]) -> float:

@@ -38,7 +38,8 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
     """
     keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json says
     keras.config.set_floatx("float32")
-    return (_cnn if recipe.network == "cnn" else _springfield)(recipe, num_characters, picture_size)
+    builders = {"cnn": _cnn, "springfield": _springfield}
+    return builders[recipe.network](recipe, num_characters, picture_size)
 
 
 def _cnn(recipe: Recipe, num_characters: int, picture_size: int) -> keras.Model:
@@ -124,8 +125,9 @@ def probabilities(outputs: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
 
 
 def conv_layers_of(model: keras.Model) -> int:
-    """Count the convolutions on the longest path, without the 1×1 convolutions of shortcuts."""
-    return sum(isinstance(layer, layers.Conv2D) and layer.kernel_size != (1, 1) for layer in model.layers)
+    """Count the convolutions of any kind, without those of 1×1, such as in shortcuts."""
+    kinds = layers.Conv2D | layers.SeparableConv2D | layers.DepthwiseConv2D
+    return sum(isinstance(layer, kinds) and layer.kernel_size != (1, 1) for layer in model.layers)
 
 
 def _convolution(x, filters: int, strides: int, kernel_size: int = 3):

@@ -24,11 +24,12 @@ DAMPING = 0.01  # of the mean square of the inputs, so that the matrix can be in
 def round_kernels(model: keras.Model, pictures: np.ndarray) -> None:
     """Quantise the kernels of a functional network in float32 in place, from the first layer to the last.
 
-    `pictures` are about a hundred training pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB.
+    Those of grouped, separable and other layers are left to the converter. `pictures` are about a hundred training
+    pictures, `uint8 (n, picture_size, picture_size, 3)`, RGB.
     """
     rng = np.random.default_rng(0)
     for layer in model.layers:
-        if not isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+        if not isinstance(layer, keras.layers.Conv2D | keras.layers.Dense) or getattr(layer, "groups", 1) > 1:
             continue
         shape = layer.kernel.shape
         if math.prod(shape) >= MIN_WEIGHTS and math.prod(shape[:-1]) <= MAX_INPUTS:
@@ -67,7 +68,8 @@ def _inputs(
     for start in range(0, len(pictures), BATCH):
         x = before(pictures[start : start + BATCH], training=False)
         if isinstance(layer, keras.layers.Conv2D):
-            x = keras.ops.image.extract_patches(x, layer.kernel_size, layer.strides, padding=layer.padding)
+            steps = {"strides": layer.strides, "dilation_rate": layer.dilation_rate}
+            x = keras.ops.image.extract_patches(x, layer.kernel_size, **steps, padding=layer.padding)
         rows = keras.ops.convert_to_numpy(x).reshape(-1, math.prod(layer.kernel.shape[:-1]))
         count = min(len(rows), math.ceil(MAX_ROWS * BATCH / len(pictures)))
         parts.append(rows[rng.choice(len(rows), count, replace=False)])

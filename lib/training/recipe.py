@@ -20,6 +20,8 @@ SUFFIX = ".yaml"
 EXPORT_PARAMETERS = {"export_weights", "flip_tta_threshold"}  # which do not decide the trained weights
 NAME = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)?")  # of a recipe that can be trained: a run and its folder have it too
 
+Network = Literal["cnn", "springfield"]  # what `lib.training.networks` builds
+
 
 class Recipe(Settings):
     """All that decides a training, besides the pictures.
@@ -29,7 +31,7 @@ class Recipe(Settings):
         10
     """
 
-    network: Literal["cnn", "springfield"] = Field(description="what to build")
+    network: Network = Field(description="what to build")
     conv_layers: Literal[4, 6] = Field(4, description="depth of cnn")
     dense_units: int = number(512, 1, 65_536, "width of the dense layer of cnn")
     # With fewer, oneDNN writes gradients past their memory: https://github.com/uxlfoundation/oneDNN/issues/6035
