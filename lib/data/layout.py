@@ -143,7 +143,7 @@ def _placing(paths: list[Parts], source: str) -> Callable[[Parts], Parts | None]
         children.pop(KAGGLE_NESTED_COPY, None)
     if len(children) < 2:
         outer = (*folder, *children)
-        what = f"one character only, {outer[-1]!a}" if outer else "pictures but no characters' folders"
+        what = f"one character only, {outer[-1]!r}" if outer else "pictures but no characters' folders"
         raise UserError(f"{source} holds {what}. Expected {EXPECTED}.")
     splits = {name: split for name in children if (split := _split(name))}
     if splits:
