@@ -11,7 +11,7 @@ $(foreach name,$(USER_VARIABLES),$(eval override export $(name) := $$(value $(na
 # Text is UTF-8 in every locale. A make started from here would take MAKECMDGOALS from the environment for its own goals.
 export GOALS := $(MAKECMDGOALS)
 export PYTHONUTF8 := 1
-unexport PYTHONINSPECT PYTHONOPTIMIZE PYTHONIOENCODING PYTHONWARNINGS  # prompts, no --help, no é, warnings that end a step
+unexport PYTHONINSPECT PYTHONOPTIMIZE PYTHONIOENCODING PYTHONWARNINGS  # a prompt after each step, no --help, ASCII alone, warnings as errors
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

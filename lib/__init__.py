@@ -17,7 +17,7 @@ os.environ["MATPLOTLIBRC"] = os.devnull
 if "inline" not in os.environ.get("MPLBACKEND", ""):
     os.environ.pop("MPLBACKEND", None)
 
-# Were a standard stream closed, the next file that is opened would get its number, and the messages of C++ code in it.
+# Where one is closed, the next file that is opened would get its number, and with it the messages of C++ code.
 for _stream, _mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
     if getattr(sys, _stream) is None:
         setattr(sys, _stream, Path(os.devnull).open(_mode, encoding="utf-8"))  # noqa: SIM115 (for good)

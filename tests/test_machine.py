@@ -74,9 +74,8 @@ def test_ctrl_c_while_a_command_loads_its_modules_prints_no_traceback():
 
 
 def test_a_closed_standard_stream_is_no_file_that_is_opened_next(tmp_path):
-    code = (
-        "import lib, pathlib; print('lost'); print(pathlib.Path('opened').open('w').fileno(), file=open('number', 'w'))"
-    )
+    code = "import lib, pathlib; print('lost'); number = pathlib.Path('opened').open('w').fileno(); "
+    code += "pathlib.Path('number').write_text(str(number))"
     command = ["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, code]
     environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
     assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
