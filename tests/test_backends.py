@@ -9,10 +9,9 @@ import pytest
 
 from lib import paths
 
-# In a process of its own: Keras chooses its backend at import.
 ONE_EPOCH = """
 import keras, numpy as np
-from lib.training import batches, losses, networks, optimizers, scenes
+from lib.training import anatomy, batches, losses, networks, optimizers, scenes
 from lib.training.recipe import Recipe
 from tests import small_data
 
@@ -26,6 +25,7 @@ for network, more in (("cnn", {}), ("springfield", WITH_MAP)):
     train = (scenes if recipe.class_map else batches).for_training(data, recipe)
     model = networks.build(recipe, len(data.characters), data.preparation.picture_size)
     before = [weights.copy() for weights in model.get_weights()]
+    assert 0 < anatomy.first_loss(model, *train[0]) < 10
     model.compile(optimizer=optimizers.build(recipe, len(train)), **losses.for_recipe(recipe))
     begin = keras.callbacks.LambdaCallback(on_epoch_begin=train.begin)
     history = model.fit(train, epochs=1, shuffle=False, verbose=0, callbacks=[begin])
@@ -35,15 +35,28 @@ print(keras.backend.backend(), optimizers.precision())
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])  # all other tests use TensorFlow
-def test_an_epoch_runs(backend):
+def run(backend, *arguments):
+    """Run Python with another backend, in a process of its own: Keras chooses its backend at import."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     packages = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": packages}
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_EPOCH], env=environment, cwd=paths.ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    name, precision = done.stdout.split()
+    done = subprocess.run([sys.executable, *arguments], env=environment, cwd=paths.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    return done.stdout
+
+
+# All other tests use TensorFlow.
+each_backend = pytest.mark.parametrize("backend", ["jax", "torch"])
+
+
+@each_backend
+def test_an_epoch_runs(backend):
+    name, precision = run(backend, "-c", ONE_EPOCH).split()
     assert name == backend and precision in ("float32", "mixed_bfloat16")
+
+
+@each_backend
+def test_a_killed_training_ends_as_one_that_was_not_killed(backend):
+    test = "tests/test_resume.py::test_a_killed_training_ends_as_one_that_was_not_killed"
+    assert "1 passed" in run(backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", test)

@@ -13,8 +13,8 @@ from lib.training.recipe import Recipe
 # What `augment` reads, in the order of the recipe.
 _names = list(Recipe.model_fields)
 AUGMENTATIONS = tuple(_names[_names.index("shift") : _names.index("style_jitter") + 1])
-# A recipe's value of these is how often they act; of the others, how much.
 RATE_POINTS = 400  # of a drawn schedule
+# A recipe's value of these is how often they act; of the others, how much.
 FREQUENCIES = ("background_swap", "shrink_and_paste", "quality_jitter", "style_jitter")
 
 
@@ -64,7 +64,7 @@ def first_loss(model: keras.Model, pictures: np.ndarray, targets: np.ndarray | d
     answers, right = copy(pictures, training=True), targets
     if isinstance(targets, dict):
         answers, right = answers["probabilities"], targets["probabilities"]
-    return float(np.mean(keras.losses.categorical_crossentropy(right, answers)))
+    return float(keras.ops.mean(keras.losses.categorical_crossentropy(right, answers)))
 
 
 def learning_rates(recipe: Recipe, steps_per_epoch: int) -> pd.DataFrame:

@@ -93,6 +93,8 @@ class Training(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the epoch of the batches, and the clock."""
+        # With PyTorch, Keras takes dropout from a global random state, which is not among the variables.
+        keras.utils.set_random_seed((self.recipe.seed + epoch) % 2**32)
         self._begin(epoch)
         self._started = time.perf_counter()
 
