@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from lib import notebooks, paths
+from lib.drawing import sample
 from lib.drawing.figures import FEATURES
 from lib.errors import UserError
 from lib.inference import recogniser
@@ -239,6 +240,17 @@ def test_the_drawing_that_is_named_best_and_outlined_largest_comes_first(network
 def test_without_a_network_there_are_drawings_all_the_same():
     assert len(page.drawings(None, None, seed=0)) == len(FEATURES)
     assert len(page.drawings(None, 5, seed=0)) == 5
+
+
+def test_no_drawing_is_a_picture_of_the_sample(tmp_path):
+    sample.draw_sample(tmp_path, pictures_per_character=1)  # the first of each; later ones have seeds of three numbers
+    for drawing in page.drawings(None, None, seed=0):
+        for path in (tmp_path / drawing["character"]).glob("*"):
+            picture, drawn = (Image.open(file) for file in (path, io.BytesIO(drawing["picture"])))
+            left, top = ((length - min(picture.size)) // 2 for length in picture.size)
+            square = picture.crop((left, top, left + min(picture.size), top + min(picture.size))).resize(drawn.size)
+            difference = np.asarray(square.convert("RGB"), float) - np.asarray(drawn, float)
+            assert np.abs(difference).mean() > 10
 
 
 def test_the_page_imports_no_framework_and_nothing_heavy(outputs):

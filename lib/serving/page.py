@@ -243,7 +243,8 @@ def drawings(recogniser: Recogniser | None, number: int | None, seed: int) -> li
 
     def draw(place: tuple[int, str]) -> tuple[tuple[float, float], dict[str, Any]]:
         index, character = place
-        drawing = sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index]))
+        # Zeros at the end of a seed count for nothing, so [seed, index] would draw the first picture of the sample.
+        drawing = sample.draw_picture(FEATURES[character], np.random.default_rng([seed, index, 0, 2]))
         side = min(drawing.shape[:2])
         top, left = ((length - side) // 2 for length in drawing.shape[:2])
         square = pictures.resize(drawing[top : top + side, left : left + side], DRAWING_SIDE)
