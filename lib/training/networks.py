@@ -26,7 +26,7 @@ def build(recipe: Recipe, num_characters: int, picture_size: int | None) -> kera
     """Build the network of a recipe.
 
     Args:
-        recipe: Its fields from `network` to `dropout`, and `class_map`, are used.
+        recipe: Its fields from `network` to `dense_dropout`, and `class_map`, are used.
         num_characters: Number of characters.
         picture_size: Height and width of the pictures, pixels; None allows any size, for progressive resizing.
 
@@ -46,7 +46,7 @@ def _cnn(recipe: Recipe, num_characters: int, picture_size: int) -> keras.Model:
     """Build the plain convolutional network of the study.
 
     Pairs of 3×3 convolutions with ReLU, the first with "same" padding and the second with "valid", each pair followed
-    by 2×2 max pooling and dropout; then a dense layer, dropout of one half, and the softmax.
+    by 2×2 max pooling and dropout; then a dense layer with a dropout of its own, and the softmax.
     """
     pictures = keras.Input((picture_size, picture_size, 3), name="pictures")
     x = layers.Rescaling(1 / 255)(pictures)
@@ -57,7 +57,7 @@ def _cnn(recipe: Recipe, num_characters: int, picture_size: int) -> keras.Model:
         x = layers.Dropout(recipe.dropout)(x)
     x = layers.Flatten()(x)
     x = layers.Dense(recipe.dense_units, activation="relu")(x)
-    x = layers.Dropout(0.5)(x)
+    x = layers.Dropout(recipe.dense_dropout)(x)
     # bfloat16 has three significant digits, too few for a probability.
     outputs = layers.Dense(num_characters, activation="softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(pictures, outputs, name=f"cnn{recipe.conv_layers}")

@@ -42,6 +42,7 @@ class Recipe(Settings):
         0.95,
         "fraction of activations dropped, after each block of cnn or before the last layer of springfield",
     )
+    dense_dropout: float = number(0.5, 0, 0.95, "fraction of activations dropped after the dense layer of cnn")
 
     optimizer: Literal["rmsprop", "sgd", "adamw", "muon"] = Field("rmsprop", description="how weights are updated")
     learning_rate: float = number(0.0001, 1e-8, 1, "peak learning rate")
