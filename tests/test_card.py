@@ -122,7 +122,7 @@ def test_a_network_that_declines_has_its_threshold_and_its_strangers_in_the_card
     strangers = {"named": 0.97, "named_strangers": {"clip-art": 0.031}, "declined_though_right": {"captioned": 0.06}}
     records.write_json(folder / records.STRANGERS, strangers | {"both_found": 0.85})
     text = card.model_card(folder)
-    assert "It declines" in text and "together a probability below 0.37" in text
+    assert "It declines" in text and "add up to less than 0.37" in text
     assert "| test split, its 1 frequent characters |  |  | 0.924 |  | Bart Simpson | 0.924 |" in text
     assert "| clip-art, named | 3.1 % |" in text and "| two frames side by side, both found | 85.0 % |" in text
     assert "| test frames captioned, rightly recognised but declined | 6.0 % |" in text

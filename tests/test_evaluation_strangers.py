@@ -49,6 +49,14 @@ def test_a_recogniser_that_sees_everything_scores_full_marks(tmp_path, monkeypat
     assert (found["pointing"], found["box_overlap"]) == (1.0, 1.0)
     assert set(found["declined_though_right"]) == set(strangers.STRANGER_STYLES)
     assert found["named_strangers"]["patterns"] < 1
+    numbers = found["numbers"]
+    assert (numbers["named"], numbers["pointing"], numbers["photographs"]) == (20, 20, 20)
+    assert 0 < numbers["both_found"] < 20  # not two of one character
+    table = strangers.table(found).set_index("pictures")
+    row = table.loc["one figure alone, a second name"]
+    assert (row.fraction, row.number, row.low) == (0, 20, 0) and row.high == pytest.approx(0.161, abs=1e-3)  # Wilson
+    older = strangers.table({name: value for name, value in found.items() if name != "numbers"})
+    assert older[["number", "low", "high"]].isna().all(axis=None)
 
 
 def test_pictures_of_one_character_make_no_pair(tmp_path, monkeypatch, few):

@@ -52,8 +52,7 @@ def model_card(run_folder: Path) -> str:
         raise UserError(
             f"{missing.filename} is missing; `make evaluate` and `make publish MODEL=1` write it."
         ) from None
-    pairs = metrics.most_confused(confusion.rename_axis(columns="predicted"), top=confusion.size)
-    pairs = pairs.sort_values(["pictures", "actual", "predicted"], ascending=[False, True, True])
+    confused = metrics.most_confused(confusion.rename_axis(columns="predicted"), MOST_CONFUSED)
     if (run_folder / records.ROBUSTNESS).exists():
         table = metrics.read_robustness(run_folder / records.ROBUSTNESS)
         facts["unchanged"] = table.macro_f1[0]
@@ -70,6 +69,6 @@ def model_card(run_folder: Path) -> str:
         **facts,
         model=records.LITERT_MODEL,
         digest=hashlib.sha256(facts["contents"]).hexdigest(),
-        confused=pairs.head(MOST_CONFUSED),
+        confused=confused,
         kept=KEPT,
     )

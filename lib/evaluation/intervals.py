@@ -9,6 +9,7 @@ not the outcome of another training.
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.stats import binomtest
 
 from lib.evaluation.predictions import Predictions
 
@@ -46,6 +47,13 @@ def drawn_groups(groups: np.ndarray | None, num_pictures: int, seed: int) -> tup
     _, group = np.unique(np.arange(num_pictures) if groups is None else groups, return_inverse=True)
     number, random = group.max() + 1, np.random.default_rng(seed)
     return group, (np.bincount(random.integers(number, size=number), minlength=number) for _ in range(RESAMPLES))
+
+
+def of_fraction(fraction: float, number: int | None) -> tuple[float, float]:
+    """Give the 95 % interval of a fraction of so many independent pictures (Wilson 1927); NaN where it is not known."""
+    if not number:
+        return np.nan, np.nan
+    return tuple(binomtest(round(fraction * number), number).proportion_ci(method="wilson"))
 
 
 def percentile_interval(scores: np.ndarray) -> list[float]:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 
 from lib.data import clipart, pictures
 from lib.drawing import strangers
-from lib.evaluation import corruptions
+from lib.evaluation import corruptions, intervals
 from lib.inference import class_map
 from lib.inference.recogniser import Recogniser
 
@@ -31,19 +31,18 @@ MEANINGS = {
 CROP_MARGIN = 0.1  # of the box, around a crop that shows one figure
 
 
-def far(picture_size: int, resize_mode: str, split: str = "test", seed: int = 1) -> dict[str, np.ndarray]:
+def far(picture_size: int, resize_mode: str, split: str = "test") -> dict[str, np.ndarray]:
     """Make pictures that show no character at all.
 
     Args:
         picture_size, resize_mode: As in `pictures.decode`.
         split: `"validation"` to choose by, `"test"` to report.
-        seed: Decides what is drawn.
 
     Returns:
         For each kind, `uint8 (n, picture_size, picture_size, 3)`: clip-art; parts of three photographs, two of
         scikit-learn and one of matplotlib; text; patterns; scenery; invented figures.
     """
-    rng = np.random.default_rng([seed, split == "test"])
+    rng = np.random.default_rng([1, split == "test"])
 
     def square(picture: np.ndarray) -> np.ndarray:
         return pictures.resize(np.ascontiguousarray(picture), picture_size, resize_mode)
@@ -101,7 +100,7 @@ def summary(
         Fractions from 0 to 1: `named` of the test pictures; `named_strangers` for each kind; `declined_though_right`
         for each style in which it is right at all; with a class map also `both_found` of pairs side by side,
         `second_name` where one figure stands, `pointing` and `box_overlap` (intersection over union of at least one
-        half).
+        half). `numbers` has the number of pictures behind each fraction, by its name, kind or style.
     """
     shape = network.picture_size, network.resize_mode
     outputs = network.outputs(_squares(originals, *shape))
@@ -109,38 +108,44 @@ def summary(
     def named(pixels: np.ndarray) -> float:
         return float(network.decisions(network.outputs(pixels))[0].mean())
 
+    strange = far(*shape)
     styles = in_styles(originals, range(seed, seed + len(originals)), *shape)
     right = {kind: each[network.predict_pixels(each).argmax(axis=1) == actual] for kind, each in styles.items()}
     result: dict[str, Any] = {
         "threshold": network.threshold,
         "second_threshold": network.second_threshold,
         "named": float(network.decisions(outputs)[0].mean()),
-        "named_strangers": {kind: named(strange) for kind, strange in far(*shape).items()},
+        "named_strangers": {kind: named(each) for kind, each in strange.items()},
         "declined_though_right": {kind: 1 - named(each) for kind, each in right.items() if len(each)},
     }
+    numbers = {"named": len(originals)} | {kind: len(each) for kind, each in (strange | right).items()}
     if outputs.class_maps is not None:
-        result |= _both_found(network, originals, actual, seed)
-        result |= _places(network, originals, outputs.class_maps, actual, places)
-    return result
+        for measured in (
+            _both_found(network, originals, actual, seed),
+            _places(network, originals, outputs.class_maps, actual, places),
+        ):
+            result |= {name: float(np.mean(values)) for name, values in measured.items()}
+            numbers |= {name: len(values) for name, values in measured.items()}
+    return result | {"numbers": numbers}
 
 
 def _both_found(
     network: Recogniser, originals: Sequence[np.ndarray], actual: np.ndarray, seed: int
-) -> dict[str, float]:
-    """Measure for which fraction of pairs of frames side by side both characters are found; empty without a pair."""
+) -> dict[str, Sequence[bool]]:
+    """Say of pairs of frames side by side whether both characters are found; empty without a pair."""
     pairs = np.random.default_rng(seed).integers(0, len(actual), (len(actual), 2))
     pairs = pairs[actual[pairs[:, 0]] != actual[pairs[:, 1]]]
     if not len(pairs):
         return {}
     made = (_side_by_side(originals[left], originals[right]) for left, right in pairs)
-    _, found = network.decisions(network.outputs(_squares(made, network.picture_size, network.resize_mode)))
+    known, found = network.decisions(network.outputs(_squares(made, network.picture_size, network.resize_mode)))
     both = [{*actual[pair]} <= {place.label for place in places} for pair, places in zip(pairs, found, strict=True)]
-    return {"both_found": float(np.mean(both))}
+    return {"both_found": known & both}  # of a picture that is declined, nobody is named
 
 
 def _places(
     network: Recogniser, originals: Sequence[np.ndarray], class_maps: np.ndarray, actual: np.ndarray, places: np.ndarray
-) -> dict[str, float]:
+) -> dict[str, Sequence[bool]]:
     """Compare the maps of the right characters with their boxes, where these are known."""
     boxed = np.flatnonzero(~np.isnan(places[:, 0]))
     if not len(boxed):
@@ -156,18 +161,27 @@ def _places(
         x, y = class_map.peak(cells)
         inside.append(box[0] <= x <= box[2] and box[1] <= y <= box[3])  # as Zhang et al. 2018
         overlaps.append(class_map.overlap(class_map.box_of(cells), tuple(box)) >= 0.5)
-    measured = {"second_name": second, "pointing": inside, "box_overlap": overlaps}
-    return {name: float(np.mean(values)) for name, values in measured.items()}
+    return {"second_name": second, "pointing": inside, "box_overlap": overlaps}
 
 
 def table(found: dict[str, Any]) -> pd.DataFrame:
-    """Lay out what `summary` measured: columns `pictures`, in words, and `fraction`."""
-    rows = [(f"{kind}, named", fraction) for kind, fraction in found["named_strangers"].items()]
-    rows.append(("test frames, named", found["named"]))
+    """Lay out what `summary` measured.
+
+    Returns:
+        A row each: `pictures`, in words, `fraction`, `number` of pictures, and the 95 % interval `low` to `high` of the
+        fraction (Wilson); the last three are NaN in records that lack the numbers.
+    """
+    rows = [(kind, f"{kind}, named", fraction) for kind, fraction in found["named_strangers"].items()]
+    rows.append(("named", "test frames, named", found["named"]))
     for kind, fraction in found["declined_though_right"].items():
-        rows.append((f"test frames {kind.replace('_', ' ')}, rightly recognised but declined", fraction))
-    rows += [(meaning, found[key]) for key, meaning in MEANINGS.items() if key in found]
-    return pd.DataFrame(rows, columns=["pictures", "fraction"])
+        rows.append((kind, f"test frames {kind.replace('_', ' ')}, rightly recognised but declined", fraction))
+    rows += [(key, meaning, found[key]) for key, meaning in MEANINGS.items() if key in found]
+    numbers = found.get("numbers", {})
+    laid_out = [
+        (words, fraction, numbers.get(key), *intervals.of_fraction(fraction, numbers.get(key)))
+        for key, words, fraction in rows
+    ]
+    return pd.DataFrame(laid_out, columns=["pictures", "fraction", "number", "low", "high"])
 
 
 def _squares(originals: Iterable[np.ndarray], picture_size: int, resize_mode: str) -> np.ndarray:
