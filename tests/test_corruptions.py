@@ -64,13 +64,3 @@ def test_a_cut_out_keeps_the_figure_and_whitens_the_background():
     cut = corruptions.corrupt(picture, "cut_out_on_white", "medium", seed=0)
     assert (cut[:15] == 255).all()
     np.testing.assert_array_equal(cut[25:50, 26:34], picture[25:50, 26:34])
-
-
-def test_the_unchanged_pictures_come_before_every_corruption(picture):
-    originals = [picture, picture[::-1]]
-    table = [(kind, strength, list(corrupted)) for kind, strength, corrupted in corruptions.iterate(originals, seed=3)]
-    assert [row[:2] for row in table] == [("unchanged", ""), *EVERY]
-    np.testing.assert_array_equal(table[0][2][1], picture[::-1])
-    for kind, strength, corrupted in table[1:]:
-        # The second picture has the next seed.
-        np.testing.assert_array_equal(corrupted[1], corruptions.corrupt(picture[::-1], kind, strength, seed=4))

@@ -5,7 +5,7 @@ has its own augmentations (`lib.training.augmentation`) and uses none of these f
 corruption (JPEG, blur, a small figure), its method or its strength differs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -32,21 +32,6 @@ def corrupt(picture: np.ndarray, kind: str, strength: str, seed: int) -> np.ndar
     """
     function, values = KINDS[kind]
     return function(np.ascontiguousarray(picture), values[STRENGTHS.index(strength)], np.random.default_rng(seed))
-
-
-def iterate(originals: Sequence[np.ndarray], seed: int = 0) -> Iterator[tuple[str, str, Iterator[np.ndarray]]]:
-    """Corrupt pictures, RGB `uint8 (height, width, 3)` each, in every kind and strength.
-
-    The first picture has the seed `seed`, the next `seed + 1`, and so on.
-
-    Yields:
-        Kind, strength, and the corrupted pictures in order, made one by one as they are taken. The first kind is
-        "unchanged", of strength "".
-    """
-    yield "unchanged", "", iter(originals)
-    for kind in KINDS:
-        for strength in STRENGTHS:
-            yield kind, strength, (corrupt(picture, kind, strength, seed + n) for n, picture in enumerate(originals))
 
 
 def _cut_out(picture: np.ndarray, margin: float, rng: np.random.Generator) -> np.ndarray:

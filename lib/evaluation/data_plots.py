@@ -3,7 +3,6 @@
 import faiss
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import NullLocator
 
 from lib.data import duplicates
 from lib.data.preparation import DEFAULTS, Preparation
@@ -27,7 +26,6 @@ def shapes(table: pd.DataFrame) -> plots.Chart:
     ratios.axvline(0, **plots.DASHED)
     ticks = np.arange(-np.floor(reach), np.floor(reach) + 0.5)
     ratios.set_xticks(ticks, [f"1:{2**-tick:g}" if tick < 0 else f"{2**tick:g}:1" for tick in ticks])
-    ratios.xaxis.set_minor_locator(NullLocator())
     ratios.yaxis.set_major_formatter(plots.THOUSANDS)
     ratios.set(ylabel="pictures", title="Width divided by height (dashed: square)")
     return figure

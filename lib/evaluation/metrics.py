@@ -20,7 +20,7 @@ from lib.evaluation import intervals
 from lib.evaluation.predictions import Predictions
 
 SUM_TOLERANCE = 0.01  # of the probabilities of all characters, wide enough for 8-bit weights
-SMALLEST_PROBABILITY = 1e-7  # Keras clips at the same value, so that log_loss here is val_loss there
+SMALLEST_PROBABILITY = 1e-7  # as Keras clips
 SIGNIFICANT_DIGITS = 6
 PROBABILITY_PREFIX = "probability_"
 CONFUSED_F1 = 0.8  # below, the page says that a character is sometimes confused with others

@@ -6,7 +6,6 @@ colour vision can distinguish (https://jfly.uni-koeln.de/color/). Right and wron
 
 import functools
 import io
-import itertools
 import textwrap
 from collections.abc import Sequence, Set
 from pathlib import Path
@@ -110,10 +109,11 @@ def _code_points(path: str) -> Set[int]:
     return FT2Font(path).get_charmap().keys()
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure, atomically, about 1350 px wide; the suffix of its name decides the format."""
+def save(figure: Chart, path: Path) -> Chart:
+    """Write a figure, atomically, about 1350 px wide, and return it; the suffix of its name decides the format."""
     with records.atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, format=Path(path).suffix.removeprefix("."))
+    return figure
 
 
 # ---------------------------------------------------------------- training
@@ -311,12 +311,9 @@ def comparison(table: pd.DataFrame) -> Chart:
 def counts_bar(counts: pd.DataFrame) -> Chart:
     """Draw a stacked bar for each character (index) of its pictures in each split (columns), with their total."""
     totals = counts.sum(axis=1).sort_values(ascending=False, kind="stable")
-    counts, rows = counts.loc[totals.index], np.arange(len(counts))
+    counts = counts.loc[totals.index].rename(columns=lambda split: split.replace("_", " "))
     figure, axes = panels(0.28 * len(counts) + 1.2)
-    starts = counts.cumsum(axis=1) - counts
-    for split, colour in zip(counts, itertools.cycle(PALETTE), strict=False):
-        label = str(split).replace("_", " ")
-        axes.barh(rows, counts[split], left=starts[split], height=0.72, color=colour, label=label)
+    counts.plot.barh(stacked=True, width=0.72, color=PALETTE, legend=False, ax=axes)
     axes.bar_label(axes.containers[-1], [f"{total:,}" for total in totals], padding=4)
     name_rows(axes, wrapped(counts.index, 40), above=0.6, below=0.6)
     axes.set(xlim=(0, 1.08 * max(totals.max(), 1)), xlabel="pictures")

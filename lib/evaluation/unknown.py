@@ -5,12 +5,11 @@ A score is high where a picture shows a known character. Whoever chooses among s
 
 from collections.abc import Mapping, Sequence
 
-import faiss
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp, softmax
 from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import normalize
+from sklearn.neighbors import NearestNeighbors
 
 from lib.data import leave_out
 from lib.data.dataset import Dataset
@@ -84,8 +83,8 @@ def scores(
 
 
 def _similarity(features: np.ndarray, known: np.ndarray) -> np.ndarray:
-    vectors, known = (normalize(each.astype(np.float32)) for each in (features, known))
-    return faiss.knn(vectors, known, min(NEIGHBOURS, len(known)), metric=faiss.METRIC_INNER_PRODUCT)[0].mean(axis=1)
+    nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(known)), metric="cosine").fit(known.astype(np.float32))
+    return 1 - nearest.kneighbors(features.astype(np.float32))[0].mean(axis=1)
 
 
 def table(

@@ -27,7 +27,6 @@ def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tu
         A new picture of the same shape and type, and an affine matrix, `float64 (2, 3)`: a point `(x, y)`, in fractions
         of width and height, is at `matrix @ (x, y, 1)` in the new picture.
     """
-    height, width = picture.shape[:2]
     changed, matrix = _warp(picture, recipe, rng)
     if recipe.background_swap and rng.random() < recipe.background_swap:
         changed, then = _swap_background(changed, rng)
@@ -43,7 +42,7 @@ def augment(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tu
         changed = _jitter_quality(changed, rng)
     if recipe.random_erasing:
         changed = _erase(changed, recipe.random_erasing, rng)
-    return changed, _in_fractions(matrix, width, height)
+    return changed, matrix
 
 
 def _composed(second: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -76,7 +75,7 @@ def _warp(picture: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> tupl
     to_y = (direction * sine, cosine, y + down - direction * sine * x - cosine * y)
     matrix = np.array((to_x, to_y))
     warped = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return warped, matrix
+    return warped, _in_fractions(matrix, width, height)
 
 
 def _swap_background(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +91,7 @@ def _swap_background(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.
     if min(figure_height / height, figure_width / width) < MIN_FIGURE_FRACTION:
         return swapped, IDENTITY
     cropped = swapped[top : top + figure_height, left : left + figure_width]
-    scale_x, scale_y = width / figure_width, height / figure_height
-    matrix = np.array([[scale_x, 0, (0.5 - left) * scale_x - 0.5], [0, scale_y, (0.5 - top) * scale_y - 0.5]])
+    matrix = np.array([[width, 0, -left], [0, height, -top]]) / [[figure_width], [figure_height]]
     return cv2.resize(cropped, (width, height), interpolation=cv2.INTER_LINEAR), matrix
 
 
@@ -138,9 +136,7 @@ def _shrink_and_paste(picture: np.ndarray, rng: np.random.Generator) -> tuple[np
     top, left = rng.integers(0, height - new_height + 1), rng.integers(0, width - new_width + 1)
     small = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_AREA)
     pasted[top : top + new_height, left : left + new_width] = small
-    scale_x, scale_y = new_width / width, new_height / height
-    matrix = np.array([[scale_x, 0, left + 0.5 * scale_x - 0.5], [0, scale_y, top + 0.5 * scale_y - 0.5]])
-    return pasted, matrix
+    return pasted, np.array([[new_width, 0, left], [0, new_height, top]]) / [[width], [height]]
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:

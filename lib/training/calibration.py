@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 if TYPE_CHECKING:  # evaluation uses this module too, and needs no Keras
     import keras
@@ -29,8 +30,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY))
 
     def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
+        return -log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels].mean()
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
@@ -38,8 +38,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Divide the logits of probabilities, `float (..., num_classes)` that add up to 1, by a temperature above 0."""
-    logits = np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature
-    return np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
+    return softmax(np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature, axis=-1)
 
 
 def fold_temperature(model: "keras.Model", temperature: float) -> None:

@@ -377,10 +377,7 @@ def _transposed(scene: Scene) -> Scene:
     return Scene(np.ascontiguousarray(scene.picture.transpose(1, 0, 2)), swapped)
 
 
-def _area(box: np.ndarray) -> float:
-    return float(max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]))
-
-
 def _covered(box: np.ndarray, by: np.ndarray) -> float:
     """Compute the fraction of a box that another one covers."""
-    return _area(np.concatenate([np.maximum(box[:2], by[:2]), np.minimum(box[2:], by[2:])])) / max(_area(box), 1e-9)
+    shared = np.minimum(box[2:], by[2:]) - np.maximum(box[:2], by[:2])
+    return float(np.prod(np.maximum(shared, 0)) / max(np.prod(np.maximum(box[2:] - box[:2], 0)), 1e-9))
