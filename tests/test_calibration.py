@@ -34,3 +34,14 @@ def test_the_coverage_curve_starts_with_the_most_confident_answers():
     curve = calibration.coverage_curve(np.array([0.9, 0.5, 0.9, 0.2]), np.array([True, False, True, True]))
     assert curve.coverage.tolist() == [0.5, 0.75, 1.0]
     assert curve.accuracy.tolist() == pytest.approx([1.0, 2 / 3, 0.75])
+
+
+def test_the_error_of_a_perfectly_calibrated_network_is_chance_and_falls_with_the_number_of_answers():
+    means = []
+    for number in (100, 10_000):
+        confidence = np.full(number, 0.8)  # all in one bin: the error is that of one proportion
+        mean, (low, high) = calibration.error_by_chance(confidence)
+        assert low < mean < high
+        assert mean == pytest.approx(np.sqrt(2 / np.pi * 0.8 * 0.2 / number), rel=0.1)
+        means.append(mean)
+    assert means[0] > 5 * means[1]

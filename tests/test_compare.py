@@ -174,11 +174,20 @@ def test_an_ablation_lists_what_each_run_changed(tmp_path):
     assert table.corruption_loss.isna().all()
 
 
-def test_seed_noise_is_the_largest_difference_between_seeds_of_a_base():
-    runs = ["base", "base-seed-1", "base-seed-10", "sgd", "base-like"]
-    table = pd.DataFrame({"run": runs, "val_macro_f1": [0.9, 0.905, 0.894, 0.5, 0.6]})
-    assert compare.seed_noise([table[:2], table]) == pytest.approx(0.011)
-    assert compare.seed_noise([table[3:], table[:1]]) is None
+def test_seed_noise_is_that_of_all_trainings_that_repeat_a_base(tmp_path):
+    for name, recipe, score in [
+        ("accuracy/base", {}, 0.90),
+        ("accuracy/base-seed-1", {"seed": 1}, 0.91),
+        ("leakage/short-seed-2", {"seed": 2}, 0.92),  # by another name, in another folder
+        ("accuracy/sgd", {"optimizer": "sgd"}, 0.5),
+        ("cnn4", {"conv_layers": 6}, 0.6),  # two seeds that are no base
+        ("cnn4-seed-1", {"conv_layers": 6, "seed": 1}, 0.8),
+    ]:
+        trained_run(tmp_path / name, recipe=recipe, best_val_macro_f1=score)
+    noise, trainings = compare.seed_noise(tmp_path)
+    # The standard deviation is 0.01, and Student's t of two degrees of freedom 4.303.
+    assert trainings == 3 and noise == pytest.approx(4.303 * 2**0.5 * 0.01, rel=1e-3)
+    assert compare.seed_noise(tmp_path / "leakage") == (None, 0)
 
 
 def test_an_ablation_without_its_base_is_empty(tmp_path):
@@ -359,6 +368,16 @@ def test_leakage_is_the_gain_of_the_leaking_split_with_its_interval(leaking):
     ]
     assert (table.near_duplicates == 0.25).all()
     assert ((table.low <= table.gain) & (table.gain <= table.high)).all()
+
+
+def test_pictures_with_a_near_duplicate_are_counted_apart_where_none_can_be_remembered(leaking):
+    answers = predictions([0, 1, 1, 1])._replace(groups=np.array([0, 0, 1, 2]))  # one of the pair is right
+    records.write_csv(leaking[0] / records.PREDICTIONS, metrics.predictions_table(answers))
+    row = compare.leakage(leaking).iloc[0]
+    assert (row.grouped_accuracy_of_near_duplicates, row.grouped_accuracy_of_others) == (0.5, 1.0)
+    assert "on 50.0 % of those with one in test, and on 100.0 %" in findings.leakage(
+        compare.leakage(leaking), compare.leakage_over_seeds(leaking)
+    )
 
 
 def test_leakage_is_averaged_over_the_seeds_of_a_recipe(leaking):

@@ -27,7 +27,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
     """Average the distance between confidence and accuracy over bins, weighted by answers (Guo et al. 2017).
 
     Returns:
-        0 to 1. For few answers it never reaches 0, because their accuracy varies by chance.
+        0 to 1. For few answers it never reaches 0, because their accuracy varies by chance; see `error_by_chance`.
     """
     gaps = np.bincount(_bins(confidence), np.asarray(correct, float) - confidence)
     return float(np.abs(gaps).sum() / len(confidence))
@@ -48,6 +48,19 @@ def calibration_error_interval(
     gaps = np.zeros((len(sizes), BINS))
     np.add.at(gaps, (group, _bins(confidence)), np.asarray(correct, float) - confidence)
     return intervals.percentile_interval([np.abs(draw @ gaps).sum() / (draw @ sizes) for draw in draws])
+
+
+def error_by_chance(confidence: np.ndarray, seed: int = 0) -> tuple[float, list[float]]:
+    """Compute the calibration error that a perfectly calibrated network with these confidences would have.
+
+    Each of its answers is right with the probability that it has. The answers are drawn independently.
+
+    Returns:
+        The mean over `intervals.RESAMPLES` draws, and the range of 95 % of them, `[low, high]`.
+    """
+    draws = np.random.default_rng(seed).random((intervals.RESAMPLES, len(confidence))) < confidence
+    errors = [expected_calibration_error(confidence, right) for right in draws]
+    return float(np.mean(errors)), intervals.percentile_interval(errors)
 
 
 def coverage_curve(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:

@@ -6,12 +6,13 @@ Everywhere `run_folders` are folders of runs that are trained and evaluated, unl
 import collections
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student_t
 
 from lib import paths, records
 from lib.data.preparation import CORRECTED
@@ -121,7 +122,7 @@ def differing_parameters(run_folders: list[Path]) -> pd.DataFrame:
     """
     before, rows = {}, []
     for run_folder in run_folders:
-        own = _parameters(run_folder)
+        own = _parameters(run_folder) | {"arithmetic": records.read_run(run_folder).get("dtype")}
         if before:
             nearest = min(before, key=lambda run: len(_changed(own, before[run])))
             changed = ", ".join(f"{name} {own[name]}" for name in _changed(own, before[nearest]))
@@ -168,7 +169,9 @@ def seeds(run_folders: list[Path]) -> pd.DataFrame:
         kaggle_macro_f1`. `recipe` is the name of the first of its runs.
     """
     runs = [records.read_run(run_folder) for run_folder in run_folders]
-    same = [[run["data_name"], run["manifest_sha256"], run["recipe"] | {"seed": None}] for run in runs]
+    same = [
+        [run["data_name"], _parameters(folder) | {"seed": None}] for run, folder in zip(runs, run_folders, strict=True)
+    ]
     table = results(run_folders).assign(
         recipe=list(map(records.digest, same)),
         seed=[run["recipe"]["seed"] for run in runs],
@@ -202,10 +205,25 @@ def ablation(runs_folder: Path) -> pd.DataFrame:
     return table.sort_values("val_macro_f1", ascending=False, ignore_index=True)
 
 
-def seed_noise(tables: Iterable[pd.DataFrame]) -> float | None:
-    """Give the largest difference between two seeds of `BASE` in any of several tables of `ablation`; None without."""
-    of_seeds = [table.val_macro_f1[table.run.str.fullmatch(rf"{BASE}(-seed-\d+)?")] for table in tables]
-    return max((scores.max() - scores.min() for scores in of_seeds if len(scores) > 1), default=None)
+def seed_noise(runs_folder: Path) -> tuple[float | None, int]:
+    """Estimate how far apart two trainings of one recipe are by chance, by their macro F1 on validation.
+
+    All trainings in the folder and those below it count that differ from a `BASE` in nothing but the seed. Their
+    variances are pooled (Student's t).
+
+    Returns:
+        The difference that 95 % of such pairs stay below, and how many trainings say so; None and 0 without two.
+    """
+    groups = collections.defaultdict(list)
+    for record in sorted(Path(runs_folder).rglob(records.RUN_RECORD)):
+        score = records.read_run(record.parent)["best_val_macro_f1"]
+        groups[records.digest(_parameters(record.parent) | {"seed": None})].append((record.parent.name, score))
+    of_bases = [[score for _, score in runs] for runs in groups.values() if BASE in dict(runs) and len(runs) > 1]
+    if not of_bases:
+        return None, 0
+    freedom = sum(len(scores) - 1 for scores in of_bases)
+    variance = sum(np.var(scores) * len(scores) for scores in of_bases) / freedom
+    return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * variance)), sum(map(len, of_bases))
 
 
 def by_frames(runs_folder: Path) -> pd.DataFrame:
@@ -324,10 +342,12 @@ def leakage(run_folders: list[Path]) -> pd.DataFrame:
     Returns:
         One row for each run and leaking split: `run`, `split`, `grouped` and `macro_f1` (the scores on the grouped
         split and on this one), `gain` with its 95 % interval `low` and `high`, `near_duplicates` (fraction of the test
-        pictures that have one in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, and `gain_on_kaggle`, on
+        pictures that have one in train), `accuracy_of_near_duplicates`, `accuracy_of_others`, both of the grouped split
+        too (`grouped_...`; there none has one in train, so it is of those with one in test), and `gain_on_kaggle`, on
         the archive's own test set, which neither run can have memorised (NaN without one).
     """
     columns = "run split grouped macro_f1 gain low high near_duplicates accuracy_of_near_duplicates accuracy_of_others"
+    columns += " grouped_accuracy_of_near_duplicates grouped_accuracy_of_others gain_on_kaggle"
     rows = []
     for name, split, *pair in _leaking_pairs(run_folders):
         clean, leaky = map(records.read_metrics, pair)
@@ -336,8 +356,12 @@ def leakage(run_folders: list[Path]) -> pd.DataFrame:
         found = {"run": name, "split": split, "grouped": clean["macro_f1"], "low": low, "high": high}
         found |= {"gain": leaky["macro_f1"] - clean["macro_f1"], "gain_on_kaggle": official[1] - official[0]}
         found["near_duplicates"] = leaky["near_duplicates_in_train"] / leaky["test_pictures"]
+        answers = metrics.read_predictions(pair[0] / records.PREDICTIONS)
+        right, alone = answers.predicted == answers.actual, ~pd.Series(answers.groups).duplicated(keep=False)
+        for name, of in (("near_duplicates", ~alone), ("others", alone)):
+            found[f"grouped_accuracy_of_{name}"] = right[of].mean() if of.any() else np.nan
         rows.append(leaky | found)
-    return pd.DataFrame(rows, columns=[*columns.split(), "gain_on_kaggle"])
+    return pd.DataFrame(rows, columns=columns.split())
 
 
 def leakage_over_seeds(run_folders: list[Path]) -> pd.DataFrame:
