@@ -17,15 +17,7 @@ class UserError(Exception):
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Import a module of an optional extra of this project.
-
-    Args:
-        module: Name of the module.
-        extra: Name of the extra in `pyproject.toml` that installs it.
-
-    Raises:
-        UserError: It is not installed.
-    """
+    """Import a module; if it is missing, a `UserError` names the extra of `pyproject.toml` that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as problem:

@@ -1,6 +1,5 @@
 """The machine that this process runs on: cores, processor, how trainings share it, and how their commands end."""
 
-import argparse
 import contextlib
 import os
 import platform
@@ -57,13 +56,10 @@ def thread_limits(threads: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def training_slot(folder: Path) -> Iterator[dict[str, str]]:
-    """Wait until a training may start beside those that `make -j` runs at the same time.
+    """Wait until a training may start beside those that `make -j` runs; gives variables that limit its threads.
 
     As many run at once as make asks for, as there are cores, and as fit into memory; the cores are divided among them.
     The folder keeps the lock files of their slots.
-
-    Yields:
-        Environment variables that limit the threads of the training.
     """
     if jobs() == 1:
         yield {}
@@ -83,8 +79,7 @@ def training_slot(folder: Path) -> Iterator[dict[str, str]]:
 def lock(path: Path, timeout: float = -1) -> Iterator[bool]:
     """Lock a file, which is made, and removed afterwards; the lock ends with its process.
 
-    Yields:
-        Whether it is locked, after waiting for at most `timeout` seconds, endlessly if that is negative.
+    Gives whether it is locked, after waiting for at most `timeout` seconds, endlessly if that is negative.
     """
     guard = filelock.FileLock(path)
     with contextlib.suppress(filelock.Timeout):
@@ -112,18 +107,14 @@ def stderr_to(file: Path) -> Iterator[None]:
         os.close(terminal)
 
 
-def run_command(
-    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None], arguments: list[str] | None
-) -> int:
+def run_command(command: Callable[..., None], *arguments: str) -> int:
     """Run a command that may train for hours: it ends with its parent, and tells mistakes without a traceback.
 
-    Returns:
-        The exit status: 0, 2 for a mistake, 130 for Ctrl-C.
+    Returns the exit status: 0, 2 for a mistake, 130 for Ctrl-C.
     """
-    options = parser.parse_args(arguments)
     end_with_parent()
     try:
-        command(options)
+        command(*arguments)
     except (UserError, OSError) as problem:
         return report_error(problem)
     except KeyboardInterrupt:

@@ -2,11 +2,8 @@
 
 papermill alone trains the defaults when a parameter is misspelt, and leaves a half-run notebook under the name of a
 finished one. Here a mistake is one clear message, and a failed notebook is kept under another name for reading.
-
-    python -m lib.notebooks NOTEBOOK PRODUCT -p NAME VALUE …
 """
 
-import argparse
 import ast
 import contextlib
 import os
@@ -50,15 +47,7 @@ def defaults(notebook: Path) -> dict[str, Any]:
 
 
 def checked(values: dict[str, Any], known: dict[str, Any], notebook: str) -> dict[str, Any]:
-    """Check parameters against those that a notebook has; papermill only warns about an unknown one.
-
-    Args:
-        values: Values by name.
-        known: The notebook's parameters with their defaults, which give the types.
-        notebook: Its name, for the message.
-
-    Returns:
-        The values.
+    """Check values by name against a notebook's parameters with their defaults; papermill only warns of an unknown one.
 
     Raises:
         UserError: Names are unknown or values have the wrong type; one line for each.
@@ -69,17 +58,10 @@ def checked(values: dict[str, Any], known: dict[str, Any], notebook: str) -> dic
 
 
 def run(notebook: Path, product: Path, parameters: dict[str, Any]) -> None:
-    """Run a notebook from top to bottom and keep it, with its outputs, as `product`.
-
-    Args:
-        notebook: The notebook, stored without outputs.
-        product: Where the executed notebook goes when every cell has succeeded. A failed one is kept beside it
-            as `<name>.failed.ipynb`.
-        parameters: Values by name.
+    """Run a notebook from top to bottom and keep it as `product`; one that fails as `<name>.failed.ipynb` beside it.
 
     Raises:
-        UserError: A parameter is unknown or of a wrong type, or a cell failed; the text names it and shows the last
-            lines.
+        UserError: A parameter is unknown or of a wrong type, or a cell failed; the text shows its last lines.
     """
     parameters = checked(parameters, defaults(notebook), notebook.name)
     failed = product.with_suffix(".failed.ipynb")
@@ -164,32 +146,3 @@ def _explain(problem: PapermillExecutionError, notebook: Path, failed: Path) -> 
     lines = [f"{notebook.stem} failed in code cell {problem.exec_count}, which begins `{source}`."]
     lines += [f"    {line}" for line in traceback if line.strip()]
     return "\n".join([*lines, f"    The notebook, as far as it came, is {failed}."])
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run a notebook from the command line; see `machine.run_command`."""
-    parser = argparse.ArgumentParser(prog="python -m lib.notebooks", description=__doc__.splitlines()[0])
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("product", type=Path, help="where the executed notebook goes")
-    parser.add_argument(
-        "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
-    )
-
-    def command(options: argparse.Namespace) -> None:
-        for path in (options.notebook, options.product):
-            if path.suffix != ".ipynb" or (path.exists() and not path.is_file()):  # such as a device, to be replaced
-                raise UserError(f"{path} is not the name of a notebook. Expected a file such as 04_compare.ipynb.")
-        known = defaults(options.notebook)
-        # Text where the parameter is text, else what YAML makes of it.
-        pairs = {
-            name: value if isinstance(known.get(name), str) else records.value_of(value)
-            for name, value in options.pairs
-        }
-        with records.lock(options.product.parent):
-            run(options.notebook, options.product, pairs)
-
-    return machine.run_command(parser, command, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

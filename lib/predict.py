@@ -34,14 +34,7 @@ Writer = Callable[[str, Answer | UserError], None]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: Arguments without the program's name; those of the process by default.
-
-    Returns:
-        The exit status.
-    """
+    """Run the command line; returns the exit status."""
     options = _parse(arguments)
     try:
         with machine.stderr_to(Path(os.devnull)):  # LiteRT's C++ code writes there, such as the name of its delegate
@@ -52,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         read = functools.partial(shards.read_picture, allow_private=private, any_address=bool(out))
         if out:
             return _predict_to_folder(options, network, read)
-        with _writer(options, network.characters if options.all else []) as write:
+        printed = contextlib.nullcontext(functools.partial(_print, options))
+        characters = network.characters if options.all else []
+        with _csv_writer(options.csv, characters) if options.csv else printed as write:
             return _predict(options, network, read, write)
     except BrokenPipeError:
         raise
@@ -141,34 +136,20 @@ def _predict(options: argparse.Namespace, network: Recogniser, read: Reader, wri
     return status
 
 
-def _writer(options: argparse.Namespace, characters: list[str]) -> contextlib.AbstractContextManager[Writer]:
-    """Choose the function that writes an answer."""
-    if options.csv:
-        return _csv_writer(options.csv, characters)
-    return contextlib.nullcontext(_write_json if options.json else functools.partial(_write_lines, options.all))
-
-
-def _write_lines(every: bool, picture: str, answer: Answer | UserError) -> None:
-    if isinstance(answer, UserError):
-        _write_error(picture, answer)
-    elif every or answer.known:
-        for guess in answer.top if every else answer.top[:1]:
-            _write_fields(picture, guess.name, f"{guess.probability:.0%}")
+def _print(options: argparse.Namespace, picture: str, answer: Answer | UserError) -> None:
+    """Print an answer; flushed, so that a reader has each line at once, and one that has exited is noticed."""
+    if options.json:
+        print(json.dumps(as_record(picture, answer)), flush=True)  # ASCII without control characters
+    elif isinstance(answer, UserError):
+        _print_error(picture, answer)
     else:
-        _write_fields(picture, DECLINED, "")
+        shown = [(guess.name, f"{guess.probability:.0%}") for guess in answer.top[: None if options.all else 1]]
+        for fields in shown if options.all or answer.known else [(DECLINED, "")]:
+            print("\t".join(map(printable, (picture, *fields))), flush=True)
 
 
-def _write_fields(*fields: str) -> None:
-    # Flushed, so that a reader has each line at once, and one that has exited is noticed.
-    print("\t".join(map(printable, fields)), flush=True)
-
-
-def _write_error(picture: str, problem: UserError) -> None:
+def _print_error(picture: str, problem: UserError) -> None:
     print(f"{printable(picture)}: {printable(str(problem))}", file=sys.stderr, flush=True)
-
-
-def _write_json(picture: str, answer: Answer | UserError) -> None:
-    print(json.dumps(as_record(picture, answer)), flush=True)  # ASCII without control characters
 
 
 @contextlib.contextmanager
@@ -192,7 +173,7 @@ def _csv_writer(path: Path, characters: list[str]) -> Iterator[Writer]:
 
             def write(picture: str, answer: Answer | UserError) -> None:
                 if isinstance(answer, UserError):
-                    _write_error(picture, answer)
+                    _print_error(picture, answer)
                 record = as_record(picture, answer)
                 probabilities = {guess["character"]: guess["probability"] for guess in record["top"]}
                 write_row([*map(record.get, COLUMNS), *map(probabilities.get, characters)])

@@ -97,13 +97,9 @@ LOCK_PATIENCE_SECONDS = 5.0
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` that becomes `path` when the block succeeds.
+    """Give a temporary name, with the suffix of `path`, for a file that becomes `path` when the block succeeds.
 
-    Args:
-        path: Final name of the file, or a link to it; its folder is made.
-
-    Yields:
-        The temporary name, with the suffix of `path`, for a file that the block makes. It is removed when it raises.
+    `path` may be a link to the file; its folder is made. What the block has made is removed when it raises.
     """
     path = Path(path).resolve()  # replaces the target of a link, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,10 +147,7 @@ def remove_scores(run_folder: Path) -> None:
 
 
 def read_record(path: Path, missing: str = "") -> dict[str, Any]:
-    """Read a record of `write_record`, or one that has no digests yet; see `read_json`.
-
-    Returns:
-        The record, without its own digest.
+    """Read a record of `write_record`, without its own digest, or one that has none yet; see `read_json`.
 
     Raises:
         UserError: It was changed since it was written.
@@ -169,11 +162,7 @@ def read_record(path: Path, missing: str = "") -> dict[str, Any]:
 def verified(path: Path) -> Path:
     """Check a file against its digest in a record beside it: of the training, the evaluation, make's, or its own.
 
-    Returns:
-        The path, for whoever reads it.
-
-    Raises:
-        UserError: It was changed since it was written.
+    Returns its path, for whoever reads it; raises a `UserError` if it was changed since it was written.
     """
     names = (RUN_RECORD, METRICS_RECORD, INPUTS, path.with_suffix(".json").name)
     names += (STRANGERS,) if path.name == ROBUSTNESS else ()
@@ -269,11 +258,7 @@ def write_table(path: Path, table: "pd.DataFrame") -> None:
 
 
 def read_json(path: Path, missing: str = "") -> dict[str, Any]:
-    """Read a JSON file that holds one object.
-
-    Args:
-        path: The file.
-        missing: What to say where there is none; by default that the run is not finished.
+    """Read a JSON file that holds one object; `missing` is what to say where there is none.
 
     Raises:
         UserError: The file is missing, too large, too deeply nested, or no JSON object.

@@ -53,12 +53,9 @@ def table(results: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 
 def summary(run_folders: list[Path], source: str, command: str) -> str:
-    """Write the text that `make evaluate` prints at the end: the paths of the reports, and the table of the results.
+    """Write what `make evaluate` prints last: the reports, the `command` that opens one, and the table of results.
 
-    Args:
-        run_folders: Evaluated run folders.
-        source: Source of the pictures; `"sample"` adds what scores on drawings can and cannot show.
-        command: What opens one of the reports.
+    For the source `"sample"` also what scores on drawings can and cannot show.
     """
     lines = [f"Reports (`{command}` opens one):"]
     lines += [f"  {paths.shown(folder / 'evaluate.ipynb')}" for folder in run_folders]
@@ -68,10 +65,7 @@ def summary(run_folders: list[Path], source: str, command: str) -> str:
 
 
 def write_pages(run_folder: Path) -> list[Path]:
-    """Write the executed notebooks of a run as web pages beside them.
-
-    Returns:
-        The pages, `train.html`, `evaluate.html` and so on.
+    """Write the executed notebooks of a run as web pages beside them, `train.html` and so on; returns their paths.
 
     Raises:
         UserError: There is no executed notebook.
@@ -90,16 +84,9 @@ def write_pages(run_folder: Path) -> list[Path]:
 
 
 def timelines(answers: Path) -> list[Path]:
-    """Draw who is on screen when, for each video whose frames were answered.
+    """Draw who is on screen when, for each video in a folder that `python -m lib.predict --every 1 --out` wrote.
 
-    Args:
-        answers: Folder of Parquet files, as `python -m lib.predict --every 1 --out` writes it.
-
-    Returns:
-        The figures, one for each video, in the same folder.
-
-    Raises:
-        UserError: There are no answers for frames of a video.
+    Returns the figures, in the same folder; raises a `UserError` if there are no answers for frames of a video.
     """
     from lib.evaluation import plots, score_plots  # seaborn, which the tables do not need
 

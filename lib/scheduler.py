@@ -27,11 +27,7 @@ IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 @contextlib.contextmanager
 def connect(address: str, workers: int) -> Iterator["distributed.Client"]:
-    """Start a cluster on this machine, or connect to a scheduler.
-
-    Args:
-        address: `local`, or the address of a scheduler, such as `tcp://scheduler:8786`.
-        workers: Worker processes of a local cluster, among which the cores are divided.
+    """Start a cluster of so many workers here, where the address is `local`, or connect to the scheduler at it.
 
     Raises:
         UserError: Nothing answers there, no worker comes, or the scheduler or every worker of a task is gone during the

@@ -43,11 +43,7 @@ class Settings(BaseModel):
 
     @classmethod
     def check(cls, values: dict[str, Any], origins: dict[str, str] | None = None) -> "typing.Self":
-        """Make an instance, or name every mistake.
-
-        Args:
-            values: Values by name.
-            origins: Where each value comes from, such as the name of a file.
+        """Make an instance, or name every mistake; `origins` says where each value comes from, such as a file.
 
         Raises:
             UserError: One line for each mistake: origin, name, allowed values, what was received.

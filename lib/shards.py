@@ -46,7 +46,8 @@ TOP = 3  # characters of a row
 
 Reader = Callable[[str], bytes]  # from a picture of the list to its bytes; raises `UserError`
 Rows = list[dict[str, Any]]
-is_folder = os.path.isdir  # unlike `Path.is_dir`, false for a name that is empty or longer than the system allows
+# Unlike those of `Path`, false for a name that is empty or longer than the system allows.
+is_folder, is_file, exists = os.path.isdir, os.path.isfile, os.path.exists
 
 
 def as_record(picture: str, answer: Answer | UserError) -> dict[str, Any]:
@@ -100,13 +101,13 @@ def _named(argument: str) -> Iterator[str]:
         yield from [argument] if is_web_page(argument) else _at_address(argument)
     elif is_folder(argument):
         yield from pictures_below(str(Path(argument).absolute()))
-    elif argument.endswith(".txt") and Path(argument).is_file():
+    elif argument.endswith(".txt") and is_file(argument):
         try:
             with Path(argument).open(encoding="utf-8-sig", errors="surrogateescape") as file:
                 yield from (_absolute(line.rstrip("\n")) for line in file if line.strip())
         except OSError as problem:
             raise UserError(f"The list {argument} cannot be read: {problem.strerror}.") from None
-    elif glob.has_magic(argument) and not Path(argument).exists():
+    elif glob.has_magic(argument) and not exists(argument):
         unread: list[OSError] = []
         found = _matching(argument, unread)
         yield from (_absolute(path) for path in found if _is_picture(path) or is_video(path))
@@ -297,13 +298,8 @@ def check_address(address: str, allow_private: bool) -> None:
 def read_picture(picture: str, allow_private: bool, any_address: bool = False) -> bytes:
     """Give the bytes of a file, a frame of a video, or what stands at an address, up to the decoder's size limit.
 
-    Args:
-        picture: A path or an address.
-        allow_private: Whether web addresses may lead to this machine and its own network.
-        any_address: Whether the schemes of fsspec, such as `s3://`, are read besides http and https.
-
-    Raises:
-        UserError: It cannot be read.
+    Web addresses may lead to this machine and its own network where `allow_private`; the schemes of fsspec, such as
+    `s3://`, are read besides http and https where `any_address`. Raises UserError where it cannot be read.
     """
     if not is_url(picture):
         if frame := FRAME.fullmatch(picture):
@@ -458,10 +454,7 @@ def _rows_on_worker(code: str, network: str, read: Reader, folders: list[str], i
     return rows(_network(Path(worker.local_directory, network)), read, items, at_once=1)
 
 
-@functools.lru_cache(maxsize=1)
-def _network(folder: Path) -> Recogniser:
-    """Load a network once per process."""
-    return Recogniser.load(folder)
+_network = functools.lru_cache(maxsize=1)(Recogniser.load)  # once per process
 
 
 def _as_text(name: str) -> str:

@@ -35,12 +35,9 @@ def wanted() -> ModuleType | None:
 
 
 def send(mlflow: ModuleType, folder: Path, data_name: str) -> None:
-    """Send what a step has made to the server, or say on standard error why it could not be sent.
+    """Send what a step has made in a run folder to the server, in an experiment named after the prepared pictures.
 
-    Args:
-        mlflow: From `wanted`.
-        folder: A run folder with a finished training.
-        data_name: Name of the prepared pictures, which becomes the experiment.
+    Why it could not be sent is said on standard error.
     """
     try:
         from lib.evaluation import metrics  # scikit-learn, which takes seconds to import: most users name no server

@@ -102,11 +102,12 @@ def test_each_question_of_the_comparison_has_an_answer():
     assert "changes by +0.000 to +0.010; the order of the runs stays" in findings.reviewed(table)
     assert "order of the runs changes" in findings.reviewed(table.assign(reviewed_macro_f1=[0.7, 0.8]))
     table = pd.DataFrame({"run": ["a", "base", "base-seed-1", "b"], "val_macro_f1": [0.92, 0.9, 0.89, 0.895]})
-    found = findings.ablation(table, "accuracy", 0.006)
+    found = findings.ablation(table, "accuracy", 0.006, 3)
     assert "Of the changes of `accuracy/base`, `a` (+0.020) scores best and `b` (-0.005) worst on validation" in found
-    assert found.endswith("; 1 of 2 change no more than another seed may.")
-    assert findings.ablation(table, "accuracy", None).endswith("; one seed each.")
-    assert findings.ablation(table[1:3], "accuracy", None) == ""
+    assert "; 1 of 2 change no more than another seed may" in found
+    assert found.endswith(": by 3 trainings, 95 % of two seeds of a base differ by less than 0.006.")
+    assert findings.ablation(table, "accuracy", None, 0).endswith("; one seed each.")
+    assert findings.ablation(table[1:3], "accuracy", None, 0) == ""
 
 
 def test_robustness_names_the_hardest_and_the_easiest_corruption():

@@ -161,11 +161,9 @@ def test_a_killed_kernel_is_no_success(notebook, tmp_path):
     assert not (tmp_path / "done.ipynb").exists()
 
 
-@pytest.mark.parametrize("value", ["abc", "[1", "*x", "!!python/name:os.system", "0x10"])
-def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path, capfd, value):
-    book = notebook("raise RuntimeError")
-    assert notebooks.main([str(book), str(tmp_path / "done.ipynb"), "-p", "number", value]) == 2
-    assert f"`number` must be a whole number, not {value!r}" in capfd.readouterr().err
+def test_a_wrong_parameter_stops_before_anything_runs(notebook, tmp_path):
+    with pytest.raises(UserError, match=r"book\.ipynb: `number` must be a whole number, not 'abc'\."):
+        notebooks.run(notebook("raise RuntimeError"), tmp_path / "done.ipynb", {"number": "abc"})
 
 
 @pytest.mark.parametrize(
@@ -176,16 +174,6 @@ def test_a_notebook_that_cannot_be_read_is_named(notebook, tmp_path, old, new):
     book.write_text(book.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=r"book\.ipynb cannot be read: [^\n]+ Repair it in JupyterLab, or restore"):
         notebooks.run(book, tmp_path / "product.ipynb", {})
-
-
-@pytest.mark.parametrize("name", ["", "done", "done.html", "pipe.ipynb", "folder.ipynb"])
-def test_nothing_but_a_notebook_is_read_or_replaced(notebook, tmp_path, capsys, name):
-    os.mkfifo(tmp_path / "pipe.ipynb")
-    (tmp_path / "folder.ipynb").mkdir()
-    other = str(tmp_path / name) if name else ""
-    for arguments in ([str(notebook("1")), other], [other, str(tmp_path / "done.ipynb")]):
-        assert notebooks.main(arguments) == 2
-        assert "is not the name of a notebook. Expected a file such as" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_with_the_notebook_that_could_not_be_written(notebook, tmp_path, monkeypatch):
@@ -211,9 +199,20 @@ def test_a_kernel_that_could_not_start_is_tried_once_more(notebook, tmp_path, mo
     assert len(tries) == 2 and (tmp_path / "done.ipynb").exists()
 
 
+# As a step of make runs a notebook.
+STEP = """
+import pathlib, sys
+from lib import machine, notebooks, records
+machine.end_with_parent()
+notebook, product = map(pathlib.Path, sys.argv[1:])
+with records.lock(product.parent):
+    notebooks.run(notebook, product, {})
+"""
+
+
 def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
     book = notebook(f"import time, pathlib\npathlib.Path('{tmp_path}/started').touch()\ntime.sleep(600)")
-    runner = [sys.executable, "-m", "lib.notebooks", str(book), str(tmp_path / "run" / "done.ipynb")]
+    runner = [sys.executable, "-c", STEP, str(book), str(tmp_path / "run" / "done.ipynb")]
     # A shell stands for make: it starts the runner as its child and waits.
     make = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *runner], cwd=paths.ROOT)
     until((tmp_path / "started").exists, make)
@@ -226,7 +225,7 @@ def test_the_runner_ends_when_its_make_is_killed(notebook, tmp_path):
 
 def test_a_notebook_learns_on_which_terminal_to_draw_its_progress(notebook, tmp_path):
     book = notebook("import os\nprint('on', os.environ['STUDY_TERMINAL'])")
-    command = [sys.executable, "-m", "lib.notebooks", str(book), str(tmp_path / "out" / "done.ipynb")]
+    command = [sys.executable, "-c", STEP, str(book), str(tmp_path / "out" / "done.ipynb")]
     terminal, its_end = pty.openpty()
     subprocess.run(command, cwd=paths.ROOT, stdout=its_end, stderr=subprocess.DEVNULL, check=True)
     assert os.read(terminal, 10_000).decode() == f"on {os.ttyname(its_end)}\r\n\r\x1b[K"

@@ -114,6 +114,12 @@ def test_an_empty_argument_is_not_the_working_directory(folder, predicted):
     assert (status, out, len(err)) == (1, [], 1)
 
 
+@pytest.mark.parametrize("suffix", ["*.png", ".txt", ".png"])
+def test_a_name_that_is_too_long_is_not_blamed_on_the_folder_of_answers(folder, predicted, suffix):
+    _, _, err = predicted("a" * 300 + suffix, "--out", "answers")
+    assert err and not any("cannot be written" in line for line in err)
+
+
 def test_devices_and_pipes_are_not_waited_for(folder, predicted):
     os.mkfifo("pipe.png")
     status, out, err = predicted("/dev/zero", "pipe.png")

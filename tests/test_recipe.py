@@ -33,12 +33,12 @@ def test_every_recipe_loads(name):
 @pytest.mark.parametrize("path", sorted((paths.PARAMS / recipe.SAMPLE).glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_for_the_sample_replaces_one_that_there_is(path):
     assert path.stem in recipe.names()
-    assert recipe.on_sample(path.stem) == f"sample/{path.stem}"
+    assert recipe.for_source(path.stem, "sample") == f"sample/{path.stem}"
     assert Recipe.load(f"sample/{path.stem}").network == Recipe.load(path.stem).network
 
 
 def test_a_run_without_a_recipe_for_the_sample_uses_its_own():
-    assert recipe.on_sample("springfield-18") == "springfield-18"
+    assert recipe.for_source("springfield-18", "sample") == "springfield-18"
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.relative_to(paths.PUBLISHED).as_posix())

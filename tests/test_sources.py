@@ -154,6 +154,13 @@ def test_same_content_at_another_path_is_the_same_source(kind, tmp_path):
     assert sources.fetch(str(moved), "it", tmp_path / "raw") == raw
 
 
+@pytest.mark.parametrize("kind", ["a.zip", "folder"])
+def test_a_path_spelt_in_another_way_is_not_read_again(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = sources.fetch(str(MAKERS[kind](tmp_path / kind, TWO)), "it", tmp_path / "raw")
+    assert not any(sources.is_stale(source, raw) for source in (kind, f"./{kind}", str(tmp_path / kind)))
+
+
 def test_another_source_under_the_same_name_is_rejected(tmp_path):
     one = make_zip(tmp_path / "one.zip", TWO)
     other = make_zip(tmp_path / "other.zip", [*TWO, "bart/1.jpg"])

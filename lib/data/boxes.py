@@ -24,8 +24,7 @@ def read(table: pd.DataFrame) -> dict[str, np.ndarray]:
     those of pictures that are here only where nearly all frames with a box are.
 
     Returns:
-        For each path, such as `bart_simpson/pic_0001.jpg`, its box, `float64 (4,)`: left, top, right, bottom as
-        fractions of the picture.
+        For each path its box, `float64 (4,)`: left, top, right, bottom as fractions of the picture.
 
     Raises:
         UserError: The table is missing, damaged or another one.

@@ -10,10 +10,7 @@ from lib.errors import UserError
 
 
 def choose(data: Dataset, number: int, seed: int) -> list[str]:
-    """Choose at most `number` characters to leave out: one of each band of about equal frequency; two stay.
-
-    Returns:
-        The characters, the most frequent first.
+    """Choose at most `number` characters, the most frequent first: one of each band of about equal frequency; two stay.
 
     Raises:
         UserError: There are fewer than three characters, or `number` is below 1.

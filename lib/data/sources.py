@@ -6,6 +6,7 @@ copied again, and two sources never share a name.
 
 import contextlib
 import hashlib
+import os
 import re
 import shutil
 import textwrap
@@ -222,9 +223,7 @@ def record_of(target: Path) -> dict[str, Any]:
 
 def path_of(source: str) -> Path:
     """Give the path that a user wrote, with `~` for the home folder."""
-    with contextlib.suppress(RuntimeError):  # there is no such user, or no home
-        return Path(source).expanduser()
-    return Path(source)
+    return Path(os.path.expanduser(source))  # noqa: PTH111 (`Path.expanduser` raises where there is no home)
 
 
 def _origin(source: str) -> str:
@@ -242,7 +241,7 @@ def _signature(source: str) -> str:
     if source == "sample":
         drawing = sorted((paths.ROOT / "lib" / "drawing").glob("[!.]*.*"))  # no lock file of an editor
         return records.digest({path.name: records.file_sha256(path) for path in drawing})
-    files = archives.files(path_of(source))
+    files = archives.files(Path(_origin(source)))  # however its path was spelt
     return records.digest([[str(file), at.st_size, at.st_mtime_ns, at.st_ctime_ns] for file, at in files])
 
 

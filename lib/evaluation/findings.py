@@ -155,8 +155,11 @@ def reviewed(table: pd.DataFrame) -> str:
     )
 
 
-def ablation(table: pd.DataFrame, series: str, noise: float | None) -> str:
-    """Say which change of a series pays most and which costs most: a table of `compare.ablation` with its base."""
+def ablation(table: pd.DataFrame, series: str, noise: float | None, trainings: int) -> str:
+    """Say which change of a series pays most and which costs most.
+
+    `table` is from `compare.ablation` and has its base, the others are from `compare.seed_noise`.
+    """
     scores = table.set_index("run").val_macro_f1
     effect = scores[~scores.index.str.fullmatch(r"base(-seed-\d+)?")] - scores["base"]
     if effect.empty:
@@ -165,7 +168,8 @@ def ablation(table: pd.DataFrame, series: str, noise: float | None) -> str:
     text = f"**Found:** Of the changes of `{series}/base`, {best} scores best and {worst} worst on validation"
     if noise is None:
         return f"{text}; one seed each."
-    return f"{text}; {(effect.abs() <= noise).sum()} of {len(effect)} change no more than another seed may."
+    within = f"{(effect.abs() <= noise).sum()} of {len(effect)} change no more than another seed may"
+    return f"{text}; {within}: by {trainings} trainings, 95 % of two seeds of a base differ by less than {noise:.3f}."
 
 
 def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:

@@ -19,7 +19,7 @@ from lib.pipeline.makefile import print_plan
 from lib.pipeline.plan import PREPARATION_VARIABLES, PUBLISHED, VARIABLES, Plan, goals, make_plan, run_of_interest
 from lib.pipeline.publishing import publish
 from lib.pipeline.steps import STEPS, begin, code_of_training, run_notebook
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, for_source
 
 GENERATED = re.compile("(?s)(?<=<!-- written by `make docs` -->\n).*(?=\n<!-- end -->)")  # table in a page of the docs
 
@@ -127,7 +127,7 @@ def review(plan: Plan) -> None:
     """Open the label review, while networks answer every frame out of fold in the background."""
     from lib.data import dataset, folds  # scikit-learn, without which the other steps start sooner
 
-    command = [sys.executable, "-m", "lib.training.folds", plan.data_name, plan.recipe_name("springfield-short")]
+    command = [sys.executable, "-m", "lib.training.folds", plan.data_name, for_source("springfield-short", plan.source)]
     data = dataset.load(plan.prepared)
     try:
         folds.parts(data)
@@ -214,17 +214,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.pipeline", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=[*COMMANDS, *STEPS, *programs()])
     parser.add_argument("run", nargs="?", default="", help="name of a run, for train, evaluate and robustness")
+    options = parser.parse_args(arguments)
+    return machine.run_command(_run, options.command, options.run)
 
-    def command(options: argparse.Namespace) -> None:
-        plan = make_plan(os.environ)  # names every mistake in the variables
-        if options.command in STEPS:
-            if options.run not in plan.runs and options.command != "prepare":
-                raise UserError(f"There is no run {options.run!r} in RUNS. Known: {', '.join(plan.runs)}.")
-            STEPS[options.command].run(plan, options.run)
-        elif options.command in programs():
-            # It gets signals and the terminal in place of this process.
-            os.execv(sys.executable, [sys.executable, "-m", *programs()[options.command]])
-        else:
-            COMMANDS[options.command](plan)
 
-    return machine.run_command(parser, command, arguments)
+def _run(command: str, run: str) -> None:
+    plan = make_plan(os.environ)  # names every mistake in the variables
+    if command in STEPS:
+        if run not in plan.runs and command != "prepare":
+            raise UserError(f"There is no run {run!r} in RUNS. Known: {', '.join(plan.runs)}.")
+        STEPS[command].run(plan, run)
+    elif command in programs():
+        # It gets signals and the terminal in place of this process.
+        os.execv(sys.executable, [sys.executable, "-m", *programs()[command]])
+    else:
+        COMMANDS[command](plan)

@@ -53,10 +53,7 @@ def digest(notebook: Path) -> str:
 
 
 def copy(notebook: Path, executed: Path) -> NotebookNode:
-    """Join a notebook with the outputs that the cells of the same ids have in `executed`.
-
-    Returns:
-        The copy: small pictures, no times and no paths of a machine.
+    """Join a notebook with the outputs that cells of the same ids have in `executed`, without times and paths.
 
     Raises:
         UserError: The notebook was executed with other code, or not at all.

@@ -95,11 +95,7 @@ def _python(source: str) -> str:
 
 
 def code_digests(notebook: Path, *more: Path) -> dict[str, str]:
-    """Hash the code that decides what a notebook writes.
-
-    Args:
-        notebook: The notebook.
-        *more: Other modules that decide.
+    """Hash the code that decides what a notebook writes, and `more` modules.
 
     Returns:
         A digest of each of its `files`, by its path below the repository, and of the notebook's code cells.

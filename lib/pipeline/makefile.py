@@ -27,7 +27,6 @@ def makefile(plan: Plan) -> str:
     stale = plan.raw.exists() and sources.is_stale(plan.source, plan.raw)
     definitions = {
         "SOURCE_CHANGED": "FORCE" if stale else "",
-        "DATASET_ID": plan.data_name,
         "RAW": paths.shown(plan.raw),
         "PREPARED": paths.shown(plan.prepared),
         "RUNS_DIR": paths.shown(plan.folder),

@@ -115,10 +115,6 @@ class Plan:
                 "layers and springfield take 16."
             )
 
-    def recipe_name(self, name: str) -> str:
-        """The recipe that stands for one on these pictures."""
-        return _recipe_name(self.source, name)
-
     def run_with_class_map(self) -> Run:
         """Find the only run with a class map, for `make unknown`; a `UserError` if there is none or several."""
         found = [run for run in self.runs.values() if run.recipe.class_map]
@@ -266,13 +262,9 @@ def _runs(given: Mapping[str, str], usual: tuple[str, ...], source: str, mistake
                     f"SET has too many changes: the run would have a name of {len(name + suffix)} letters, of at most "
                     f"{names.MAX_NAME_BYTES}. Write them into a recipe of your own in notebooks/params/."
                 )
-            recipe_name = _recipe_name(source, name)
+            recipe_name = recipes.for_source(name, source)
             found[name + suffix] = Run(recipe_name, overrides, Recipe.load(recipe_name, origins, **overrides))
     return found
-
-
-def _recipe_name(source: str, name: str) -> str:
-    return recipes.on_sample(name) if source == "sample" else name
 
 
 def _changes(text: str) -> dict[str, str]:

@@ -85,11 +85,7 @@ def distribution_of(name: str, given: Any) -> "optuna.distributions.BaseDistribu
 
 
 class Search:
-    """A sweep at work.
-
-    Args:
-        path: The file of the sweep.
-        variables: The variables of make.
+    """A sweep at work, by its file and the variables of make.
 
     Raises:
         UserError: The file is no sweep, or names values that the recipe does not allow.

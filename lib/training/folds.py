@@ -1,10 +1,9 @@
-"""Compute out-of-fold answers: `python -m lib.training.folds DATA_NAME [RECIPE]`.
+"""Compute out-of-fold answers: `python -m lib.training.folds DATA_NAME RECIPE`.
 
 A short recipe is trained once per fold, without the fold and the near-duplicates of its pictures. A killed process
 continues from the last finished epoch; finished folds are not computed again.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from lib import machine, paths, records
 from lib.data import dataset, folds
 from lib.training import export, fit, networks
 from lib.training.recipe import Recipe
-
-RECIPE = "springfield-short"
 
 
 def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
@@ -31,19 +28,12 @@ def compute(data: dataset.Dataset, where: Path, recipe: Recipe) -> None:
         training.delete()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Compute the answers for a set of prepared pictures; see `machine.run_command`."""
-    parser = argparse.ArgumentParser(prog="python -m lib.training.folds", description=__doc__.splitlines()[0])
-    parser.add_argument("data_name", help="a folder of data/processed")
-    parser.add_argument("recipe", nargs="?", default=RECIPE, help="a recipe of notebooks/params")
-
-    def command(options: argparse.Namespace) -> None:
-        where = folds.folder(options.data_name)
-        with records.lock(where):
-            compute(dataset.load(paths.PROCESSED / options.data_name), where, Recipe.load(options.recipe))
-
-    return machine.run_command(parser, command, arguments)
+def main(data_name: str, recipe: str) -> None:
+    """Compute the answers for a folder of `data/processed`, by a recipe of `notebooks/params`."""
+    where = folds.folder(data_name)
+    with records.lock(where):
+        compute(dataset.load(paths.PROCESSED / data_name), where, Recipe.load(recipe))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(machine.run_command(main, *sys.argv[1:]))

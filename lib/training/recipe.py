@@ -144,9 +144,10 @@ def names() -> list[str]:
     return found
 
 
-def on_sample(name: str) -> str:
-    """Name the recipe that a run uses on the drawn sample: its own for the sample, where there is one."""
-    return f"{SAMPLE}/{name}" if (paths.PARAMS / SAMPLE / f"{name}{SUFFIX}").is_file() else name
+def for_source(name: str, source: str) -> str:
+    """Name the recipe that a run uses on the pictures of a source: on the drawn sample its own, where there is one."""
+    is_own = source == "sample" and (paths.PARAMS / SAMPLE / f"{name}{SUFFIX}").is_file()
+    return f"{SAMPLE}/{name}" if is_own else name
 
 
 def _resolve(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:

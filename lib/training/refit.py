@@ -8,7 +8,6 @@ out; `03_evaluate` scores the result on it.
     python -m lib.training.refit RUN_FOLDER
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -56,18 +55,12 @@ def refit(run_folder: Path) -> Path:
     return folder
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train one run once more; see `machine.run_command`."""
-    parser = argparse.ArgumentParser(prog="python -m lib.training.refit", description=__doc__.splitlines()[0])
-    parser.add_argument("run_folder", type=Path, help="folder of a finished run")
-
-    def command(options: argparse.Namespace) -> None:
-        folder = options.run_folder.resolve()
-        with records.lock(folder):
-            print(f"The network trained on all frames is in {refit(folder)}.")
-
-    return machine.run_command(parser, command, arguments)
+def main(run_folder: str) -> None:
+    """Train one run once more, by its folder."""
+    folder = Path(run_folder).resolve()
+    with records.lock(folder):
+        print(f"The network trained on all frames is in {refit(folder)}.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(machine.run_command(main, *sys.argv[1:]))
