@@ -375,8 +375,9 @@ def test_pictures_with_a_near_duplicate_are_counted_apart_where_none_can_be_reme
     records.write_csv(leaking[0] / records.PREDICTIONS, metrics.predictions_table(answers))
     row = compare.leakage(leaking).iloc[0]
     assert (row.grouped_accuracy_of_near_duplicates, row.grouped_accuracy_of_others) == (0.5, 1.0)
-    assert "on 50.0 % of those with one in test, and on 100.0 %" in findings.leakage(
-        compare.leakage(leaking), compare.leakage_over_seeds(leaking)
+    assert (
+        "is right on 50.0 % of the pictures with a near-duplicate in test, and on 100.0 % of the others."
+        in findings.leakage(compare.leakage(leaking), compare.leakage_over_seeds(leaking))
     )
 
 

@@ -174,19 +174,23 @@ def ablation(table: pd.DataFrame, series: str, noise: float | None, trainings: i
 
 def leakage(table: pd.DataFrame, over_seeds: pd.DataFrame) -> str:
     """Say what near-duplicates and copies in train add to the score: `compare.leakage` and `leakage_over_seeds`."""
-    text = "**Found:**"
-    for row in table[~table.run.str.contains("-seed-")].itertuples():
-        text += f" On a {row.split} split `{row.run}` {_gain(row)}."
+    single, found = table[~table.run.str.contains("-seed-")], []
+    for row in single.itertuples():
+        found.append(f"On a {row.split} split `{row.run}` {_gain(row)}.")
         if np.isfinite(row.accuracy_of_near_duplicates):
-            text += (
+            found[-1] += (
                 f" It is right on {100 * row.accuracy_of_near_duplicates:.1f} % of the pictures with a near-duplicate "
-                f"in train, and on {100 * row.accuracy_of_others:.1f} % of the others. On the grouped split, where it "
-                f"can remember none, it is right on {100 * row.grouped_accuracy_of_near_duplicates:.1f} % of those "
-                f"with one in test, and on {100 * row.grouped_accuracy_of_others:.1f} % of the others."
+                f"in train, and on {100 * row.accuracy_of_others:.1f} % of the others."
             )
+    for row in single.dropna(subset="grouped_accuracy_of_near_duplicates").drop_duplicates("run").itertuples():
+        found.append(
+            f"On the grouped split, where it can remember none, `{row.run}` is right on "
+            f"{100 * row.grouped_accuracy_of_near_duplicates:.1f} % of the pictures with a near-duplicate in test, and "
+            f"on {100 * row.grouped_accuracy_of_others:.1f} % of the others."
+        )
     for row in over_seeds.itertuples():
-        text += f" Over {row.seeds} seeds on a {row.split} split `{row.recipe}` {_gain(row)}."
-    return text
+        found.append(f"Over {row.seeds} seeds on a {row.split} split `{row.recipe}` {_gain(row)}.")
+    return "**Found:**\n\n" + "\n".join(f"- {sentence}" for sentence in found)
 
 
 def _gain(row: Any) -> str:
