@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import hashlib
 import http.client
 import itertools
@@ -28,8 +29,11 @@ import pytest
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado import websocket
 from tornado.httpclient import HTTPClientError, HTTPRequest
+from traitlets.config import Configurable
+from voila.voila_kernel_manager import voila_kernel_manager_factory
 
 from lib import machine, paths
 from lib.errors import UserError
@@ -655,6 +659,13 @@ def test_the_older_protocol_is_refused(visit):
     assert refusal.value.code == 400
 
 
+def test_a_token_may_have_letters_of_any_language_in_a_header_too():
+    gate = handlers.Gate(tornado.web.Application(), "tökén")
+    header = "Bearer tökén".encode().decode("latin-1")  # as tornado gives it
+    request = types.SimpleNamespace(cookies={}, headers={"Authorization": header}, query="")
+    assert gate._check_token(request) is None
+
+
 # ---------------------------------------------------------------- places
 
 
@@ -684,6 +695,34 @@ def test_a_page_made_ahead_waits_for_a_place():
     asyncio.run(fill())
 
 
+def test_a_page_that_could_not_be_made_ahead_keeps_no_kernel_from_ending(monkeypatch):
+    ended = []
+
+    async def end(manager, kernel_id, **_) -> None:
+        ended.append(kernel_id)
+
+    async def fail() -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    class Application(Configurable):
+        root_dir, notebook_path = "/", "/page.ipynb"
+
+    Manager = voila_kernel_manager_factory(kernels.Kernels, True, 1)
+    monkeypatch.setattr(Manager, "fill_if_needed", lambda *_, **__: None)
+
+    async def live() -> None:
+        manager = Manager(parent=Application())
+        manager._kernels["one"] = types.SimpleNamespace()
+        manager._pools["dashboard.ipynb"] = [asyncio.ensure_future(fail())]
+        await asyncio.wait(manager._tasks)
+        manager.end_after(0, "one")
+        await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(AsyncMappingKernelManager, "shutdown_kernel", end)
+    asyncio.run(live())
+    assert ended == ["one"]
+
+
 @pytest.mark.slow
 def test_the_next_page_is_made_ahead(guarded):
     def kernels_ahead() -> int:
@@ -702,11 +741,10 @@ def test_the_next_page_is_made_ahead(guarded):
 
 
 @pytest.mark.slow
-def test_visitors_who_come_at_once_keep_no_kernel_of_each_other(tmp_path, run_dir, notebook):
-    with running(tmp_path, notebook, leave_seconds=1, MODEL_DIR=str(run_dir)) as server:
-        for _ in range(4):  # sooner than the next page is made
-            assert server.client.get("/").status_code == 200
-        until(lambda: server.health()["pages"] == 0)  # long before START_SECONDS
+def test_visitors_who_come_at_once_keep_no_kernel_of_each_other(guarded):
+    for _ in range(4):  # sooner than the next page is made
+        assert guarded.client.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    until(lambda: guarded.health()["pages"] == 0)  # long before START_SECONDS
 
 
 def test_a_kernel_that_died_makes_room(dashboard):
@@ -864,18 +902,6 @@ def test_a_visitor_who_never_came_makes_room(guarded):
 # ---------------------------------------------------------------- the end
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_server_and_kernels(tmp_path, run_dir, notebook, number):
-    started = Running(tmp_path, notebook, MODEL_DIR=str(run_dir))
-    started.client.get("/")
-    running_kernels = started.kernels()
-    assert running_kernels and started.stop(number) == 0
-    assert [kernel for kernel in running_kernels if kernel.is_running()] == []
-    assert [left.name for left in tmp_path.iterdir() if left.name.startswith(server.FOLDERS)] == []
-    assert "Traceback" not in started.log.read_text()
-
-
 NEVER_STARTED = """
 import asyncio
 from jupyter_client import KernelManager
@@ -929,3 +955,16 @@ def test_a_taken_port_ends_the_command_with_a_message(dashboard, notebook):
     ended = subprocess.run(command(dashboard.port, notebook), capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert re.search(f"127.0.0.1:{dashboard.port}: Address already in use. Another program.* PORT", ended.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("which", "number"), [("dashboard", signal.SIGINT), ("guarded", signal.SIGTERM)])
+def test_a_signal_ends_server_and_kernels(request, which, number):
+    """Last, since it ends the servers of the tests above."""
+    started = request.getfixturevalue(which)
+    assert started.client.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    running_kernels, before = started.kernels(), len(started.log.read_text())
+    assert running_kernels and started.stop(number) == 0
+    assert [kernel for kernel in running_kernels if kernel.is_running()] == []
+    assert [left.name for left in started.log.parent.iterdir() if left.name.startswith(server.FOLDERS)] == []
+    assert "Traceback" not in started.log.read_text()[before:]

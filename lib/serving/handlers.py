@@ -162,7 +162,8 @@ class Gate(routing.Router):
         scheme, _, header = request.headers.get("Authorization", "").partition(" ")
         is_header = scheme.lower() == "bearer"
         query = urllib.parse.parse_qs(request.query.replace("+", "%2B"))  # a token is no form, where + is a space
-        given = (header.strip() if is_header else query.get("token", [""])[-1]).encode()
+        # Headers are read as Latin-1, whatever their encoding.
+        given = header.strip().encode("latin-1") if is_header else query.get("token", [""])[-1].encode()
         if not given:
             message = (
                 "This server asks for a token. Open the address that it printed, or send “Authorization: Bearer …”."

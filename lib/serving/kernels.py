@@ -91,6 +91,7 @@ class Kernels(AsyncMappingKernelManager):
 
     async def make_place(self) -> None:
         """Give a visitor the page made ahead, once it is ready, or else a place for a new one; raises Full."""
+        self._forget_failed()
         while self.is_full and not self.ahead:
             if self._waits or all(task.done() for task in self._tasks):
                 raise Full
@@ -106,10 +107,16 @@ class Kernels(AsyncMappingKernelManager):
 
     def _end(self, kernel_id: str) -> None:
         del self._endings[kernel_id]
+        self._forget_failed()
         if kernel_id in self.ahead:
             self.end_after(START_SECONDS, kernel_id)
         else:
             asyncio.get_running_loop().create_task(self.shutdown_kernel(kernel_id))
+
+    def _forget_failed(self) -> None:
+        """Drop pages that could not be made ahead; Voila would raise for them at the end of every other kernel."""
+        for pool in self._pools.values():
+            pool[:] = [task for task in pool if not task.done() or not (task.cancelled() or task.exception())]
 
     async def shutdown_kernel(self, kernel_id: str, now: bool = True, restart: bool = False) -> None:
         """End a kernel at once, if it is still there."""
