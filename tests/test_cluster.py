@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 
@@ -21,6 +22,65 @@ from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.slow
 
+# In place of 02_train: what a cluster sees of a training, in a second and without TensorFlow. That a real one goes on
+# from its last epoch, bit for bit, is for `test_pipeline_killed.py`.
+TRAINING = """
+import time
+import numpy as np
+import pandas as pd
+from lib import paths, records
+from lib.data import dataset
+from lib.training.recipe import Recipe
+from tests import small_model
+
+data, settings = dataset.load(paths.PROCESSED / data_name), Recipe.load(recipe, **overrides)
+folder = records.folder_to_train(outputs, data_name, run)
+state, done = folder / records.TRAINING_STATE, 0
+if state.exists():
+    done = int(np.load(state)["epoch"])
+    print(f"Continuing after epoch {done}.")
+for epoch in range(done + 1, settings.epochs + 1):
+    np.savez(state, epoch=epoch)
+    print(f"epoch {epoch}/{settings.epochs}  loss 1.000  val loss 1.000  macro F1 0.{epoch}00  1 s", flush=True)
+    time.sleep(1)
+scores = np.arange(1, settings.epochs + 1) / 10
+columns = {"epoch": range(1, settings.epochs + 1), "loss": 1.0, "accuracy": scores, "val_loss": 1.0}
+history = pd.DataFrame(columns | {"val_accuracy": scores, "val_macro_f1": scores})
+records.write_csv(folder / records.HISTORY, history)
+(folder / records.KERAS_MODEL).write_bytes(b"")
+model = small_model.model(tuple(data.characters), data.preparation.picture_size)
+(folder / records.LITERT_MODEL).write_bytes(model)
+record = {"name": run, "data_name": data_name, "format_version": 2, "finished": True, "recipe": settings.model_dump()}
+record |= {"characters": data.characters, "manifest_sha256": data.manifest_sha256, "num_parameters": 12}
+record |= {"conv_layers": 0, "epochs": settings.epochs, "best_epoch": settings.epochs, "seconds": 1.0}
+record |= {"best_val_macro_f1": scores[-1], "seconds_per_epoch": 1.0, "train_pictures": len(data.rows("train"))}
+record |= {"calibration": {"temperature": 1.0, "threshold": 0.5, "second_threshold": None}}
+records.write_run(folder, record)
+state.unlink()
+"""
+
+
+# In place of 03_evaluate.
+EVALUATION = """
+import pandas as pd
+from lib import records
+
+folder = records.folder(outputs, data_name, run)
+tables = (records.PREDICTIONS, records.PER_CHARACTER, records.CONFUSION)
+for name in tables:
+    records.write_csv(folder / name, pd.DataFrame({"character": []}))
+scores = {"accuracy": 0.5, "macro_f1": 0.5, "lowest_character": "bart_simpson", "lowest_f1": 0.5, "test_pictures": 9}
+records.write_record(folder / records.METRICS_RECORD, scores, records.digests(folder, *tables))
+"""
+
+
+def replace_cells(notebook, source):
+    """Put a cell in place of all that come after the parameters of a notebook."""
+    book = nbformat.read(notebook, as_version=4)
+    (parameters,) = [cell for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
+    book.cells = [parameters, nbformat.v4.new_code_cell(source.strip())]
+    nbformat.write(book, notebook)
+
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
@@ -28,6 +88,8 @@ def checkout(tmp_path_factory):
     copy = make_checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("drawn"))
     sweep = "recipe: cnn4\nmethod: grid\nparameters: {learning_rate: [0.001, 0.002]}\n"
     (copy.folder / "notebooks" / "params" / "sweeps" / "rates.yaml").write_text(sweep)
+    for stem, source in (("02_train", TRAINING), ("03_evaluate", EVALUATION)):
+        replace_cells(copy.folder / "notebooks" / f"{stem}.ipynb", source)
     made = copy.make("data")
     assert made.returncode == 0, made.stderr
     return copy

@@ -13,7 +13,7 @@ from lib.training.calibration import Calibration
 from lib.training.recipe import Recipe
 from tests import small_data
 
-RECIPE = Recipe(network="springfield", width=16, flip_tta_threshold=0.8)
+RECIPE = Recipe(network="cnn", conv_layers=4, width=16, dense_units=64, flip_tta_threshold=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(0)
     weights = networks.build(RECIPE, num_characters=3, picture_size=32).get_weights()
+    keras.utils.clear_session()  # as in a process of its own: layers are named alike
     exported = export.save(folder, "tiny", small_data.dataset(32), RECIPE, weights, Calibration(1.0, 0.25, None))
     pictures = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype="uint8")
     return exported.model, folder, pictures
@@ -110,33 +111,27 @@ def test_int8_weights_are_quantised_with_calibration_and_without_warnings(saved,
     assert [record.getMessage() for record in logged] + warned == []
 
 
-def test_a_failed_export_leaves_no_file(saved, tmp_path):
+def test_a_failed_export_leaves_no_file(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_convert", lambda model, path, weights: path.write_bytes(b"a network"))
     with pytest.raises(TypeError):
         export.to_litert(saved[0], tmp_path / "model.tflite", {"not": {"json"}}, "float16")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_equal_networks_give_equal_files(saved, tmp_path):
-    model, _, _ = saved
-    paths, networks_at_once = [tmp_path / "one.keras", tmp_path / "again.keras"], []
-    for path in paths:
-        keras.utils.clear_session()  # as in a process of its own: layers are named alike
-        networks_at_once.append(networks.build(RECIPE, num_characters=3, picture_size=32))
-        networks_at_once[-1].set_weights(model.get_weights())
-        networks_at_once[-1].save(path)
-        export._make_reproducible(path)
-    one, again = paths
-    assert again.read_bytes() == one.read_bytes()
-    for path in (one, converted(saved)):
-        with zipfile.ZipFile(path) as archive:
+    model, folder, _ = saved
+    keras.utils.clear_session()  # as in a process of its own: layers are named alike
+    again = networks.build(RECIPE, num_characters=3, picture_size=32)
+    again.set_weights(model.get_weights())
+    again.save(tmp_path / records.KERAS_MODEL)
+    export._make_reproducible(tmp_path / records.KERAS_MODEL)
+    export.to_litert(again, tmp_path / records.LITERT_MODEL, metadata_of(converted(saved)), "float16")
+    for name in (records.KERAS_MODEL, records.LITERT_MODEL):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+        with zipfile.ZipFile(folder / name) as archive:
             assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    loaded = keras.saving.load_model(again, compile=False)
+    loaded = keras.saving.load_model(tmp_path / records.KERAS_MODEL, compile=False)
     np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
-    metadata = metadata_of(converted(saved))
-    exported = [path.with_suffix(".tflite") for path in paths]
-    for path, network in zip(exported, networks_at_once, strict=True):
-        export.to_litert(network, path, metadata, "float16")
-    assert exported[0].read_bytes() == exported[1].read_bytes()
 
 
 def metadata_of(path):

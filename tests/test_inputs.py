@@ -17,7 +17,9 @@ NOTEBOOKS = {stem: paths.NOTEBOOKS / f"{stem}.ipynb" for stem in inputs.PACKAGE_
 def copy(tmp_path, monkeypatch):
     """A copy of the modules and notebooks, which a test may change."""
     for folder in ("lib", "notebooks"):
-        shutil.copytree(paths.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            paths.ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "node_modules")
+        )
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     inputs._imported.cache_clear()  # it holds paths of the repository itself
     yield tmp_path

@@ -32,6 +32,8 @@ except ImportError:  # playwright is for those who develop
     browser = None
 
 TRANSPORTS = ("kernel", "device")
+# What the page's modules do alone, whoever answers: asked over the transport that starts sooner.
+on_device = pytest.mark.parametrize("address", ["device"], indirect=True, scope="module")
 NOBODY = "I don't recognise anyone."
 
 
@@ -389,6 +391,7 @@ def test_a_score_says_on_what_and_stands_beside_no_answer(same_visit):
     assert "right on" not in text_of(same_visit.page.locator(".answer"))
 
 
+@on_device
 def test_another_network_can_answer_and_the_last_one_stays(visit):
     browser.expect(visit["network"].first).to_be_disabled()  # somebody has to answer
     visit.choose(red_file())
@@ -415,6 +418,7 @@ def halves() -> dict:
     return file(encoded(picture), "halves.png")
 
 
+@on_device
 def test_a_part_can_be_looked_at_by_pointer_and_by_keys(visit):
     visit.choose(halves())
     browser.expect(visit["prediction"]).to_contain_text(NOBODY)
@@ -443,6 +447,7 @@ def test_a_part_can_be_looked_at_by_pointer_and_by_keys(visit):
     browser.expect(visit.page.locator("#marking")).to_have_count(0)  # Enter pressed no button
 
 
+@on_device
 def test_a_part_that_is_too_small_is_said(visit):
     visit.choose(halves())
     visit["mark"].click()
@@ -499,6 +504,7 @@ def test_all_answers_and_corrections_can_be_downloaded(visit, tmp_path):
     assert len(unjudged["sha256"]) == 64
 
 
+@on_device
 def test_an_answer_can_be_right_and_nobody_can_be_it(visit):
     visit.choose(red_file())
     visit["right"].click()
@@ -523,6 +529,7 @@ def test_leaving_with_corrections_is_asked_about(visit):
     browser.expect(visit.thumbnails).to_have_count(0)
 
 
+@on_device
 def test_a_name_half_written_survives_other_answers(visit):
     visit.choose(red_file())
     visit.page.get_by_role("button", name="Wrong?").click()
@@ -542,6 +549,7 @@ def test_a_name_half_written_survives_other_answers(visit):
     assert truth.input_value() == "Bart Simpson"
 
 
+@on_device
 def test_a_name_is_text_and_no_markup(visit):
     visit.choose(red_file("<img src=x onerror=alert(1)>.png"))
     visit.page.get_by_role("button", name="Wrong?").click()
@@ -580,6 +588,7 @@ def test_the_keyboard_is_enough(visit):
     assert visit.focused() == "network-1"
 
 
+@on_device
 def test_on_a_phone_a_long_name_is_not_cut(open_page):
     visit = open_page(**browser.PHONE)
     name = visit.page.locator(".wall li").first
@@ -603,7 +612,12 @@ def test_on_a_phone_there_is_one_column_a_camera_and_the_answer_in_sight(open_pa
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+@pytest.mark.parametrize(
+    ("address", "scheme", "is_dark"),
+    [("kernel", "dark", True), ("device", "light", False)],
+    indirect=["address"],
+    scope="module",
+)
 def test_the_page_is_light_or_dark_as_the_visitor_likes(open_page, scheme, is_dark):
     visit = open_page(color_scheme=scheme)
     ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -616,7 +630,9 @@ def channels(colour: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", colour)[:3]]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("address", "scheme"), [("kernel", "dark"), ("device", "light")], indirect=["address"], scope="module"
+)
 def test_axe_finds_no_serious_fault(open_page, scheme):
     visit = open_page(color_scheme=scheme)
     faults = []

@@ -27,7 +27,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    return make_checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("drawn"))
+    copy = make_checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("drawn"))
+    for name, old, new in (  # less work, where nothing asks how much
+        ("notebooks/params/cnn4.yaml", "dense_units: 512", "dense_units: 16"),
+        ("notebooks/params/cnn6.yaml", "dense_units: 1024", "dense_units: 16"),
+        ("lib/evaluation/strangers.py", "DRAWN = 200", "DRAWN = 20"),
+    ):
+        path = copy.folder / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+    return copy
 
 
 @pytest.fixture(scope="module")

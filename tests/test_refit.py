@@ -17,7 +17,16 @@ from lib.training import export, fit, refit
 from lib.training.recipe import Recipe
 from tests import small_data
 
-RECIPE = Recipe(network="springfield", width=16, schedule="one_cycle", epochs=4, precision="float32", batch_size=8)
+RECIPE = Recipe(
+    network="cnn",
+    conv_layers=4,
+    width=16,
+    dense_units=16,
+    schedule="one_cycle",
+    epochs=4,
+    precision="float32",
+    batch_size=8,
+)
 
 
 def with_test_set(data):

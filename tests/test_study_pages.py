@@ -84,8 +84,10 @@ def test_a_port_that_is_none_is_a_mistake(port, tmp_path):
         serve.page(tmp_path / "any.ipynb", port, {})
 
 
-def test_a_page_ends_with_the_command_that_serves_it(tmp_path):
+def test_a_page_gives_no_file_answers_to_no_other_name_and_ends_with_the_command_that_serves_it(tmp_path):
     caller = (sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])")
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "public").mkdir()
 
     def is_gone(address):
         with contextlib.suppress(httpx.TransportError):
@@ -94,20 +96,14 @@ def test_a_page_ends_with_the_command_that_serves_it(tmp_path):
         return True
 
     with served(notebook_of(tmp_path, "1"), tmp_path, *caller) as (process, address):
-        process.kill()
-        until(lambda: is_gone(f"{address}voila/static/none"))
-
-
-def test_a_page_gives_no_file_and_answers_to_no_other_name(tmp_path):
-    (tmp_path / "secret.txt").write_text("secret")
-    (tmp_path / "public").mkdir()
-    with served(notebook_of(tmp_path, "1"), tmp_path) as (_, address):
         for path in ("public/../secret.txt", "public/..%2fsecret.txt", "secret.txt"):
             request = httpx.Request("GET", f"{address}voila/files/{path}")
             request.url = request.url.copy_with(raw_path=f"/voila/files/{path}".encode())
             with httpx.Client() as client:
                 assert client.send(request).status_code in (403, 404), path
         assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 403
+        process.kill()
+        until(lambda: is_gone(f"{address}voila/static/none"))
 
 
 # ---------------------------------------------------------------- review

@@ -7,6 +7,7 @@ prose of a notebook change none of them.
 import ast
 import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def files(notebook: Path) -> list[Path]:
 def _imported(source: str, origin: Path) -> set[Path]:
     """Find the modules of `lib` that a source imports, inside functions too."""
     names = set()
-    for node in ast.walk(_tree(source, origin)):
+    for node in _statements(_tree(source, origin)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -58,6 +59,14 @@ def _imported(source: str, origin: Path) -> set[Path]:
     places = [paths.ROOT.joinpath(*name.split(".")) for name in names if name.split(".")[0] == "lib"]
     found = {place.with_suffix(".py") for place in places} | {place / "__init__.py" for place in places}
     return {path for path in found if path.is_file()}
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk the statements of a tree, and not their expressions, which hold most of its nodes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield child
+            yield from _statements(child)
 
 
 def _tree(source: str, origin: Path) -> ast.Module:
@@ -82,6 +91,7 @@ def _code_cells(notebook: Path) -> list[str]:
         ) from None
 
 
+@functools.cache
 def _python(source: str) -> str:
     """Give the source of a cell; what only IPython knows, such as `%matplotlib inline`, as calls of Python."""
     try:
@@ -102,8 +112,14 @@ def code_digests(notebook: Path, *more: Path) -> dict[str, str]:
     """
     sources = {path: path.read_text(encoding="utf-8", errors="replace") for path in (*files(notebook), *more)}
     found = {path: _digest(path, source) for path, source in sources.items()}
-    found[notebook] = records.digest([_plain(ast.parse(cell)) for cell in _code_cells(notebook)])
+    found[notebook] = _cells_digest(tuple(_code_cells(notebook)))
     return {path.relative_to(paths.ROOT).as_posix(): digest for path, digest in found.items()}
+
+
+@functools.cache
+def _cells_digest(cells: tuple[str, ...]) -> str:
+    """Hash the syntax trees of code cells."""
+    return records.digest([_plain(ast.parse(cell)) for cell in cells])
 
 
 @functools.cache
