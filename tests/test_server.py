@@ -902,6 +902,18 @@ def test_a_visitor_who_never_came_makes_room(guarded):
 # ---------------------------------------------------------------- the end
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_server_and_kernels(tmp_path, run_dir, notebook, number):
+    started = Running(tmp_path, notebook, MODEL_DIR=str(run_dir))
+    started.client.get("/")
+    running_kernels = started.kernels()
+    assert running_kernels and started.stop(number) == 0
+    assert [kernel for kernel in running_kernels if kernel.is_running()] == []
+    assert [left.name for left in tmp_path.iterdir() if left.name.startswith(server.FOLDERS)] == []
+    assert "Traceback" not in started.log.read_text()
+
+
 NEVER_STARTED = """
 import asyncio
 from jupyter_client import KernelManager
@@ -955,16 +967,3 @@ def test_a_taken_port_ends_the_command_with_a_message(dashboard, notebook):
     ended = subprocess.run(command(dashboard.port, notebook), capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
     assert re.search(f"127.0.0.1:{dashboard.port}: Address already in use. Another program.* PORT", ended.stderr)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("which", "number"), [("dashboard", signal.SIGINT), ("guarded", signal.SIGTERM)])
-def test_a_signal_ends_server_and_kernels(request, which, number):
-    """Last, since it ends the servers of the tests above."""
-    started = request.getfixturevalue(which)
-    assert started.client.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
-    running_kernels, before = started.kernels(), len(started.log.read_text())
-    assert running_kernels and started.stop(number) == 0
-    assert [kernel for kernel in running_kernels if kernel.is_running()] == []
-    assert [left.name for left in started.log.parent.iterdir() if left.name.startswith(server.FOLDERS)] == []
-    assert "Traceback" not in started.log.read_text()[before:]
