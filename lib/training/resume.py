@@ -93,8 +93,10 @@ class Training(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the epoch of the batches, and the clock."""
-        # With PyTorch, Keras takes dropout from a global random state, which is not among the variables.
-        keras.utils.set_random_seed((self.recipe.seed + epoch) % 2**32)
+        # There Keras takes dropout from a global random state, which is not among the variables. With TensorFlow a seed
+        # would empty caches, which takes a second.
+        if keras.backend.backend() == "torch":
+            keras.utils.set_random_seed((self.recipe.seed + epoch) % 2**32)
         self._begin(epoch)
         self._started = time.perf_counter()
 
