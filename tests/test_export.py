@@ -13,7 +13,7 @@ from lib.training.calibration import Calibration
 from lib.training.recipe import Recipe
 from tests import small_data
 
-RECIPE = Recipe(network="cnn", conv_layers=4, width=16, dense_units=64, flip_tta_threshold=0.8)
+RECIPE = Recipe(network="cnn", conv_layers=4, dense_units=64, flip_tta_threshold=0.8)
 
 
 @pytest.fixture(scope="module")

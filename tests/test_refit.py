@@ -20,7 +20,6 @@ from tests import small_data
 RECIPE = Recipe(
     network="cnn",
     conv_layers=4,
-    width=16,
     dense_units=16,
     schedule="one_cycle",
     epochs=4,
