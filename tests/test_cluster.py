@@ -50,7 +50,8 @@ records.write_csv(folder / records.HISTORY, history)
 (folder / records.KERAS_MODEL).write_bytes(b"")
 model = small_model.model(tuple(data.characters), data.preparation.picture_size)
 (folder / records.LITERT_MODEL).write_bytes(model)
-record = {"name": run, "data_name": data_name, "format_version": records.FORMAT_VERSION, "finished": True, "recipe": settings.model_dump()}
+record = {"name": run, "data_name": data_name, "format_version": records.FORMAT_VERSION, "finished": True}
+record |= {"recipe": settings.model_dump()}
 record |= {"characters": data.characters, "manifest_sha256": data.manifest_sha256, "num_parameters": 12}
 record |= {"conv_layers": 0, "epochs": settings.epochs, "best_epoch": settings.epochs, "seconds": 1.0}
 record |= {"best_val_macro_f1": scores[-1], "seconds_per_epoch": 1.0, "train_pictures": len(data.rows("train"))}
